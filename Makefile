@@ -1,0 +1,67 @@
+# berth: every target says what it does in `make help`.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+TOOLS := $(CURDIR)/.tools
+BIN   := $(TOOLS)/bin
+GO    := go
+
+# The tools are pinned in modules of their own, so that they do not weigh on
+# ours, and are built again only when their module changes.
+export PATH := $(BIN):$(PATH)
+export GOBIN := $(BIN)
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build ## Build berth and serve ./berth-data at http://127.0.0.1:5000
+	./berth serve
+
+.PHONY: build
+build: ## Build ./berth
+	$(GO) build -o berth ./cmd/berth
+
+.PHONY: test
+test: $(TOOLS)/clients.stamp ## Run every test, with the race detector; installs what they need
+	$(GO) test -race -timeout 9m ./...
+
+.PHONY: race
+race: ## Run the tests that search for races, longer than `make test` does
+	$(GO) test -race -timeout 30m -count 3 ./upload/... ./blobstore/... ./drivers/...
+
+FUZZTIME ?= 30s
+
+.PHONY: fuzz
+fuzz: ## Run every fuzzer for FUZZTIME (30s)
+	@set -euo pipefail; $(GO) list ./... | while read -r pkg; do \
+	  $(GO) test -list '^Fuzz' $$pkg | { grep ^Fuzz || true; } | while read -r f; do \
+	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg </dev/null; \
+	  done; \
+	done
+
+.PHONY: soak
+soak: $(TOOLS)/clients.stamp ## Run what is too slow for `make test` (BERTH_TEST_SOAK=1)
+	BERTH_TEST_SOAK=1 $(GO) test -timeout 2h -count 1 ./...
+
+.PHONY: bench
+bench: ## Run the benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: check
+check: $(TOOLS)/lint.stamp ## Lint, formatting, vet, and go.mod being tidy
+	$(GO) vet ./...
+	$(GO) mod tidy -diff
+	golangci-lint run ./...
+
+.PHONY: tidy
+tidy: $(TOOLS)/lint.stamp ## Format the code and tidy go.mod
+	$(GO) mod tidy
+	golangci-lint fmt ./...
+
+$(TOOLS)/%.stamp: testdata/tools/%/go.mod testdata/tools/%/go.sum
+	@mkdir -p $(BIN)
+	cd $(<D) && $(GO) install tool
+	@touch $@

@@ -1,0 +1,58 @@
+package memory
+
+import (
+	"iter"
+	"slices"
+	"strings"
+)
+
+// index keeps keys in order. It sorts when it is asked for the order, not with
+// every key; and a key that was deleted stays until the next sorting finds that
+// many have gone. Its owner says which keys are there.
+type index struct {
+	sorted []string
+	fresh  []string // added since, in any order, perhaps again
+}
+
+func (x *index) add(key string) { x.fresh = append(x.fresh, key) }
+
+// sort brings the index up to date with the keys that are there.
+func (x *index) sort(there map[string]object) {
+	if len(x.fresh) == 0 && len(x.sorted) <= 2*len(there)+pageSize {
+		return
+	}
+	slices.Sort(x.fresh)
+	merged := make([]string, 0, len(there))
+	take := func(key string) {
+		if _, ok := there[key]; ok && (len(merged) == 0 || merged[len(merged)-1] != key) {
+			merged = append(merged, key)
+		}
+	}
+	fresh := x.fresh
+	for _, key := range x.sorted {
+		for len(fresh) > 0 && fresh[0] <= key {
+			take(fresh[0])
+			fresh = fresh[1:]
+		}
+		take(key)
+	}
+	for _, key := range fresh {
+		take(key)
+	}
+	x.sorted, x.fresh = merged, nil
+}
+
+// walk gives the keys that begin with prefix and are greater than after.
+func (x *index) walk(prefix, after string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		from, found := slices.BinarySearch(x.sorted, max(prefix, after))
+		if found && after >= prefix {
+			from++
+		}
+		for _, key := range x.sorted[from:] {
+			if !strings.HasPrefix(key, prefix) || !yield(key) {
+				return
+			}
+		}
+	}
+}

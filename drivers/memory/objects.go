@@ -1,0 +1,184 @@
+package memory
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"iter"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// Create stores body under a free key.
+func (b bucket) Create(ctx context.Context, key string, body drivers.Body) (drivers.Object, error) {
+	o, err := b.write(ctx, key, body, func(_ object, taken bool) error {
+		if taken {
+			return drivers.ErrExists
+		}
+		return nil
+	})
+	if err != nil {
+		return drivers.Object{}, fmt.Errorf("memory: create %s: %w", key, err)
+	}
+	return o, nil
+}
+
+// Replace stores body in place of the version that has this tag.
+func (b bucket) Replace(ctx context.Context, key, tag string, body drivers.Body) (drivers.Object, error) {
+	o, err := b.write(ctx, key, body, func(old object, there bool) error {
+		if !there || old.Tag != tag {
+			return drivers.ErrChanged
+		}
+		return nil
+	})
+	if err != nil {
+		return drivers.Object{}, fmt.Errorf("memory: replace %s: %w", key, err)
+	}
+	return o, nil
+}
+
+// write stores body if the condition on what is there allows it.
+func (b bucket) write(ctx context.Context, key string, body drivers.Body, allow func(object, bool) error) (drivers.Object, error) {
+	if err := check(ctx, key); err != nil {
+		return drivers.Object{}, err
+	}
+	content, tag, err := b.keep(key, body)
+	if err != nil {
+		return drivers.Object{}, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	old, there := b.objects[key]
+	if err := allow(old, there); err != nil {
+		return drivers.Object{}, err
+	}
+	if b.Generations {
+		tag = fmt.Sprint(b.next())
+	}
+	return b.put(object{drivers.Object{Key: key, Size: content.Size, Tag: tag, Modified: b.now()}, content}), nil
+}
+
+// put makes o the object at its key. The Store is locked.
+func (s *Store) put(o object) drivers.Object {
+	if _, there := s.objects[o.Key]; !there {
+		s.keys.add(o.Key)
+	}
+	s.objects[o.Key] = o
+	return o.Object
+}
+
+// DeleteIf deletes the version that has this tag.
+func (b bucket) DeleteIf(ctx context.Context, key, tag string) error {
+	if err := check(ctx, key); err != nil {
+		return fmt.Errorf("memory: delete %s: %w", key, err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if o, there := b.objects[key]; there && o.Tag != tag {
+		return fmt.Errorf("memory: delete %s: %w", key, drivers.ErrChanged)
+	}
+	delete(b.objects, key)
+	return nil
+}
+
+// Delete deletes the objects, all of them at one moment.
+func (b bucket) Delete(ctx context.Context, keys ...string) error {
+	if err := check(ctx, keys...); err != nil {
+		return fmt.Errorf("memory: delete: %w", err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, key := range keys {
+		delete(b.objects, key)
+	}
+	return nil
+}
+
+// Open reads the version that is there now, whatever becomes of the key.
+func (b bucket) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, drivers.Object, error) {
+	o, err := b.find(ctx, key)
+	switch {
+	case err != nil:
+	case off < 0 || n == 0 || n < -1:
+		err = fmt.Errorf("range of %d bytes from %d", n, off)
+	case off > 0 && off >= o.Size:
+		err = fmt.Errorf("%d of %d bytes: %w", off, o.Size, drivers.ErrRange)
+	}
+	if err != nil {
+		return nil, drivers.Object{}, fmt.Errorf("memory: open %s: %w", key, err)
+	}
+	body := o.content.Reader()
+	if _, err := body.Seek(off, io.SeekStart); err != nil {
+		return nil, drivers.Object{}, fmt.Errorf("memory: open %s: %w", key, err)
+	}
+	r := &reader{ctx: ctx, body: body, open: true}
+	if n >= 0 {
+		r.body = io.LimitReader(body, n)
+	}
+	return r, o.Object, nil
+}
+
+// Stat describes the object.
+func (b bucket) Stat(ctx context.Context, key string) (drivers.Object, error) {
+	o, err := b.find(ctx, key)
+	if err != nil {
+		return drivers.Object{}, fmt.Errorf("memory: stat %s: %w", key, err)
+	}
+	return o.Object, nil
+}
+
+func (b bucket) find(ctx context.Context, key string) (object, error) {
+	if err := check(ctx, key); err != nil {
+		return object{}, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o, there := b.objects[key]
+	if !there {
+		return object{}, drivers.ErrNotFound
+	}
+	return o, nil
+}
+
+// List takes a page at a time, each of them as the store is at that moment.
+func (b bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drivers.Object, error] {
+	return func(yield func(drivers.Object, error) bool) {
+		for {
+			if err := ctx.Err(); err != nil {
+				yield(drivers.Object{}, fmt.Errorf("memory: list %s: %w", prefix, err))
+				return
+			}
+			page := b.page(prefix, after)
+			for _, o := range page {
+				if !yield(o, nil) {
+					return
+				}
+			}
+			if len(page) < pageSize {
+				return
+			}
+			after = page[len(page)-1].Key
+		}
+	}
+}
+
+// pageSize is how many objects the clouds list at a time.
+const pageSize = 1000
+
+func (s *Store) page(prefix, after string) []drivers.Object {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys.sort(s.objects)
+	var page []drivers.Object
+	for key := range s.keys.walk(prefix, after) {
+		o, there := s.objects[key]
+		if !there {
+			continue
+		}
+		o.Tag = ""
+		if page = append(page, o.Object); len(page) == pageSize {
+			break
+		}
+	}
+	return page
+}

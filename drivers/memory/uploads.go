@@ -1,0 +1,264 @@
+package memory
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// upload is an upload in progress. Its parts are found by number and tag; where
+// parts are overwritten there is one of each number.
+type upload struct {
+	drivers.Upload
+	parts map[int][]part
+}
+
+type part struct {
+	drivers.Part
+	content drivers.Body
+}
+
+// StartUpload begins an upload.
+func (b bucket) StartUpload(ctx context.Context, key string) (drivers.Upload, error) {
+	if err := check(ctx, key); err != nil {
+		return drivers.Upload{}, fmt.Errorf("memory: start upload of %s: %w", key, err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	u := drivers.Upload{Key: key, ID: fmt.Sprintf("u%012d", b.next()), Started: b.now().Truncate(time.Second)}
+	if !b.Sessionless {
+		b.uploads[u.ID] = &upload{u, make(map[int][]part)}
+	}
+	return u, nil
+}
+
+// PutPart stores a part.
+func (b bucket) PutPart(ctx context.Context, u drivers.Upload, number int, body drivers.Body) (drivers.Part, error) {
+	p, err := b.putPart(ctx, u, number, body)
+	if err != nil {
+		return drivers.Part{}, fmt.Errorf("memory: put part %d of %s: %w", number, u.Key, err)
+	}
+	return p, nil
+}
+
+func (b bucket) putPart(ctx context.Context, u drivers.Upload, number int, body drivers.Body) (drivers.Part, error) {
+	if err := b.checkPart(ctx, u, number); err != nil {
+		return drivers.Part{}, err
+	}
+	if body.Size > b.Habits.Limits.MaxPart {
+		return drivers.Part{}, fmt.Errorf("part of %d bytes, at most %d", body.Size, b.Habits.Limits.MaxPart)
+	}
+	content, tag, err := b.keep(u.Key, body)
+	if err != nil {
+		return drivers.Part{}, err
+	}
+	return b.stage(u, number, content, tag)
+}
+
+// StreamPart stores a part as it comes.
+func (b bucket) StreamPart(ctx context.Context, u drivers.Upload, number int, body io.Reader) (drivers.Part, error) {
+	p, err := b.streamPart(ctx, u, number, body)
+	if err != nil {
+		return drivers.Part{}, fmt.Errorf("memory: stream part %d of %s: %w", number, u.Key, err)
+	}
+	return p, nil
+}
+
+func (b bucket) streamPart(ctx context.Context, u drivers.Upload, number int, body io.Reader) (drivers.Part, error) {
+	if !b.Habits.Limits.Stream {
+		return drivers.Part{}, errors.ErrUnsupported
+	}
+	if err := b.checkPart(ctx, u, number); err != nil {
+		return drivers.Part{}, err
+	}
+	content, err := b.read(ctx, u.Key, body)
+	if err != nil {
+		return drivers.Part{}, err
+	}
+	return b.stage(u, number, content, "")
+}
+
+func (s *Store) checkPart(ctx context.Context, u drivers.Upload, number int) error {
+	if number < 1 || number > s.Limits.MaxParts {
+		return fmt.Errorf("part number %d, want 1 to %d", number, s.Limits.MaxParts)
+	}
+	return check(ctx, u.Key)
+}
+
+// stage makes the content a part of the upload. Without a tag it gets one of
+// its own.
+func (s *Store) stage(u drivers.Upload, number int, content drivers.Body, tag string) (drivers.Part, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	up := s.uploads[u.ID]
+	if up == nil && s.Sessionless {
+		up = &upload{u, make(map[int][]part)}
+		s.uploads[u.ID] = up
+	}
+	if up == nil || up.Key != u.Key {
+		return drivers.Part{}, drivers.ErrNotFound
+	}
+	if tag == "" || !s.OverwriteParts {
+		tag = fmt.Sprint(s.next())
+	}
+	p := part{drivers.Part{Number: number, Size: content.Size, Tag: tag, CRC32C: content.CRC32C}, content}
+	if s.OverwriteParts {
+		up.parts[number] = nil
+	}
+	up.parts[number] = append(up.parts[number], p)
+	return p.Part, nil
+}
+
+// Complete makes an object of the parts.
+func (b bucket) Complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
+	o, err := b.complete(ctx, u, parts, crc32c)
+	if err != nil {
+		return drivers.Object{}, fmt.Errorf("memory: complete %s: %w", u.Key, err)
+	}
+	return o, nil
+}
+
+func (b bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
+	if err := check(ctx, u.Key); err != nil {
+		return drivers.Object{}, err
+	}
+	if err := b.checkParts(parts); err != nil {
+		return drivers.Object{}, err
+	}
+	whole := drivers.Body{CRC32C: crc32c}
+	var sum uint32
+	for _, p := range parts {
+		sum = drivers.CombineCRC32C(sum, p.CRC32C, p.Size)
+		whole.Size += p.Size
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if o, there := b.objects[u.Key]; there {
+		return o.Object, nil
+	}
+	up := b.uploads[u.ID]
+	if up == nil || up.Key != u.Key {
+		return drivers.Object{}, drivers.ErrNotFound
+	}
+	pins := sha256.New()
+	for _, want := range parts {
+		p, ok := up.find(want)
+		if !ok {
+			return drivers.Object{}, fmt.Errorf("part %d: %w", want.Number, drivers.ErrChanged)
+		}
+		whole.Segments = append(whole.Segments, p.content.Segments...)
+		fmt.Fprintln(pins, p.Tag)
+	}
+	if sum != crc32c {
+		return drivers.Object{}, fmt.Errorf("CRC-32C is %08x, want %08x", sum, crc32c)
+	}
+	o := object{drivers.Object{Key: u.Key, Size: whole.Size, Modified: b.now()}, whole}
+	o.Tag = fmt.Sprintf("%x-%d", pins.Sum(nil)[:16], len(parts))
+	if b.Generations {
+		o.Tag = fmt.Sprint(b.next())
+	}
+	if b.DatedByStart {
+		o.Modified = up.Started
+	}
+	b.forget(up, parts)
+	return b.put(o), nil
+}
+
+// checkParts says what is wrong with a list of parts, whatever is stored.
+func (s *Store) checkParts(parts []drivers.Part) error {
+	if len(parts) == 0 || len(parts) > s.Limits.MaxParts {
+		return fmt.Errorf("%d parts, want 1 to %d", len(parts), s.Limits.MaxParts)
+	}
+	for i, p := range parts {
+		last := i == len(parts)-1
+		switch {
+		case i > 0 && p.Number <= parts[i-1].Number:
+			return fmt.Errorf("part %d comes after part %d", p.Number, parts[i-1].Number)
+		case !last && p.Size < s.Limits.MinPart:
+			return fmt.Errorf("part %d has %d bytes, want at least %d", p.Number, p.Size, s.Limits.MinPart)
+		case s.Limits.EqualParts && (p.Size > parts[0].Size || !last && p.Size != parts[0].Size):
+			return fmt.Errorf("part %d has %d bytes, and the first has %d", p.Number, p.Size, parts[0].Size)
+		}
+	}
+	return nil
+}
+
+// find is the part that want describes, to the last field.
+func (up *upload) find(want drivers.Part) (part, bool) {
+	i := slices.IndexFunc(up.parts[want.Number], func(p part) bool { return p.Part == want })
+	if i < 0 {
+		return part{}, false
+	}
+	return up.parts[want.Number][i], true
+}
+
+// forget ends the upload. Where parts are objects of their own, those that the
+// completion did not name stay, and with them the upload.
+func (s *Store) forget(up *upload, used []drivers.Part) {
+	if s.Sessionless && !s.DropsParts {
+		for _, p := range used {
+			up.parts[p.Number] = slices.DeleteFunc(up.parts[p.Number], func(q part) bool { return q.Part == p })
+			if len(up.parts[p.Number]) == 0 {
+				delete(up.parts, p.Number)
+			}
+		}
+		if len(up.parts) > 0 {
+			return
+		}
+	}
+	delete(s.uploads, up.ID)
+}
+
+// Abort drops the staged parts.
+func (b bucket) Abort(ctx context.Context, u drivers.Upload) error {
+	if err := check(ctx, u.Key); err != nil {
+		return fmt.Errorf("memory: abort %s: %w", u.Key, err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if up := b.uploads[u.ID]; up != nil && up.Key == u.Key && !b.DropsParts {
+		delete(b.uploads, u.ID)
+	}
+	return nil
+}
+
+// Uploads gives the uploads as they are when it begins, in the order in which
+// they were started.
+func (b bucket) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.Upload, error] {
+	return func(yield func(drivers.Upload, error) bool) {
+		if err := ctx.Err(); err != nil {
+			yield(drivers.Upload{}, fmt.Errorf("memory: list uploads of %s: %w", prefix, err))
+			return
+		}
+		for _, u := range b.inProgress(prefix) {
+			if !yield(u, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Store) inProgress(prefix string) []drivers.Upload {
+	if s.DropsParts {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var found []drivers.Upload
+	for _, up := range s.uploads {
+		if strings.HasPrefix(up.Key, prefix) {
+			found = append(found, up.Upload)
+		}
+	}
+	slices.SortFunc(found, func(a, b drivers.Upload) int { return cmp.Compare(a.ID, b.ID) })
+	return found
+}

@@ -65,3 +65,17 @@ $(TOOLS)/%.stamp: testdata/tools/%/go.mod testdata/tools/%/go.sum
 	@mkdir -p $(BIN)
 	cd $(<D) && $(GO) install tool
 	@touch $@
+
+# toxiproxy calls its command "server".
+$(TOOLS)/servers.stamp: testdata/tools/servers/go.mod testdata/tools/servers/go.sum
+	@mkdir -p $(BIN)
+	cd $(<D) && $(GO) install tool
+	mv $(BIN)/server $(BIN)/toxiproxy-server
+	@touch $@
+
+$(TOOLS)/azurite.stamp: testdata/tools/azurite/package.json testdata/tools/azurite/package-lock.json
+	@mkdir -p $(TOOLS)/azurite
+	cp $^ $(TOOLS)/azurite
+	cd $(TOOLS)/azurite && npm ci --no-audit --no-fund
+	ln -sf ../azurite/node_modules/.bin/azurite-blob $(BIN)/azurite-blob
+	@touch $@

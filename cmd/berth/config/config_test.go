@@ -1,0 +1,323 @@
+package config
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/spf13/pflag"
+)
+
+var update = flag.Bool("update", false, "write the configuration reference into the README")
+
+func TestDefaults(t *testing.T) {
+	got := mustLoad(t, "", nil)
+	want := &Config{
+		Listen: "127.0.0.1:5000",
+		Storage: Storage{
+			Driver: "filesystem", InlineMax: 16 << 10,
+			Filesystem: Filesystem{Root: "./berth-data"},
+			S3:         S3{Checksum: "crc32c"},
+		},
+		Upload: Upload{
+			Memory: 256 << 20, PartSize: 16 << 20, ParallelParts: 4, SessionLifetime: 144 * time.Hour, MaxWaiting: 4096,
+		},
+		Cache:     Cache{Entries: 100_000, TTL: time.Minute},
+		Redirect:  Redirect{Expiry: 20 * time.Minute},
+		Delete:    Delete{Enabled: true},
+		Limits:    Limits{Request: 6 * time.Hour, Shutdown: 20 * time.Second},
+		GC:        GC{Grace: 24 * time.Hour},
+		Telemetry: Telemetry{LogLevel: "info", LogFormat: "text"},
+	}
+	if diff := cmp.Diff(want, got, ignoreTable(), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("defaults (-want +got):\n%s", diff)
+	}
+}
+
+// TestTable holds what the table promises: a key for every field, a flag and a
+// variable for one key only, and defaults that would be accepted.
+func TestTable(t *testing.T) {
+	c := &Config{Redirect: Redirect{CDN: map[string]*CDN{"edge": {}}, Rules: make([]Rule, 1)}}
+	table := keys(c)
+	if got, want := len(table), fields(reflect.ValueOf(*c)); got != want {
+		t.Errorf("%d keys for %d fields", got, want)
+	}
+	seen := map[string]string{}
+	for _, k := range table {
+		names := []string{k.name, k.env()}
+		if k.flag != "" {
+			names = append(names, "--"+k.flag)
+		}
+		for _, name := range names {
+			if seen[name] != "" {
+				t.Errorf("%s and %s are both %s", k.name, seen[name], name)
+			}
+			seen[name] = k.name
+		}
+		if def := k.value.String(); !k.value.set(def) {
+			t.Errorf("%s: its default %q is not accepted: want %s", k.name, def, k.value.wants())
+		}
+		if k.help == "" || k.value.wants() == "" {
+			t.Errorf("%s says nothing about itself", k.name)
+		}
+		if foreign.MatchString(k.env()) {
+			t.Errorf("%s: %s is ignored as somebody else's", k.name, k.env())
+		}
+	}
+}
+
+// fields counts the exported fields that are not structs themselves.
+func fields(v reflect.Value) int {
+	switch v.Kind() {
+	case reflect.Pointer:
+		return fields(v.Elem())
+	case reflect.Map:
+		return fields(v.MapIndex(v.MapKeys()[0]))
+	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.Struct {
+			return fields(v.Index(0))
+		}
+		return 1
+	case reflect.Struct:
+		n := 0
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				n += fields(v.Field(i))
+			}
+		}
+		return n
+	default:
+		return 1
+	}
+}
+
+func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
+	// A value for every key that is not its default.
+	values := map[string]string{"listen": ":0", "limits.shutdown": "5s", "storage.prefix": "a/b", "storage.s3.sse": "aws:kms", "storage.s3.checksum": "none",
+		"storage.driver": "memory", "delete.enabled": "false", "redirect.rules.0.target": "direct", "redirect.rules.0.from": "10.0.0.0/8",
+		"redirect.cdn.edge.kind": "nginx", "telemetry.log_level": "warn", "telemetry.log_format": "json", "gc.grace": "13h",
+		"upload.max_blob_size": "5GiB", "storage.inline_max": "1KiB", "upload.part_size": "8MiB", "upload.memory": "128MiB"}
+	for _, k := range keys(&Config{Redirect: Redirect{CDN: map[string]*CDN{"edge": {}}, Rules: make([]Rule, 1)}}) {
+		candidates := []string{values[k.name], "https://example.com", "true", "7", "7MiB", "1h1m"}
+		for _, text := range candidates {
+			if text != "" && text != k.value.String() && k.value.set(text) {
+				values[k.name] = text
+				break
+			}
+		}
+		if values[k.name] == "" {
+			t.Fatalf("no value to try for %s: want %s", k.name, k.value.wants())
+		}
+	}
+	shape := "redirect: {cdn: {edge: {kind: plain}}, rules: [{target: presign}]}\n"
+	var env []string
+	for name, text := range values {
+		env = append(env, key{name: name}.env()+"="+text)
+	}
+	fromEnv := mustLoad(t, shape, env)
+	for _, k := range fromEnv.table {
+		if k.value.String() != values[k.name] || k.origin != "environment "+k.env() {
+			t.Errorf("%s is %q from %s, want %q from the environment", k.name, k.value, k.origin, values[k.name])
+		}
+	}
+	for _, setting := range env {
+		name, _, _ := strings.Cut(setting, "=")
+		if err := os.Unsetenv(name); err != nil { // t.Setenv sees to the end of the test
+			t.Fatal(err)
+		}
+	}
+
+	var file bytes.Buffer
+	if err := (&Config{table: shown(fromEnv.table)}).WriteYAML(&file); err != nil {
+		t.Fatal(err)
+	}
+	fromFile := mustLoad(t, file.String(), nil)
+	if diff := cmp.Diff(fromEnv, fromFile, ignoreTable()); diff != "" {
+		t.Errorf("from the environment and, printed, from a file (-env +file):\n%s\n%s", diff, &file)
+	}
+	for _, k := range fromFile.table {
+		if !strings.HasPrefix(k.origin, "test.yaml:") {
+			t.Errorf("%s comes from %s, want test.yaml", k.name, k.origin)
+		}
+	}
+}
+
+// shown is the table without secrets, so that all of it is written.
+func shown(table []key) []key {
+	var all []key
+	for _, k := range table {
+		k.secret = false
+		all = append(all, k)
+	}
+	return all
+}
+
+func TestRefused(t *testing.T) {
+	tests := []struct {
+		name, file string
+		env        []string
+		want       []string // one for each problem
+	}{
+		{"unknown key", "storage:\n  s3:\n    buckt: x\n", nil,
+			[]string{"test.yaml:3: there is no key storage.s3.buckt; did you mean storage.s3.bucket?"}},
+		{"key in the wrong place", "bucket: x\n", nil,
+			[]string{"test.yaml:1: there is no key bucket; did you mean storage.s3.bucket?"}},
+		{"unknown section without keys", "storag: {}\nfoo:\n", nil,
+			[]string{"test.yaml:2: there is no key foo", "test.yaml:1: there is no key storag"}},
+		{"key as a section", "listen: {port: 1}\n", nil,
+			[]string{"test.yaml:1: there is no key listen.port"}},
+		{"section as a key", "storage: s3\n", nil,
+			[]string{"test.yaml:1: there is no key storage"}},
+		{"capital letters", "Listen: :1\n", nil,
+			[]string{"test.yaml:1: there is no key Listen; did you mean listen?"}},
+		{"unknown variable", "", []string{"BERTH_STORAGE_S3_BUCKT=x", "HOME=/"},
+			[]string{"environment BERTH_STORAGE_S3_BUCKT: there is no such key; did you mean BERTH_STORAGE_S3_BUCKET?"}},
+		{"variable without its section", "", []string{"BERTH_BUCKET=x"},
+			[]string{"environment BERTH_BUCKET: there is no such key; did you mean BERTH_STORAGE_S3_BUCKET?"}},
+		{"bad values, all of them said", "upload: {memory: lots, parallel_parts: 0}\n", []string{"BERTH_DELETE_ENABLED=yes"},
+			[]string{
+				`upload.memory: "lots" (test.yaml:1): want a size from 16MiB to 1TiB, such as 16MiB (units: B, KiB, MiB, GiB, TiB, PiB)`,
+				`upload.parallel_parts: "0" (test.yaml:1): want a whole number from 1 to 64`,
+				`delete.enabled: "yes" (environment BERTH_DELETE_ENABLED): want true or false`,
+			}},
+		{"empty variable", "", []string{"BERTH_CACHE_TTL="},
+			[]string{`cache.ttl: "" (environment BERTH_CACHE_TTL): want a time from 0s to 24h, such as 20m (units: ms, s, m, h)`}},
+		{"choice", "storage: {driver: ftp}", nil,
+			[]string{`storage.driver: "ftp" (test.yaml:1): want one of filesystem, s3, gcs, azure, memory`}},
+		{"redacted secret", "storage: {s3: {secret_access_key: REDACTED}}", nil,
+			[]string{"storage.s3.secret_access_key: \"REDACTED\" (test.yaml:1): want the secret, not what `berth config` shows in its place"}},
+		{"no expiry", "redirect: {expiry: 0s}", nil,
+			[]string{`redirect.expiry: "0s" (test.yaml:1): want a time from 1s to 168h, such as 20m (units: ms, s, m, h)`}},
+		{"list for a value", "listen: [a, b]", nil,
+			[]string{`listen: "a,b" (test.yaml:1): want host:port, such as 127.0.0.1:5000, or :5000 for all interfaces`}},
+		{"grace", "gc: {grace: 3h}", nil,
+			[]string{"gc.grace: 3h: want at least twice limits.request, which is 6h"}},
+		{"part of memory", "upload: {memory: 64MiB}", nil,
+			[]string{"upload.part_size: 16MiB: want at most an eighth of upload.memory, which is 64MiB"}},
+		{"azure", "storage: {driver: azure}\nupload: {session_lifetime: 145h}", nil, []string{
+			"storage.azure.container: storage.driver is azure, which needs it",
+			"storage.azure.account: set it, or storage.azure.connection_string, or storage.azure.endpoint",
+			"upload.session_lifetime: 145h: want at most 144h with azure, which drops the parts of an unfinished upload after a week",
+		}},
+		{"s3", "storage: {driver: s3, s3: {access_key_id: a, kms_key_id: k}}", nil, []string{
+			"storage.s3.bucket: storage.driver is s3, which needs it",
+			"storage.s3.access_key_id and storage.s3.secret_access_key go together: set both, or none",
+			`storage.s3.kms_key_id goes with storage.s3.sse aws:kms, not ""`,
+		}},
+		{"rule without its CDN", "redirect: {rules: [{target: cdn:edge}, {target: nowhere}]}", nil, []string{
+			`redirect.rules.0.target: "cdn:edge": there is no redirect.cdn.edge`,
+			`redirect.rules.1.target: "nowhere": want one of presign, direct`,
+		}},
+		{"twice", "listen: :1\nlisten: :2\n", nil, []string{"test.yaml: line 2: listen is given twice"}},
+		{"alias", "a: &a {b: *a}", nil, []string{"test.yaml: line 1: a: anchors and aliases are not understood"}},
+		{"two documents", "listen: :1\n---\nlisten: :2\n", nil, []string{"test.yaml: want one YAML document, and nothing after it"}},
+		{"not a mapping", "- a\n", nil, []string{"test.yaml: line 1: want keys and values, such as listen: 127.0.0.1:5000"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := loadText(t, tt.file, tt.env)
+			if err == nil {
+				t.Fatal("it was accepted")
+			}
+			if diff := cmp.Diff(tt.want, strings.Split(err.Error(), "\n")); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAccepted(t *testing.T) {
+	tests := []struct {
+		name, file string
+		env        []string
+		get        func(*Config) any
+		want       any
+	}{
+		{"digits stay as written", "storage: {s3: {access_key_id: 012345, secret_access_key: 0x10}}", nil,
+			func(c *Config) any { return c.Storage.S3.AccessKeyID + " " + c.Storage.S3.SecretAccessKey }, "012345 0x10"},
+		{"empty file", "# nothing\n", nil, func(c *Config) any { return c.Listen }, "127.0.0.1:5000"},
+		{"empty key and section", "listen:\nstorage:\nredirect: {cdn: {}, rules: []}\n", nil, func(c *Config) any { return c.Listen }, "127.0.0.1:5000"},
+		{"bytes", "upload: {max_blob_size: 5000}", nil, func(c *Config) any { return c.Upload.MaxBlobSize }, int64(5000)},
+		{"slashes around the prefix", "storage: {prefix: /a/b/}", nil, func(c *Config) any { return c.Storage.Prefix }, "a/b"},
+		{"empty variable", "public_url: http://x", []string{"BERTH_PUBLIC_URL="}, func(c *Config) any { return c.PublicURL }, ""},
+		{"Kubernetes Services called berth and berth-s3", "", []string{"BERTH_SERVICE_HOST=10.0.0.1", "BERTH_SERVICE_PORT=5000",
+			"BERTH_SERVICE_PORT_HTTP=5000", "BERTH_PORT=tcp://10.0.0.1:5000", "BERTH_PORT_5000_TCP=x", "BERTH_PORT_5000_TCP_ADDR=x",
+			"BERTH_S3_SERVICE_HOST=10.0.0.2", "BERTH_S3_PORT_9000_TCP_PROTO=tcp"}, func(c *Config) any { return c.Listen }, "127.0.0.1:5000"},
+		{"rules", "redirect:\n  cdn:\n    edge: {base_url: https://x}\n  rules:\n  - {from: [10.0.0.0/8, '::/0'], target: cdn:edge}\n  - target: direct\n",
+			[]string{"BERTH_REDIRECT_CDN_EDGE_KIND=nginx", "BERTH_REDIRECT_RULES_1_MIN_SIZE=1GiB"}, func(c *Config) any { return c.Redirect }, Redirect{
+				Expiry: 20 * time.Minute,
+				CDN:    map[string]*CDN{"edge": {Kind: "nginx", BaseURL: "https://x"}},
+				Rules:  []Rule{{From: []string{"10.0.0.0/8", "::/0"}, Target: "cdn:edge"}, {MinSize: 1 << 30, Target: "direct"}},
+			}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := loadText(t, tt.file, tt.env)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, tt.get(c)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestReference holds the README's list of keys to the table.
+func TestReference(t *testing.T) {
+	var want bytes.Buffer
+	if err := WriteReference(&want); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join("..", "..", "..", "README.md")
+	readme, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const begin, end = "<!-- keys -->\n", "<!-- end of keys -->\n"
+	before, rest, ok := strings.Cut(string(readme), begin)
+	got, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("README.md has no %q and %q", begin, end)
+	}
+	if *update {
+		if err := os.WriteFile(file, []byte(before+begin+want.String()+end+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want.String(), got); diff != "" {
+		t.Errorf("README.md differs from the table; run go test ./cmd/berth/config -update (-want +got):\n%s", diff)
+	}
+}
+
+// loadText is load of a file test.yaml of this content, in this environment.
+func loadText(t *testing.T, file string, env []string) (*Config, error) {
+	for _, setting := range env {
+		name, text, _ := strings.Cut(setting, "=")
+		t.Setenv(name, text)
+	}
+	given, err := parseYAML([]byte(file))
+	if err != nil {
+		return nil, &Error{[]string{"test.yaml: " + err.Error()}}
+	}
+	return load("test.yaml", given, pflag.NewFlagSet("test", pflag.ContinueOnError))
+}
+
+func mustLoad(t *testing.T, file string, env []string) *Config {
+	t.Helper()
+	c, err := loadText(t, file, env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func ignoreTable() cmp.Option { return cmpopts.IgnoreUnexported(Config{}) }

@@ -1,0 +1,115 @@
+package config
+
+import (
+	"strconv"
+	"strings"
+	"time"
+)
+
+// key is one line of the table: a place in the tree, the field that it fills,
+// and what it is for.
+type key struct {
+	name   string // "storage.s3.bucket"
+	value  value
+	help   string
+	flag   string // its command-line flag, if it has one
+	secret bool   // never shown
+	origin string // where the value came from
+}
+
+// env is the environment variable that sets the key.
+func (k key) env() string {
+	return envPrefix + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(k.name))
+}
+
+const envPrefix = "BERTH_"
+
+// keys is the table. It ties every key to its field in c, and sets the fields
+// to their defaults. CDNs and rules have keys for as many as c has entries.
+func keys(c *Config) []key {
+	s, u, r := &c.Storage, &c.Upload, &c.Redirect
+	table := []key{
+		{name: "listen", value: address(&c.Listen, "127.0.0.1:5000"), flag: "listen", help: "address to serve on"},
+		{name: "public_url", value: webURL(&c.PublicURL), flag: "public-url", help: "how clients reach berth, for absolute Location headers; relative ones when empty"},
+
+		{name: "storage.driver", value: choice(&s.Driver, "filesystem", "s3", "gcs", "azure", "memory"), flag: "storage", help: "which store holds the blobs; memory forgets them at the end"},
+		{name: "storage.prefix", value: prefix(&s.Prefix), help: "put everything under this prefix of the bucket or directory"},
+		{name: "storage.inline_max", value: size(&s.InlineMax, 16*kib, 0, mib), help: "a blob of at most this size is kept in its record, and needs no object of its own"},
+
+		{name: "storage.filesystem.root", value: text(&s.Filesystem.Root, "./berth-data"), flag: "root", help: "directory that holds the blobs; made if it is not there"},
+
+		{name: "storage.s3.bucket", value: text(&s.S3.Bucket, ""), help: "bucket name"},
+		{name: "storage.s3.region", value: text(&s.S3.Region, ""), help: "region of the bucket; the SDK's own default when empty"},
+		{name: "storage.s3.endpoint", value: webURL(&s.S3.Endpoint), help: "URL of a store other than Amazon's"},
+		{name: "storage.s3.path_style", value: boolean(&s.S3.PathStyle, false), help: "put the bucket in the path of URLs, not in the host name"},
+		{name: "storage.s3.access_key_id", value: text(&s.S3.AccessKeyID, ""), help: "static credentials; the SDK's default chain when empty"},
+		{name: "storage.s3.secret_access_key", value: secret(&s.S3.SecretAccessKey), secret: true, help: "goes with access_key_id"},
+		{name: "storage.s3.session_token", value: secret(&s.S3.SessionToken), secret: true, help: "goes with temporary static credentials"},
+		{name: "storage.s3.profile", value: text(&s.S3.Profile, ""), help: "profile of the shared AWS configuration"},
+		{name: "storage.s3.role_arn", value: text(&s.S3.RoleARN, ""), help: "role to assume"},
+		{name: "storage.s3.public_endpoint", value: webURL(&s.S3.PublicEndpoint), help: "URL that presigned links point at, where clients reach the store by another name"},
+		{name: "storage.s3.sse", value: choice(&s.S3.SSE, "", "AES256", "aws:kms", "aws:kms:dsse"), help: "server-side encryption; the bucket's default when empty"},
+		{name: "storage.s3.kms_key_id", value: text(&s.S3.KMSKeyID, ""), help: "key for sse aws:kms; the account's default key when empty"},
+		{name: "storage.s3.storage_class", value: text(&s.S3.StorageClass, ""), help: "storage class of blob data, such as STANDARD_IA"},
+		{name: "storage.s3.checksum", value: choice(&s.S3.Checksum, "crc32c", "none"), help: "checksum sent along with uploads; none for stores that know none"},
+		{name: "storage.s3.equal_parts", value: boolean(&s.S3.EqualParts, false), help: "make all parts but the last of one size, as Cloudflare R2 wants"},
+		{name: "storage.s3.accelerate", value: boolean(&s.S3.Accelerate, false), help: "use S3 Transfer Acceleration"},
+		{name: "storage.s3.dual_stack", value: boolean(&s.S3.DualStack, false), help: "use endpoints with IPv6"},
+		{name: "storage.s3.fips", value: boolean(&s.S3.FIPS, false), help: "use FIPS endpoints"},
+
+		{name: "storage.gcs.bucket", value: text(&s.GCS.Bucket, ""), help: "bucket name"},
+		{name: "storage.gcs.endpoint", value: webURL(&s.GCS.Endpoint), help: "URL of a store other than Google's"},
+		{name: "storage.gcs.credentials_file", value: text(&s.GCS.CredentialsFile, ""), help: "JSON credentials; Application Default Credentials when empty"},
+		{name: "storage.gcs.public_endpoint", value: webURL(&s.GCS.PublicEndpoint), help: "URL that signed links point at"},
+		{name: "storage.gcs.kms_key", value: text(&s.GCS.KMSKey, ""), help: "Cloud KMS key; the bucket's default when empty"},
+
+		{name: "storage.azure.account", value: text(&s.Azure.Account, ""), help: "storage account"},
+		{name: "storage.azure.container", value: text(&s.Azure.Container, ""), help: "container name"},
+		{name: "storage.azure.endpoint", value: webURL(&s.Azure.Endpoint), help: "service URL, where it does not follow from the account"},
+		{name: "storage.azure.shared_key", value: secret(&s.Azure.SharedKey), secret: true, help: "account key; without shared_key, connection_string and sas, the default identity"},
+		{name: "storage.azure.connection_string", value: secret(&s.Azure.ConnectionString), secret: true, help: "account and key in one, as the portal shows it"},
+		{name: "storage.azure.sas", value: secret(&s.Azure.SAS), secret: true, help: "SAS token of the container"},
+		{name: "storage.azure.public_endpoint", value: webURL(&s.Azure.PublicEndpoint), help: "URL that signed links point at"},
+
+		{name: "upload.memory", value: size(&u.Memory, 256*mib, 16*mib, tib), help: "buffers of all uploads together; the largest part is an eighth of it"},
+		{name: "upload.part_size", value: size(&u.PartSize, 16*mib, mib, 5*gib), help: "size of the first 1,000 parts of an upload; it doubles every 1,000 parts"},
+		{name: "upload.parallel_parts", value: count(&u.ParallelParts, 4, 1, 64), help: "parts of one upload that are stored at a time"},
+		{name: "upload.session_lifetime", value: duration(&u.SessionLifetime, 144*time.Hour, time.Minute, 30*24*time.Hour), help: "how long after its start an upload can be gone on with"},
+		{name: "upload.max_waiting", value: count(&u.MaxWaiting, 4096, 1, 1_000_000), help: "requests that may wait for memory; more get 429"},
+		{name: "upload.max_blob_size", value: size(&u.MaxBlobSize, 0, 0, 1024*pib), help: "a larger blob gets 413; 0 is no limit"},
+
+		{name: "cache.entries", value: count(&c.Cache.Entries, 100_000, 0, 100_000_000), help: "descriptors kept in memory"},
+		{name: "cache.ttl", value: duration(&c.Cache.TTL, time.Minute, 0, 24*time.Hour), help: "how long a descriptor is kept, and so how long other replicas may serve a blob after it was deleted"},
+
+		{name: "redirect.expiry", value: duration(&r.Expiry, 20*time.Minute, time.Second, 7*24*time.Hour), help: "how long a redirect's URL is good for"},
+	}
+	for _, name := range c.cdnNames() {
+		at, cdn := "redirect.cdn."+name+".", r.CDN[name]
+		table = append(table,
+			key{name: at + "kind", value: choice(&cdn.Kind, "plain", "cloudfront", "cloudcdn", "mediacdn", "frontdoor", "cloudflare", "akamai", "nginx"), help: "how the CDN's URLs are signed"},
+			key{name: at + "base_url", value: webURL(&cdn.BaseURL), help: "URL of the CDN"},
+		)
+	}
+	for i := range r.Rules {
+		at, rule := "redirect.rules."+strconv.Itoa(i)+".", &r.Rules[i]
+		table = append(table,
+			key{name: at + "from", value: networks(&rule.From), help: "the rule is for clients from these networks, such as [10.0.0.0/8]"},
+			key{name: at + "repository", value: text(&rule.Repository, ""), help: "the rule is for repositories that match, such as library/*"},
+			key{name: at + "min_size", value: size(&rule.MinSize, 0, 0, 1024*pib), help: "the rule is for blobs of at least this size"},
+			key{name: at + "user_agent", value: text(&rule.UserAgent, ""), help: "the rule is for clients that match, such as containerd/*"},
+			key{name: at + "target", value: text(&rule.Target, "presign"), help: "presign, direct, or cdn:<name>; the first rule that fits decides"},
+		)
+	}
+	return append(table,
+		key{name: "delete.enabled", value: boolean(&c.Delete.Enabled, true), help: "whether clients may delete blobs"},
+
+		key{name: "limits.request", value: duration(&c.Limits.Request, 6*time.Hour, time.Minute, 24*time.Hour), help: "longest time that a request may take"},
+		key{name: "limits.shutdown", value: duration(&c.Limits.Shutdown, 20*time.Second, 0, time.Hour), help: "how long requests may go on after SIGTERM, before they are cut off and what they sent is kept"},
+
+		key{name: "gc.grace", value: duration(&c.GC.Grace, 24*time.Hour, 2*time.Minute, 365*24*time.Hour), help: "nothing younger is collected; at least twice limits.request"},
+		key{name: "gc.schedule", value: text(&c.GC.Schedule, ""), help: "when the server collects by itself; never when empty"},
+
+		key{name: "telemetry.log_level", value: choice(&c.Telemetry.LogLevel, "info", "debug", "warn", "error"), flag: "log-level", help: "least severe messages to log"},
+		key{name: "telemetry.log_format", value: choice(&c.Telemetry.LogFormat, "text", "json"), flag: "log-format", help: "form of the log on stderr"},
+	)
+}

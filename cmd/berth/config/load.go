@@ -1,0 +1,168 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+)
+
+// Error says what is wrong with a configuration: every problem that was found,
+// each on a line of its own, with the name of the key.
+type Error struct {
+	Problems []string
+}
+
+func (e *Error) Error() string { return strings.Join(e.Problems, "\n") }
+
+// Flags adds to flags those that set a key. Their defaults are shown and not
+// used: [Load] takes a flag only if it was given.
+func Flags(flags *pflag.FlagSet) {
+	for _, k := range keys(&Config{}) {
+		if k.flag != "" {
+			flags.String(k.flag, k.value.String(), k.help+" ("+k.name+")")
+		}
+	}
+}
+
+// Load makes the configuration from the YAML file of that name (none if it is
+// empty), the process's environment and the flags that [Flags] added. It
+// reports an [*Error] if there is anything wrong with it.
+func Load(file string, flags *pflag.FlagSet) (*Config, error) {
+	var given tree
+	if file != "" {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, &Error{[]string{"--config: " + err.Error()}}
+		}
+		if given, err = parseYAML(data); err != nil {
+			return nil, &Error{[]string{fmt.Sprintf("%s: %v", file, err)}}
+		}
+	}
+	return load(file, given, flags)
+}
+
+// load puts the layers one over the other. viper knows which one wins; what
+// may be in them is the table's to say.
+func load(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
+	c := &Config{}
+	problems := c.makeEntries(given)
+	c.table = keys(c)
+	problems = append(problems, unknownInFile(file, given, c.table)...)
+	problems = append(problems, unknownInEnvironment(os.Environ(), c.table)...)
+
+	layers := viper.New()
+	layers.AllowEmptyEnv(true)
+	inFile := map[string]any{}
+	for i := range c.table {
+		k := &c.table[i]
+		k.origin = "default"
+		if leaf, ok := given.leaves[k.name]; ok {
+			inFile[k.name] = leaf.text
+			k.origin = fmt.Sprintf("%s:%d", file, leaf.line)
+		}
+		if err := layers.BindEnv(k.name, k.env()); err != nil {
+			return nil, err
+		}
+		if _, ok := os.LookupEnv(k.env()); ok {
+			k.origin = "environment " + k.env()
+		}
+		if f := flags.Lookup(k.flag); k.flag != "" && f != nil && f.Changed {
+			if err := layers.BindPFlag(k.name, f); err != nil {
+				return nil, err
+			}
+			k.origin = "flag --" + k.flag
+		}
+	}
+	if err := layers.MergeConfigMap(inFile); err != nil {
+		return nil, err
+	}
+
+	for _, k := range c.table {
+		if k.origin == "default" {
+			continue
+		}
+		text := layers.GetString(k.name)
+		if !k.value.set(text) {
+			if k.secret {
+				text = redacted
+			}
+			problems = append(problems, fmt.Sprintf("%s: %q (%s): want %s", k.name, text, k.origin, k.value.wants()))
+		}
+	}
+	if len(problems) == 0 {
+		problems = c.check()
+	}
+	if len(problems) > 0 {
+		return nil, &Error{problems}
+	}
+	return c, nil
+}
+
+// makeEntries gives c as many CDNs and rules as the file has, so that the
+// table has keys for them.
+func (c *Config) makeEntries(given tree) (problems []string) {
+	name := regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
+	c.Redirect.CDN = map[string]*CDN{}
+	for key := range given.leaves {
+		rest, ok := strings.CutPrefix(key, "redirect.cdn.")
+		if !ok {
+			continue
+		}
+		cdn, _, _ := strings.Cut(rest, ".")
+		if c.Redirect.CDN[cdn] == nil && !name.MatchString(cdn) {
+			problems = append(problems, fmt.Sprintf("redirect.cdn: name %q: want a-z, then a-z, 0-9, and - between them", cdn))
+		}
+		c.Redirect.CDN[cdn] = &CDN{}
+	}
+	c.Redirect.Rules = make([]Rule, given.items["redirect.rules"])
+	return problems
+}
+
+func unknownInFile(file string, given tree, table []key) (problems []string) {
+	var names []string
+	for _, k := range table {
+		names = append(names, k.name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(given.leaves)) {
+		if !slices.Contains(names, name) {
+			problems = append(problems, fmt.Sprintf("%s:%d: there is no key %s%s", file, given.leaves[name].line, name, suggest(name, names)))
+		}
+	}
+	sections := slices.Concat(names, []string{"redirect.cdn.", "redirect.rules."})
+	for _, name := range slices.Sorted(maps.Keys(given.empty)) {
+		isSection := func(key string) bool { return key == name || strings.HasPrefix(key, name+".") }
+		if !slices.ContainsFunc(sections, isSection) {
+			problems = append(problems, fmt.Sprintf("%s:%d: there is no key %s%s", file, given.empty[name], name, suggest(name, names)))
+		}
+	}
+	return problems
+}
+
+// unknownInEnvironment finds variables that look like berth's and are not.
+func unknownInEnvironment(environ []string, table []key) (problems []string) {
+	var names []string
+	for _, k := range table {
+		names = append(names, k.env())
+	}
+	for _, setting := range slices.Sorted(slices.Values(environ)) {
+		name, _, _ := strings.Cut(setting, "=")
+		if !strings.HasPrefix(name, envPrefix) || slices.Contains(names, name) || foreign.MatchString(name) {
+			continue
+		}
+		problems = append(problems, fmt.Sprintf("environment %s: there is no such key%s", name, suggest(name, names)))
+	}
+	return problems
+}
+
+// foreign matches variables that begin with BERTH_ and were not set for berth:
+// Kubernetes tells every container about every Service in its namespace, and
+// one called berth, or berth-something, is to be expected
+// (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
+// BERTH_TEST_ is the test suite's.
+var foreign = regexp.MustCompile(`^BERTH_(TEST_.*|(.*_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?))$`)

@@ -1,0 +1,112 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// tree is a YAML document, flattened: storage: {driver: s3} is the leaf
+// storage.driver. A list of scalars is one leaf, parted by commas; the members
+// of a list of mappings have a number in their name.
+//
+// Scalars are taken as they are written, and not as YAML would read them: an
+// access key 012345 stays one.
+type tree struct {
+	leaves map[string]leaf
+	empty  map[string]int // keys without a value, which set nothing, and their lines
+	items  map[string]int // lists of mappings, and how long they are
+}
+
+type leaf struct {
+	text string
+	line int
+}
+
+// parseYAML reads one document. It refuses what has no place in a
+// configuration: keys given twice, anchors and aliases, a second document.
+func parseYAML(data []byte) (tree, error) {
+	t := tree{leaves: map[string]leaf{}, empty: map[string]int{}, items: map[string]int{}}
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	var doc yaml.Node
+	if err := decoder.Decode(&doc); errors.Is(err, io.EOF) {
+		return t, nil
+	} else if err != nil {
+		return t, errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return t, errors.New("want one YAML document, and nothing after it")
+	}
+	root := doc.Content[0]
+	if isNull(root) {
+		return t, nil
+	}
+	if root.Kind != yaml.MappingNode {
+		return t, fmt.Errorf("line %d: want keys and values, such as listen: 127.0.0.1:5000", root.Line)
+	}
+	return t, t.mapping("", root)
+}
+
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
+
+// add puts the node, and all below it, under name.
+func (t tree) add(name string, n *yaml.Node) error {
+	switch {
+	case n.Anchor != "" || n.Kind == yaml.AliasNode:
+		return fmt.Errorf("line %d: %s: anchors and aliases are not understood", n.Line, name)
+	case isNull(n), n.Kind != yaml.ScalarNode && len(n.Content) == 0:
+		t.empty[name] = n.Line
+		return nil
+	case n.Kind == yaml.MappingNode:
+		return t.mapping(name+".", n)
+	case n.Kind == yaml.SequenceNode:
+		return t.sequence(name, n)
+	default:
+		t.leaves[name] = leaf{n.Value, n.Line}
+		return nil
+	}
+}
+
+func (t tree) mapping(prefix string, n *yaml.Node) error {
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		if k.Kind != yaml.ScalarNode || k.Value == "" || strings.Contains(k.Value, ".") || k.Anchor != "" {
+			return fmt.Errorf("line %d: %swant keys that are plain words", k.Line, prefix)
+		}
+		if seen[k.Value] {
+			return fmt.Errorf("line %d: %s%s is given twice", k.Line, prefix, k.Value)
+		}
+		seen[k.Value] = true
+		if err := t.add(prefix+k.Value, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t tree) sequence(name string, n *yaml.Node) error {
+	var scalars []string
+	for i, item := range n.Content {
+		switch {
+		case item.Kind == yaml.MappingNode && len(scalars) == 0 && item.Anchor == "":
+			t.items[name] = i + 1
+			if err := t.mapping(name+"."+strconv.Itoa(i)+".", item); err != nil {
+				return err
+			}
+		case item.Kind == yaml.ScalarNode && t.items[name] == 0 && item.Anchor == "":
+			scalars = append(scalars, item.Value)
+		default:
+			return fmt.Errorf("line %d: %s: want a list of values, or a list of keys and values", item.Line, name)
+		}
+	}
+	if scalars != nil {
+		t.leaves[name] = leaf{strings.Join(scalars, ","), n.Line}
+	}
+	return nil
+}

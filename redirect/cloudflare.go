@@ -1,0 +1,46 @@
+package redirect
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// cloudflare makes the timed HMAC tokens that the function
+// is_timed_hmac_valid_v0 of Cloudflare's rules language validates, without its
+// flag 's':
+//
+//	is_timed_hmac_valid_v0("<key>", http.request.uri, <lifetime>, http.request.timestamp.sec, 8)
+//
+// where 8 is the length of "?verify=". The token says when it was issued; when
+// it ends is written in that rule, and lifetime must be the same number. A rule
+// holds one key, so rotation takes two rules joined by "and not".
+//
+// https://developers.cloudflare.com/ruleset-engine/rules-language/functions/#hmac-validation
+// https://developers.cloudflare.com/waf/custom-rules/use-cases/configure-token-authentication/
+type cloudflare struct {
+	key      []byte
+	param    string
+	lifetime time.Duration
+}
+
+func newCloudflare(bad problems, c CDN, longest time.Duration) signer {
+	if c.Lifetime < longest || c.Lifetime%time.Second != 0 {
+		bad.at("lifetime").addf("%v must be whole seconds, and at least the %v that redirect.expiry and redirect.window make",
+			c.Lifetime, longest)
+	}
+	return cloudflare{key: readKeys(bad, c, parseText), param: c.param(bad, "verify"), lifetime: c.Lifetime}
+}
+
+func (s cloudflare) sign(l link) (drivers.Signed, error) {
+	issued := strconv.FormatInt(l.issued.Unix(), 10)
+	mac := hmac.New(sha256.New, s.key)
+	mac.Write([]byte(l.path + issued))
+	token := issued + "-" + url.QueryEscape(base64.StdEncoding.EncodeToString(mac.Sum(nil)))
+	return drivers.Signed{URL: l.url + "?" + s.param + "=" + token, Expires: l.issued.Add(s.lifetime)}, nil
+}

@@ -1,0 +1,157 @@
+package redirect
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+)
+
+// Key is a key that signs URLs, given in one of three ways. White space around
+// it does not count.
+type Key struct {
+	ID    string // the name that the CDN knows it by, for the kinds that use one
+	Value string
+	File  string
+	Env   string // the name of an environment variable
+}
+
+// String names the key and where it comes from, never the key itself.
+func (k Key) String() string {
+	switch {
+	case k.File != "":
+		return fmt.Sprintf("key %q of file %s", k.ID, k.File)
+	case k.Env != "":
+		return fmt.Sprintf("key %q of environment variable %s", k.ID, k.Env)
+	}
+	return fmt.Sprintf("key %q", k.ID)
+}
+
+// read gives the key, and the setting that it comes from.
+func (k Key) read() (data []byte, setting string, err error) {
+	given := 0
+	for _, s := range []string{k.Value, k.File, k.Env} {
+		if s != "" {
+			given++
+		}
+	}
+	switch {
+	case given != 1:
+		return nil, "", errors.New("give one of value, file, env")
+	case k.File != "":
+		setting = "file"
+		data, err = os.ReadFile(k.File)
+		if pathErr, ok := errors.AsType[*os.PathError](err); ok {
+			err = pathErr.Err // the path is named once, by the caller
+		}
+	case k.Env != "":
+		setting = "env"
+		data = []byte(os.Getenv(k.Env))
+	default:
+		setting = "value"
+		data = []byte(k.Value)
+	}
+	data = bytes.TrimSpace(data)
+	if err == nil && len(data) == 0 {
+		err = errors.New("is empty or not set")
+	}
+	return data, setting, err
+}
+
+// readKeys reads all keys of c with parse, whose errors must not show the key,
+// and returns the first.
+func readKeys[K any](bad problems, c CDN, parse func([]byte) (K, error)) K {
+	var first K
+	for i, k := range c.Keys {
+		at := bad.at(fmt.Sprintf("keys[%d]", i))
+		data, setting, err := k.read()
+		if setting == "" {
+			at.add(err)
+			continue
+		}
+		var parsed K
+		if err == nil {
+			parsed, err = parse(data)
+		}
+		switch {
+		case err != nil && setting == "value":
+			at.at(setting).add(err)
+		case err != nil:
+			at.at(setting).addf("%s%s: %w", k.File, k.Env, err)
+		case i == 0:
+			first = parsed
+		}
+	}
+	return first
+}
+
+func checkKeyID(id string, wanted bool) error {
+	if !wanted {
+		if id != "" {
+			return errors.New("the keys of this kind have none")
+		}
+		return nil
+	}
+	// The strictest of the vendors' rules, which are all of this form.
+	if ok, _ := regexp.MatchString(`^[A-Za-z0-9_-]{1,63}$`, id); !ok {
+		return fmt.Errorf("%q is not 1 to 63 of A-Z a-z 0-9 _ -", id)
+	}
+	return nil
+}
+
+// parsePrivateKey parses a PEM private key: PKCS #8, PKCS #1 or SEC 1.
+func parsePrivateKey(data []byte) (crypto.Signer, error) {
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		var key any
+		var err error
+		switch block.Type {
+		case "EC PARAMETERS": // openssl writes it before the key
+			continue
+		case "PRIVATE KEY":
+			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+		case "RSA PRIVATE KEY":
+			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+		case "EC PRIVATE KEY":
+			key, err = x509.ParseECPrivateKey(block.Bytes)
+		case "ENCRYPTED PRIVATE KEY":
+			return nil, errors.New("the private key is encrypted; give it without a passphrase")
+		default:
+			return nil, fmt.Errorf("is a PEM %s, not a private key", block.Type)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("PEM %s: %w", block.Type, err)
+		}
+		if signer, ok := key.(crypto.Signer); ok {
+			return signer, nil
+		}
+		return nil, fmt.Errorf("is a private key of type %T, which cannot sign", key)
+	}
+	return nil, errors.New("is not a PEM private key")
+}
+
+// parseBase64 decodes base64 of either alphabet, padded or not.
+func parseBase64(data []byte) ([]byte, error) {
+	s := strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(string(data), "="))
+	key, err := base64.RawStdEncoding.DecodeString(s)
+	if err != nil {
+		return nil, errors.New("is not base64")
+	}
+	return key, nil
+}
+
+func parseHex(data []byte) ([]byte, error) {
+	key, err := hex.DecodeString(string(data))
+	if err != nil {
+		return nil, errors.New("is not an even number of hexadecimal digits")
+	}
+	return key, nil
+}
+
+func parseText(data []byte) ([]byte, error) { return data, nil }

@@ -1,0 +1,63 @@
+package redirect
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// mediaCDN signs URLs for Google Media CDN: Ed25519, in the forms of Cloud CDN
+// but with base64 that is not padded.
+//
+// https://cloud.google.com/media-cdn/docs/generate-signatures
+type mediaCDN struct {
+	keyName string
+	key     ed25519.PrivateKey
+	prefix  bool
+}
+
+func newMediaCDN(bad problems, c CDN) signer {
+	return mediaCDN{
+		keyName: c.Keys[0].ID,
+		key:     readKeys(bad, c, parseEd25519),
+		prefix:  choose(bad.at("form"), c.Form, "url", "prefix") == "prefix",
+	}
+}
+
+// parseEd25519 takes PEM, as "openssl genpkey -algorithm ed25519" writes it, or
+// base64 of the seed, alone or with the public key after it.
+func parseEd25519(data []byte) (ed25519.PrivateKey, error) {
+	if strings.HasPrefix(string(data), "-----BEGIN") {
+		key, err := parsePrivateKey(data)
+		if err != nil {
+			return nil, err
+		}
+		ed, ok := key.(ed25519.PrivateKey)
+		if !ok {
+			return nil, fmt.Errorf("want an Ed25519 key for Media CDN, and this is a %T", key)
+		}
+		return ed, nil
+	}
+	raw, err := parseBase64(data)
+	switch {
+	case err != nil:
+		return nil, errors.New("is neither PEM nor base64")
+	case len(raw) != ed25519.SeedSize && len(raw) != ed25519.PrivateKeySize:
+		return nil, fmt.Errorf("want an Ed25519 key of 32 or 64 bytes for Media CDN, and this has %d", len(raw))
+	}
+	key := ed25519.NewKeyFromSeed(raw[:ed25519.SeedSize])
+	if len(raw) == ed25519.PrivateKeySize && !key.Equal(ed25519.PrivateKey(raw)) {
+		return nil, errors.New("the public half of the key does not belong to the private one")
+	}
+	return key, nil
+}
+
+func (s mediaCDN) sign(l link) (drivers.Signed, error) {
+	return signGoogle(l, s.keyName, s.prefix, base64.RawURLEncoding, func(value string) []byte {
+		return ed25519.Sign(s.key, []byte(value))
+	}), nil
+}

@@ -1,0 +1,27 @@
+package redirect
+
+import (
+	"errors"
+	"fmt"
+)
+
+// problems collects what is wrong with a configuration. Each value stands at
+// one configuration key, and all of a New share one list.
+type problems struct {
+	key  string
+	list *[]error
+}
+
+func (p problems) at(key string) problems {
+	return problems{key: p.key + "." + key, list: p.list}
+}
+
+func (p problems) add(err error) {
+	if err != nil {
+		*p.list = append(*p.list, fmt.Errorf("%s: %w", p.key, err))
+	}
+}
+
+func (p problems) addf(format string, args ...any) { p.add(fmt.Errorf(format, args...)) }
+
+func (p problems) err() error { return errors.Join(*p.list...) }

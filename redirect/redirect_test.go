@@ -1,0 +1,290 @@
+package redirect
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// bucketFunc is a store of which only the signing is looked at.
+type bucketFunc func(key string, opts drivers.SignOptions) (drivers.Signed, error)
+
+func (f bucketFunc) SignGet(_ context.Context, key string, opts drivers.SignOptions) (drivers.Signed, error) {
+	return f(key, opts)
+}
+
+// signing is a store that signs as the contract of drivers says.
+func signing() Signer {
+	return bucketFunc(func(key string, opts drivers.SignOptions) (drivers.Signed, error) {
+		expires := time.Now().Truncate(opts.Window).Add(opts.Window + opts.Expires)
+		url := fmt.Sprintf("https://bucket.s3.example.net/%s?X-Amz-Expires=%d&X-Amz-Signature=5ec7e7", key, expires.Unix())
+		return drivers.Signed{URL: url, Expires: expires}, nil
+	})
+}
+
+func failing(err error) Signer {
+	return bucketFunc(func(string, drivers.SignOptions) (drivers.Signed, error) { return drivers.Signed{}, err })
+}
+
+func TestDefault(t *testing.T) {
+	p, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := Request{Repository: "library/ubuntu", Key: testKey}
+	synctest.Test(t, func(t *testing.T) {
+		d, err := p.Decide(t.Context(), signing(), req)
+		if err != nil || d.Direct() || d.Rule != "default" || d.Target != "presign" {
+			t.Errorf("a store that signs: %v, %v", d, err)
+		}
+		if left := time.Until(d.Expires); left < DefaultExpiry || left > DefaultExpiry+DefaultWindow {
+			t.Errorf("the URL lives %v", left)
+		}
+	})
+
+	d, err := p.Decide(t.Context(), failing(fmt.Errorf("filesystem: sign: %w", errors.ErrUnsupported)), req)
+	if want := (Decision{Rule: "default", Target: "presign"}); err != nil || d != want || !d.Direct() {
+		t.Errorf("a store that does not sign: %v, %v", d, err)
+	}
+
+	d, err = p.Decide(t.Context(), failing(drivers.ErrBusy), req)
+	if !errors.Is(err, drivers.ErrBusy) || !d.Direct() {
+		t.Errorf("a store whose signer fails: %v, %v", d, err)
+	}
+
+	expired := bucketFunc(func(string, drivers.SignOptions) (drivers.Signed, error) {
+		return drivers.Signed{URL: "https://bucket/x?sig=1", Expires: time.Now().Add(-time.Minute)}, nil
+	})
+	if d, err := p.Decide(t.Context(), expired, req); err == nil || !d.Direct() {
+		t.Errorf("a store whose credentials are over: %v, %v, want an error", d, err)
+	}
+
+	unasked := bucketFunc(func(string, drivers.SignOptions) (drivers.Signed, error) {
+		t.Error("inline bytes have no URL to sign")
+		return drivers.Signed{}, nil
+	})
+	d, err = p.Decide(t.Context(), unasked, Request{Repository: "library/ubuntu"})
+	if want := (Decision{Rule: "inline", Target: "direct"}); err != nil || d != want {
+		t.Errorf("inline: %v, %v", d, err)
+	}
+}
+
+func TestRules(t *testing.T) {
+	p, err := New(Config{
+		CDNs: map[string]CDN{"edge": {Kind: "plain", BaseURL: "https://edge.example.net/b/"}},
+		Rules: []Rule{
+			{From: []string{"10.0.0.0/8", "2001:db8::/32", "192.0.2.7"}, Target: "direct"},
+			{Repository: "team/*", MinSize: 1000, Target: "presign"},
+			{UserAgent: `^(containerd|docker)/`, Repository: "**/private", Target: "direct"},
+			{UserAgent: "BuildKit", Target: "cdn:edge"},
+			{MinSize: 5000, Target: "cdn:edge"},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		req  Request
+		rule string
+		host string // of the URL, "" if direct
+	}{
+		{Request{Client: netip.MustParseAddr("10.1.2.3"), Size: 9999}, "redirect.rules[0]", ""},
+		{Request{Client: netip.MustParseAddr("::ffff:10.1.2.3")}, "redirect.rules[0]", ""},
+		{Request{Client: netip.MustParseAddr("2001:db8::1")}, "redirect.rules[0]", ""},
+		{Request{Client: netip.MustParseAddr("2001:db8::1%eth0")}, "redirect.rules[0]", ""},
+		{Request{Client: netip.MustParseAddr("192.0.2.7")}, "redirect.rules[0]", ""},
+		{Request{Client: netip.MustParseAddr("192.0.2.8")}, "default", "bucket.s3.example.net"},
+		{Request{}, "default", "bucket.s3.example.net"},
+		{Request{Repository: "team/app", Size: 1000}, "redirect.rules[1]", "bucket.s3.example.net"},
+		{Request{Repository: "team/app", Size: 999}, "default", "bucket.s3.example.net"},
+		{Request{Repository: "team/app/sub", Size: 1000}, "default", "bucket.s3.example.net"},
+		{Request{Repository: "myteam/app", Size: 1000}, "default", "bucket.s3.example.net"},
+		{Request{Repository: "a/b/private", UserAgent: "docker/28"}, "redirect.rules[2]", ""},
+		{Request{Repository: "a/b/private", UserAgent: "not docker/28"}, "default", "bucket.s3.example.net"},
+		{Request{UserAgent: "moby/BuildKit 0.20"}, "redirect.rules[3]", "edge.example.net"},
+		{Request{Size: 5000}, "redirect.rules[4]", "edge.example.net"},
+		{Request{Size: 5000, Key: "docker/registry/v2/blobs/sha256/9f/9f86/data"}, "default", "bucket.s3.example.net"},
+		{Request{Size: 5000, Key: "meta/token-key"}, "default", "bucket.s3.example.net"},
+		{Request{Size: 5000, Key: "data/../meta/token-key"}, "default", "bucket.s3.example.net"},
+		{Request{Size: 5000, Key: "data/a+b"}, "default", "bucket.s3.example.net"},
+	} {
+		if test.req.Key == "" {
+			test.req.Key = testKey
+		}
+		d, err := p.Decide(t.Context(), signing(), test.req)
+		host := ""
+		if !d.Direct() {
+			u, err := parseURL(d.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			host = u.Host
+		}
+		if err != nil || d.Rule != test.rule || host != test.host {
+			t.Errorf("Decide(%+v) = %v, %v, want %s to %q", test.req, d, err, test.rule, test.host)
+		}
+		steps := p.Explain(test.req)
+		if last := steps[len(steps)-1]; last.Rule != d.Rule || last.Target != d.Target || !last.Matches {
+			t.Errorf("Explain(%+v) ends with %+v, and Decide says %v", test.req, last, d)
+		}
+	}
+}
+
+func TestExplain(t *testing.T) {
+	p, err := New(Config{
+		CDNs: map[string]CDN{"edge": {Kind: "plain", BaseURL: "https://edge.example.net"}},
+		Rules: []Rule{
+			{From: []string{"10.0.0.0/8", "192.168.0.0/16"}, Target: "direct"},
+			{Repository: "team/**", Target: "direct"},
+			{MinSize: 1 << 20, Target: "direct"},
+			{UserAgent: "containerd", Target: "direct"},
+			{Target: "cdn:edge"},
+			{MinSize: 100, Target: "presign"},
+			{Target: "direct"},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := Request{Repository: "library/ubuntu", Size: 100, UserAgent: "curl/8", Client: netip.MustParseAddr("192.0.2.1"), Key: "adopted/x"}
+	want := []Step{
+		{"redirect.rules[0]", "direct", false, "from: 192.0.2.1 is in none of 10.0.0.0/8, 192.168.0.0/16"},
+		{"redirect.rules[1]", "direct", false, `repository: "library/ubuntu" does not match "team/**"`},
+		{"redirect.rules[2]", "direct", false, "min_size: 100 is less than 1048576"},
+		{"redirect.rules[3]", "direct", false, `user_agent: "curl/8" does not match "containerd"`},
+		{"redirect.rules[4]", "cdn:edge", false, `target: a CDN is never shown the key "adopted/x"`},
+		{"redirect.rules[5]", "presign", true, "all conditions hold"},
+	}
+	if diff := cmp.Diff(want, p.Explain(req)); diff != "" {
+		t.Errorf("Explain(%+v) (-want +got):\n%s", req, diff)
+	}
+
+	req = Request{Key: "adopted/x"}
+	steps := p.Explain(req)
+	if got := steps[0].Why; got != "from: the client's address is unknown" {
+		t.Errorf("without a client: %s", got)
+	}
+	if got, want := steps[len(steps)-1], (Step{"redirect.rules[6]", "direct", true, "has no conditions"}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got, want := p.Explain(Request{}), []Step{{"inline", "direct", true, "the bytes are in the blob's record"}}; !cmp.Equal(got, want) {
+		t.Errorf("inline: got %+v, want %+v", got, want)
+	}
+}
+
+func TestMaxLife(t *testing.T) {
+	cloudflare := map[string]CDN{"cf": {Kind: "cloudflare", BaseURL: testBase, Lifetime: 3 * time.Hour, Keys: []Key{{Value: "k"}}}}
+	for _, test := range []struct {
+		config Config
+		want   time.Duration
+	}{
+		{Config{}, 25 * time.Minute},
+		{Config{Expiry: time.Hour, Window: time.Second}, time.Hour + time.Second},
+		{Config{CDNs: cloudflare}, 3 * time.Hour},
+	} {
+		p, err := New(test.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.MaxLife(); got != test.want {
+			t.Errorf("MaxLife of %+v = %v, want %v", test.config, got, test.want)
+		}
+	}
+}
+
+// TestCheck is about URLs that only the driver knows.
+func TestCheck(t *testing.T) {
+	url := func(u string) Signer {
+		return bucketFunc(func(string, drivers.SignOptions) (drivers.Signed, error) {
+			return drivers.Signed{URL: u, Expires: time.Now().Add(time.Hour)}, nil
+		})
+	}
+	service := Config{PublicURL: "https://Registry.Example.com:8443/"}
+	never := Config{PublicURL: service.PublicURL, Rules: []Rule{{Target: "direct"}}}
+	for _, test := range []struct {
+		config Config
+		bucket Signer
+		want   string // part of the error, "" for none
+	}{
+		{service, signing(), ""},
+		{service, failing(errors.ErrUnsupported), ""},
+		{service, failing(errors.New("no credentials")), "no credentials"},
+		{service, url("https://example.com/x?sig=5ec7e7"), ""}, // clients send a parent nothing
+		{service, url("https://notregistry.example.com/x?sig=5ec7e7"), ""},
+		{service, url("https://registry.example.com:9000/x?sig=5ec7e7"), "registry.example.com is the service's own"},
+		{service, url("https://s3.registry.example.com./x?sig=5ec7e7"), "s3.registry.example.com is a subdomain"},
+		{service, url("http://s3.example.com/x?sig=5ec7e7"), "http://s3.example.com/x?REDACTED is plain http"},
+		{service, url("/x?sig=5ec7e7"), "not an absolute"},
+		{Config{}, url("http://s3.registry.example.com/x"), ""},
+		{never, url("https://registry.example.com/x"), ""},
+	} {
+		p, err := New(test.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = p.Check(t.Context(), test.bucket)
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("Check = %v, want %q", err, test.want)
+		}
+		if err != nil && strings.Contains(err.Error(), "5ec7e7") {
+			t.Errorf("%v shows the signature", err)
+		}
+	}
+}
+
+func TestNothingInLogs(t *testing.T) {
+	for _, c := range append(signerCases(), signerCase{name: "presign", cdn: CDN{Kind: "frontdoor", BaseURL: testBase}}) {
+		d, err := cdnPolicy(t, c.cdn).Decide(t.Context(), signing(), Request{Key: testKey})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		for _, h := range []slog.Handler{slog.NewTextHandler(&out, nil), slog.NewJSONHandler(&out, nil)} {
+			slog.New(h).Info("read", "decision", d)
+		}
+		fmt.Fprintf(&out, "%v %+v %s", d, d, d)
+		_, query, _ := strings.Cut(d.URL, "?")
+		for part := range strings.FieldsFuncSeq(query, func(r rune) bool { return r == '&' || r == '=' || r == '~' }) {
+			if len(part) > 10 && !strings.Contains(part, testKey) && strings.Contains(out.String(), part) {
+				t.Errorf("%s: %q of %s is in the log:\n%s", c.name, part, d.URL, out.String())
+			}
+		}
+		if n := strings.Count(out.String(), testURL+"?REDACTED"); n != 5 {
+			t.Errorf("%s: the URL is in the log %d times, want 5:\n%s", c.name, n, out.String())
+		}
+	}
+	for _, k := range []Key{{ID: "a", Value: "secret"}, {ID: "a", File: "k.pem"}, {ID: "a", Env: "K"}} {
+		if s := fmt.Sprintf("%v %+v", k, k); strings.Contains(s, "secret") || !strings.Contains(s, `key "a"`) {
+			t.Errorf("%s", s)
+		}
+	}
+}
+
+func TestRedacted(t *testing.T) {
+	for _, test := range []struct{ url, want string }{
+		{"https://h/p", "https://h/p"},
+		{"https://h/p?sig=a", "https://h/p?REDACTED"},
+		{"https://user:word@h:1/a%2Fb?x#frag", "https://h:1/a%2Fb?REDACTED"},
+		{"https://h/p#sig", "https://h/p"},
+		{"/p?sig=a", "REDACTED"},
+		{"sig=a", "REDACTED"},
+		{"https://h/\x7f?sig=a", "REDACTED"},
+		{"mailto:sig", "REDACTED"},
+		{"", "REDACTED"},
+	} {
+		if got := Redacted(test.url); got != test.want {
+			t.Errorf("Redacted(%q) = %q, want %q", test.url, got, test.want)
+		}
+	}
+}

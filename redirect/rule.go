@@ -1,0 +1,148 @@
+package redirect
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// rule is a compiled [Rule]. Conditions that are not set are nil or zero.
+type rule struct {
+	name, target string
+	config       Rule
+	from         []netip.Prefix
+	repository   *regexp.Regexp
+	userAgent    *regexp.Regexp
+	cdn          *cdn // nil if the target is none
+}
+
+func newRule(bad problems, c Rule, cdns map[string]*cdn) rule {
+	r := rule{name: bad.key, target: c.Target, config: c}
+	for _, s := range c.From {
+		prefix, err := parseNetwork(s)
+		bad.at("from").add(err)
+		r.from = append(r.from, prefix)
+	}
+	var err error
+	if c.Repository != "" {
+		r.repository, err = compileGlob(c.Repository)
+		bad.at("repository").add(err)
+	}
+	if c.MinSize < 0 {
+		bad.at("min_size").addf("%d is negative", c.MinSize)
+	}
+	if c.UserAgent != "" {
+		r.userAgent, err = regexp.Compile(c.UserAgent)
+		bad.at("user_agent").add(err)
+	}
+	if name, ok := strings.CutPrefix(c.Target, targetCDN); ok {
+		if r.cdn, ok = cdns[name]; !ok {
+			bad.at("target").addf("there is no redirect.cdn.%s (there are: %s)", name,
+				strings.Join(slices.Sorted(maps.Keys(cdns)), ", "))
+		}
+	} else if c.Target != targetDirect && c.Target != targetPresign {
+		bad.at("target").addf("%q is not one of presign, direct, cdn:<name>", c.Target)
+	}
+	return r
+}
+
+// always says whether the rule matches every request.
+func (r *rule) always() bool {
+	return r.from == nil && r.repository == nil && r.config.MinSize == 0 && r.userAgent == nil && r.cdn == nil
+}
+
+// mismatch names the first condition that does not hold, or is empty if the
+// rule matches.
+func (r *rule) mismatch(req Request) string {
+	switch {
+	case r.from != nil && !contains(r.from, req.Client):
+		return "from"
+	case r.repository != nil && !r.repository.MatchString(req.Repository):
+		return "repository"
+	case req.Size < r.config.MinSize:
+		return "min_size"
+	case r.userAgent != nil && !r.userAgent.MatchString(req.UserAgent):
+		return "user_agent"
+	case r.cdn != nil && !cdnKey(req.Key):
+		return "target"
+	}
+	return ""
+}
+
+// why explains what mismatch answered.
+func (r *rule) why(condition string, req Request) string {
+	switch condition {
+	case "from":
+		if !req.Client.IsValid() {
+			return "from: the client's address is unknown"
+		}
+		return fmt.Sprintf("from: %s is in none of %s", req.Client, strings.Join(r.config.From, ", "))
+	case "repository":
+		return fmt.Sprintf("repository: %q does not match %q", req.Repository, r.config.Repository)
+	case "min_size":
+		return fmt.Sprintf("min_size: %d is less than %d", req.Size, r.config.MinSize)
+	case "user_agent":
+		return fmt.Sprintf("user_agent: %q does not match %q", req.UserAgent, r.config.UserAgent)
+	case "target":
+		return fmt.Sprintf("target: a CDN is never shown the key %q", req.Key)
+	}
+	if r.always() {
+		return "has no conditions"
+	}
+	return "all conditions hold"
+}
+
+func contains(networks []netip.Prefix, addr netip.Addr) bool {
+	addr = addr.Unmap().WithZone("")
+	for _, n := range networks {
+		if n.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+func parseNetwork(s string) (netip.Prefix, error) {
+	addr, err := netip.ParseAddr(s)
+	prefix := netip.PrefixFrom(addr, addr.BitLen())
+	if err != nil {
+		prefix, err = netip.ParsePrefix(s)
+	}
+	if err != nil || addr.Zone() != "" {
+		return netip.Prefix{}, fmt.Errorf("%q is neither a network such as 10.0.0.0/8 nor an address", s)
+	}
+	if prefix.Addr().Is4In6() {
+		return netip.Prefix{}, fmt.Errorf("%q must be written as IPv4", s)
+	}
+	if prefix != prefix.Masked() {
+		return netip.Prefix{}, fmt.Errorf("%q has bits set past its length (meant %s?)", s, prefix.Masked())
+	}
+	return prefix, nil
+}
+
+// compileGlob compiles a glob over repository names. "?" and "*" match within
+// a segment, "**" matches anything, slashes too.
+func compileGlob(glob string) (*regexp.Regexp, error) {
+	var b strings.Builder
+	b.WriteString(`^`)
+	for i := 0; i < len(glob); i++ {
+		switch c := glob[i]; {
+		case strings.HasPrefix(glob[i:], "**"):
+			b.WriteString(`.*`)
+			i++
+		case c == '*':
+			b.WriteString(`[^/]*`)
+		case c == '?':
+			b.WriteString(`[^/]`)
+		case 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || strings.IndexByte("._-/", c) >= 0:
+			b.WriteString(regexp.QuoteMeta(glob[i : i+1]))
+		default:
+			return nil, fmt.Errorf("%q has a %q, which no repository name has", glob, c)
+		}
+	}
+	b.WriteString(`$`)
+	return regexp.Compile(b.String())
+}

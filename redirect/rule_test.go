@@ -1,0 +1,73 @@
+package redirect
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestGlob(t *testing.T) {
+	for _, test := range []struct {
+		glob     string
+		yes, not string // names, separated by blanks
+	}{
+		{"library/ubuntu", "library/ubuntu", "library/ubuntu2 alibrary/ubuntu library library/ubuntu/x"},
+		{"library/*", "library/ubuntu library/a.b_c-d", "library library/a/b xlibrary/a"},
+		{"library/**", "library/ubuntu library/a/b", "library xlibrary/a"},
+		{"**/private", "a/private a/b/private", "private a/private/b"},
+		{"**private", "private a/private myprivate", "private/a"},
+		{"*", "ubuntu", "library/ubuntu"},
+		{"**", "ubuntu library/ubuntu", ""},
+		{"v?", "v1 va", "v v12 v/"},
+		{"a.c", "a.c", "abc"},
+	} {
+		re, err := compileGlob(test.glob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name := range strings.FieldsSeq(test.yes) {
+			if !re.MatchString(name) {
+				t.Errorf("%q does not match %q", test.glob, name)
+			}
+		}
+		for name := range strings.FieldsSeq(test.not) {
+			if re.MatchString(name) {
+				t.Errorf("%q matches %q", test.glob, name)
+			}
+		}
+	}
+}
+
+// FuzzGlob compares with a matcher that tries everything.
+func FuzzGlob(f *testing.F) {
+	f.Add("library/**", "library/a/b")
+	f.Add("a*b?/**c", "axxby/z/c")
+	f.Add("***", "a")
+	f.Fuzz(func(t *testing.T, glob, name string) {
+		if len(glob) > 12 || len(name) > 24 || strings.Contains(name, "\n") || strings.ToValidUTF8(name, "") != name {
+			t.Skip("too slow to try everything, or no repository name")
+		}
+		re, err := compileGlob(glob)
+		if err != nil {
+			return
+		}
+		if got, want := re.MatchString(name), slowGlob(glob, []rune(name)); got != want {
+			t.Errorf("%q matches %q: %v, want %v", glob, name, got, want)
+		}
+	})
+}
+
+func slowGlob(glob string, name []rune) bool {
+	switch {
+	case glob == "":
+		return len(name) == 0
+	case strings.HasPrefix(glob, "**"):
+		return slowGlob(glob[2:], name) || len(name) > 0 && slowGlob(glob, name[1:])
+	case glob[0] == '*':
+		return slowGlob(glob[1:], name) || len(name) > 0 && name[0] != '/' && slowGlob(glob, name[1:])
+	case len(name) == 0:
+		return false
+	case glob[0] == '?':
+		return name[0] != '/' && slowGlob(glob[1:], name[1:])
+	}
+	return rune(glob[0]) == name[0] && slowGlob(glob[1:], name[1:])
+}

@@ -1,0 +1,62 @@
+package redirect
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// service is this service as its clients see it. Both are empty if unknown.
+type service struct {
+	scheme, host string
+}
+
+func parseService(publicURL string) (service, error) {
+	if publicURL == "" {
+		return service{}, nil
+	}
+	u, err := parseURL(publicURL)
+	if err != nil {
+		return service{}, err
+	}
+	return service{scheme: u.Scheme, host: hostname(u)}, nil
+}
+
+// checkURL says what is wrong with sending a client of this service to a URL.
+//
+// Clients forward the Authorization header that was meant for this service to
+// its own host, on any port, and to subdomains of it; net/http does, and with
+// it most registry clients. A store takes that for its own authentication and
+// refuses the request, and a CDN must not see it.
+func (s service) checkURL(rawURL string) error {
+	u, err := parseURL(rawURL)
+	if err != nil {
+		return err
+	}
+	host := hostname(u)
+	switch {
+	case s.host == "":
+		return nil
+	case host == s.host:
+		return fmt.Errorf("host %s is the service's own: clients would send their credentials along (use another host)", host)
+	case strings.HasSuffix(host, "."+s.host):
+		return fmt.Errorf("host %s is a subdomain of the service's %s: clients would send their credentials along "+
+			"(use a host that is not below it)", host, s.host)
+	case s.scheme == "https" && u.Scheme == "http":
+		return fmt.Errorf("%s is plain http, and the service is https", Redacted(rawURL))
+	}
+	return nil
+}
+
+// parseURL parses an absolute http or https URL. Its errors don't show it whole.
+func parseURL(rawURL string) (*url.URL, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return nil, fmt.Errorf("%s is not an absolute http or https URL", Redacted(rawURL))
+	}
+	return u, nil
+}
+
+func hostname(u *url.URL) string {
+	return strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+}

@@ -1,0 +1,425 @@
+package redirect
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	cloudfront "github.com/aws/aws-sdk-go-v2/feature/cloudfront/sign"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+const (
+	testBase = "https://cdn.example.net/berth"
+	testKey  = "data/sha256/9f/9f86d081884c7d65/5d41402abc4b2a76b9719d911017c592"
+	testURL  = testBase + "/" + testKey
+)
+
+// testLife is the time that testdata/vectors.sh signs for.
+func testLife() life {
+	return life{issued: time.Unix(1772366400, 0), expires: time.Unix(1772368200, 0)}
+}
+
+// signerCase is a CDN, two keys for it, and how that CDN checks URLs. Some
+// secrets are those of the vendors' examples.
+type signerCase struct {
+	name   string // as in testdata/vectors.txt
+	cdn    CDN    // signs with the first of two keys
+	next   Key    // the second
+	verify verifier
+	public func(t *testing.T, k Key) any // the key as the CDN has it
+}
+
+func signerCases() []signerCase {
+	nginxKey, nginxNext := Key{Value: "secret"}, Key{Value: "next secret"}
+	akamaiKey, akamaiNext := Key{Value: "52a152a152a152a152a152a152a1"}, Key{Value: "aa00aa"}
+	cloudflareKey, cloudflareNext := Key{Value: "mysecrettoken"}, Key{Value: "next"}
+	cloudCDNKey := Key{ID: "my-key", Value: "nZtRohdNF9m3cKM24IcK4w=="}
+	cloudCDNNext := Key{ID: "next", Value: "AAAAAAAAAAAAAAAAAAAAAA"}
+	mediaKey, mediaNext := Key{ID: "my-key", File: "testdata/ed25519.pem"}, Key{ID: "next", File: "testdata/ed25519-next.pem"}
+
+	cases := []signerCase{
+		{"cloudcdn-url", CDN{Kind: "cloudcdn", Keys: []Key{cloudCDNKey}}, cloudCDNNext, verifyCloudCDN, secretBase64},
+		{"cloudcdn-prefix", CDN{Kind: "cloudcdn", Form: "prefix", Keys: []Key{cloudCDNKey}}, cloudCDNNext, verifyCloudCDN, secretBase64},
+		{"mediacdn-url", CDN{Kind: "mediacdn", Keys: []Key{mediaKey}}, mediaNext, verifyMediaCDN, publicKey},
+		{"mediacdn-prefix", CDN{Kind: "mediacdn", Form: "prefix", Keys: []Key{mediaKey}}, mediaNext, verifyMediaCDN, publicKey},
+		{"cloudflare", CDN{Kind: "cloudflare", Lifetime: 30 * time.Minute, Keys: []Key{cloudflareKey}}, cloudflareNext, verifyCloudflare, secretText},
+		{"akamai", CDN{Kind: "akamai", Keys: []Key{akamaiKey}}, akamaiNext, verifyAkamai, secretHex},
+		{"nginx", CDN{Kind: "nginx", Keys: []Key{nginxKey}}, nginxNext, verifyNginx, secretText},
+	}
+	for _, algorithm := range []string{"rsa", "ec"} {
+		for _, hash := range []string{"sha1", "sha256"} {
+			for _, form := range []string{"canned", "custom"} {
+				cases = append(cases, signerCase{
+					name: fmt.Sprintf("cloudfront-%s-%s-%s", algorithm, hash, form),
+					cdn: CDN{Kind: "cloudfront", Form: form, Hash: hash,
+						Keys: []Key{{ID: "K2JCJMDEHXQW5F", File: "testdata/" + algorithm + ".pem"}}},
+					next:   Key{ID: "K36X4X2EO997HM", File: "testdata/" + algorithm + "-next.pem"},
+					verify: verifyCloudFront,
+					public: publicKey,
+				})
+			}
+		}
+	}
+	for i := range cases {
+		cases[i].cdn.BaseURL = testBase
+	}
+	return cases
+}
+
+func publicKey(t *testing.T, k Key) any {
+	data, err := os.ReadFile(k.File)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := parsePrivateKey(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key.Public()
+}
+
+func secretText(_ *testing.T, k Key) any { return []byte(k.Value) }
+
+func secretHex(t *testing.T, k Key) any {
+	key, err := hex.DecodeString(k.Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func secretBase64(t *testing.T, k Key) any {
+	key, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(k.Value, "="))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// known is what a CDN has that knows these keys.
+func (c signerCase) known(t *testing.T, keys ...Key) map[string]any {
+	known := make(map[string]any)
+	for i, k := range keys {
+		id := k.ID
+		if id == "" {
+			id = fmt.Sprint(i)
+		}
+		known[id] = c.public(t, k)
+	}
+	return known
+}
+
+func cdnPolicy(t *testing.T, c CDN) *Policy {
+	t.Helper()
+	p, err := New(Config{
+		PublicURL: "https://registry.example.com",
+		CDNs:      map[string]CDN{"edge": c},
+		Rules:     []Rule{{Target: "cdn:edge"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func signTest(t *testing.T, c CDN, l life) string {
+	t.Helper()
+	signed, err := cdnPolicy(t, c).rules[0].cdn.sign(testKey, l, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed.URL
+}
+
+func TestVectors(t *testing.T) {
+	data, err := os.ReadFile("testdata/vectors.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := make(map[string]string)
+	for line := range strings.Lines(string(data)) {
+		name, url, _ := strings.Cut(strings.TrimSpace(line), " ")
+		want[name] = url
+	}
+	for _, c := range signerCases() {
+		t.Run(c.name, func(t *testing.T) {
+			got := signTest(t, c.cdn, testLife())
+			if !strings.HasPrefix(c.name, "cloudfront-ec-") {
+				if got != want[c.name] {
+					t.Errorf("got  %s\nwant %s", got, want[c.name])
+				}
+				return
+			}
+			// ECDSA has many signatures of one thing: the verifier must take
+			// openssl's and ours, and all else must be the same.
+			now := testLife().issued
+			for _, u := range []string{got, want[c.name]} {
+				if err := c.verify(u, now, c.known(t, c.cdn.Keys...)); err != nil {
+					t.Errorf("%s: %v", u, err)
+				}
+			}
+			if got, want := withoutSignature(got), withoutSignature(want[c.name]); got != want {
+				t.Errorf("got  %s\nwant %s", got, want)
+			}
+		})
+	}
+	if len(want) != len(signerCases()) {
+		t.Errorf("%d vectors for %d cases", len(want), len(signerCases()))
+	}
+}
+
+func withoutSignature(u string) string {
+	before, after, _ := strings.Cut(u, "Signature=")
+	_, after, _ = strings.Cut(after, "&")
+	return before + after
+}
+
+// TestVendorExamples signs what the vendors' pages and samples sign.
+func TestVendorExamples(t *testing.T) {
+	at := func(issued, expires int64) life { return life{time.Unix(issued, 0), time.Unix(expires, 0)} }
+	googleKey := []byte{0x9d, 0x9b, 0x51, 0xa2, 0x17, 0x4d, 0x17, 0xd9, 0xb7, 0x70, 0xa3, 0x36, 0xe0, 0x87, 0x0a, 0xe3}
+	cloudCDNURL := cloudCDN{keyName: "my-key", key: googleKey}
+	cloudCDNPrefix := cloudCDN{keyName: "my-key", key: googleKey, prefix: true}
+	cloudflareRule := cloudflare{key: []byte("mysecrettoken"), param: "verify", lifetime: 3 * time.Hour}
+
+	for _, test := range []struct {
+		source string
+		signer signer
+		link   link
+		want   string
+	}{
+		{ // https://github.com/GoogleCloudPlatform/golang-samples/tree/main/cdn/sign-url
+			"golang-samples", cloudCDNURL, link{url: "http://35.186.234.33/index.html", life: at(0, 1558131350)},
+			"http://35.186.234.33/index.html?Expires=1558131350&KeyName=my-key&Signature=fm6JZSmKNsB5sys8VGr-JE4LiiE=",
+		},
+		{ // https://github.com/GoogleCloudPlatform/python-docs-samples/tree/main/cdn
+			"python-docs-samples", cloudCDNURL, link{url: "http://www.example.com/", life: at(0, 1549751401)},
+			"http://www.example.com/?Expires=1549751401&KeyName=my-key&Signature=OqDUFfHpN5Vxga6r80bhsgxKves=",
+		},
+		{
+			"golang-samples, prefix", cloudCDNPrefix, link{url: "https://media.example.com/segments/", life: at(0, 1558131350)},
+			"https://media.example.com/segments/?URLPrefix=aHR0cHM6Ly9tZWRpYS5leGFtcGxlLmNvbS9zZWdtZW50cy8=" +
+				"&Expires=1558131350&KeyName=my-key&Signature=HWE5tBTZgnYVoZzVLG7BtRnOsgk=",
+		},
+		{ // "Protect an entire URI path prefix", where the separator is "?"
+			"configure-token-authentication", cloudflareRule,
+			link{url: "https://downloads.example.com/case-studies/12345678-90ab-4cde-f012-3456789abcde/",
+				path: "/case-studies/12345678-90ab-4cde-f012-3456789abcde/", life: at(1755877101, 0)},
+			"https://downloads.example.com/case-studies/12345678-90ab-4cde-f012-3456789abcde/" +
+				"?verify=1755877101-5WOroVcDINdl2%2BQZxZFHJcJ6l%2Fep4HGIrX3DtSXzWO0%3D",
+		},
+		{
+			"configure-token-authentication", cloudflareRule,
+			link{url: "/", path: "/case-studies/768bf477-22d5-4545-857d-b155510119ff/", life: at(1755878057, 0)},
+			"/?verify=1755878057-jeMS5S1F3MIgxvL61UmiX4vODiWtuLfcPV6q%2B0Y3Rig%3D",
+		},
+		{ // the page signs the client's address too, right after the path
+			"ngx_http_secure_link_module", nginx{key: []byte("secret")},
+			link{url: "/s/link", path: "/s/link127.0.0.1", life: at(0, 2147483647)},
+			"/s/link?md5=_e4Nc3iduzkWRm01TBBNYw&expires=2147483647",
+		},
+	} {
+		got, err := test.signer.sign(test.link)
+		if err != nil || got.URL != test.want {
+			t.Errorf("%s: got %s, %v\nwant %s", test.source, got.URL, err, test.want)
+		}
+	}
+}
+
+// TestCloudFrontSDK compares with the signer of the AWS SDK, which knows SHA-1
+// only and draws its ECDSA nonces.
+func TestCloudFrontSDK(t *testing.T) {
+	expires := testLife().expires
+	for _, c := range signerCases() {
+		if c.cdn.Kind != "cloudfront" || c.cdn.Hash != "sha1" {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
+			data, err := os.ReadFile(c.cdn.Keys[0].File)
+			if err != nil {
+				t.Fatal(err)
+			}
+			key, err := parsePrivateKey(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sdk := cloudfront.NewURLSigner(c.cdn.Keys[0].ID, key)
+			want, err := sdk.Sign(testURL, expires)
+			if c.cdn.Form == "custom" {
+				want, err = sdk.SignWithPolicy(testURL, cloudfront.NewCannedPolicy(testURL+"*", expires))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := signTest(t, c.cdn, testLife())
+			if strings.Contains(c.name, "-ec-") {
+				if err := c.verify(want, testLife().issued, c.known(t, c.cdn.Keys...)); err != nil {
+					t.Errorf("the SDK's URL: %v", err)
+				}
+				got, want = withoutSignature(got), withoutSignature(want)
+			}
+			if got != want {
+				t.Errorf("got  %s\nwant %s", got, want)
+			}
+		})
+	}
+}
+
+// TestCDNAccepts has each CDN's verifier look at URLs that a policy gave out:
+// until they expire and no longer, and not with any one character changed.
+func TestCDNAccepts(t *testing.T) {
+	for _, c := range signerCases() {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(time.Until(time.Date(2026, 3, 1, 12, 2, 30, 0, time.UTC)))
+				p := cdnPolicy(t, c.cdn)
+				known := c.known(t, c.cdn.Keys...)
+				d, err := p.Decide(t.Context(), nil, Request{Key: testKey})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, at := range []time.Time{time.Now(), d.Expires.Add(-time.Second)} {
+					if err := c.verify(d.URL, at, known); err != nil {
+						t.Errorf("%s at %v: %v", d.URL, at, err)
+					}
+				}
+				if err := c.verify(d.URL, d.Expires.Add(time.Second), known); err == nil {
+					t.Errorf("%s is accepted past its expiry", d.URL)
+				}
+				if left := time.Until(d.Expires); left < DefaultExpiry || left > p.MaxLife() {
+					t.Errorf("the URL lives %v, want between %v and %v", left, DefaultExpiry, p.MaxLife())
+				}
+				for i := len("https://cdn.example.net/"); i < len(d.URL); i++ {
+					other := "A"
+					if d.URL[i] == 'A' {
+						other = "B"
+					}
+					tampered := d.URL[:i] + other + d.URL[i+1:]
+					if c.verify(tampered, time.Now(), known) == nil {
+						t.Errorf("accepted with a character changed at %d: %s", i, tampered)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestQueryAdded adds a parameter to a URL, as some proxies do. The forms that
+// are made to stand it do.
+func TestQueryAdded(t *testing.T) {
+	for _, c := range signerCases() {
+		if c.cdn.Kind != "cloudfront" && c.cdn.Kind != "cloudcdn" && c.cdn.Kind != "mediacdn" {
+			continue
+		}
+		u := strings.Replace(signTest(t, c.cdn, testLife()), "?", "?from=proxy&", 1)
+		err := c.verify(u, testLife().issued, c.known(t, c.cdn.Keys...))
+		if stands := c.cdn.Form == "custom" || c.cdn.Form == "prefix"; stands != (err == nil) {
+			t.Errorf("%s: %s: %v, want accepted: %v", c.name, u, err, stands)
+		}
+	}
+}
+
+func TestRotation(t *testing.T) {
+	for _, c := range signerCases() {
+		t.Run(c.name, func(t *testing.T) {
+			old := c.cdn.Keys[0]
+			before := signTest(t, c.cdn, testLife())
+			c.cdn.Keys = []Key{old, c.next}
+			if u := signTest(t, c.cdn, testLife()); c.verify(u, testLife().issued, c.known(t, old)) != nil {
+				t.Errorf("%s is not signed by the first key", u)
+			}
+			c.cdn.Keys = []Key{c.next, old}
+			after := signTest(t, c.cdn, testLife())
+
+			both := c.known(t, old, c.next)
+			for _, u := range []string{before, after} {
+				if err := c.verify(u, testLife().issued, both); err != nil {
+					t.Errorf("%s: %v while the CDN knows both keys", u, err)
+				}
+			}
+			if c.verify(after, testLife().issued, c.known(t, old)) == nil {
+				t.Errorf("%s is accepted by a CDN that knows the old key only", after)
+			}
+		})
+	}
+}
+
+// TestReplicas makes each decision twice, by policies that share nothing.
+func TestReplicas(t *testing.T) {
+	for _, c := range append(signerCases(), signerCase{name: "plain", cdn: CDN{Kind: "plain", BaseURL: testBase}}) {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(time.Until(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)))
+				first, second := cdnPolicy(t, c.cdn), cdnPolicy(t, c.cdn)
+				decide := func(p *Policy) Decision {
+					d, err := p.Decide(t.Context(), nil, Request{Key: testKey})
+					if err != nil {
+						t.Fatal(err)
+					}
+					return d
+				}
+				a := decide(first)
+				time.Sleep(DefaultWindow - time.Nanosecond)
+				if b := decide(second); a != b {
+					t.Errorf("in one window: %+v and %+v", a, b)
+				}
+				time.Sleep(time.Nanosecond)
+				if b := decide(second); a.Expires.Equal(b.Expires) || a.URL == b.URL && c.name != "plain" {
+					t.Errorf("in the next window: %+v again", b)
+				}
+			})
+		})
+	}
+}
+
+func TestFrontDoor(t *testing.T) {
+	p := cdnPolicy(t, CDN{Kind: "frontdoor", BaseURL: "https://blobs.azurefd.net/container/prefix/"})
+	const sas = "sv=2025-01-05&se=2026-03-01T12%3A30%3A00Z&sr=b&sp=r&rsct=text%2Fplain&sig=a%2Fb%3D"
+	expires := time.Now().Add(time.Hour)
+	bucket := bucketFunc(func(key string, opts drivers.SignOptions) (drivers.Signed, error) {
+		if key != testKey || opts.ContentType != "text/plain" || opts.Expires != DefaultExpiry || opts.Window != DefaultWindow {
+			t.Errorf("SignGet(%q, %+v)", key, opts)
+		}
+		return drivers.Signed{URL: "https://account.blob.core.windows.net/container/prefix/" + key + "?" + sas, Expires: expires}, nil
+	})
+	d, err := p.Decide(t.Context(), bucket, Request{Key: testKey, ContentType: "text/plain"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "https://blobs.azurefd.net/container/prefix/" + testKey + "?" + sas; d.URL != want || !d.Expires.Equal(expires) {
+		t.Errorf("got %s until %v\nwant %s until %v", d.URL, d.Expires, want, expires)
+	}
+
+	unsigned := bucketFunc(func(string, drivers.SignOptions) (drivers.Signed, error) {
+		return drivers.Signed{URL: "https://account.blob.core.windows.net/container/x", Expires: expires}, nil
+	})
+	if d, err := p.Decide(t.Context(), unsigned, Request{Key: testKey}); err == nil {
+		t.Errorf("without a SAS: %v, want an error", d)
+	}
+}
+
+func BenchmarkDecide(b *testing.B) {
+	for _, c := range append(signerCases(), signerCase{name: "plain", cdn: CDN{Kind: "plain", BaseURL: testBase}}) {
+		b.Run(c.name, func(b *testing.B) {
+			p, err := New(Config{CDNs: map[string]CDN{"edge": c.cdn}, Rules: []Rule{
+				{From: []string{"10.0.0.0/8"}, Repository: "team/**", UserAgent: "containerd", Target: "cdn:edge"},
+				{Target: "cdn:edge"},
+			}})
+			if err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				if _, err := p.Decide(b.Context(), nil, Request{Repository: "library/ubuntu", Key: testKey}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -82,7 +82,7 @@ func newCDN(bad problems, c CDN, s service, longest time.Duration) *cdn {
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		bad.at("base_url").addf("has a user, query or fragment")
 	case !verbatim(u.Host, ":[]") || !verbatim(u.Path, "/"):
-		bad.at("base_url").addf("has a character that URLs must escape (a host can be written in punycode)")
+		bad.at("base_url").addf("has a character other than A-Z a-z 0-9 - . _ (a host can be written in punycode)")
 	default:
 		out.path = strings.TrimRight(u.Path, "/")
 		out.base = u.Scheme + "://" + u.Host + out.path
@@ -182,7 +182,7 @@ func (c CDN) param(bad problems, byDefault string) string {
 		return byDefault
 	}
 	if !verbatim(c.Param, "") {
-		bad.at("param").addf("%q has a character that URLs must escape", c.Param)
+		bad.at("param").addf("%q has a character other than A-Z a-z 0-9 - . _", c.Param)
 	}
 	return c.Param
 }
@@ -193,11 +193,12 @@ func cdnKey(key string) bool {
 	return strings.HasPrefix(key, drivers.BulkPrefix) && verbatim(key, "/") && drivers.CheckKey(key) == nil
 }
 
-// verbatim says whether s is made of the unreserved characters of RFC 3986,
-// which mean the same escaped or not, and those of also.
+// verbatim says whether s is made of unreserved characters of RFC 3986, which
+// mean the same escaped or not, and those of also. "~" is not among them, for
+// it parts the fields of Akamai's tokens.
 func verbatim(s, also string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool {
-		unreserved := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-._~", r)
+		unreserved := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-._", r)
 		return !unreserved && !strings.ContainsRune(also, r)
 	})
 }

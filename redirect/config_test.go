@@ -40,7 +40,7 @@ func TestNewRefuses(t *testing.T) {
 		{Config{Expiry: 1500 * time.Millisecond}, []string{"redirect.expiry: 1.5s is not a whole number of seconds, one or more"}},
 		{Config{Window: time.Millisecond}, []string{"redirect.window: 1ms is not a whole number of seconds, one or more"}},
 		{Config{TrustedProxies: -1}, []string{"redirect.trusted_proxies: -1 is negative"}},
-		{Config{PublicURL: "registry.example.com"}, []string{"public_url: REDACTED is not an absolute http or https URL"}},
+		{Config{PublicURL: "registry.example.com"}, []string{`public_url: "registry.example.com" is not an absolute http or https URL`}},
 
 		{Config{Expiry: 7 * day}, []string{"redirect.expiry: 168h0m0s and a window of 5m0s make 168h5m0s, and URLs that the store signs, " +
 			"as it does after the last rule, live 168h0m0s at most"}},
@@ -61,13 +61,15 @@ func TestNewRefuses(t *testing.T) {
 		{plain("https://cdn.registry.example.com"), []string{"redirect.cdn.edge.base_url: host cdn.registry.example.com is a subdomain of " +
 			"the service's registry.example.com: clients would send their credentials along (use a host that is not below it)"}},
 		{plain("http://cdn.example.net"), []string{"redirect.cdn.edge.base_url: http://cdn.example.net is plain http, and the service is https"}},
-		{plain(""), []string{"redirect.cdn.edge.base_url: REDACTED is not an absolute http or https URL"}},
-		{plain("ftp://cdn.example.net"), []string{"redirect.cdn.edge.base_url: ftp://cdn.example.net is not an absolute http or https URL"}},
+		{plain(""), []string{`redirect.cdn.edge.base_url: "" is not an absolute http or https URL`}},
+		{plain("ftp://cdn.example.net"), []string{`redirect.cdn.edge.base_url: "ftp://cdn.example.net" is not an absolute http or https URL`}},
+		{plain("ftp://u:secret@cdn.example.net?secret"), []string{"redirect.cdn.edge.base_url: ftp://cdn.example.net?REDACTED is not an absolute http or https URL"}},
+		{plain("https://cdn.example.net/~a"), []string{"redirect.cdn.edge.base_url: has a character other than A-Z a-z 0-9 - . _ (a host can be written in punycode)"}},
 		{plain("https://u:secret@cdn.example.net"), []string{"redirect.cdn.edge.base_url: has a user, query or fragment"}},
 		{plain("https://cdn.example.net?a=b"), []string{"redirect.cdn.edge.base_url: has a user, query or fragment"}},
 		{plain("https://cdn.example.net/#a"), []string{"redirect.cdn.edge.base_url: has a user, query or fragment"}},
-		{plain("https://cdn.example.net/a%20b"), []string{"redirect.cdn.edge.base_url: has a character that URLs must escape (a host can be written in punycode)"}},
-		{plain("https://bücher.example.net"), []string{"redirect.cdn.edge.base_url: has a character that URLs must escape (a host can be written in punycode)"}},
+		{plain("https://cdn.example.net/a%20b"), []string{"redirect.cdn.edge.base_url: has a character other than A-Z a-z 0-9 - . _ (a host can be written in punycode)"}},
+		{plain("https://bücher.example.net"), []string{"redirect.cdn.edge.base_url: has a character other than A-Z a-z 0-9 - . _ (a host can be written in punycode)"}},
 
 		{with(CDN{Kind: "fastly"}), []string{
 			`redirect.cdn.edge.kind: "fastly" is not one of akamai, cloudcdn, cloudflare, cloudfront, frontdoor, mediacdn, nginx, plain`}},
@@ -84,7 +86,7 @@ func TestNewRefuses(t *testing.T) {
 		{with(CDN{Kind: "cloudfront", Form: "url", Hash: "md5", Keys: []Key{{ID: "K", File: "testdata/rsa.pem"}}}), []string{
 			`redirect.cdn.edge.form: "url" is not one of canned, custom`, `redirect.cdn.edge.hash: "md5" is not one of sha256, sha1`}},
 		{with(CDN{Kind: "akamai", Keys: []Key{{Value: "aa"}}, Param: "a&b"}), []string{
-			`redirect.cdn.edge.param: "a&b" has a character that URLs must escape`}},
+			`redirect.cdn.edge.param: "a&b" has a character other than A-Z a-z 0-9 - . _`}},
 
 		{rules(Rule{}), []string{`redirect.rules[0].target: "" is not one of presign, direct, cdn:<name>`}},
 		{rules(Rule{Target: "cdn:other"}), []string{"redirect.rules[0].target: there is no redirect.cdn.other (there are: edge)"}},

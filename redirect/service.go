@@ -3,6 +3,7 @@ package redirect
 import (
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -48,11 +49,16 @@ func (s service) checkURL(rawURL string) error {
 	return nil
 }
 
-// parseURL parses an absolute http or https URL. Its errors don't show it whole.
+// parseURL parses an absolute http or https URL. Its error shows what it was
+// given only if that can hold no secret.
 func parseURL(rawURL string) (*url.URL, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return nil, fmt.Errorf("%s is not an absolute http or https URL", Redacted(rawURL))
+		shown := Redacted(rawURL)
+		if !strings.ContainsAny(rawURL, "?#@") {
+			shown = strconv.Quote(rawURL)
+		}
+		return nil, fmt.Errorf("%s is not an absolute http or https URL", shown)
 	}
 	return u, nil
 }

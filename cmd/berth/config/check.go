@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 )
@@ -56,28 +55,11 @@ func (c *Config) check() (problems []string) {
 	if c.GC.Grace < 2*c.Limits.Request {
 		refuse("gc.grace: %s: want at least twice limits.request, which is %s", formatDuration(c.GC.Grace), formatDuration(c.Limits.Request))
 	}
-	for i, rule := range c.Redirect.Rules {
-		name, isCDN := strings.CutPrefix(rule.Target, "cdn:")
-		switch {
-		case isCDN && c.Redirect.CDN[name] == nil:
-			refuse("redirect.rules.%d.target: %q: there is no redirect.cdn.%s", i, rule.Target, name)
-		case !isCDN && rule.Target != "presign" && rule.Target != "direct":
-			refuse("redirect.rules.%d.target: %q: want one of %s", i, rule.Target, strings.Join(c.targets(), ", "))
-		}
+	if c.GC.Schedule != "" {
+		refuse("gc.schedule: this berth does not collect yet; leave it empty")
 	}
-	for _, name := range c.cdnNames() {
-		if c.Redirect.CDN[name].BaseURL == "" {
-			refuse("redirect.cdn.%s.base_url: a CDN needs it", name)
-		}
+	if _, err := c.RedirectPolicy(); err != nil {
+		problems = append(problems, strings.Split(err.Error(), "\n")...)
 	}
 	return problems
-}
-
-// targets are what a rule may point at.
-func (c *Config) targets() []string {
-	targets := []string{"presign", "direct"}
-	for _, name := range c.cdnNames() {
-		targets = append(targets, "cdn:"+name)
-	}
-	return slices.Clip(targets)
 }

@@ -9,9 +9,9 @@
 package config
 
 import (
-	"maps"
-	"slices"
 	"time"
+
+	"github.com/berthhq/berth/redirect"
 )
 
 // Config is a valid configuration, as [Load] returns it. The fields are the
@@ -105,26 +105,13 @@ type Cache struct {
 	TTL     time.Duration
 }
 
-// Redirect is the section redirect.
+// Redirect is the section redirect. Package redirect says what is in it.
 type Redirect struct {
-	Expiry time.Duration
-	CDN    map[string]*CDN
-	Rules  []Rule
-}
-
-// CDN is one entry of redirect.cdn.
-type CDN struct {
-	Kind    string
-	BaseURL string
-}
-
-// Rule is one entry of redirect.rules. Conditions that are empty always hold.
-type Rule struct {
-	From       []string // networks, CIDR
-	Repository string   // glob
-	MinSize    int64    // bytes
-	UserAgent  string   // glob
-	Target     string   // presign, direct or cdn:<name>
+	Expiry         time.Duration
+	Window         time.Duration
+	TrustedProxies int
+	CDN            map[string]*redirect.CDN
+	Rules          []redirect.Rule
 }
 
 // Delete is the section delete.
@@ -150,7 +137,16 @@ type Telemetry struct {
 	LogFormat string
 }
 
-// cdnNames are the names of the CDNs, in order.
-func (c *Config) cdnNames() []string {
-	return slices.Sorted(maps.Keys(c.Redirect.CDN))
+// RedirectPolicy is what the section redirect makes of a service that is known
+// by public_url.
+func (c *Config) RedirectPolicy() (*redirect.Policy, error) {
+	r := c.Redirect
+	cdns := map[string]redirect.CDN{}
+	for name, cdn := range r.CDN {
+		cdns[name] = *cdn
+	}
+	return redirect.New(redirect.Config{
+		Expiry: r.Expiry, Window: r.Window, CDNs: cdns, Rules: r.Rules,
+		PublicURL: c.PublicURL, TrustedProxies: r.TrustedProxies,
+	})
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/spf13/pflag"
+
+	"github.com/berthhq/berth/redirect"
 )
 
 var update = flag.Bool("update", false, "write the configuration reference into the README")
@@ -30,7 +32,7 @@ func TestDefaults(t *testing.T) {
 			Memory: 256 << 20, PartSize: 16 << 20, ParallelParts: 4, SessionLifetime: 144 * time.Hour, MaxWaiting: 4096,
 		},
 		Cache:     Cache{Entries: 100_000, TTL: time.Minute},
-		Redirect:  Redirect{Expiry: 20 * time.Minute},
+		Redirect:  Redirect{Expiry: 20 * time.Minute, Window: 5 * time.Minute},
 		Delete:    Delete{Enabled: true},
 		Limits:    Limits{Request: 6 * time.Hour, Shutdown: 20 * time.Second},
 		GC:        GC{Grace: 24 * time.Hour},
@@ -44,7 +46,7 @@ func TestDefaults(t *testing.T) {
 // TestTable holds what the table promises: a key for every field, a flag and a
 // variable for one key only, and defaults that would be accepted.
 func TestTable(t *testing.T) {
-	c := &Config{Redirect: Redirect{CDN: map[string]*CDN{"edge": {}}, Rules: make([]Rule, 1)}}
+	c := &Config{Redirect: Redirect{CDN: map[string]*redirect.CDN{"edge": {Keys: make([]redirect.Key, 1)}}, Rules: make([]redirect.Rule, 1)}}
 	table := keys(c)
 	if got, want := len(table), fields(reflect.ValueOf(*c)); got != want {
 		t.Errorf("%d keys for %d fields", got, want)
@@ -101,10 +103,12 @@ func fields(v reflect.Value) int {
 func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
 	// A value for every key that is not its default.
 	values := map[string]string{"listen": ":0", "limits.shutdown": "5s", "storage.prefix": "a/b", "storage.s3.sse": "aws:kms", "storage.s3.checksum": "none",
-		"storage.driver": "memory", "delete.enabled": "false", "redirect.rules.0.target": "direct", "redirect.rules.0.from": "10.0.0.0/8",
-		"redirect.cdn.edge.kind": "nginx", "telemetry.log_level": "warn", "telemetry.log_format": "json", "gc.grace": "13h",
+		"storage.driver": "memory", "delete.enabled": "false", "redirect.rules[0].target": "cdn:edge", "redirect.rules[0].from": "10.0.0.0/8",
+		"redirect.cdn.edge.kind": "nginx", "redirect.cdn.edge.base_url": "https://cdn.example.net", "public_url": "https://example.com",
+		"redirect.expiry": "10m", "redirect.window": "10s",
+		"telemetry.log_level": "warn", "telemetry.log_format": "json", "gc.grace": "13h",
 		"upload.max_blob_size": "5GiB", "storage.inline_max": "1KiB", "upload.part_size": "8MiB", "upload.memory": "128MiB"}
-	for _, k := range keys(&Config{Redirect: Redirect{CDN: map[string]*CDN{"edge": {}}, Rules: make([]Rule, 1)}}) {
+	for _, k := range keys(&Config{Redirect: Redirect{CDN: map[string]*redirect.CDN{"edge": {Keys: make([]redirect.Key, 1)}}, Rules: make([]redirect.Rule, 1)}}) {
 		candidates := []string{values[k.name], "https://example.com", "true", "7", "7MiB", "1h1m"}
 		for _, text := range candidates {
 			if text != "" && text != k.value.String() && k.value.set(text) {
@@ -116,12 +120,12 @@ func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
 			t.Fatalf("no value to try for %s: want %s", k.name, k.value.wants())
 		}
 	}
-	shape := "redirect: {cdn: {edge: {kind: plain}}, rules: [{target: presign}]}\n"
+	shape := "redirect: {cdn: {edge: {keys: [{id: x}]}}, rules: [{target: presign}]}\n"
 	var env []string
 	for name, text := range values {
 		env = append(env, key{name: name}.env()+"="+text)
 	}
-	fromEnv := mustLoad(t, shape, env)
+	fromEnv := mustFill(t, shape, env)
 	for _, k := range fromEnv.table {
 		if k.value.String() != values[k.name] || k.origin != "environment "+k.env() {
 			t.Errorf("%s is %q from %s, want %q from the environment", k.name, k.value, k.origin, values[k.name])
@@ -138,7 +142,7 @@ func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
 	if err := (&Config{table: shown(fromEnv.table)}).WriteYAML(&file); err != nil {
 		t.Fatal(err)
 	}
-	fromFile := mustLoad(t, file.String(), nil)
+	fromFile := mustFill(t, file.String(), nil)
 	if diff := cmp.Diff(fromEnv, fromFile, ignoreTable()); diff != "" {
 		t.Errorf("from the environment and, printed, from a file (-env +file):\n%s\n%s", diff, &file)
 	}
@@ -188,7 +192,7 @@ func TestRefused(t *testing.T) {
 				`delete.enabled: "yes" (environment BERTH_DELETE_ENABLED): want true or false`,
 			}},
 		{"empty variable", "", []string{"BERTH_CACHE_TTL="},
-			[]string{`cache.ttl: "" (environment BERTH_CACHE_TTL): want a time from 0s to 24h, such as 20m (units: ms, s, m, h)`}},
+			[]string{`cache.ttl: "" (environment BERTH_CACHE_TTL): want a time from 1s to 24h, such as 20m (units: ms, s, m, h)`}},
 		{"choice", "storage: {driver: ftp}", nil,
 			[]string{`storage.driver: "ftp" (test.yaml:1): want one of filesystem, s3, gcs, azure, memory`}},
 		{"redacted secret", "storage: {s3: {secret_access_key: REDACTED}}", nil,
@@ -211,9 +215,16 @@ func TestRefused(t *testing.T) {
 			"storage.s3.access_key_id and storage.s3.secret_access_key go together: set both, or none",
 			`storage.s3.kms_key_id goes with storage.s3.sse aws:kms, not ""`,
 		}},
-		{"rule without its CDN", "redirect: {rules: [{target: cdn:edge}, {target: nowhere}]}", nil, []string{
-			`redirect.rules.0.target: "cdn:edge": there is no redirect.cdn.edge`,
-			`redirect.rules.1.target: "nowhere": want one of presign, direct`,
+		{"redirect", "redirect: {rules: [{target: cdn:edge, min_size: 1}, {target: nowhere}]}", nil, []string{
+			`redirect.rules[0].target: there is no redirect.cdn.edge (there are: )`,
+			`redirect.rules[1].target: "nowhere" is not one of presign, direct, cdn:<name>`,
+		}},
+		{"unknown key in a list", "redirect: {rules: [{target: direct}, {taget: direct}]}", nil, []string{
+			`test.yaml:1: there is no key redirect.rules[1].taget; did you mean redirect.rules[1].target?`,
+		}},
+		{"name of a CDN", "redirect: {cdn: {Edge: {kind: plain}}}", nil, []string{
+			`redirect.cdn: name "Edge": want a-z, then a-z, 0-9, and - between them`,
+			`test.yaml:1: there is no key redirect.cdn.Edge.kind`,
 		}},
 		{"twice", "listen: :1\nlisten: :2\n", nil, []string{"test.yaml: line 2: listen is given twice"}},
 		{"alias", "a: &a {b: *a}", nil, []string{"test.yaml: line 1: a: anchors and aliases are not understood"}},
@@ -250,11 +261,15 @@ func TestAccepted(t *testing.T) {
 		{"Kubernetes Services called berth and berth-s3", "", []string{"BERTH_SERVICE_HOST=10.0.0.1", "BERTH_SERVICE_PORT=5000",
 			"BERTH_SERVICE_PORT_HTTP=5000", "BERTH_PORT=tcp://10.0.0.1:5000", "BERTH_PORT_5000_TCP=x", "BERTH_PORT_5000_TCP_ADDR=x",
 			"BERTH_S3_SERVICE_HOST=10.0.0.2", "BERTH_S3_PORT_9000_TCP_PROTO=tcp"}, func(c *Config) any { return c.Listen }, "127.0.0.1:5000"},
-		{"rules", "redirect:\n  cdn:\n    edge: {base_url: https://x}\n  rules:\n  - {from: [10.0.0.0/8, '::/0'], target: cdn:edge}\n  - target: direct\n",
-			[]string{"BERTH_REDIRECT_CDN_EDGE_KIND=nginx", "BERTH_REDIRECT_RULES_1_MIN_SIZE=1GiB"}, func(c *Config) any { return c.Redirect }, Redirect{
-				Expiry: 20 * time.Minute,
-				CDN:    map[string]*CDN{"edge": {Kind: "nginx", BaseURL: "https://x"}},
-				Rules:  []Rule{{From: []string{"10.0.0.0/8", "::/0"}, Target: "cdn:edge"}, {MinSize: 1 << 30, Target: "direct"}},
+		{"rules", "redirect:\n  cdn:\n    edge: {base_url: https://x, keys: [{env: K}, {file: f}]}\n" +
+			"  rules:\n  - {from: [10.0.0.0/8, '::/0'], target: cdn:edge}\n  - target: direct\n",
+			[]string{"BERTH_REDIRECT_CDN_EDGE_KIND=nginx", "BERTH_REDIRECT_CDN_EDGE_KEYS_1_FILE=", "BERTH_REDIRECT_CDN_EDGE_KEYS_1_VALUE=0123456789abcdef",
+				"BERTH_REDIRECT_RULES_0_MIN_SIZE=1GiB", "K=0123456789abcdef"},
+			func(c *Config) any { return c.Redirect }, Redirect{
+				Expiry: 20 * time.Minute, Window: 5 * time.Minute,
+				CDN: map[string]*redirect.CDN{"edge": {Kind: "nginx", BaseURL: "https://x",
+					Keys: []redirect.Key{{Env: "K"}, {Value: "0123456789abcdef"}}}},
+				Rules: []redirect.Rule{{From: []string{"10.0.0.0/8", "::/0"}, MinSize: 1 << 30, Target: "cdn:edge"}, {Target: "direct"}},
 			}},
 	}
 	for _, tt := range tests {
@@ -298,17 +313,35 @@ func TestReference(t *testing.T) {
 	}
 }
 
-// loadText is load of a file test.yaml of this content, in this environment.
-func loadText(t *testing.T, file string, env []string) (*Config, error) {
-	for _, setting := range env {
-		name, text, _ := strings.Cut(setting, "=")
-		t.Setenv(name, text)
+// mustFill is loadText without the checks between keys.
+func mustFill(t *testing.T, file string, env []string) *Config {
+	t.Helper()
+	given, err := parseText(t, file, env)
+	if err != nil {
+		t.Fatal(err)
 	}
-	given, err := parseYAML([]byte(file))
+	c, err := fill("test.yaml", given, pflag.NewFlagSet("test", pflag.ContinueOnError))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// loadText loads a file test.yaml of this content, in this environment.
+func loadText(t *testing.T, file string, env []string) (*Config, error) {
+	given, err := parseText(t, file, env)
 	if err != nil {
 		return nil, &Error{[]string{"test.yaml: " + err.Error()}}
 	}
 	return load("test.yaml", given, pflag.NewFlagSet("test", pflag.ContinueOnError))
+}
+
+func parseText(t *testing.T, file string, env []string) (tree, error) {
+	for _, setting := range env {
+		name, text, _ := strings.Cut(setting, "=")
+		t.Setenv(name, text)
+	}
+	return parseYAML([]byte(file))
 }
 
 func mustLoad(t *testing.T, file string, env []string) *Config {

@@ -1,9 +1,13 @@
 package config
 
 import (
-	"strconv"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/berthhq/berth/redirect"
 )
 
 // key is one line of the table: a place in the tree, the field that it fills,
@@ -19,7 +23,7 @@ type key struct {
 
 // env is the environment variable that sets the key.
 func (k key) env() string {
-	return envPrefix + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(k.name))
+	return envPrefix + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_", "[", "_", "]", "").Replace(k.name))
 }
 
 const envPrefix = "BERTH_"
@@ -32,9 +36,9 @@ func keys(c *Config) []key {
 		{name: "listen", value: address(&c.Listen, "127.0.0.1:5000"), flag: "listen", help: "address to serve on"},
 		{name: "public_url", value: webURL(&c.PublicURL), flag: "public-url", help: "how clients reach berth, for absolute Location headers; relative ones when empty"},
 
-		{name: "storage.driver", value: choice(&s.Driver, "filesystem", "s3", "gcs", "azure", "memory"), flag: "storage", help: "which store holds the blobs; memory forgets them at the end"},
+		{name: "storage.driver", value: choice(&s.Driver, "filesystem", "s3", "gcs", "azure", "memory"), flag: "storage", help: "which store holds the blobs; memory forgets them when the process ends"},
 		{name: "storage.prefix", value: prefix(&s.Prefix), help: "put everything under this prefix of the bucket or directory"},
-		{name: "storage.inline_max", value: size(&s.InlineMax, 16*kib, 0, mib), help: "a blob of at most this size is kept in its record, and needs no object of its own"},
+		{name: "storage.inline_max", value: size(&s.InlineMax, 16*kib, 1, 64*kib), help: "a blob of at most this size is kept in its record, and needs no object of its own"},
 
 		{name: "storage.filesystem.root", value: text(&s.Filesystem.Root, "./berth-data"), flag: "root", help: "directory that holds the blobs; made if it is not there"},
 
@@ -78,26 +82,41 @@ func keys(c *Config) []key {
 		{name: "upload.max_waiting", value: count(&u.MaxWaiting, 4096, 1, 1_000_000), help: "requests that may wait for memory; more get 429"},
 		{name: "upload.max_blob_size", value: size(&u.MaxBlobSize, 0, 0, 1024*pib), help: "a larger blob gets 413; 0 is no limit"},
 
-		{name: "cache.entries", value: count(&c.Cache.Entries, 100_000, 0, 100_000_000), help: "descriptors kept in memory"},
-		{name: "cache.ttl", value: duration(&c.Cache.TTL, time.Minute, 0, 24*time.Hour), help: "how long a descriptor is kept, and so how long other replicas may serve a blob after it was deleted"},
+		{name: "cache.entries", value: count(&c.Cache.Entries, 100_000, 0, 100_000_000), help: "descriptors kept in memory; 0 is no cache"},
+		{name: "cache.ttl", value: duration(&c.Cache.TTL, time.Minute, time.Second, 24*time.Hour), help: "how long a descriptor is kept, and so how long other replicas may serve a blob after it was deleted"},
 
-		{name: "redirect.expiry", value: duration(&r.Expiry, 20*time.Minute, time.Second, 7*24*time.Hour), help: "how long a redirect's URL is good for"},
+		{name: "redirect.expiry", value: duration(&r.Expiry, redirect.DefaultExpiry, time.Second, 7*24*time.Hour), help: "how long a redirect's URL is good for, at least"},
+		{name: "redirect.window", value: duration(&r.Window, redirect.DefaultWindow, time.Second, 24*time.Hour), help: "URLs of a blob are the same within this time, so that caches hit"},
+		{name: "redirect.trusted_proxies", value: count(&r.TrustedProxies, 0, 0, 100), help: "proxies in front of berth, each of which appends to X-Forwarded-For"},
 	}
-	for _, name := range c.cdnNames() {
-		at, cdn := "redirect.cdn."+name+".", r.CDN[name]
+	for _, name := range slices.Sorted(maps.Keys(r.CDN)) {
+		at, cdn := "redirect.cdn."+name, r.CDN[name]
 		table = append(table,
-			key{name: at + "kind", value: choice(&cdn.Kind, "plain", "cloudfront", "cloudcdn", "mediacdn", "frontdoor", "cloudflare", "akamai", "nginx"), help: "how the CDN's URLs are signed"},
-			key{name: at + "base_url", value: webURL(&cdn.BaseURL), help: "URL of the CDN"},
+			key{name: at + ".kind", value: text(&cdn.Kind, ""), help: "how URLs are signed: plain, cloudfront, cloudcdn, mediacdn, frontdoor, cloudflare, akamai or nginx"},
+			key{name: at + ".base_url", value: text(&cdn.BaseURL, ""), help: "where the keys of the bucket begin at the CDN"},
+			key{name: at + ".form", value: text(&cdn.Form, ""), help: "canned (the default) or custom for cloudfront, url (the default) or prefix for cloudcdn and mediacdn"},
+			key{name: at + ".hash", value: text(&cdn.Hash, ""), help: "sha256 (the default) or sha1, for cloudfront"},
+			key{name: at + ".param", value: text(&cdn.Param, ""), help: "query parameter of the token, for cloudflare and akamai; the CDN's own default when empty"},
+			key{name: at + ".lifetime", value: duration(&cdn.Lifetime, 0, 0, 7*24*time.Hour), help: "how long the rule at the CDN accepts a token, for cloudflare"},
 		)
+		for i := range cdn.Keys {
+			at, k := fmt.Sprintf("%s.keys[%d]", at, i), &cdn.Keys[i]
+			table = append(table,
+				key{name: at + ".id", value: text(&k.ID, ""), help: "name that the CDN knows the signing key by; the first key signs"},
+				key{name: at + ".value", value: secret(&k.Value), secret: true, help: "the key itself, or one of the next two"},
+				key{name: at + ".file", value: text(&k.File, ""), help: "file that holds the key"},
+				key{name: at + ".env", value: text(&k.Env, ""), help: "environment variable that holds the key"},
+			)
+		}
 	}
 	for i := range r.Rules {
-		at, rule := "redirect.rules."+strconv.Itoa(i)+".", &r.Rules[i]
+		at, rule := fmt.Sprintf("redirect.rules[%d]", i), &r.Rules[i]
 		table = append(table,
-			key{name: at + "from", value: networks(&rule.From), help: "the rule is for clients from these networks, such as [10.0.0.0/8]"},
-			key{name: at + "repository", value: text(&rule.Repository, ""), help: "the rule is for repositories that match, such as library/*"},
-			key{name: at + "min_size", value: size(&rule.MinSize, 0, 0, 1024*pib), help: "the rule is for blobs of at least this size"},
-			key{name: at + "user_agent", value: text(&rule.UserAgent, ""), help: "the rule is for clients that match, such as containerd/*"},
-			key{name: at + "target", value: text(&rule.Target, "presign"), help: "presign, direct, or cdn:<name>; the first rule that fits decides"},
+			key{name: at + ".from", value: list(&rule.From), help: "the rule is for clients in these networks, such as [10.0.0.0/8]"},
+			key{name: at + ".repository", value: text(&rule.Repository, ""), help: "the rule is for repositories that match, such as library/*; ** matches slashes too"},
+			key{name: at + ".min_size", value: size(&rule.MinSize, 0, 0, 1024*pib), help: "the rule is for blobs of at least this size"},
+			key{name: at + ".user_agent", value: text(&rule.UserAgent, ""), help: "the rule is for clients whose User-Agent matches, a regular expression such as ^containerd/"},
+			key{name: at + ".target", value: text(&rule.Target, ""), help: "presign, direct, or cdn:<name>; the first rule that fits decides"},
 		)
 	}
 	return append(table,

@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -134,21 +133,18 @@ func prefix(p *string) value {
 	return field[string]{p, want, parse, func(s string) string { return s }}
 }
 
-// networks is a list of CIDR networks, parted by commas.
-func networks(p *[]string) value {
-	parse := func(s string) ([]string, bool) {
-		var list []string
+// list is a list of words, parted by commas.
+func list(p *[]string) value {
+	parse := func(s string) (words []string, ok bool) {
 		for item := range strings.SplitSeq(s, ",") {
-			item = strings.TrimSpace(item)
-			if _, err := netip.ParsePrefix(item); err != nil {
-				return nil, s == ""
+			if item = strings.TrimSpace(item); item != "" {
+				words = append(words, item)
 			}
-			list = append(list, item)
 		}
-		return list, true
+		return words, true
 	}
-	format := func(list []string) string { return strings.Join(list, ",") }
-	return field[[]string]{p, "networks such as [10.0.0.0/8, 2001:db8::/32]", parse, format}
+	format := func(words []string) string { return strings.Join(words, ",") }
+	return field[[]string]{p, "a list such as [a, b]", parse, format}
 }
 
 func boolean(p *bool, def bool) value {

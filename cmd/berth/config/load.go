@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
+
+	"github.com/berthhq/berth/redirect"
 )
 
 // Error says what is wrong with a configuration: every problem that was found,
@@ -47,9 +49,20 @@ func Load(file string, flags *pflag.FlagSet) (*Config, error) {
 	return load(file, given, flags)
 }
 
-// load puts the layers one over the other. viper knows which one wins; what
-// may be in them is the table's to say.
 func load(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
+	c, err := fill(file, given, flags)
+	if err != nil {
+		return nil, err
+	}
+	if problems := c.check(); len(problems) > 0 {
+		return nil, &Error{problems}
+	}
+	return c, nil
+}
+
+// fill puts the layers one over the other. viper knows which one wins; what
+// may be in them is the table's to say.
+func fill(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
 	c := &Config{}
 	problems := c.makeEntries(given)
 	c.table = keys(c)
@@ -95,32 +108,29 @@ func load(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
 			problems = append(problems, fmt.Sprintf("%s: %q (%s): want %s", k.name, text, k.origin, k.value.wants()))
 		}
 	}
-	if len(problems) == 0 {
-		problems = c.check()
-	}
 	if len(problems) > 0 {
 		return nil, &Error{problems}
 	}
 	return c, nil
 }
 
-// makeEntries gives c as many CDNs and rules as the file has, so that the
-// table has keys for them.
+// makeEntries gives c as many CDNs, keys and rules as the file has, so that
+// the table has lines for them.
 func (c *Config) makeEntries(given tree) (problems []string) {
-	name := regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
-	c.Redirect.CDN = map[string]*CDN{}
-	for key := range given.leaves {
+	valid := regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
+	c.Redirect.CDN = map[string]*redirect.CDN{}
+	for _, key := range slices.Sorted(maps.Keys(given.leaves)) {
 		rest, ok := strings.CutPrefix(key, "redirect.cdn.")
-		if !ok {
-			continue
+		name, _, deeper := strings.Cut(rest, ".")
+		switch {
+		case !ok || !deeper || c.Redirect.CDN[name] != nil:
+		case !valid.MatchString(name):
+			problems = append(problems, fmt.Sprintf("redirect.cdn: name %q: want a-z, then a-z, 0-9, and - between them", name))
+		default:
+			c.Redirect.CDN[name] = &redirect.CDN{Keys: make([]redirect.Key, given.items["redirect.cdn."+name+".keys"])}
 		}
-		cdn, _, _ := strings.Cut(rest, ".")
-		if c.Redirect.CDN[cdn] == nil && !name.MatchString(cdn) {
-			problems = append(problems, fmt.Sprintf("redirect.cdn: name %q: want a-z, then a-z, 0-9, and - between them", cdn))
-		}
-		c.Redirect.CDN[cdn] = &CDN{}
 	}
-	c.Redirect.Rules = make([]Rule, given.items["redirect.rules"])
+	c.Redirect.Rules = make([]redirect.Rule, given.items["redirect.rules"])
 	return problems
 }
 

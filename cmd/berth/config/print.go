@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/berthhq/berth/redirect"
 )
 
 // WriteYAML writes the configuration as a file that --config takes, with a
@@ -38,21 +40,23 @@ func (c *Config) WriteYAML(w io.Writer) error {
 }
 
 // descend goes to the member of that name, which is the last one or is made
-// now. A number makes n a list.
+// now. In "rules[0]" it is the first item of the list "rules".
 func descend(n *yaml.Node, name string) *yaml.Node {
-	if i, err := strconv.Atoi(name); err == nil {
-		n.Kind = yaml.SequenceNode
-		if i == len(n.Content) {
-			n.Content = append(n.Content, &yaml.Node{Kind: yaml.MappingNode})
-		}
-		return n.Content[i]
+	name, index, isList := strings.Cut(strings.TrimSuffix(name, "]"), "[")
+	last := len(n.Content) - 1
+	if last < 0 || n.Content[last-1].Value != name {
+		n.Content = append(n.Content, scalar(name), &yaml.Node{Kind: yaml.MappingNode})
+		last += 2
 	}
-	if last := len(n.Content) - 1; last > 0 && n.Content[last-1].Value == name {
-		return n.Content[last]
+	member := n.Content[last]
+	if !isList {
+		return member
 	}
-	member := &yaml.Node{Kind: yaml.MappingNode}
-	n.Content = append(n.Content, scalar(name), member)
-	return member
+	member.Kind = yaml.SequenceNode
+	if index == strconv.Itoa(len(member.Content)) {
+		member.Content = append(member.Content, &yaml.Node{Kind: yaml.MappingNode})
+	}
+	return member.Content[len(member.Content)-1]
 }
 
 // alignComments puts the comments at the ends of lines under one another, as
@@ -78,10 +82,13 @@ func alignComments(w io.Writer, text string) error {
 
 // WriteReference writes a table of all keys in Markdown, for the README.
 func WriteReference(w io.Writer) error {
-	c := &Config{Redirect: Redirect{CDN: map[string]*CDN{"NAME": {}}, Rules: make([]Rule, 1)}}
+	c := &Config{Redirect: Redirect{
+		CDN:   map[string]*redirect.CDN{"<name>": {Keys: make([]redirect.Key, 1)}},
+		Rules: make([]redirect.Rule, 1),
+	}}
 	lines := []string{"| key | default | what it is |", "|---|---|---|"}
 	for _, k := range keys(c) {
-		name := strings.NewReplacer(".rules.0.", ".rules[].", ".NAME.", ".<name>.").Replace(k.name)
+		name := strings.ReplaceAll(k.name, "[0]", "[]")
 		def := ""
 		if s := k.value.String(); s != "" {
 			def = "`" + s + "`"

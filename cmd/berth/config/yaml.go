@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -13,7 +12,7 @@ import (
 
 // tree is a YAML document, flattened: storage: {driver: s3} is the leaf
 // storage.driver. A list of scalars is one leaf, parted by commas; the members
-// of a list of mappings have a number in their name.
+// of a list of mappings are numbered, as in redirect.rules[0].target.
 //
 // Scalars are taken as they are written, and not as YAML would read them: an
 // access key 012345 stays one.
@@ -96,7 +95,7 @@ func (t tree) sequence(name string, n *yaml.Node) error {
 		switch {
 		case item.Kind == yaml.MappingNode && len(scalars) == 0 && item.Anchor == "":
 			t.items[name] = i + 1
-			if err := t.mapping(name+"."+strconv.Itoa(i)+".", item); err != nil {
+			if err := t.mapping(fmt.Sprintf("%s[%d].", name, i), item); err != nil {
 				return err
 			}
 		case item.Kind == yaml.ScalarNode && t.items[name] == 0 && item.Anchor == "":

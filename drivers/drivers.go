@@ -62,7 +62,9 @@ type Object struct {
 
 	// Modified is the store's own time of the write, never the clock of this
 	// machine. For an object made by a multipart upload some stores report the
-	// time at which the upload began.
+	// time at which the upload began. It may be zero in what a write returns,
+	// where the store does not tell; and a listing may tell the same time more
+	// exactly than Stat does.
 	Modified time.Time
 }
 
@@ -128,6 +130,10 @@ type Signed struct {
 //
 // Keys under "parts/" are the driver's own: staged parts, temporary files and
 // the like. List never shows them.
+//
+// A Body whose CRC32C is not that of its bytes is refused, where the store can
+// check it. A tag that this driver cannot have given is one that does not
+// match: it never stands for no condition.
 type Bucket interface {
 	// Create stores body under key, if and only if the key is free. It reports
 	// ErrExists if it is taken, and then has changed nothing. An empty body is
@@ -190,13 +196,13 @@ type Bucket interface {
 	// one; all but the last have MinPart bytes or more. crc32c is that of the
 	// whole.
 	//
-	// It reports ErrChanged if a part is no longer the one its tag names, and
-	// ErrNotFound if there is neither the upload nor an object at the key; in
-	// both cases nothing becomes visible. It never replaces an object. If one
-	// is at the key already, Complete takes it for its own and returns it: the
-	// caller sees to it that a key belongs to one upload and is completed with
-	// one content only, so that a second call after a lost answer finds what
-	// the first one made.
+	// It reports ErrChanged if a part is not, or no longer, the one its tag
+	// names, and ErrNotFound if there is neither the upload nor an object at
+	// the key; in both cases nothing becomes visible. It never replaces an
+	// object. If one is at the key already, Complete takes it for its own and
+	// returns it: the caller sees to it that a key belongs to one upload and is
+	// completed with one content only, so that a second call after a lost
+	// answer finds what the first one made.
 	//
 	// A wrong crc32c makes it fail where the store can check it, and then
 	// nothing becomes visible.

@@ -24,6 +24,13 @@ func open(t *testing.T, s *memory.Store) drivers.Bucket {
 	return b
 }
 
+func create(t *testing.T, b drivers.Bucket, key, data string) {
+	t.Helper()
+	if _, err := b.Create(t.Context(), key, drivers.NewBody([]byte(data))); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func put(t *testing.T, b drivers.Bucket, u drivers.Upload, number int, data string) drivers.Part {
 	t.Helper()
 	p, err := b.PutPart(t.Context(), u, number, drivers.NewBody([]byte(data)))
@@ -36,9 +43,7 @@ func put(t *testing.T, b drivers.Bucket, u drivers.Upload, number int, data stri
 func TestReplicasShareAStore(t *testing.T) {
 	s := &memory.Store{}
 	a, b := open(t, s), open(t, s)
-	if _, err := a.Create(t.Context(), "k", drivers.NewBody([]byte("x"))); err != nil {
-		t.Fatal(err)
-	}
+	create(t, a, "k", "x")
 	if _, err := b.Stat(t.Context(), "k"); err != nil {
 		t.Errorf("Stat of what the other opener created = %v", err)
 	}
@@ -193,7 +198,7 @@ func TestDiscard(t *testing.T) {
 	if got, err := io.ReadAll(r); err != nil || string(got) != "\x00\x00\x00" {
 		t.Errorf("read %q, %v, want zeros", got, err)
 	}
-	b.Create(t.Context(), "meta/x", drivers.NewBody([]byte("kept")))
+	create(t, b, "meta/x", "kept")
 	r, _, _ = b.Open(t.Context(), "meta/x", 0, -1)
 	if got, err := io.ReadAll(r); err != nil || string(got) != "kept" {
 		t.Errorf("read %q, %v of a small object, want it kept", got, err)
@@ -206,9 +211,7 @@ func TestKeysComeAndGo(t *testing.T) {
 	var want []string
 	for i := range 5000 {
 		key := fmt.Sprintf("k/%04d", i*7919%5000)
-		if _, err := b.Create(t.Context(), key, drivers.NewBody([]byte(key))); err != nil {
-			t.Fatal(err)
-		}
+		create(t, b, key, key)
 	}
 	list(t, b)
 	for i := range 5000 {
@@ -224,7 +227,7 @@ func TestKeysComeAndGo(t *testing.T) {
 	if got := list(t, b); !slices.Equal(got, want) {
 		t.Errorf("List() = %q, want %q", got, want)
 	}
-	b.Create(t.Context(), "k/0001", drivers.NewBody([]byte("again")))
+	create(t, b, "k/0001", "again")
 	want = slices.Insert(want, 1, "k/0001")
 	if got := list(t, b); !slices.Equal(got, want) {
 		t.Errorf("List() = %q, want %q", got, want)
@@ -233,7 +236,7 @@ func TestKeysComeAndGo(t *testing.T) {
 
 func TestReaderEndsWithItsContext(t *testing.T) {
 	b := open(t, nil)
-	b.Create(t.Context(), "k", drivers.NewBody([]byte("abc")))
+	create(t, b, "k", "abc")
 	ctx, cancel := context.WithCancel(t.Context())
 	r, _, err := b.Open(ctx, "k", 0, -1)
 	if err != nil {

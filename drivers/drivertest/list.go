@@ -1,0 +1,177 @@
+package drivertest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+func listCases() []testCase {
+	return []testCase{
+		{"List", list},
+		{"ListOrder", listOrder},
+		{"ListLarge", listLarge},
+		{"ListWhileChanging", listWhileChanging},
+	}
+}
+
+func list(e *env) {
+	for _, prefix := range []string{"", "a", "a/"} {
+		if got := e.list(e.a, prefix, ""); len(got) > 0 {
+			e.Errorf("List(%q) of an empty bucket = %q", prefix, keysOf(got))
+		}
+	}
+	data := e.text()
+	e.create(e.a, "a/b", data)
+	there := e.holds("a/b", data)
+	for _, prefix := range []string{"", "a", "a/", "a/b"} {
+		got := e.list(e.b, prefix, "")
+		if len(got) != 1 {
+			e.Errorf("List(%q) = %q, want the one key there is", prefix, keysOf(got))
+			continue
+		}
+		o := got[0]
+		// The listing may tell the time more exactly than a header does.
+		if o.Key != "a/b" || o.Size != there.Size || o.Tag != "" || !o.Modified.Truncate(time.Second).Equal(there.Modified.Truncate(time.Second)) {
+			e.Errorf("List(%q) gives %+v, want %+v without a tag", prefix, o, there)
+		}
+	}
+	for _, prefix := range []string{"b", "a/b/", "a/bb", "a//", "A", "/"} {
+		if got := e.list(e.b, prefix, ""); len(got) > 0 {
+			e.Errorf("List(%q) = %q, want nothing", prefix, keysOf(got))
+		}
+	}
+}
+
+// listOrder compares with the order of bytes, which is neither a locale's nor
+// that of directories: "a-b" and "a.b" come before "a/x", and "a0" after it.
+func listOrder(e *env) {
+	keys := []string{
+		"a-b", "a.b", "a/x", "a/x-", "a/y/z", "a0", "aB", "ab", "B", "b/1", "b/10", "b/2", "b/c/d/e", "b/c-d", "b/c.d/e", "b/c0",
+		"_", "z", "!", "+", ":", "0", "a!b/c", "a+/d",
+	}
+	e.each(len(keys), func(i int, b drivers.Bucket) error {
+		_, err := b.Create(e.Context(), keys[i], body(e.text()))
+		return err
+	})
+	slices.Sort(keys)
+	prefixes := []string{"", "a", "a/", "a/x", "b", "b/", "b/1", "b/c", "b/c/", "a0", "z", "zz", "!"}
+	afters := append(slices.Clone(keys), "", "a/", "a/z", "a0/", "b/", "b/1-", "b/11", "zz", "A", "-", "b/c/d", "b/c/d/", "a/y")
+	for _, prefix := range prefixes {
+		for _, after := range afters {
+			var want []string
+			for _, key := range keys {
+				if strings.HasPrefix(key, prefix) && key > after {
+					want = append(want, key)
+				}
+			}
+			if got := keysOf(e.list(e.b, prefix, after)); !slices.Equal(got, want) {
+				e.Errorf("List(%q, %q) = %q, want %q", prefix, after, got, want)
+			}
+		}
+	}
+}
+
+// listLarge has groups of keys that end just before, at and just after the end
+// of a page, and then as many as Keys says.
+func listLarge(e *env) {
+	ctx := e.Context()
+	var keys []string
+	for _, group := range []int{1, pageSize - 1, pageSize, pageSize + 1, 2 * pageSize, e.Keys} {
+		for i := range group {
+			if len(keys) == e.Keys {
+				break
+			}
+			keys = append(keys, fmt.Sprintf("g%05d/%02x/%d", group, i%8, i))
+		}
+	}
+	e.each(len(keys), func(i int, b drivers.Bucket) error {
+		_, err := b.Create(ctx, keys[i], body(fmt.Append(nil, keys[i])))
+		return err
+	})
+	slices.Sort(keys)
+	check := func(prefix, after string) {
+		from, _ := slices.BinarySearch(keys, prefix)
+		to, _ := slices.BinarySearch(keys, prefix+"~")
+		want := keys[from:to]
+		if next, found := slices.BinarySearch(want, after); found {
+			want = want[next+1:]
+		} else {
+			want = want[next:]
+		}
+		got := keysOf(e.list(e.b, prefix, after))
+		if i := firstDifference(got, want); i >= 0 {
+			e.Errorf("List(%q, %q) has %d keys, want %d; they differ from the %d on", prefix, after, len(got), len(want), i)
+		}
+	}
+	check("", "")
+	for _, group := range []int{1, pageSize - 1, pageSize, pageSize + 1, 2 * pageSize} {
+		prefix := fmt.Sprintf("g%05d/", group)
+		check(prefix, "")
+		check(prefix, prefix+"04/")
+	}
+	for _, i := range []int{0, len(keys) / 2, len(keys) - 1} {
+		check("", keys[i])
+	}
+	n := 0
+	for _, err := range e.b.List(ctx, "", "") {
+		e.must(err, "List")
+		if n++; n == pageSize+1 {
+			break
+		}
+	}
+	e.want(e.a.Delete(ctx, keys...), nil, "Delete of %d keys", len(keys))
+	if got := e.list(e.b, "", ""); len(got) > 0 {
+		e.Errorf("after Delete of %d keys there are %d", len(keys), len(got))
+	}
+}
+
+func firstDifference(a, b []string) int {
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	if len(a) == len(b) {
+		return -1
+	}
+	return min(len(a), len(b))
+}
+
+// listWhileChanging deletes what it is given and creates what it was not, as
+// the collector does, and others do besides: what stays must be given, once, in
+// order.
+func listWhileChanging(e *env) {
+	ctx := e.Context()
+	n := min(e.Keys, 2*pageSize+100)
+	e.each(n, func(i int, b drivers.Bucket) error {
+		_, err := b.Create(ctx, fmt.Sprintf("k/%05d", i), body(e.text()))
+		return err
+	})
+	var got []string
+	for o, err := range e.a.List(ctx, "k/", "") {
+		e.must(err, "List")
+		got = append(got, o.Key)
+		var i int
+		if _, err := fmt.Sscanf(o.Key, "k/%05d", &i); err != nil {
+			e.Fatal(err)
+		}
+		if i%100 == 0 && !strings.HasSuffix(o.Key, "-new") {
+			e.want(e.a.Delete(ctx, o.Key), nil, "Delete(%q) within its listing", o.Key)
+			e.create(e.b, o.Key+"-new", e.text())
+			e.want(e.b.Delete(ctx, fmt.Sprintf("k/%05d", n-1-i)), nil, "Delete of a key that is still to come")
+		}
+	}
+	if !slices.IsSorted(got) || len(slices.Compact(slices.Clone(got))) != len(got) {
+		e.Errorf("List gives %d keys that do not ascend", len(got))
+	}
+	for i := range n {
+		key := fmt.Sprintf("k/%05d", i)
+		if _, found := slices.BinarySearch(got, key); !found && i%100 != 0 && (n-1-i)%100 != 0 {
+			e.Errorf("List does not give %q, which was there all the time", key)
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package drivertest
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+func signCases() []testCase {
+	return []testCase{
+		{"Sign", sign},
+		{"SignWindow", signWindow},
+		{"SignTampered", signTampered},
+		{"SignExpired", signExpired},
+	}
+}
+
+// sign is a signed URL, unless there is nobody to serve one.
+func (e *env) sign(b drivers.Bucket, key string, opts drivers.SignOptions) drivers.Signed {
+	e.Helper()
+	before := time.Now()
+	s, err := b.SignGet(e.Context(), key, opts)
+	if errors.Is(err, errors.ErrUnsupported) {
+		e.Skipf("SignGet = %v: this driver signs nothing", err)
+	}
+	e.must(err, "SignGet(%q)", key)
+	// A second for what formats of whole seconds lose.
+	if s.Expires.Before(before.Add(opts.Expires-time.Second)) || s.Expires.After(time.Now().Add(opts.Expires+opts.Window+time.Second)) {
+		e.Errorf("SignGet(%q, %+v) at %v expires %v", key, opts, before, s.Expires)
+	}
+	return s
+}
+
+// get fetches a URL as a client does that has nothing but it.
+func (e *env) get(url, byteRange string) (int, http.Header, []byte) {
+	e.Helper()
+	req, err := http.NewRequestWithContext(e.Context(), http.MethodGet, url, nil)
+	e.must(err, "NewRequest(%q)", url)
+	if byteRange != "" {
+		req.Header.Set("Range", byteRange)
+	}
+	resp, err := e.Client.Do(req)
+	e.must(err, "GET %s", url)
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	e.must(err, "the body of GET %s", url)
+	return resp.StatusCode, resp.Header, data
+}
+
+func sign(e *env) {
+	data := e.bytes(10_000)
+	e.create(e.a, "data/a-b/x_y!z:1+2", data)
+	s := e.sign(e.b, "data/a-b/x_y!z:1+2", drivers.SignOptions{Expires: 10 * time.Minute})
+	if status, _, got := e.get(s.URL, ""); status != http.StatusOK || !bytes.Equal(got, data) {
+		e.Errorf("GET of the signed URL = %d, %s, want %s", status, brief(got), brief(data))
+	}
+	if status, _, got := e.get(s.URL, "bytes=100-199"); status != http.StatusPartialContent || !bytes.Equal(got, data[100:200]) {
+		e.Errorf("GET of a range of the signed URL = %d, %s, want %s", status, brief(got), brief(data[100:200]))
+	}
+	s = e.sign(e.a, "data/a-b/x_y!z:1+2", drivers.SignOptions{
+		Expires: time.Minute, ContentType: "application/vnd.oci.image.layer.v1.tar+gzip", ContentDisposition: `attachment; filename="a b.txt"`,
+	})
+	status, header, got := e.get(s.URL, "")
+	if status != http.StatusOK || !bytes.Equal(got, data) {
+		e.Errorf("GET of the signed URL with other headers = %d, %s, want %s", status, brief(got), brief(data))
+	}
+	if got, want := header.Get("Content-Type"), "application/vnd.oci.image.layer.v1.tar+gzip"; got != want {
+		e.Errorf("its Content-Type is %q, want %q", got, want)
+	}
+	if got, want := header.Get("Content-Disposition"), `attachment; filename="a b.txt"`; got != want {
+		e.Errorf("its Content-Disposition is %q, want %q", got, want)
+	}
+	s = e.sign(e.a, "data/absent", drivers.SignOptions{Expires: time.Minute})
+	if status, _, _ := e.get(s.URL, ""); status != http.StatusNotFound && status != http.StatusForbidden {
+		e.Errorf("GET of the signed URL of an absent key = %d, want 404 or 403", status)
+	}
+}
+
+// signWindow signs with two replicas: within a window the URL is the same.
+func signWindow(e *env) {
+	data := e.text()
+	e.create(e.a, "data/k", data)
+	opts := drivers.SignOptions{Expires: 10 * time.Minute, Window: time.Hour}
+	for range 3 { // the hour may end between two calls, but not each time
+		s, again := e.sign(e.a, "data/k", opts), e.sign(e.b, "data/k", opts)
+		if s.URL != again.URL {
+			e.Logf("SignGet = %s and %s", s.URL, again.URL)
+			continue
+		}
+		if status, _, got := e.get(s.URL, ""); status != http.StatusOK || !bytes.Equal(got, data) {
+			e.Errorf("GET of the signed URL = %d, %s, want %s", status, brief(got), brief(data))
+		}
+		return
+	}
+	e.Error("SignGet with a window of an hour gives another URL each time")
+}
+
+func (e *env) refused(url, what string) {
+	e.Helper()
+	if status, _, got := e.get(url, ""); status/100 != 4 {
+		e.Errorf("GET of a signed URL %s = %d, %s, want 4xx", what, status, brief(got))
+	}
+}
+
+func signTampered(e *env) {
+	e.create(e.a, "data/shown", e.text())
+	e.create(e.a, "data/other", e.text())
+	s := e.sign(e.a, "data/shown", drivers.SignOptions{Expires: 10 * time.Minute})
+	if status, _, _ := e.get(s.URL, ""); status != http.StatusOK {
+		e.Fatalf("GET of the signed URL = %d", status)
+	}
+	e.refused(strings.Replace(s.URL, "shown", "other", 1), "for another key")
+	u, err := url.Parse(s.URL)
+	e.must(err, "Parse(%q)", s.URL)
+	plain := *u
+	plain.RawQuery = ""
+	e.refused(plain.String(), "without its signature")
+	q := u.Query()
+	for _, name := range []string{"X-Amz-Signature", "X-Goog-Signature", "sig"} {
+		if v := q.Get(name); v != "" {
+			flipped := "A"
+			if v[0] == 'A' || v[0] == 'a' {
+				flipped = "b"
+			}
+			q.Set(name, flipped+v[1:])
+			tampered := *u
+			tampered.RawQuery = q.Encode()
+			e.refused(tampered.String(), "with another signature")
+			return
+		}
+	}
+	e.Errorf("%s has no signature that this test knows", s.URL)
+}
+
+func signExpired(e *env) {
+	e.create(e.a, "data/k", e.text())
+	s := e.sign(e.a, "data/k", drivers.SignOptions{Expires: 2 * time.Second})
+	if status, _, _ := e.get(s.URL, ""); status != http.StatusOK {
+		e.Fatalf("GET of the signed URL = %d", status)
+	}
+	time.Sleep(time.Until(s.Expires) + 1500*time.Millisecond)
+	e.refused(s.URL, "that has expired")
+}

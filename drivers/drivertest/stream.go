@@ -1,0 +1,177 @@
+package drivertest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing/iotest"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+func streamCases() []testCase {
+	return []testCase{
+		{"Stream", stream},
+		{"StreamBroken", streamBroken},
+		{"StreamCancelled", streamCancelled},
+		{"StreamInParallel", streamInParallel},
+	}
+}
+
+// streams tells whether there is StreamPart, which must say the same.
+func (e *env) streams() bool {
+	e.Helper()
+	if e.a.Limits().Stream {
+		return true
+	}
+	u := e.start(e.a, "data/stream")
+	_, err := e.a.StreamPart(e.Context(), u, 1, strings.NewReader("x"))
+	e.want(err, errors.ErrUnsupported, "StreamPart, where Limits().Stream is false")
+	return false
+}
+
+func (e *env) streamed(p drivers.Part, number int, data []byte) {
+	e.Helper()
+	if want := (drivers.Part{Number: number, Size: int64(len(data)), Tag: p.Tag, CRC32C: drivers.UpdateCRC32C(0, data)}); p != want || p.Tag == "" {
+		e.Errorf("StreamPart = %+v, want %+v with a tag", p, want)
+	}
+}
+
+func stream(e *env) {
+	if !e.streams() {
+		return
+	}
+	ctx := e.Context()
+	for name, wrap := range map[string]func(io.Reader) io.Reader{
+		"plain":             func(r io.Reader) io.Reader { return r },
+		"halves":            iotest.HalfReader,
+		"EOF-with-the-last": iotest.DataErrReader,
+	} {
+		var whole []byte
+		var parts []drivers.Part
+		u := e.start(e.a, "data/"+name)
+		for i, size := range []int64{1, 4095, 4096, 4097, 1 << 20, 3_000_001} {
+			data := e.bytes(size)
+			p, err := e.a.StreamPart(ctx, u, i+1, wrap(bytes.NewReader(data)))
+			e.must(err, "StreamPart of %d bytes, %s", size, name)
+			e.streamed(p, i+1, data)
+			whole, parts = append(whole, data...), append(parts, p)
+		}
+		data := e.text()
+		whole, parts = append(whole, data...), append(parts, e.part(e.b, u, len(parts)+1, data))
+		e.wrote(e.complete(e.b, u, parts...), whole)
+	}
+
+	u := e.start(e.a, "data/one-byte-reads")
+	data := e.bytes(2000)
+	p, err := e.a.StreamPart(ctx, u, 1, iotest.OneByteReader(bytes.NewReader(data)))
+	e.must(err, "StreamPart byte by byte")
+	e.wrote(e.complete(e.b, u, p), data)
+}
+
+// streamBroken has the writer's client go away: nothing is stored, and the
+// upload goes on.
+func streamBroken(e *env) {
+	if !e.streams() {
+		return
+	}
+	ctx := e.Context()
+	gone := errors.New("the client is gone")
+	u := e.start(e.a, "data/u")
+	first := e.bytes(100_000)
+	p1, err := e.a.StreamPart(ctx, u, 1, bytes.NewReader(first))
+	e.must(err, "StreamPart")
+	for _, n := range []int64{0, 1, 4096, 70_000, 2_000_000} {
+		for _, number := range []int{1, 2} {
+			p, err := e.b.StreamPart(ctx, u, number, io.MultiReader(bytes.NewReader(e.bytes(n)), iotest.ErrReader(gone)))
+			if !errors.Is(err, gone) || outcome(err) != "error" {
+				e.Errorf("StreamPart of a body that breaks after %d bytes = %+v, %v, want %v", n, p, err, gone)
+			}
+		}
+	}
+	_, err = e.b.StreamPart(ctx, u, 2, strings.NewReader(""))
+	e.want(err, errOther, "StreamPart of nothing")
+	if p, err := e.b.StreamPart(ctx, u, 2, iotest.ErrReader(io.ErrUnexpectedEOF)); err == nil {
+		e.Errorf("StreamPart of a body cut off at once = %+v, want an error", p)
+	}
+	e.absent("data/u")
+	last := e.bytes(10)
+	p2, err := e.b.StreamPart(ctx, u, 2, bytes.NewReader(last))
+	e.must(err, "StreamPart")
+	e.wrote(e.complete(e.a, u, p1, p2), slices.Concat(first, last))
+}
+
+// endless gives bytes until its context ends, and beyond.
+type endless struct {
+	cancel func()
+	after  int // bytes
+}
+
+func (r *endless) Read(p []byte) (int, error) {
+	if r.after -= len(p); r.after <= 0 {
+		r.cancel()
+	}
+	return len(p), nil
+}
+
+// streamCancelled ends the context of a call whose body has no end: the call
+// must.
+func streamCancelled(e *env) {
+	if !e.streams() {
+		return
+	}
+	u := e.start(e.a, "data/u")
+	for _, after := range []int{1, 1_000_000} {
+		ctx, cancel := context.WithCancel(e.Context())
+		_, err := e.a.StreamPart(ctx, u, 1, &endless{cancel, after})
+		e.want(err, errOther, "StreamPart whose context ends after %d bytes", after)
+		cancel()
+	}
+	data := e.text()
+	p, err := e.b.StreamPart(e.Context(), u, 1, bytes.NewReader(data))
+	e.must(err, "StreamPart")
+	e.wrote(e.complete(e.b, u, p), data)
+}
+
+func streamInParallel(e *env) {
+	if !e.streams() {
+		return
+	}
+	n := e.Workers
+	u := e.start(e.a, "data/u")
+	bodies, parts, errs := make([][]byte, n), make([]drivers.Part, n), make([]error, n)
+	for i := range bodies {
+		bodies[i] = e.bytes(int64(1 + 50_000*i))
+	}
+	e.race(n, func(i int, b drivers.Bucket) {
+		parts[i], errs[i] = b.StreamPart(e.Context(), u, i+1, bytes.NewReader(bodies[i]))
+	})
+	e.must(errors.Join(errs...), "StreamPart of %d parts at once", n)
+	e.wrote(e.complete(e.b, u, parts...), slices.Concat(bodies...))
+
+	// The same number by many: the tag tells them apart.
+	u = e.start(e.a, "data/same-number")
+	e.race(n, func(i int, b drivers.Bucket) {
+		parts[i], errs[i] = b.StreamPart(e.Context(), u, 1, bytes.NewReader(bodies[i]))
+	})
+	e.must(errors.Join(errs...), "StreamPart of one number by %d at once", n)
+	seen := make(map[string]bool)
+	for i, p := range parts {
+		e.streamed(p, 1, bodies[i])
+		if seen[p.Tag] {
+			e.Errorf("StreamPart gives the tag %q twice, to different bytes", p.Tag)
+		}
+		seen[p.Tag] = true
+	}
+	if e.Like.OverwriteParts {
+		return
+	}
+	e.wrote(e.complete(e.b, u, parts[n/2]), bodies[n/2])
+	if got := fmt.Sprint(keysOf(e.list(e.a, "", ""))); got != "[data/same-number data/u]" {
+		e.Errorf("List() = %s", got)
+	}
+}

@@ -70,6 +70,7 @@ func listOrder(e *env) {
 			}
 			if got := keysOf(e.list(e.b, prefix, after)); !slices.Equal(got, want) {
 				e.Errorf("List(%q, %q) = %q, want %q", prefix, after, got, want)
+				break
 			}
 		}
 	}

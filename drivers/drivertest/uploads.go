@@ -231,7 +231,8 @@ func partReplaced(e *env) {
 }
 
 // partRace lets many store different bytes under one number, and completes with
-// the answer of each in turn until one does: it must be that one's bytes.
+// the answer of each, the first that came first, until one does: it must be
+// that one's bytes.
 func partRace(e *env) {
 	n := min(e.Workers, 6)
 	u := e.start(e.a, "data/r")
@@ -239,11 +240,15 @@ func partRace(e *env) {
 	for i := range bodies {
 		bodies[i] = e.bytes(e.unit())
 	}
+	came := make(chan int, n)
 	e.race(n, func(i int, b drivers.Bucket) {
 		parts[i], errs[i] = b.PutPart(e.Context(), u, 1, body(bodies[i]))
+		came <- i
 	})
+	close(came)
 	e.must(errors.Join(errs...), "PutPart by %d at once", n)
-	for i, p := range parts {
+	for i := range came {
+		p := parts[i]
 		o, err := e.b.Complete(e.Context(), u, []drivers.Part{p}, p.CRC32C)
 		if err == nil {
 			e.wrote(o, bodies[i])

@@ -1,0 +1,168 @@
+package filesystem
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// copyStep is how much Complete copies between two looks at the context.
+const copyStep = 64 << 20
+
+// Complete links the file of a single part to the key. Of several it makes one
+// by copy_file_range(2), which on XFS and Btrfs shares the blocks, and links
+// that. The upload goes only once the object is durable, so that of two calls,
+// or of one that was killed and one that comes after, each finds either the
+// parts or the object.
+func (b *bucket) Complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
+	o, err := b.complete(ctx, u, parts, crc32c)
+	return o, failed("complete", u.Key, err)
+}
+
+func (b *bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
+	if err := check(ctx, u.Key); err != nil {
+		return drivers.Object{}, err
+	}
+	if err := checkParts(parts, crc32c); err != nil {
+		return drivers.Object{}, err
+	}
+	if o, err := b.completed(u); !errors.Is(err, drivers.ErrNotFound) {
+		return o, err
+	}
+	dir, ok := uploadDir(u)
+	if !ok {
+		return drivers.Object{}, drivers.ErrNotFound
+	}
+	err := b.join(ctx, dir, u.Key, parts)
+	switch {
+	case err == nil, errors.Is(err, drivers.ErrExists):
+		return b.completed(u)
+	case !errors.Is(err, drivers.ErrChanged):
+		return drivers.Object{}, err
+	}
+	// Another call may have completed the upload and removed the parts.
+	if o, err := b.completed(u); !errors.Is(err, drivers.ErrNotFound) {
+		return o, err
+	}
+	if _, err := b.root.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return drivers.Object{}, b.notFound()
+	}
+	return drivers.Object{}, err
+}
+
+func checkParts(parts []drivers.Part, crc32c uint32) error {
+	if len(parts) == 0 {
+		return errors.New("no parts")
+	}
+	var sum uint32
+	last := 0
+	for _, p := range parts {
+		if p.Number <= last {
+			return fmt.Errorf("part %d after part %d", p.Number, last)
+		}
+		last = p.Number
+		sum = drivers.CombineCRC32C(sum, p.CRC32C, p.Size)
+	}
+	if sum != crc32c {
+		return fmt.Errorf("the parts have CRC-32C %08x together, not %08x", sum, crc32c)
+	}
+	return nil
+}
+
+// completed returns the object at the upload's key, or ErrNotFound. It makes
+// sure that the object stays, and only then removes the upload.
+func (b *bucket) completed(u drivers.Upload) (drivers.Object, error) {
+	o, err := b.stat(u.Key)
+	if err != nil {
+		return drivers.Object{}, err
+	}
+	if err := syncDirs(b.root, path.Dir(u.Key), 0); err != nil {
+		return drivers.Object{}, err
+	}
+	if dir, ok := uploadDir(u); ok {
+		b.discard(dir)
+	}
+	return o, nil
+}
+
+// join publishes the parts as one file. It reports ErrChanged if one of them is
+// not there.
+func (b *bucket) join(ctx context.Context, dir, key string, parts []drivers.Part) error {
+	files := make([]string, len(parts))
+	for i, p := range parts {
+		files[i] = partFile(dir, p)
+		info, err := b.root.Lstat(files[i])
+		if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() != p.Size {
+			return fmt.Errorf("part %d: %w", p.Number, drivers.ErrChanged)
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	whole := files[0]
+	if len(files) > 1 {
+		whole = dir + "/whole-" + rand.Text()
+		_, err := b.write(whole, func(f *os.File) error {
+			for i, p := range parts {
+				if err := b.appendPart(ctx, f, files[i], p.Size); err != nil {
+					return fmt.Errorf("part %d: %w", p.Number, err)
+				}
+			}
+			return nil
+		})
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("removed while it was read: %w", drivers.ErrChanged)
+		}
+		if err != nil {
+			return err
+		}
+		defer b.discard(whole)
+	}
+	err := b.publish(ctx, whole, key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removed while it was published: %w", drivers.ErrChanged)
+	}
+	return err
+}
+
+// partFile is the path of a part, or a path where there never is a file if the
+// tag is none of ours or the part says another checksum than its tag.
+func partFile(dir string, p drivers.Part) string {
+	name, _, _ := strings.Cut(p.Tag, "-")
+	if !validName(name) || p.Tag != partTag(name, p.CRC32C) {
+		name = "none"
+	}
+	return fmt.Sprintf("%s/%d-%s", dir, p.Number, name)
+}
+
+// appendPart copies a part to the end of f. Both are plain files, so that
+// io.CopyN has the kernel do it.
+func (b *bucket) appendPart(ctx context.Context, f *os.File, part string, size int64) error {
+	from, err := b.root.Open(part)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	for size > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := io.CopyN(f, from, min(size, copyStep))
+		if err != nil {
+			return err
+		}
+		size -= n
+	}
+	return nil
+}

@@ -1,0 +1,73 @@
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"syscall"
+	"time"
+)
+
+// stripes keep apart the goroutines of one process, so that at most one of
+// them polls for a lock file.
+type stripes [256]chan struct{}
+
+func newStripes() (s stripes) {
+	for i := range s {
+		s[i] = make(chan struct{}, 1)
+	}
+	return s
+}
+
+// lock takes the key's stripe, from all processes. The stripe of a key never
+// changes, whatever version of berth asks. The kernel frees the stripe of a
+// process that dies.
+//
+// It polls, since a goroutine in a blocking flock(2) would hear of no context.
+func (b *bucket) lock(ctx context.Context, key string) (unlock func(), err error) {
+	h := fnv.New32a()
+	h.Write([]byte(key)) // never fails
+	stripe := h.Sum32() % uint32(len(b.stripes))
+
+	select {
+	case b.stripes[stripe] <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	f, err := b.flock(ctx, fmt.Sprintf("%s/%02x", locksDir, stripe))
+	if err != nil {
+		<-b.stripes[stripe]
+		return nil, err
+	}
+	return func() {
+		f.Close()
+		<-b.stripes[stripe]
+	}, nil
+}
+
+// flock opens a file of its own each time: a lock belongs to the open file, so
+// that two buckets in one process lock each other out as well.
+func (b *bucket) flock(ctx context.Context, name string) (*os.File, error) {
+	f, err := b.root.OpenFile(name, os.O_RDWR|os.O_CREATE, fileMode)
+	if err != nil {
+		return nil, err
+	}
+	for wait := 250 * time.Microsecond; ; wait = min(2*wait, 16*time.Millisecond) {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return f, nil
+		case !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR):
+			f.Close()
+			return nil, &os.PathError{Op: "flock", Path: name, Err: err}
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			f.Close()
+			return nil, ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,253 @@
+package filesystem
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// chunkSize is how much of a part is read, summed and written at a time.
+const chunkSize = 256 << 10
+
+// keyFile, in an upload's directory, holds its key.
+const keyFile = "/key"
+
+// stagedName is the path of a staged file or upload. The key in it serves
+// Uploads, which has nothing else to go by where a process was killed early.
+func stagedName(id, key string) string {
+	name := id + "," + strings.ReplaceAll(key, "/", ",")
+	return stagedDir + "/" + name[:min(len(name), 255)]
+}
+
+// uploadDir is the path of an upload, and false if it cannot be one of ours: no
+// other name shall be made of an ID.
+func uploadDir(u drivers.Upload) (string, bool) {
+	return stagedName(u.ID, u.Key), validName(u.ID)
+}
+
+// validName says whether s may have come from rand.Text.
+func validName(s string) bool {
+	return len(s) == 26 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
+}
+
+// StartUpload makes the upload's directory.
+func (b *bucket) StartUpload(ctx context.Context, key string) (drivers.Upload, error) {
+	u, err := b.startUpload(ctx, key)
+	return u, failed("start upload", key, err)
+}
+
+func (b *bucket) startUpload(ctx context.Context, key string) (drivers.Upload, error) {
+	if err := check(ctx, key); err != nil {
+		return drivers.Upload{}, err
+	}
+	u := drivers.Upload{Key: key, ID: rand.Text()}
+	dir := stagedName(u.ID, key)
+	if err := b.root.Mkdir(dir, dirMode); err != nil {
+		return drivers.Upload{}, err
+	}
+	info, err := b.write(dir+keyFile, func(f *os.File) error {
+		_, err := f.WriteString(key)
+		return err
+	})
+	if err == nil {
+		err = syncDirs(b.root, dir, 1)
+	}
+	if err != nil {
+		b.discard(dir)
+		return drivers.Upload{}, err
+	}
+	u.Started = started(info)
+	return u, nil
+}
+
+func started(info fs.FileInfo) time.Time { return info.ModTime().UTC().Truncate(time.Second) }
+
+// PutPart stores a part, and compares it with its checksum.
+func (b *bucket) PutPart(ctx context.Context, u drivers.Upload, number int, body drivers.Body) (drivers.Part, error) {
+	p, err := b.putPart(ctx, u, number, body.Reader(), func(size int64, crc uint32) error {
+		if size != body.Size || crc != body.CRC32C {
+			return fmt.Errorf("body has %d bytes of CRC-32C %08x, not %d of %08x as it says", size, crc, body.Size, body.CRC32C)
+		}
+		return nil
+	})
+	return p, failed(fmt.Sprintf("part %d of", number), u.Key, err)
+}
+
+// StreamPart stores a part of unknown length, and sums it as it passes.
+func (b *bucket) StreamPart(ctx context.Context, u drivers.Upload, number int, body io.Reader) (drivers.Part, error) {
+	p, err := b.putPart(ctx, u, number, body, func(int64, uint32) error { return nil })
+	return p, failed(fmt.Sprintf("part %d of", number), u.Key, err)
+}
+
+func (b *bucket) putPart(ctx context.Context, u drivers.Upload, number int, body io.Reader,
+	allow func(size int64, crc uint32) error) (drivers.Part, error) {
+	if err := check(ctx, u.Key); err != nil {
+		return drivers.Part{}, err
+	}
+	if number < 1 || number > b.Limits().MaxParts {
+		return drivers.Part{}, fmt.Errorf("want a number from 1 to %d", b.Limits().MaxParts)
+	}
+	dir, ok := uploadDir(u)
+	if !ok {
+		return drivers.Part{}, drivers.ErrNotFound
+	}
+	name := rand.Text()
+	file := fmt.Sprintf("%s/%d-%s", dir, number, name)
+	var size int64
+	var crc uint32
+	var bodyErr error // the body's, and whatever it wraps, says nothing about the upload
+	_, err := b.write(file, func(f *os.File) (err error) {
+		size, crc, err = b.copyBody(ctx, f, body)
+		if err == nil && size == 0 {
+			err = errors.New("empty part")
+		}
+		if err == nil {
+			err = allow(size, crc)
+		}
+		bodyErr = err
+		return err
+	})
+	if bodyErr != nil {
+		return drivers.Part{}, bodyErr
+	}
+	if err == nil {
+		err = syncDir(b.root, dir)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return drivers.Part{}, b.notFound()
+	}
+	if err != nil {
+		return drivers.Part{}, err
+	}
+	return drivers.Part{Number: number, Size: size, Tag: partTag(name, crc), CRC32C: crc}, nil
+}
+
+// partTag names the file of one attempt, and so its bytes: no file is written
+// twice.
+func partTag(name string, crc uint32) string { return fmt.Sprintf("%s-%08x", name, crc) }
+
+// copyBody writes body to f, and sums it.
+func (b *bucket) copyBody(ctx context.Context, f *os.File, body io.Reader) (size int64, crc uint32, err error) {
+	buf := b.buffers.Get().(*[chunkSize]byte)
+	defer b.buffers.Put(buf)
+	for {
+		n, err := fill(buf[:], body)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return size, crc, err
+		}
+		last := err != nil
+		crc = drivers.UpdateCRC32C(crc, buf[:n])
+		if _, err := f.Write(buf[:n]); err != nil {
+			return size, crc, err
+		}
+		size += int64(n)
+		if last {
+			return size, crc, nil
+		}
+		if err := ctx.Err(); err != nil {
+			return size, crc, err
+		}
+	}
+}
+
+// fill reads until p is full or the body ends. io.ReadFull says
+// io.ErrUnexpectedEOF at the end, which is net/http's word for a body that was
+// cut off, and must stay one.
+func fill(p []byte, body io.Reader) (n int, err error) {
+	for n < len(p) && err == nil {
+		var m int
+		m, err = body.Read(p[n:])
+		n += m
+	}
+	return n, err
+}
+
+// Abort removes what is staged under the upload's name. The file of a part that
+// has become an object keeps the object's name.
+func (b *bucket) Abort(ctx context.Context, u drivers.Upload) error {
+	dir, ok := uploadDir(u)
+	if !ok {
+		return nil
+	}
+	err := ctx.Err()
+	if err == nil {
+		err = b.root.RemoveAll(dir)
+	}
+	return failed("abort", u.Key, err)
+}
+
+// Uploads gives the uploads in progress, and the staged files of Create and
+// Replace too: one that is old belongs to a process that was killed, and Abort
+// removes it like any other. The key of such a file may be cut short, past some
+// 220 bytes.
+func (b *bucket) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.Upload, error] {
+	return func(yield func(drivers.Upload, error) bool) {
+		dir, err := b.root.Open(stagedDir)
+		if err != nil {
+			yield(drivers.Upload{}, failed("list uploads", prefix, err))
+			return
+		}
+		defer dir.Close()
+		for {
+			entries, err := dir.ReadDir(256)
+			for _, e := range entries {
+				u, ok, err := b.staged(e.Name())
+				if err == nil {
+					err = ctx.Err()
+				}
+				if err != nil {
+					yield(drivers.Upload{}, failed("list uploads", prefix, err))
+					return
+				}
+				if ok && strings.HasPrefix(u.Key, prefix) && !yield(u, nil) {
+					return
+				}
+			}
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err != nil {
+				yield(drivers.Upload{}, failed("list uploads", prefix, err))
+				return
+			}
+		}
+	}
+}
+
+// staged describes a staged file or upload. It says false if it is gone.
+func (b *bucket) staged(name string) (drivers.Upload, bool, error) {
+	id, key, _ := strings.Cut(name, ",")
+	u := drivers.Upload{Key: strings.ReplaceAll(key, ",", "/"), ID: id}
+	dir, ok := uploadDir(u)
+	if !ok {
+		return drivers.Upload{}, false, nil
+	}
+	info, err := b.root.Lstat(dir)
+	if err == nil && info.IsDir() {
+		// The directory's own time is that of its newest part.
+		var whole []byte
+		if whole, err = b.root.ReadFile(dir + keyFile); err == nil && len(whole) > 0 {
+			u.Key = string(whole)
+			info, err = b.root.Lstat(dir + keyFile)
+		} else if errors.Is(err, fs.ErrNotExist) {
+			err = nil // killed before it had one
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return drivers.Upload{}, false, nil
+	}
+	if err != nil {
+		return drivers.Upload{}, false, err
+	}
+	u.Started = started(info)
+	return u, true, nil
+}

@@ -29,7 +29,8 @@ type Suite struct {
 	New func(t *testing.T) Opener
 
 	// Like says which of the things that the contract leaves open this driver
-	// does. Its Limits and DatedByStart are not used.
+	// does with parts and uploads. Its Limits, Generations and DatedByStart are
+	// not used.
 	Like memory.Habits
 
 	// Gaps names the cases that are not run and says why: what the server

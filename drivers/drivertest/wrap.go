@@ -42,7 +42,7 @@ func (c Call) Writes() bool {
 type Intercept func(ctx context.Context, c Call, do func(context.Context) error) error
 
 // Wrap returns b with f in front of it. A List is one call for each page of
-// 1000, and so is a Delete of many keys. Where do has succeeded and f returns
+// 1000, and so is a Delete of many keys; Uploads is one call. Where do has succeeded and f returns
 // an error all the same, Open gives a reader that fails half-way, and List and
 // Uploads fail after what they have read.
 //

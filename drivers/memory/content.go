@@ -12,23 +12,34 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// keep is a copy of the body that is the store's own, and a tag that follows
-// from its bytes. It refuses an empty body, and one that is not what it claims:
-// the checksum is that of the bytes that are kept.
-func (s *Store) keep(key string, body drivers.Body) (drivers.Body, string, error) {
+// keep is a copy of the body that is the store's own, and if wanted a tag that
+// follows from its bytes. It refuses an empty body, and one that is not what it
+// claims: the checksum is that of the bytes that are kept.
+func (s *Store) keep(key string, body drivers.Body, tagged bool) (drivers.Body, string, error) {
 	if body.Size <= 0 {
 		return drivers.Body{}, "", errEmpty
 	}
-	own := drivers.NewBody(body.Bytes())
+	segments := body.Segments
+	if !s.discards(key) {
+		segments = [][]byte{body.Bytes()}
+	}
+	own := drivers.NewBody(segments...)
 	if own.Size != body.Size || own.CRC32C != body.CRC32C {
 		return drivers.Body{}, "", fmt.Errorf("the body has %d bytes, CRC-32C %08x, and was announced as %d, %08x",
 			own.Size, own.CRC32C, body.Size, body.CRC32C)
 	}
-	sum := sha256.Sum256(own.Segments[0])
+	var tag string
+	if tagged {
+		sum := sha256.New()
+		for _, segment := range segments {
+			sum.Write(segment)
+		}
+		tag = hex.EncodeToString(sum.Sum(nil)[:16])
+	}
 	if s.discards(key) {
 		own.Segments = s.blank(own.Size)
 	}
-	return own, hex.EncodeToString(sum[:16]), nil
+	return own, tag, nil
 }
 
 // read takes a body of unknown length as it comes, in pieces that grow with

@@ -42,7 +42,7 @@ func (b bucket) write(ctx context.Context, key string, body drivers.Body, allow 
 	if err := check(ctx, key); err != nil {
 		return drivers.Object{}, err
 	}
-	content, tag, err := b.keep(key, body)
+	content, tag, err := b.keep(key, body, !b.Generations)
 	if err != nil {
 		return drivers.Object{}, err
 	}
@@ -52,7 +52,7 @@ func (b bucket) write(ctx context.Context, key string, body drivers.Body, allow 
 	if err := allow(old, there); err != nil {
 		return drivers.Object{}, err
 	}
-	if b.Generations {
+	if tag == "" {
 		tag = fmt.Sprint(b.next())
 	}
 	return b.put(object{drivers.Object{Key: key, Size: content.Size, Tag: tag, Modified: b.now()}, content}), nil

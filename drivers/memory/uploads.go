@@ -57,7 +57,7 @@ func (b bucket) putPart(ctx context.Context, u drivers.Upload, number int, body 
 	if body.Size > b.Habits.Limits.MaxPart {
 		return drivers.Part{}, fmt.Errorf("part of %d bytes, at most %d", body.Size, b.Habits.Limits.MaxPart)
 	}
-	content, tag, err := b.keep(u.Key, body)
+	content, tag, err := b.keep(u.Key, body, b.OverwriteParts)
 	if err != nil {
 		return drivers.Part{}, err
 	}
@@ -107,7 +107,7 @@ func (s *Store) stage(u drivers.Upload, number int, content drivers.Body, tag st
 	if up == nil || up.Key != u.Key {
 		return drivers.Part{}, drivers.ErrNotFound
 	}
-	if tag == "" || !s.OverwriteParts {
+	if tag == "" {
 		tag = fmt.Sprint(s.next())
 	}
 	p := part{drivers.Part{Number: number, Size: content.Size, Tag: tag, CRC32C: content.CRC32C}, content}

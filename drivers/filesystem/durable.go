@@ -11,8 +11,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// maxTries bounds how often a Create makes its directory again because a
-// Delete has removed it.
+// maxTries bounds how often a directory is made again that others remove, and
+// removed again that others fill.
 const maxTries = 100
 
 // write makes a file of what fill writes to it, and returns once its bytes are
@@ -43,7 +43,18 @@ func (b *bucket) write(name string, fill func(*os.File) error) (fs.FileInfo, err
 
 // discard removes what nobody waits for: a staged file or directory. If that
 // fails, Uploads goes on listing it, and Abort tries again.
-func (b *bucket) discard(name string) { _ = b.root.RemoveAll(name) }
+func (b *bucket) discard(name string) { _ = b.removeStaged(name) }
+
+// removeStaged removes a staged file or directory, and what others still put
+// into it meanwhile.
+func (b *bucket) removeStaged(name string) (err error) {
+	for range maxTries {
+		if err = b.root.RemoveAll(name); !errors.Is(err, fs.ErrExist) { // or ENOTEMPTY
+			break
+		}
+	}
+	return err
+}
 
 // publish gives a staged file the name of key, durably, unless that is taken:
 // ErrExists. If the staged file is gone it reports fs.ErrNotExist.
@@ -135,7 +146,7 @@ func syncDirs(root *os.Root, dir string, above int) error {
 	for ; ; dir = path.Dir(dir) {
 		err := syncDir(root, dir)
 		switch {
-		case errors.Is(err, fs.ErrNotExist) && dir != ".":
+		case absent(err) && dir != ".":
 			continue
 		case err != nil || dir == "." || above == 0:
 			return err
@@ -157,7 +168,11 @@ func syncDir(root *os.Root, dir string) error {
 // returns the first that stays: to sync it makes all of that durable.
 func prune(root *os.Root, dir string) string {
 	for ; dir != "."; dir = path.Dir(dir) {
-		if err := root.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		info, err := root.Lstat(dir)
+		if err == nil && info.IsDir() { // Remove would take an object as well
+			err = root.Remove(dir)
+		}
+		if err != nil && !absent(err) {
 			break
 		}
 	}

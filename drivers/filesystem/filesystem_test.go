@@ -498,8 +498,9 @@ func TestConfinement(t *testing.T) {
 		t.Errorf("List = %q, want nothing", got)
 	}
 	// IDs come back from the bucket's records; none makes another path.
-	create(t, b, "meta/k", "x")
-	for _, id := range []string{"", ".", "..", "../../meta", "x/../../../meta", strings.Repeat("A", 25) + "/", strings.Repeat("a", 26)} {
+	create(t, b, "meta/kk", "x")
+	cut := "../../" + strings.Repeat("./", 121) + "meta/kk" // 255 bytes, so that the key after it is cut off
+	for _, id := range []string{"", ".", "..", "../../meta", cut, strings.Repeat("A", 25) + "/", strings.Repeat("a", 26)} {
 		u := drivers.Upload{Key: "k", ID: id}
 		if err := b.Abort(ctx, u); err != nil {
 			t.Errorf("Abort of %q = %v", id, err)
@@ -512,8 +513,8 @@ func TestConfinement(t *testing.T) {
 			t.Errorf("Complete of %q = %v, want %v", id, err, drivers.ErrNotFound)
 		}
 	}
-	if got := read(t, b, "meta/k"); got != "x" {
-		t.Errorf("meta/k = %q", got)
+	if got := read(t, b, "meta/kk"); got != "x" {
+		t.Errorf("meta/kk = %q", got)
 	}
 	u := start(t, b, "data/k")
 	p := stream(t, b, u, 1, "abc")

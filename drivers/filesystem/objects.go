@@ -129,9 +129,6 @@ func (b *bucket) deleteIf(ctx context.Context, key, tag string) error {
 		if err == nil && now.Tag != tag {
 			return drivers.ErrChanged
 		}
-		if errors.Is(err, drivers.ErrNotFound) {
-			return nil
-		}
 		return err
 	})
 	if err != nil {
@@ -147,7 +144,13 @@ func (b *bucket) Delete(ctx context.Context, keys ...string) error {
 	}
 	dirs := map[string]bool{}
 	for _, key := range keys {
-		kept, err := b.remove(ctx, key, func() error { return nil })
+		kept, err := b.remove(ctx, key, func() error {
+			info, err := b.root.Lstat(key)
+			if absent(err) || err == nil && info.IsDir() {
+				return b.notFound()
+			}
+			return err
+		})
 		if err != nil {
 			return failed("delete", key, err)
 		}
@@ -163,26 +166,20 @@ func (b *bucket) Delete(ctx context.Context, keys ...string) error {
 
 // remove unlinks key, under its lock, if the condition allows, and then the
 // directories that this leaves empty. It returns the directory to sync, also
-// where the key was absent: whoever removed it may not have come so far.
+// where the condition says ErrNotFound: whoever removed the object may not have
+// come so far. It does not unlink then: a Create, which takes no lock, may have
+// come since.
 func (b *bucket) remove(ctx context.Context, key string, allow func() error) (kept string, err error) {
 	unlock, err := b.lock(ctx, key)
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
-	if err := allow(); err != nil {
-		return "", err
+	err = allow()
+	if err == nil {
+		err = b.root.Remove(key)
 	}
-	err = b.root.Remove(key)
-	switch {
-	case errors.Is(err, syscall.ENOTDIR):
-		// What prune would take for a directory is an object.
-		return ".", nil
-	case errors.Is(err, fs.ErrNotExist):
-		if err := b.notFound(); !errors.Is(err, drivers.ErrNotFound) {
-			return "", err
-		}
-	case err != nil:
+	if err != nil && !errors.Is(err, drivers.ErrNotFound) {
 		return "", err
 	}
 	return prune(b.root, path.Dir(key)), nil

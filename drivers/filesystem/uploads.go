@@ -180,7 +180,7 @@ func (b *bucket) Abort(ctx context.Context, u drivers.Upload) error {
 	}
 	err := ctx.Err()
 	if err == nil {
-		err = b.root.RemoveAll(dir)
+		err = b.removeStaged(dir)
 	}
 	return failed("abort", u.Key, err)
 }

@@ -286,7 +286,7 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 // A large part is summed and stored right, whatever the sizes of the reads.
 func TestStreamPartChunks(t *testing.T) {
 	b := openAt(t, t.TempDir())
-	for _, n := range []int{1, chunkSize - 1, chunkSize, chunkSize + 1, 3*chunkSize + 7} {
+	for _, n := range []int{1, chunkSize - 1, chunkSize, chunkSize + 1, 3*chunkSize + 7, writeBackStep, writeBackStep + chunkSize} {
 		data := strings.Repeat("0123456789abcdefg", n/17+1)[:n]
 		for _, r := range []io.Reader{strings.NewReader(data), iotest.HalfReader(strings.NewReader(data)), iotest.DataErrReader(strings.NewReader(data))} {
 			u := start(t, b, fmt.Sprintf("data/%d", n))

@@ -18,6 +18,9 @@ import (
 // chunkSize is how much of a part is read, summed and written at a time.
 const chunkSize = 256 << 10
 
+// writeBackStep is how much of a part is sent on its way to the disk at a time.
+const writeBackStep = 8 << 20
+
 // keyFile, in an upload's directory, holds its key.
 const keyFile = "/key"
 
@@ -152,6 +155,9 @@ func (b *bucket) copyBody(ctx context.Context, f *os.File, body io.Reader) (size
 		size += int64(n)
 		if last {
 			return size, crc, nil
+		}
+		if size%writeBackStep == 0 {
+			writeBack(f, size-writeBackStep, writeBackStep)
 		}
 		if err := ctx.Err(); err != nil {
 			return size, crc, err

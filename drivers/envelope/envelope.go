@@ -1,0 +1,205 @@
+// Package envelope writes and reads berth's small stored bodies: everything in
+// the bucket but the blobs' own bytes.
+//
+// A body is one line of JSON and then raw bytes, which may be none:
+//
+//	{"v":1,"nonce":"Qm1…","value":{…}}\n
+//	raw…
+//
+// The nonce is drawn for each write. It does two things. No two bodies are
+// equal, so a tag that stands for the content (an S3 ETag) is never that of an
+// older life of the key. And a writer whose answer was lost recognises its own
+// write by reading back, so that Create and Replace here report a conflict only
+// if somebody else's body is there.
+package envelope
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+const (
+	version = 1
+
+	// maxHead bounds the line of JSON, in bytes: 10,000 parts of an upload
+	// take about one megabyte.
+	maxHead = 16 << 20
+
+	// MaxRaw is the most raw bytes that Read, and a Create that meets a
+	// conflict, hold in memory. Longer ones are read with Open only.
+	MaxRaw = 64 << 10
+)
+
+// head is the line of JSON.
+type head[T any] struct {
+	Version int    `json:"v"`
+	Nonce   string `json:"nonce"`
+	Value   T      `json:"value"`
+}
+
+// Stored is a body as it lies in the bucket.
+type Stored[T any] struct {
+	Value T
+
+	// Raw is the raw bytes; nil if there are more than MaxRaw.
+	Raw     []byte
+	RawSize int64
+
+	Object drivers.Object
+
+	nonce string
+}
+
+// Encode makes a body of value and raw, with a fresh nonce.
+func Encode[T any](value T, raw drivers.Body) (drivers.Body, error) {
+	body, _, err := encode(value, raw)
+	return body, err
+}
+
+func encode[T any](value T, raw drivers.Body) (drivers.Body, string, error) {
+	nonce := rand.Text()
+	line, err := json.Marshal(head[T]{version, nonce, value})
+	if err != nil {
+		return drivers.Body{}, "", fmt.Errorf("envelope: encode: %w", err)
+	}
+	line = append(line, '\n')
+	return drivers.Body{
+		Segments: append([][]byte{line}, raw.Segments...),
+		Size:     int64(len(line)) + raw.Size,
+		CRC32C:   drivers.CombineCRC32C(drivers.UpdateCRC32C(0, line), raw.CRC32C, raw.Size),
+	}, nonce, nil
+}
+
+// Create stores value and raw under key, if the key is free. It reports
+// drivers.ErrExists if somebody else's body is there, which it then returns.
+// After any other error the body may be there, or come to be there later.
+func Create[T any](ctx context.Context, b drivers.Bucket, key string, value T, raw drivers.Body) (Stored[T], error) {
+	body, nonce, err := encode(value, raw)
+	if err != nil {
+		return Stored[T]{}, err
+	}
+	for {
+		obj, err := b.Create(ctx, key, body)
+		if err == nil {
+			return Stored[T]{Value: value, RawSize: raw.Size, Object: obj, nonce: nonce}, nil
+		}
+		there, readErr := Read[T](ctx, b, key)
+		switch {
+		case readErr == nil && there.nonce == nonce:
+			return there, nil
+		case readErr == nil:
+			return there, fmt.Errorf("envelope: create %s: %w", key, drivers.ErrExists)
+		case errors.Is(readErr, drivers.ErrNotFound) && errors.Is(err, drivers.ErrExists):
+			continue // what was there has vanished
+		case errors.Is(err, drivers.ErrExists):
+			return Stored[T]{}, readErr
+		default:
+			return Stored[T]{}, err
+		}
+	}
+}
+
+// Replace stores value and raw under key, if the object there still has this
+// tag. It reports drivers.ErrChanged if it hasn't, or is gone; then read again.
+// After any other error the body may be there, or come to be there later.
+func Replace[T any](ctx context.Context, b drivers.Bucket, key, tag string, value T, raw drivers.Body) (Stored[T], error) {
+	body, nonce, err := encode(value, raw)
+	if err != nil {
+		return Stored[T]{}, err
+	}
+	obj, err := b.Replace(ctx, key, tag, body)
+	if err == nil {
+		return Stored[T]{Value: value, RawSize: raw.Size, Object: obj, nonce: nonce}, nil
+	}
+	there, readErr := Read[T](ctx, b, key)
+	switch {
+	case readErr == nil && there.nonce == nonce:
+		return there, nil
+	case readErr == nil && there.Object.Tag != tag, errors.Is(readErr, drivers.ErrNotFound):
+		return Stored[T]{}, fmt.Errorf("envelope: replace %s: %w", key, drivers.ErrChanged)
+	default:
+		return Stored[T]{}, err
+	}
+}
+
+// Read reads the body under key. It reports drivers.ErrNotFound if there is
+// none.
+func Read[T any](ctx context.Context, b drivers.Bucket, key string) (Stored[T], error) {
+	s, r, err := Open[T](ctx, b, key)
+	if err != nil {
+		return Stored[T]{}, err
+	}
+	defer r.Close()
+	if s.RawSize > 0 && s.RawSize <= MaxRaw {
+		s.Raw = make([]byte, s.RawSize)
+		if _, err := io.ReadFull(r, s.Raw); err != nil {
+			return Stored[T]{}, fmt.Errorf("envelope: read %s: %w", key, err)
+		}
+	}
+	return s, nil
+}
+
+// Open is Read for raw bytes of any length: they are left to be read, RawSize
+// of them, from the reader, which the caller closes.
+func Open[T any](ctx context.Context, b drivers.Bucket, key string) (Stored[T], io.ReadCloser, error) {
+	rc, obj, err := b.Open(ctx, key, 0, -1)
+	if err != nil {
+		return Stored[T]{}, nil, err
+	}
+	r := bufio.NewReader(rc)
+	line, err := readLine(r)
+	if err != nil {
+		rc.Close()
+		return Stored[T]{}, nil, fmt.Errorf("envelope: read %s: %w", key, err)
+	}
+	h, err := decode[T](line)
+	if err != nil {
+		rc.Close()
+		return Stored[T]{}, nil, fmt.Errorf("envelope: read %s: %w", key, err)
+	}
+	s := Stored[T]{Value: h.Value, RawSize: obj.Size - int64(len(line)), Object: obj, nonce: h.Nonce}
+	return s, rest{r, rc}, nil
+}
+
+// rest is what follows the line, and what closes it.
+type rest struct {
+	io.Reader
+	io.Closer
+}
+
+func readLine(r *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		chunk, err := r.ReadSlice('\n')
+		line = append(line, chunk...)
+		switch {
+		case err == nil:
+			return line, nil
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return nil, fmt.Errorf("the first line has no end: %w", err)
+		case len(line) > maxHead:
+			return nil, errors.New("the first line is too long")
+		}
+	}
+}
+
+func decode[T any](line []byte) (head[T], error) {
+	var h head[T]
+	err := json.Unmarshal(line, &h)
+	switch {
+	case h.Version != 0 && h.Version != version: // however the rest of it reads
+		return head[T]{}, fmt.Errorf("format version %d, this berth reads version %d", h.Version, version)
+	case err != nil:
+		return head[T]{}, err
+	case h.Version == 0 || h.Nonce == "":
+		return head[T]{}, errors.New("not written by berth: no version or no nonce")
+	}
+	return h, nil
+}

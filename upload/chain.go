@@ -1,0 +1,212 @@
+package upload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strconv"
+
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/envelope"
+)
+
+// read opens one record, and its tail.
+func (m *Manager) read(ctx context.Context, t Token) (envelope.Stored[record], io.ReadCloser, error) {
+	s, tail, err := envelope.Open[record](ctx, m.cfg.Bucket, m.cfg.Layout.SessionRecord(t.ID, t.Seq))
+	switch {
+	case errors.Is(err, drivers.ErrNotFound):
+		return s, nil, &EndedError{Gone: true}
+	case err != nil:
+		return s, nil, err
+	case s.Value.Repository != t.Repository:
+		tail.Close()
+		return s, nil, fmt.Errorf("%w: it belongs to another repository", ErrUnknown)
+	case s.Value.Kind != kindOpen:
+		tail.Close()
+		return s, nil, ended(s.Value)
+	}
+	return s, tail, nil
+}
+
+// over says what became of a session whose upload the store no longer has:
+// somebody completed or cancelled it, or nobody will.
+func (m *Manager) over(ctx context.Context, t Token) error {
+	_, tail, err := m.read(ctx, t.next(t.Seq+1))
+	ended, isEnd := errors.AsType[*EndedError](err)
+	switch {
+	case err == nil:
+		tail.Close()
+		return fmt.Errorf("%w: another request went on first", ErrOutOfOrder)
+	case isEnd && ended.Gone:
+		return fmt.Errorf("%w: its parts are gone", ErrUnknown)
+	default:
+		return err
+	}
+}
+
+func ended(r record) *EndedError {
+	return &EndedError{Digest: r.Digest, Named: r.Named, end: r.End, upload: r.Upload, size: r.Offset, crc: r.CRC32C}
+}
+
+// newest is the token of the session's last record; its Seq is 0 if there is
+// none.
+func (m *Manager) newest(ctx context.Context, t Token) (Token, error) {
+	t = t.next(0)
+	for o, err := range m.cfg.Bucket.List(ctx, m.cfg.Layout.Session(t.ID), "") {
+		if err != nil {
+			return t, err
+		}
+		seq, err := strconv.Atoi(path.Base(o.Key))
+		if err != nil {
+			return t, fmt.Errorf("upload: session record %s: %w", o.Key, err)
+		}
+		t = t.next(seq)
+	}
+	return t, nil
+}
+
+// Status says how many bytes of the upload are safe, and the token to go on
+// from there. It reports ErrUnknown if the session has ended. It doesn't
+// prolong it.
+func (m *Manager) Status(ctx context.Context, t Token) (Token, int64, error) {
+	last, err := m.newest(ctx, t)
+	if err != nil {
+		return t, 0, err
+	}
+	if last.Seq == 0 {
+		if t.Seq > 0 {
+			return t, 0, &EndedError{Gone: true}
+		}
+		return last, 0, nil
+	}
+	s, tail, err := m.read(ctx, last)
+	if err != nil {
+		return t, 0, err
+	}
+	tail.Close()
+	last.Started, last.Algorithm = s.Value.Started, s.Value.Algorithm
+	return last, s.Value.Offset, nil
+}
+
+// Find makes the token of an upload of which only the id is known, and says how
+// many bytes of it are safe. It reports ErrUnknown if nothing was recorded
+// under that id.
+func (m *Manager) Find(ctx context.Context, repository, id string) (Token, int64, error) {
+	t, size, err := m.Status(ctx, Token{ID: id, Repository: repository})
+	if err == nil && t.Seq == 0 {
+		err = fmt.Errorf("%w: nothing was recorded", ErrUnknown)
+	}
+	return t, size, err
+}
+
+// append creates the record after the one that t names. If another is there,
+// it reports ErrOutOfOrder, or how the session ended, and returns the other.
+func (m *Manager) append(ctx context.Context, t Token, limit Limit, r record, tail drivers.Body) (envelope.Stored[record], error) {
+	if err := limit.Check(); err != nil {
+		return envelope.Stored[record]{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	r.Repository, r.Started, r.Algorithm = t.Repository, t.Started, t.Algorithm
+	s, err := envelope.Create(ctx, m.cfg.Bucket, m.cfg.Layout.SessionRecord(t.ID, t.Seq+1), r, tail)
+	switch {
+	case !errors.Is(err, drivers.ErrExists):
+		return s, err
+	case s.Value.Repository != t.Repository:
+		return s, fmt.Errorf("%w: it belongs to another repository", ErrUnknown)
+	case s.Value.Kind == kindOpen:
+		return s, fmt.Errorf("%w: another request went on first", ErrOutOfOrder)
+	default:
+		return s, ended(s.Value)
+	}
+}
+
+// spend replaces a record that is no longer needed. If that fails it is left to
+// the collector: it takes up space, and says nothing wrong.
+func (m *Manager) spend(ctx context.Context, t Token, s envelope.Stored[record], by record) {
+	by.Repository, by.Started, by.Algorithm = t.Repository, t.Started, t.Algorithm
+	_, err := envelope.Replace(ctx, m.cfg.Bucket, m.cfg.Layout.SessionRecord(t.ID, t.Seq), s.Object.Tag, by, drivers.Body{})
+	if err != nil && !errors.Is(err, drivers.ErrChanged) {
+		m.cfg.Log.WarnContext(ctx, "session record not spent", "upload", t.ID, "record", t.Seq, "error", err)
+	}
+}
+
+// abort drops the parts of an upload that no record names, or whose session has
+// ended. If that fails it is left to the collector.
+func (m *Manager) abort(ctx context.Context, u drivers.Upload) {
+	if err := m.cfg.Bucket.Abort(ctx, u); err != nil {
+		m.cfg.Log.WarnContext(ctx, "staged parts not dropped", "key", u.Key, "error", err)
+	}
+}
+
+// Cancel ends the upload, wherever it stands, and drops its parts. It reports
+// ErrUnknown if it has ended already.
+func (m *Manager) Cancel(ctx context.Context, t Token) error {
+	limit := m.NewLimit()
+	for {
+		var last envelope.Stored[record]
+		if t.Seq > 0 {
+			var tail io.ReadCloser
+			var err error
+			if last, tail, err = m.read(ctx, t); err != nil {
+				return err
+			}
+			tail.Close()
+		}
+		_, err := m.append(ctx, t, limit, record{Kind: kindCancelled, Upload: last.Value.Upload, Offset: last.Value.Offset}, drivers.Body{})
+		if errors.Is(err, ErrOutOfOrder) {
+			if t, err = m.newest(ctx, t); err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if last.Value.Upload != nil {
+			m.abort(ctx, *last.Value.Upload)
+		}
+		if t.Seq > 0 {
+			m.spend(ctx, t, last, record{Kind: kindSpent, End: t.Seq + 1})
+		}
+		return nil
+	}
+}
+
+// Committed looks for the data of an upload that was committed, without any
+// bytes of one's own. It reports ErrUnknown if it isn't there (yet): whoever
+// committed it did not get to completing it.
+func (m *Manager) Committed(ctx context.Context, t Token, e *EndedError) (Content, error) {
+	if e.upload == nil && e.end > 0 {
+		s, tail, err := m.read(ctx, t.next(e.end))
+		if err == nil {
+			tail.Close()
+			return Content{}, fmt.Errorf("upload: session %s: record %d is no end", t.ID, s.Value.End)
+		}
+		end, ok := errors.AsType[*EndedError](err)
+		if !ok {
+			return Content{}, err
+		}
+		e = end
+	}
+	if e.upload == nil || e.Digest == "" {
+		return Content{}, ErrUnknown
+	}
+	return m.completed(ctx, *e.upload, Content{Digest: e.Digest, Size: e.size, CRC32C: e.crc})
+}
+
+// completed looks whether somebody completed u to be c.
+func (m *Manager) completed(ctx context.Context, u drivers.Upload, c Content) (Content, error) {
+	o, err := m.cfg.Bucket.Stat(ctx, u.Key)
+	switch {
+	case errors.Is(err, drivers.ErrNotFound):
+		return c, fmt.Errorf("%w: its parts are gone", ErrUnknown)
+	case err != nil:
+		return c, err
+	case o.Size != c.Size:
+		return c, fmt.Errorf("upload: %s has %d bytes, want %d", u.Key, o.Size, c.Size)
+	}
+	c.Key = u.Key
+	return c, nil
+}

@@ -1,0 +1,127 @@
+package upload
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+const (
+	// A client that sends less than slowRate bytes a second over slowWindow
+	// loses its memory while others wait for some.
+	slowRate   = 64 << 10
+	slowWindow = 10 * time.Second
+
+	watchEvery = time.Second
+)
+
+// client is what memory knows of the one that sends an upload's bytes. All
+// fields are guarded by the memory's lock.
+type client struct {
+	m   *memory
+	cut func() // takes its memory away; may be called again before it is gone
+
+	held    int  // segments
+	paused  bool // berth is not waiting for it
+	since   time.Time
+	bytes   int64 // that came since then
+	slow    bool  // in the window before
+	arrived time.Time
+}
+
+func (m *memory) newClient(cut func()) *client {
+	c := &client{m: m, cut: cut}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c.restart()
+	m.clients[c] = struct{}{}
+	return c
+}
+
+// leave forgets the client, whose buffers are all released.
+func (c *client) leave() {
+	c.m.mu.Lock()
+	defer c.m.mu.Unlock()
+	delete(c.m.clients, c)
+}
+
+func (c *client) restart() {
+	now := time.Now()
+	c.paused, c.slow, c.bytes = false, false, 0
+	c.since, c.arrived = now, now
+}
+
+// pause says that from now on berth keeps the client waiting; resume, that it
+// is the client's turn again, with a fresh window.
+func (c *client) pause() {
+	c.m.mu.Lock()
+	defer c.m.mu.Unlock()
+	c.paused = true
+}
+
+func (c *client) resume() {
+	c.m.mu.Lock()
+	defer c.m.mu.Unlock()
+	c.restart()
+}
+
+// received says that n bytes came.
+func (c *client) received(n int) {
+	now := time.Now()
+	c.m.mu.Lock()
+	defer c.m.mu.Unlock()
+	c.bytes += int64(n)
+	c.arrived = now
+	if d := now.Sub(c.since); d >= slowWindow {
+		c.slow = slower(c.bytes, d)
+		c.since, c.bytes = now, 0
+	}
+}
+
+func (c *client) isSlow(now time.Time) bool {
+	if c.paused || c.held == 0 {
+		return false
+	}
+	if d := now.Sub(c.since); d >= slowWindow {
+		return slower(c.bytes, d)
+	}
+	return c.slow
+}
+
+func slower(bytes int64, d time.Duration) bool {
+	return float64(bytes) < slowRate*d.Seconds()
+}
+
+// watch looks for slow clients as long as anyone waits. The lock is held.
+func (m *memory) watch() {
+	if m.ticking || len(m.queue) == 0 {
+		return
+	}
+	m.ticking = true
+	time.AfterFunc(watchEvery, func() {
+		m.cutSlow()
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.ticking = false
+		m.watch()
+	})
+}
+
+// cutSlow takes the memory of every slow client, the idlest first.
+func (m *memory) cutSlow() {
+	m.mu.Lock()
+	var slow []*client
+	now := time.Now()
+	if len(m.queue) > 0 {
+		for c := range m.clients {
+			if c.isSlow(now) {
+				slow = append(slow, c)
+			}
+		}
+	}
+	slices.SortFunc(slow, func(a, b *client) int { return cmp.Compare(a.arrived.UnixNano(), b.arrived.UnixNano()) })
+	m.mu.Unlock()
+	for _, c := range slow {
+		c.cut()
+	}
+}

@@ -1,0 +1,290 @@
+package upload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// largeTail is the size from which a tail that is no longer needed is worth a
+// request to free it, in bytes.
+const largeTail = 64 << 10
+
+// Content is the bytes of an upload that was completed. They are durable, and
+// have the digest.
+type Content struct {
+	Digest digest.Digest // canonical
+	Size   int64
+	CRC32C uint32
+
+	// Where they are: under a data key, or in memory only, for the caller to
+	// store inline. Neither, if the upload's bytes were dropped because the
+	// store had the blob.
+	Key    string
+	Inline []byte
+
+	Dropped bool
+}
+
+// Suspend records what came, for a later request to go on from Token. If a part
+// could not be stored, what came before it is recorded, and the error returned.
+// It reports ErrOutOfOrder, or an EndedError, if another request went on from
+// the same place first; then nothing of this one is kept.
+func (w *Writer) Suspend(ctx context.Context) (Token, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.client == nil {
+		return w.token, w.failed
+	}
+	err := w.suspend(ctx)
+	w.releaseTail()
+	return w.token, err
+}
+
+func (w *Writer) suspend(ctx context.Context) error {
+	w.client.pause()
+	if w.isFull() && w.parts.failure() == nil && w.begin() == nil {
+		w.ship()
+	}
+	failed := w.settle(ctx)
+	if errors.Is(failed, ErrUnknown) || errors.Is(failed, ErrOutOfOrder) {
+		w.lost(failed)
+		return failed
+	}
+	if failed != nil {
+		if err := w.parts.rollback(); err != nil {
+			return err
+		}
+	}
+	if w.size > w.base.Value.Offset {
+		if err := w.record(ctx); err != nil {
+			return err
+		}
+	}
+	return failed
+}
+
+// settle waits for the parts that are under way.
+func (w *Writer) settle(ctx context.Context) error {
+	err := w.parts.wait()
+	if errors.Is(err, drivers.ErrNotFound) {
+		return w.m.over(ctx, w.token)
+	}
+	return err
+}
+
+// record makes the next record of the chain, of all that came.
+func (w *Writer) record(ctx context.Context) error {
+	state, err := w.hashes.state()
+	if err != nil {
+		return err
+	}
+	r := record{Kind: kindOpen, Offset: w.size, Hashes: state}
+	if w.upload != nil {
+		r.Upload, r.Sizes, r.Parts = w.upload, w.sizes, slices.Clone(w.parts.done)
+	}
+	s, err := w.m.append(ctx, w.token, w.limit, r, w.tailBody())
+	if err != nil {
+		w.lost(err)
+		return err
+	}
+	w.own = false
+	w.base = s
+	w.token = w.token.next(w.token.Seq + 1)
+	w.recorded = time.Now()
+	return nil
+}
+
+// lost says that the record that was to name the upload was not made. If it is
+// certain that it never will be, nobody can know of the upload.
+func (w *Writer) lost(err error) {
+	if errors.Is(err, ErrOutOfOrder) || errors.Is(err, ErrUnknown) {
+		w.abandon()
+	}
+	w.own = false
+	w.failed = err
+}
+
+func (w *Writer) tailBody() drivers.Body {
+	if w.tail == nil || w.tail.size == 0 {
+		return drivers.Body{}
+	}
+	return drivers.Body{Segments: w.tail.bytes(), Size: w.tail.size, CRC32C: w.crc}
+}
+
+// Seal ends the upload: no more bytes, and this is their digest, as the client
+// names it. Where the parts lie under a key that no digest is bound to yet, it
+// binds it, by the record that ends the session. Again is true if another
+// request has done so before; the blob may be there already.
+//
+// It reports ErrDigest if the bytes have another digest, or one of an algorithm
+// that was not computed, and then has changed nothing; ErrOutOfOrder, or an
+// EndedError, if another request went on from the same place.
+func (w *Writer) Seal(ctx context.Context, named digest.Digest) (again bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.client == nil || w.failed != nil {
+		return false, w.failed
+	}
+	w.client.pause()
+	if !w.hashes.matches(named) {
+		return false, w.mismatch(ctx, named)
+	}
+	if w.isWhole() {
+		return false, nil
+	}
+	if err := w.settle(ctx); err != nil {
+		return false, err
+	}
+	r := record{Kind: kindCommitted, Upload: w.upload, Offset: w.size, Digest: w.hashes.canonical(), CRC32C: w.checksum()}
+	if named != r.Digest {
+		r.Named = named
+	}
+	s, err := w.m.append(ctx, w.token, w.limit, r, drivers.Body{})
+	switch {
+	case err == nil:
+		w.own = false
+		return false, nil
+	case s.Value.Kind == kindCommitted && s.Value.Digest == r.Digest && s.Value.Upload != nil:
+		if s.Value.Upload.Key != w.upload.Key {
+			w.abandon()
+			w.upload, w.foreign = s.Value.Upload, true
+		}
+		return true, nil
+	default:
+		w.lost(err)
+		return false, err
+	}
+}
+
+// isWhole says that the content needs no record that binds its key to a digest:
+// it is all in memory, or under a key of its digest's, or was dropped.
+func (w *Writer) isWhole() bool { return w.drop || w.direct || w.upload == nil }
+
+// mismatch says why the bytes have another digest. A client with a fresh token
+// whose bytes are only the rest of the upload has lost an answer.
+func (w *Writer) mismatch(ctx context.Context, named digest.Digest) error {
+	if w.token.Seq == 0 {
+		t, _, err := w.m.Status(ctx, w.token)
+		switch {
+		case err != nil:
+			return err
+		case t.Seq > 0:
+			return fmt.Errorf("%w: an earlier request was recorded", ErrOutOfOrder)
+		}
+	}
+	return fmt.Errorf("%w: %d bytes are %s, not %s", ErrDigest, w.size, w.hashes.canonical(), named)
+}
+
+func (w *Writer) checksum() uint32 {
+	t := w.tailBody()
+	return drivers.CombineCRC32C(checksum(w.parts.done), t.CRC32C, t.Size)
+}
+
+// Store makes the bytes durable, where they are not, and says where they are.
+// It comes after Seal, and reports ErrUnknown if the upload is lost: its parts
+// are gone, or others than this session's records say.
+func (w *Writer) Store(ctx context.Context) (Content, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.client == nil || w.failed != nil {
+		return Content{}, w.failed
+	}
+	c := Content{Digest: w.hashes.canonical(), Size: w.size}
+	if w.drop {
+		c.Dropped = true
+		return c, nil
+	}
+	if err := w.limit.Check(); err != nil {
+		return c, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	var err error
+	switch {
+	case w.foreign:
+		c.CRC32C = w.checksum()
+		return w.m.completed(ctx, *w.upload, c)
+	case w.upload == nil:
+		c, err = w.storeWhole(ctx, c)
+	default:
+		c, err = w.complete(ctx, c)
+	}
+	if err == nil {
+		w.releaseTail()
+	}
+	return c, err
+}
+
+// storeWhole stores content that is all in memory.
+func (w *Writer) storeWhole(ctx context.Context, c Content) (Content, error) {
+	body := w.tailBody()
+	c.CRC32C = body.CRC32C
+	if c.Size <= w.m.cfg.InlineMax {
+		c.Inline = body.Bytes()
+		return c, nil
+	}
+	c.Key = w.m.cfg.Layout.Data(c.Digest)
+	_, err := w.m.cfg.Bucket.Create(ctx, c.Key, body)
+	if errors.Is(err, drivers.ErrExists) {
+		err = nil // the key was drawn just now: it is a retry of our own that found it
+	}
+	return c, err
+}
+
+// complete stores the last part and makes the object of all parts.
+func (w *Writer) complete(ctx context.Context, c Content) (Content, error) {
+	if err := w.settle(ctx); err != nil {
+		return c, err
+	}
+	c.CRC32C = w.checksum()
+	if w.tail != nil && w.tail.size > 0 {
+		err := w.parts.putLast(ctx, w.tailBody())
+		if errors.Is(err, drivers.ErrNotFound) { // somebody completed it, or nobody will
+			return w.m.completed(ctx, *w.upload, c)
+		}
+		if err != nil {
+			return c, err
+		}
+		w.releaseTail()
+	}
+	w.own = false // what Complete does may be late
+	o, err := w.m.cfg.Bucket.Complete(ctx, *w.upload, w.parts.done, c.CRC32C)
+	switch {
+	case errors.Is(err, drivers.ErrNotFound), errors.Is(err, drivers.ErrChanged):
+		return c, fmt.Errorf("%w: %w", ErrUnknown, err)
+	case err != nil:
+		return c, err
+	case o.Size != c.Size:
+		return c, fmt.Errorf("upload: completed %s has %d bytes, want %d", o.Key, o.Size, c.Size)
+	}
+	c.Key = w.upload.Key
+	return c, nil
+}
+
+// Spend frees the record that this request went on from, once the blob is there
+// for good. It comes last, and if it fails nothing is lost.
+func (w *Writer) Spend(ctx context.Context, named digest.Digest) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.token.Seq == 0 || w.limit.Check() != nil {
+		return
+	}
+	by := record{Kind: kindCommitted, Offset: w.size, Digest: w.hashes.canonical()}
+	if named != by.Digest {
+		by.Named = named
+	}
+	if !w.isWhole() {
+		if w.base.RawSize <= largeTail {
+			return
+		}
+		by.Kind, by.End = kindSpent, w.token.Seq+1
+	}
+	w.m.spend(ctx, w.token, w.base, by)
+}

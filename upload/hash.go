@@ -1,0 +1,82 @@
+package upload
+
+import (
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding"
+	"fmt"
+	"hash"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// hashes computes the canonical digest, and another one on request, of bytes
+// that come in one process after another.
+type hashes struct {
+	sha256 hash.Hash
+	sha512 hash.Hash // nil unless asked for
+}
+
+// hashState is where the hashes stand, for another process to go on from.
+type hashState struct {
+	SHA256 []byte `json:"sha256"`
+	SHA512 []byte `json:"sha512,omitempty"`
+}
+
+func newHashes(alg digest.Algorithm) hashes {
+	h := hashes{sha256: sha256.New()}
+	if alg == digest.SHA512 {
+		h.sha512 = sha512.New()
+	}
+	return h
+}
+
+func (h hashes) write(p []byte) {
+	h.sha256.Write(p)
+	if h.sha512 != nil {
+		h.sha512.Write(p)
+	}
+}
+
+func (h hashes) state() (hashState, error) {
+	var s hashState
+	var err error
+	if s.SHA256, err = h.sha256.(encoding.BinaryMarshaler).MarshalBinary(); err != nil {
+		return s, fmt.Errorf("upload: save sha256: %w", err)
+	}
+	if h.sha512 != nil {
+		if s.SHA512, err = h.sha512.(encoding.BinaryMarshaler).MarshalBinary(); err != nil {
+			return s, fmt.Errorf("upload: save sha512: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// restore makes h go on from s.
+func (h hashes) restore(s hashState) error {
+	if err := h.sha256.(encoding.BinaryUnmarshaler).UnmarshalBinary(s.SHA256); err != nil {
+		return fmt.Errorf("upload: go on with sha256: %w", err)
+	}
+	if h.sha512 != nil {
+		if err := h.sha512.(encoding.BinaryUnmarshaler).UnmarshalBinary(s.SHA512); err != nil {
+			return fmt.Errorf("upload: go on with sha512: %w", err)
+		}
+	}
+	return nil
+}
+
+// canonical is the sha256 of all bytes so far.
+func (h hashes) canonical() digest.Digest { return digest.NewDigest(digest.SHA256, h.sha256) }
+
+// matches says whether the bytes have this digest. It is false for a digest of
+// an algorithm that was not asked for.
+func (h hashes) matches(d digest.Digest) bool {
+	switch d.Algorithm() {
+	case digest.SHA256:
+		return h.canonical() == d
+	case digest.SHA512:
+		return h.sha512 != nil && digest.NewDigest(digest.SHA512, h.sha512) == d
+	default:
+		return false
+	}
+}

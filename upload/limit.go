@@ -1,0 +1,39 @@
+package upload
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// Limit is the time that one request may last. A request may act upon what it
+// read from the store until then and no longer; the collector waits longer than
+// that before it deletes, so it never meets a request that still believes what
+// it read before.
+type Limit struct {
+	start time.Time
+	max   time.Duration
+}
+
+// NewLimit begins now.
+func NewLimit(most time.Duration) Limit { return Limit{time.Now(), most} }
+
+// Check reports drivers.ErrBusy once the request has lasted too long, by the
+// wall clock or by the monotonic one: one can be set back, the other stands
+// still while the machine is suspended. It is asked right before every write
+// that rests on an earlier read, and last of all before the request is
+// acknowledged.
+func (l Limit) Check() error {
+	now := time.Now()
+	if d := max(now.Sub(l.start), now.Round(0).Sub(l.start.Round(0))); d > l.max {
+		return fmt.Errorf("the request has lasted %v, longer than limits.request (%v): %w", d.Round(time.Second), l.max, drivers.ErrBusy)
+	}
+	return nil
+}
+
+// Context is ctx until the limit is reached.
+func (l Limit) Context(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithDeadline(ctx, l.start.Add(l.max))
+}

@@ -1,0 +1,244 @@
+package upload
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+)
+
+const (
+	// segmentSize is the unit of memory, in bytes: what an upload whose client
+	// has sent a single byte holds.
+	segmentSize = 64 << 10
+
+	// smallShare is the part of the budget that is kept for bodies known to be
+	// small.
+	smallShare = 32
+)
+
+// ErrTooMany says that so many uploads wait for memory that another one is
+// refused. Trying again later is right.
+var ErrTooMany = errors.New("too many uploads wait for memory")
+
+// memory hands out segments within a fixed budget.
+//
+// A request is granted if that leaves the reserve untouched. When it can't be,
+// requests queue, and the buffer of the oldest waiter becomes the runner: it
+// alone may eat into the reserve, until it is released, which is when its part
+// is stored. The reserve holds the largest part, so the runner always gets what
+// its part needs; storing a part needs no memory; so the queue always moves.
+// While anyone waits, slow clients are cut off (client.go).
+//
+// Bodies known to be small have a budget of their own, and rarely wait.
+type memory struct {
+	reserve    int // segments
+	maxWaiting int
+
+	mu      sync.Mutex
+	free    int // segments, the reserve among them
+	small   int64
+	spare   [][]byte
+	queue   []*waiter
+	runner  *buffer
+	clients map[*client]struct{}
+	ticking bool
+}
+
+type waiter struct {
+	buf     *buffer
+	n       int
+	granted chan struct{} // closed when the buffer has its n segments
+}
+
+// newMemory divides budget, in bytes; largest is the largest part.
+func newMemory(budget, largest int64, maxWaiting int) *memory {
+	small := budget / smallShare
+	return &memory{
+		reserve:    segmentsFor(largest),
+		maxWaiting: maxWaiting,
+		free:       int((budget - small) / segmentSize),
+		small:      small,
+		clients:    map[*client]struct{}{},
+	}
+}
+
+func segmentsFor(n int64) int { return int((n + segmentSize - 1) / segmentSize) }
+
+// grants says whether buf may have n more segments now.
+func (m *memory) grants(buf *buffer, n int) bool {
+	return m.free-n >= m.reserve || m.runner == buf && m.free >= n
+}
+
+func (m *memory) give(buf *buffer, n int) {
+	m.free -= n
+	for range n {
+		if k := len(m.spare); k > 0 {
+			buf.segs = append(buf.segs, m.spare[k-1])
+			m.spare = m.spare[:k-1]
+		} else {
+			buf.segs = append(buf.segs, make([]byte, segmentSize))
+		}
+	}
+	buf.client.held += n
+}
+
+// serve grants what the queue asks for, in its order.
+func (m *memory) serve() {
+	for len(m.queue) > 0 {
+		w := m.queue[0]
+		if m.runner == nil && !m.grants(w.buf, w.n) {
+			m.runner = w.buf
+		}
+		if !m.grants(w.buf, w.n) {
+			return
+		}
+		m.give(w.buf, w.n)
+		m.queue = m.queue[1:]
+		close(w.granted)
+	}
+}
+
+// wait gives buf n more segments, however long that takes.
+func (m *memory) wait(ctx context.Context, buf *buffer, n int) error {
+	m.mu.Lock()
+	if m.grants(buf, n) && (len(m.queue) == 0 || m.runner == buf) {
+		m.give(buf, n)
+		m.mu.Unlock()
+		return nil
+	}
+	if buf.client.held == 0 && len(m.queue) >= m.maxWaiting {
+		m.mu.Unlock()
+		return ErrTooMany
+	}
+	w := &waiter{buf, n, make(chan struct{})}
+	buf.client.paused = true
+	m.queue = append(m.queue, w)
+	m.serve()
+	m.watch()
+	m.mu.Unlock()
+
+	var err error
+	select {
+	case <-w.granted:
+	case <-ctx.Done():
+		err = context.Cause(ctx) // what is granted all the same is released with the buffer
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if i := slices.Index(m.queue, w); i >= 0 {
+		m.queue = slices.Delete(m.queue, i, i+1)
+		m.serve() // whoever stood behind may need less
+	}
+	buf.client.restart()
+	return err
+}
+
+// buffer holds the bytes of one part, or what has come of it.
+type buffer struct {
+	client *client
+	segs   [][]byte
+	small  int64 // its single segment is from the budget of small bodies, and this long
+	size   int64 // bytes in it
+}
+
+// space is where the next bytes go: a slice that is not empty. It may wait for
+// memory.
+func (b *buffer) space(ctx context.Context) ([]byte, error) {
+	if b.room() == 0 {
+		if err := b.reserve(ctx, 1); err != nil {
+			return nil, err
+		}
+		b.outgrow()
+	}
+	if b.small > 0 {
+		return b.segs[0][b.size:], nil
+	}
+	return b.segs[b.size/segmentSize][b.size%segmentSize:], nil
+}
+
+// outgrow moves what turned out not to be small into the segment that was taken
+// for it.
+func (b *buffer) outgrow() {
+	if b.small == 0 {
+		return
+	}
+	m := b.client.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	copy(b.segs[1], b.segs[0])
+	b.segs = b.segs[1:]
+	b.client.held--
+	m.small += b.small
+	b.small = 0
+}
+
+// reserve takes n segments at once.
+func (b *buffer) reserve(ctx context.Context, n int) error {
+	return b.client.m.wait(ctx, b, n)
+}
+
+// scratch is a segment more, for bytes that are not to stay.
+func (b *buffer) scratch(ctx context.Context) ([]byte, error) {
+	if err := b.reserve(ctx, 1); err != nil {
+		return nil, err
+	}
+	return b.segs[len(b.segs)-1], nil
+}
+
+// room is how many bytes more it can take without waiting.
+func (b *buffer) room() int64 {
+	if b.small > 0 {
+		return b.small - b.size
+	}
+	return int64(len(b.segs))*segmentSize - b.size
+}
+
+// reserveSmall gives an empty buffer n bytes, at most a segment, from the budget
+// of small bodies, if there is that much left.
+func (b *buffer) reserveSmall(n int64) {
+	m := b.client.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n > min(m.small, segmentSize) {
+		return
+	}
+	m.small -= n
+	b.small = n
+	b.segs = [][]byte{make([]byte, n)}
+	b.client.held++
+}
+
+// bytes is what is in it, by segments.
+func (b *buffer) bytes() [][]byte {
+	var out [][]byte
+	left := b.size
+	for _, s := range b.segs {
+		if left <= 0 {
+			break
+		}
+		n := min(left, int64(len(s)))
+		out = append(out, s[:n])
+		left -= n
+	}
+	return out
+}
+
+// release gives the memory back, and ends the buffer's turn as runner.
+func (b *buffer) release() {
+	m := b.client.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b.client.held -= len(b.segs)
+	if b.small > 0 {
+		m.small += b.small
+	} else {
+		m.free += len(b.segs)
+		m.spare = append(m.spare, b.segs...)
+	}
+	b.segs, b.small, b.size = nil, 0, 0
+	if m.runner == b {
+		m.runner = nil
+	}
+	m.serve()
+}

@@ -1,0 +1,147 @@
+package upload
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// parts are the parts of a Writer's upload, several of which are stored at
+// once.
+type parts struct {
+	w     *Writer
+	slots chan struct{}
+	wg    sync.WaitGroup
+
+	// done is all of them in order; those under way have their number and size
+	// only. The Writer appends, under mu; its length is the Writer's to read.
+	done []drivers.Part
+
+	mu     sync.Mutex
+	stored int          // how many from the first on are stored, without a gap
+	marks  map[int]mark // where the Writer stood after that many parts
+	failed int          // lowest number of a part that could not be stored; 0 if none
+	err    error        // of that one
+}
+
+// mark is a place in the upload that it can be set back to.
+type mark struct {
+	size   int64
+	hashes hashState
+	tail   bool // the tail belongs to it: its bytes are hashed
+}
+
+func (p *parts) init(w *Writer) {
+	p.w = w
+	p.slots = make(chan struct{}, w.m.cfg.ParallelParts)
+	p.marks = map[int]mark{}
+}
+
+// add makes room for the next part, which ends where the Writer stands.
+func (p *parts) add(size int64) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.done = append(p.done, drivers.Part{Number: len(p.done) + 1, Size: size})
+	return len(p.done)
+}
+
+// mark notes where the Writer stands, with so many parts and, perhaps, its tail.
+func (p *parts) mark(n int, tail bool) {
+	state, err := p.w.hashes.state()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.marks[n] = mark{p.w.size, state, tail}
+	if err != nil {
+		p.fail(n, err)
+	}
+}
+
+func (p *parts) fail(n int, err error) {
+	if p.failed == 0 || n < p.failed {
+		p.failed, p.err = n, err
+	}
+}
+
+// put has buf stored as the next part; it is released when that is done. It
+// waits while as many as may are under way.
+func (p *parts) put(buf *buffer, crc uint32) {
+	n := p.add(buf.size)
+	p.mark(n, false)
+	p.slots <- struct{}{}
+	p.wg.Go(func() {
+		defer func() { <-p.slots }()
+		body := drivers.Body{Segments: buf.bytes(), Size: buf.size, CRC32C: crc}
+		ctx, cancel := context.WithTimeout(p.w.store, storeTimeout)
+		defer cancel()
+		part, err := p.w.m.cfg.Bucket.PutPart(ctx, *p.w.upload, n, body)
+		buf.release()
+		p.set(n, part, err)
+	})
+}
+
+// putLast stores the last part, when no other is under way. If that fails it
+// can be tried again.
+func (p *parts) putLast(ctx context.Context, body drivers.Body) error {
+	part, err := p.w.m.cfg.Bucket.PutPart(ctx, *p.w.upload, len(p.done)+1, body)
+	if err == nil {
+		p.set(p.add(body.Size), part, nil)
+	}
+	return err
+}
+
+// set says how it went with part n.
+func (p *parts) set(n int, part drivers.Part, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err != nil {
+		p.fail(n, err)
+		return
+	}
+	p.done[n-1] = part
+	for p.stored < len(p.done) && p.done[p.stored].Tag != "" {
+		delete(p.marks, p.stored)
+		p.stored++
+	}
+}
+
+// load says which parts are stored already.
+func (p *parts) load(done []drivers.Part) {
+	p.done, p.stored = slices.Clone(done), len(done)
+}
+
+// failure is the error of the first part that could not be stored, so far.
+func (p *parts) failure() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+// wait until none is under way.
+func (p *parts) wait() error {
+	p.wg.Wait()
+	return p.err
+}
+
+// rollback sets the Writer back to the end of the last part before the first
+// one that wasn't stored, or else to its record.
+func (p *parts) rollback() error {
+	m, ok := p.marks[p.failed-1]
+	if !ok {
+		base := p.w.base.Value
+		m = mark{base.Offset, base.Hashes, false}
+		p.load(base.Parts)
+	}
+	p.done = p.done[:p.stored]
+	p.failed, p.err = 0, nil
+	p.w.size = m.size
+	if !m.tail {
+		p.w.releaseTail()
+	}
+	if m.size == 0 {
+		p.w.hashes = newHashes(p.w.token.Algorithm)
+		return nil
+	}
+	return p.w.hashes.restore(m.hashes)
+}

@@ -1,0 +1,65 @@
+package upload
+
+import (
+	"github.com/berthhq/berth/drivers"
+)
+
+// growEvery is how many parts have one size before it doubles.
+const growEvery = 1000
+
+// leastFirst is the smallest first body that sets the size of the parts, in
+// bytes, whatever the store would take.
+const leastFirst = 5 << 20
+
+// sizes says how an upload is cut into parts. It is fixed when the multipart
+// upload is started, and recorded: whoever sends the same bytes again stores
+// the same parts under the same numbers.
+type sizes struct {
+	First   int64 `json:"first"`   // size of the first parts, in bytes
+	Largest int64 `json:"largest"` // size that they grow to
+}
+
+// of is the size of part n, from 1.
+func (s sizes) of(n int) int64 {
+	size := s.First
+	for range (n - 1) / growEvery {
+		if size >= s.Largest/2 {
+			return max(s.First, s.Largest)
+		}
+		size *= 2
+	}
+	return size
+}
+
+// capacity is how many bytes fit into so many parts.
+func (s sizes) capacity(parts int) int64 {
+	var total int64
+	for n := 0; n < parts; n += growEvery {
+		total += s.of(n+1) * int64(min(growEvery, parts-n))
+	}
+	return total
+}
+
+// chooseSizes fixes the parts of an upload of which have bytes are there and
+// length more come (-1: nobody knows). It reports ErrTooLarge if no size of at
+// most largest will do.
+func chooseSizes(limits drivers.Limits, partSize, largest, have, length int64) (sizes, error) {
+	s := sizes{First: max(partSize, limits.MinPart, have), Largest: largest}
+	least := max(limits.MinPart, min(leastFirst, partSize))
+	switch {
+	case limits.EqualParts:
+		s.Largest = s.First
+	case have == 0 && least <= length && length <= partSize:
+		s.First = length // a client that sends chunks: each is a part
+	}
+	for length >= 0 && s.capacity(limits.MaxParts) < have+length {
+		if s.First >= largest {
+			return sizes{}, ErrTooLarge
+		}
+		s.First = min(2*s.First, largest)
+		if limits.EqualParts {
+			s.Largest = s.First
+		}
+	}
+	return s, nil
+}

@@ -1,0 +1,152 @@
+package upload
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+)
+
+// shortBody is up to what length, in bytes, a body that is committed at once is
+// held in memory even where the store takes streams: creating one small object
+// is cheaper than an upload.
+const shortBody = 1 << 20
+
+// isShort says that what comes need not be streamed.
+func (w *Writer) isShort() bool {
+	return w.opts.Final && 0 <= w.opts.Length && w.opts.Length <= min(shortBody, w.m.cfg.PartSize)
+}
+
+// stream takes in what r gives without holding more of it than a segment: the
+// store reads it, through the hashes. A part ends with r, or when it is time
+// for a record. Little is kept as tail.
+func (w *Writer) stream(r io.Reader) error {
+	for {
+		err := w.receive(r, func() bool { return w.drop || w.tail != nil && w.tail.size > w.m.cfg.InlineMax })
+		if err != nil {
+			return err
+		}
+		if err := w.begin(); err != nil {
+			w.failed = err
+			return err
+		}
+		if w.drop {
+			return w.receive(r, func() bool { return false })
+		}
+		if err := w.streamPart(r); err != nil {
+			return err
+		}
+		if err := w.checkpoint(); err != nil {
+			w.failed = err
+			return err
+		}
+	}
+}
+
+// streamPart stores the tail and what r gives as one part. It returns nil if r
+// has more, io.EOF at its end, and r's error if it fails.
+func (w *Writer) streamPart(r io.Reader) error {
+	space, err := w.tail.scratch(w.ctx)
+	if err != nil {
+		w.failed = err
+		return err
+	}
+	n := w.parts.add(0)
+	w.parts.mark(n-1, true)
+	ctx, cancel := context.WithCancel(w.store)
+	defer cancel()
+	src := &streamed{w: w, head: w.tail.bytes(), from: r, space: space}
+	part, err := w.m.cfg.Bucket.StreamPart(ctx, *w.upload, n, src)
+	if err == nil && part.Size != src.size {
+		err = errors.New("upload: the store took less of a part than there was")
+	}
+	w.parts.set(n, part, err)
+	if err != nil {
+		if src.err != nil && src.err != io.EOF {
+			err = src.err
+		}
+		w.failed = err
+		return err
+	}
+	w.parts.mark(n, false)
+	w.releaseTail()
+	if errors.Is(src.err, ErrCut) || errors.Is(src.err, ErrTooLarge) {
+		w.failed = src.err
+	}
+	return src.err
+}
+
+// streamed is a part on its way from the client to the store: the tail, which
+// is hashed already, and then the bytes that come.
+type streamed struct {
+	w     *Writer
+	head  [][]byte
+	from  io.Reader
+	space []byte
+	size  int64 // bytes given
+	err   error // why there is no more to come from the client
+}
+
+// next is the bytes that follow; none at the part's end.
+func (s *streamed) next() ([]byte, error) {
+	if len(s.head) > 0 {
+		p := s.head[0]
+		s.head = s.head[1:]
+		s.size += int64(len(p))
+		return p, nil
+	}
+	w := s.w
+	for s.err == nil && s.size < w.m.limits.MaxPart && (w.opts.Final || time.Since(w.recorded) < recordEvery) {
+		n, err := s.from.Read(s.space[:min(int64(len(s.space)), w.m.limits.MaxPart-s.size)])
+		s.err = err
+		if w.wasCut.Load() {
+			s.err = ErrCut
+		}
+		if n > 0 {
+			p := s.space[:n]
+			w.client.received(n)
+			w.hashes.write(p)
+			w.size += int64(n)
+			s.size += int64(n)
+			if err := w.fits(0); err != nil {
+				s.err = err
+			}
+			return p, nil
+		}
+	}
+	if w.opts.Final && s.err != nil && s.err != io.EOF {
+		return nil, s.err // nothing of it is kept
+	}
+	return nil, io.EOF
+}
+
+// WriteTo hands the bytes on without another buffer.
+func (s *streamed) WriteTo(to io.Writer) (int64, error) {
+	before := s.size
+	for {
+		p, err := s.next()
+		if err == io.EOF {
+			return s.size - before, nil
+		}
+		if err == nil {
+			_, err = to.Write(p)
+		}
+		if err != nil {
+			return s.size - before, err
+		}
+	}
+}
+
+// Read is for stores that have a buffer of their own.
+func (s *streamed) Read(p []byte) (int, error) {
+	q, err := s.next()
+	if err != nil {
+		return 0, err
+	}
+	n := copy(p, q)
+	if n < len(q) {
+		s.head = append([][]byte{q[n:]}, s.head...)
+		s.size -= int64(len(q) - n)
+	}
+	return n, nil
+}

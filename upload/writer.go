@@ -1,0 +1,498 @@
+package upload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/envelope"
+)
+
+const (
+	// recordEvery is how often an upload that goes on for long is recorded, at
+	// the next part boundary, so that a killed process costs its client little.
+	recordEvery = 30 * time.Second
+
+	// storeTimeout bounds one call to the store.
+	storeTimeout = 10 * time.Minute
+)
+
+// Options say what a Writer is for.
+type Options struct {
+	// Length is how many bytes will come, -1 if nobody knows. More may not
+	// come, fewer may.
+	Length int64
+
+	// Final says that what comes is the last of the upload: it is committed
+	// in this request, or nothing of it is kept.
+	Final bool
+
+	// Digest, only with Final, is what the client says it will be committed
+	// as.
+	Digest digest.Digest
+
+	// Known, only with Final, says whether the store has the blob Digest
+	// already, so that its bytes need only be hashed. It is asked once at most,
+	// before the first part is stored.
+	Known func(ctx context.Context) (bool, error)
+
+	// Interrupt makes a Read of ReadFrom's reader return soon, from another
+	// goroutine. Without it, a slow reader can't be cut off.
+	Interrupt func()
+}
+
+// Writer receives the bytes of one request of one upload. Its methods may be
+// called by one goroutine at a time.
+//
+// It lives as long as that request, and so holds its context, which io.Writer
+// has no parameter for.
+type Writer struct {
+	m     *Manager
+	ctx   context.Context //nolint:containedctx // see above
+	opts  Options
+	limit Limit
+
+	// store is the context of calls that go on when the client is gone.
+	store  context.Context //nolint:containedctx // see above
+	cancel context.CancelFunc
+
+	client *client
+	wasCut atomic.Bool
+
+	reading   bool // in ReadFrom: Interrupt would do something
+	readingMu sync.Mutex
+
+	mu       sync.Mutex // held by every method; cutOff takes it if nobody has it
+	token    Token      // of the newest record
+	base     envelope.Stored[record]
+	recorded time.Time // when the newest record was made or read
+	failed   error     // nothing more can be received
+
+	hashes hashes
+	size   int64 // bytes so far, those of earlier requests among them
+
+	upload  *drivers.Upload
+	own     bool // no record names upload: nobody else can know of it
+	foreign bool // upload is that of another request, which committed first
+	direct  bool // upload's key is one of the digest's: no other digest can complete it
+	sizes   sizes
+	drop    bool    // the store has the blob: bytes are hashed and dropped
+	tail    *buffer // bytes past the last part; nil if none
+	crc     uint32  // of tail
+	parts   parts
+}
+
+// Resume goes on with the upload that t names. If t.Seq is 0 it begins with
+// nothing and asks the store nothing. It reports an EndedError if the session
+// has ended, and drivers.ErrBusy if this process has too little memory for it.
+// The Writer must be closed.
+func (m *Manager) Resume(ctx context.Context, t Token, opts Options) (*Writer, error) {
+	w := &Writer{m: m, ctx: ctx, opts: opts, limit: m.NewLimit(), token: t, recorded: time.Now(), hashes: newHashes(t.Algorithm)}
+	w.store, w.cancel = w.limit.Context(context.WithoutCancel(ctx))
+	w.client = m.mem.newClient(w.cutOff)
+	w.parts.init(w)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if t.Seq > 0 {
+		if err := w.load(ctx); err != nil {
+			w.close()
+			return nil, err
+		}
+	}
+	if err := w.fits(opts.Length); err != nil {
+		w.close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// fits reports ErrTooLarge if so many more bytes (-1: nobody knows) are too
+// many.
+func (w *Writer) fits(length int64) error {
+	if most := w.m.cfg.MaxSize; most > 0 && w.size+max(length, 0) > most {
+		return fmt.Errorf("%w: upload.max_blob_size is %d bytes", ErrTooLarge, most)
+	}
+	return nil
+}
+
+// load makes w what the record says.
+func (w *Writer) load(ctx context.Context) error {
+	s, tail, err := w.m.read(ctx, w.token)
+	if err != nil {
+		return err
+	}
+	defer tail.Close()
+	r := s.Value
+	if r.Algorithm != w.token.Algorithm {
+		w.token.Algorithm = r.Algorithm
+		w.hashes = newHashes(r.Algorithm)
+	}
+	if err := w.hashes.restore(r.Hashes); err != nil {
+		return err
+	}
+	w.base, w.size, w.upload, w.sizes = s, r.Offset, r.Upload, r.Sizes
+	w.parts.load(r.Parts)
+	if largest := max(w.partSize(), s.RawSize); largest > w.m.largest {
+		return w.tooBigForMemory(largest)
+	}
+	if s.RawSize == 0 {
+		return nil
+	}
+	w.tail = &buffer{client: w.client}
+	if err := w.tail.reserve(ctx, segmentsFor(s.RawSize)); err != nil {
+		return err
+	}
+	for w.tail.size < s.RawSize {
+		p, err := w.tail.space(ctx)
+		if err != nil {
+			return err
+		}
+		p = p[:min(int64(len(p)), s.RawSize-w.tail.size)]
+		if _, err := io.ReadFull(tail, p); err != nil {
+			return fmt.Errorf("upload: read the tail of %s: %w", s.Object.Key, err)
+		}
+		w.tail.size += int64(len(p))
+		w.crc = drivers.UpdateCRC32C(w.crc, p)
+	}
+	return nil
+}
+
+// tooBigForMemory is for uploads that were begun by a process with more memory.
+func (w *Writer) tooBigForMemory(part int64) error {
+	return fmt.Errorf("upload.memory is too small for the parts of this upload, %d bytes: %w", part, drivers.ErrBusy)
+}
+
+// Token names the newest record.
+func (w *Writer) Token() Token {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.token
+}
+
+// Size is how many bytes the upload has, those of earlier requests among them.
+func (w *Writer) Size() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.size
+}
+
+// Limit is the time that this request may last.
+func (w *Writer) Limit() Limit { return w.limit }
+
+// Write takes p in. After an error nothing more can be written; what came
+// before it is kept by Suspend.
+func (w *Writer) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.write(p)
+}
+
+func (w *Writer) write(p []byte) (int, error) {
+	total := 0
+	for total < len(p) {
+		space, err := w.space()
+		if err != nil {
+			return total, err
+		}
+		n := copy(space, p[total:])
+		total += n
+		if err := w.took(space[:n]); err != nil {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// ReadFrom takes in what r gives, to its end. An error of r is returned as it
+// is; what came before it is kept by Suspend.
+func (w *Writer) ReadFrom(r io.Reader) (int64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before := w.size
+	w.setReading(true)
+	defer w.setReading(false)
+	var err error
+	if w.m.limits.Stream && !w.isShort() {
+		err = w.stream(r)
+	} else {
+		err = w.receive(r, func() bool { return false })
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	if errors.Is(err, drivers.ErrNotFound) && w.upload != nil {
+		err = w.m.over(w.store, w.token)
+	}
+	return w.size - before, err
+}
+
+// receive takes in what r gives until enough; at the end of r it reports
+// io.EOF.
+func (w *Writer) receive(r io.Reader, enough func() bool) error {
+	for !enough() {
+		var p []byte
+		var peek [1]byte
+		peeked := w.isFull() || w.tail != nil && w.tail.small > 0 && w.tail.room() == 0
+		if peeked {
+			// Whether there is more shows only now. If there isn't, a full part
+			// is the last one, which may not be stored yet; and no memory is
+			// needed.
+			p = peek[:]
+		} else {
+			var err error
+			if p, err = w.space(); err != nil {
+				return err
+			}
+		}
+		n, err := r.Read(p)
+		if n > 0 {
+			var tookErr error
+			if peeked {
+				_, tookErr = w.write(p[:n])
+			} else {
+				tookErr = w.took(p[:n])
+			}
+			if tookErr != nil {
+				return tookErr
+			}
+		}
+		if w.wasCut.Load() {
+			w.failed = ErrCut
+			return ErrCut
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// partSize is the size of the part that is being filled.
+func (w *Writer) partSize() int64 {
+	if w.sizes.First == 0 {
+		return 0
+	}
+	return w.sizes.of(len(w.parts.done) + 1)
+}
+
+// isFull says that the part being filled has its size.
+func (w *Writer) isFull() bool { return w.tail != nil && !w.drop && w.tail.size == w.partSize() }
+
+// space is where the next bytes go. It is called only if there are some: if the
+// part being filled is full, it is stored first.
+func (w *Writer) space() ([]byte, error) {
+	if w.failed == nil {
+		w.failed = w.ready()
+	}
+	if w.failed != nil {
+		return nil, w.failed
+	}
+	p, err := w.tail.space(w.ctx)
+	if err != nil {
+		w.failed = err
+		return nil, err
+	}
+	if room := w.partSize() - w.tail.size; !w.drop && int64(len(p)) > room {
+		p = p[:room]
+	}
+	return p, nil
+}
+
+// ready sees to it that the part being filled has room.
+func (w *Writer) ready() error {
+	if w.wasCut.Load() {
+		return ErrCut
+	}
+	switch {
+	case w.sizes.First > 0:
+	case w.m.limits.Stream:
+		w.sizes = sizes{First: max(w.m.cfg.PartSize, w.size), Largest: w.m.largest}
+	default:
+		var err error
+		if w.sizes, err = chooseSizes(w.m.limits, w.m.cfg.PartSize, w.m.largest, w.size, w.opts.Length); err != nil {
+			return err
+		}
+	}
+	if w.isFull() {
+		if err := w.begin(); err != nil {
+			return err
+		}
+		if w.drop {
+			w.releaseTail()
+		} else {
+			w.ship()
+		}
+		if err := w.checkpoint(); err != nil {
+			return err
+		}
+	}
+	if w.tail == nil {
+		if len(w.parts.done) >= w.m.limits.MaxParts {
+			return fmt.Errorf("%w: %d parts are full", ErrTooLarge, len(w.parts.done))
+		}
+		if w.partSize() > w.m.largest {
+			return w.tooBigForMemory(w.partSize())
+		}
+		w.tail, w.crc = &buffer{client: w.client}, 0
+		if w.size == 0 && 0 < w.opts.Length && w.opts.Length <= w.m.cfg.InlineMax {
+			w.tail.reserveSmall(w.opts.Length)
+		}
+	}
+	if w.drop {
+		w.tail.size = 0
+	}
+	return w.parts.failure()
+}
+
+// took accounts for bytes that were put where space said.
+func (w *Writer) took(p []byte) error {
+	w.client.received(len(p))
+	w.hashes.write(p)
+	w.size += int64(len(p))
+	w.tail.size += int64(len(p))
+	if !w.drop {
+		w.crc = drivers.UpdateCRC32C(w.crc, p)
+	}
+	if err := w.fits(0); err != nil {
+		w.failed = err
+	}
+	return w.failed
+}
+
+// begin starts the multipart upload, if that wasn't done, unless the store has
+// the blob already.
+func (w *Writer) begin() error {
+	if w.upload != nil || w.drop {
+		return nil
+	}
+	w.direct = w.opts.Final && w.opts.Digest.Algorithm() == digest.Canonical
+	if w.opts.Final && w.opts.Known != nil {
+		known, err := w.opts.Known(w.store)
+		if err != nil || known {
+			w.drop = known
+			return err
+		}
+	}
+	var of digest.Digest
+	if w.direct {
+		of = w.opts.Digest
+	}
+	ctx, cancel := context.WithTimeout(w.store, storeTimeout)
+	defer cancel()
+	u, err := w.m.cfg.Bucket.StartUpload(ctx, w.m.cfg.Layout.Data(of))
+	if err != nil {
+		return err
+	}
+	w.upload, w.own = &u, true
+	return nil
+}
+
+// ship has the tail stored as the next part, and leaves none.
+func (w *Writer) ship() {
+	w.client.pause()
+	w.parts.put(w.tail, w.crc)
+	w.client.resume()
+	w.tail = nil
+}
+
+// checkpoint makes a record now and then, if the bytes are to be kept.
+func (w *Writer) checkpoint() error {
+	if w.opts.Final || time.Since(w.recorded) < recordEvery {
+		return nil
+	}
+	w.client.pause()
+	defer w.client.resume()
+	if err := w.parts.wait(); err != nil {
+		return err
+	}
+	return w.record(w.store)
+}
+
+func (w *Writer) setReading(reading bool) {
+	w.readingMu.Lock()
+	defer w.readingMu.Unlock()
+	w.reading = reading
+}
+
+// cutOff takes the memory away. It is called by another goroutine, and perhaps
+// more than once.
+func (w *Writer) cutOff() {
+	w.wasCut.Store(true)
+	w.readingMu.Lock()
+	if w.reading && w.opts.Interrupt != nil {
+		w.opts.Interrupt()
+	}
+	w.readingMu.Unlock()
+	if !w.mu.TryLock() {
+		return // whoever is at work sees that it was cut
+	}
+	go func() { // nobody is at work: the writer waits for its owner
+		defer w.mu.Unlock()
+		if w.client == nil || w.failed != nil {
+			return
+		}
+		if !w.opts.Final {
+			if err := w.suspend(w.store); err != nil {
+				w.m.cfg.Log.Warn("what a writer held when it was cut off is lost", "upload", w.token.ID, "error", err)
+			}
+		}
+		w.failed = ErrCut
+		w.releaseTail()
+	}()
+}
+
+func (w *Writer) releaseTail() {
+	if w.tail != nil {
+		w.tail.release()
+		w.tail = nil
+	}
+}
+
+// Close frees what the Writer holds. What came after the newest record is
+// dropped, and an upload that nobody else knows of is aborted.
+func (w *Writer) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.close()
+	return nil
+}
+
+func (w *Writer) close() {
+	if w.client == nil {
+		return
+	}
+	w.client.pause()
+	_ = w.parts.wait() // that they failed was reported, or doesn't matter now
+	w.releaseTail()
+	w.abandon()
+	w.client.leave()
+	w.client = nil
+	w.cancel()
+	if w.failed == nil {
+		w.failed = errors.New("upload: the writer is closed")
+	}
+}
+
+// abandon aborts an upload that nobody else knows of.
+func (w *Writer) abandon() {
+	if w.own {
+		w.own = false
+		ctx, cancel := context.WithTimeout(w.store, storeTimeout)
+		defer cancel()
+		w.m.abort(ctx, *w.upload)
+	}
+}
+
+// Digest is the canonical digest of the bytes so far.
+func (w *Writer) Digest() digest.Digest {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.hashes.canonical()
+}

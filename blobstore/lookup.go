@@ -1,0 +1,156 @@
+package blobstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/envelope"
+)
+
+// checkDigest says what is wrong with a digest that a caller gave.
+func checkDigest(d digest.Digest) error {
+	err := d.Validate()
+	switch {
+	case err == nil && (d.Algorithm() == digest.SHA256 || d.Algorithm() == digest.SHA512):
+		return nil
+	case err == nil || errors.Is(err, digest.ErrDigestUnsupported):
+		return ErrBlobInvalidDigest{d, ErrBlobDigestUnsupported}
+	default:
+		return ErrBlobInvalidDigest{d, err}
+	}
+}
+
+// canonical is the canonical digest of the same bytes, which an alias tells for
+// a digest of another algorithm. It reports ErrBlobUnknown if there is none.
+// fresh asks the store, not the cache.
+func (s *Store) canonical(ctx context.Context, d digest.Digest, fresh bool) (digest.Digest, error) {
+	if err := checkDigest(d); err != nil {
+		return "", err
+	}
+	if d.Algorithm() == digest.Canonical {
+		return d, nil
+	}
+	if c, ok := s.cache.alias(d); ok && !fresh {
+		return c, nil
+	}
+	a, err := envelope.Read[alias](ctx, s.bucket, s.keys.alias(d))
+	switch {
+	case errors.Is(err, drivers.ErrNotFound):
+		return "", unknown(d)
+	case err != nil:
+		return "", translate(err)
+	}
+	s.cache.putAlias(d, a.Value.Digest)
+	return a.Value.Digest, nil
+}
+
+func unknown(d digest.Digest) error { return fmt.Errorf("%w: %s", ErrBlobUnknown, d) }
+
+// link reads the repository's link to a blob, from the cache if it can. It
+// reports ErrBlobUnknown if there is none, or if the blob can't be read.
+func (r *Repository) link(ctx context.Context, d digest.Digest) (record, []byte, error) {
+	began := r.s.cache.now()
+	canonical, err := r.s.canonical(ctx, d, false)
+	if err != nil {
+		return record{}, nil, err
+	}
+	id := linkID{r.name, canonical}
+	if rec, raw, ok := r.s.cache.link(id); ok {
+		return rec, raw, nil
+	}
+	l, err := r.readLink(ctx, canonical)
+	if err != nil {
+		return record{}, nil, err
+	}
+	if l.Value.State == damaged {
+		return record{}, nil, unknown(d)
+	}
+	r.s.cache.putLink(began, id, l.Value, l.Raw)
+	return l.Value, l.Raw, nil
+}
+
+// readLink asks the store for the link, whatever state it says.
+func (r *Repository) readLink(ctx context.Context, canonical digest.Digest) (storedRecord, error) {
+	l, err := envelope.Read[record](ctx, r.s.bucket, r.s.keys.link(canonical, r.name))
+	switch {
+	case errors.Is(err, drivers.ErrNotFound):
+		return l, unknown(canonical)
+	case err != nil:
+		return l, translate(err)
+	case l.Value.Data == "" && l.RawSize != l.Value.Size:
+		return l, fmt.Errorf("blobstore: %s: %d bytes, want %d", l.Object.Key, l.RawSize, l.Value.Size)
+	}
+	return l, nil
+}
+
+// descriptors is the BlobDescriptorService of a repository, before access
+// control.
+type descriptors struct {
+	r *Repository
+}
+
+func (s descriptors) Stat(ctx context.Context, d digest.Digest) (Descriptor, error) {
+	rec, _, err := s.r.link(ctx, d)
+	if err != nil {
+		return Descriptor{}, err
+	}
+	return rec.descriptor(), nil
+}
+
+// SetDescriptor reads the whole blob, for an alias that is not true would let
+// other bytes be read by that digest, in every repository.
+func (s descriptors) SetDescriptor(ctx context.Context, d digest.Digest, desc Descriptor) error {
+	limit := s.r.s.uploads.NewLimit()
+	if err := checkDigest(d); err != nil {
+		return err
+	}
+	if err := checkDigest(desc.Digest); err != nil {
+		return err
+	}
+	if desc.Digest.Algorithm() != digest.Canonical {
+		return ErrBlobInvalidDigest{desc.Digest, errors.New("want the canonical digest, a sha256")}
+	}
+	if d.Algorithm() == digest.Canonical {
+		if d != desc.Digest {
+			return ErrBlobInvalidDigest{d, errors.New("want the digest of the descriptor, or one of another algorithm")}
+		}
+		return nil
+	}
+	rc, err := s.r.open(ctx, desc.Digest)
+	if err != nil {
+		return err
+	}
+	defer rc.Close()
+	v := d.Verifier()
+	if _, err := copyAll(v, rc); err != nil {
+		return err
+	}
+	if !v.Verified() {
+		return ErrBlobInvalidDigest{d, fmt.Errorf("%s has another", desc.Digest)}
+	}
+	return s.r.s.writeAlias(ctx, limit, d, desc.Digest)
+}
+
+// Clear removes the link, by the tag just read: an unconditional deletion that
+// lands late would take away a newer link.
+func (s descriptors) Clear(ctx context.Context, d digest.Digest) error {
+	canonical, err := s.r.s.canonical(ctx, d, true)
+	if err != nil {
+		return err
+	}
+	for {
+		l, err := s.r.readLink(ctx, canonical)
+		if err != nil {
+			return err
+		}
+		err = s.r.s.bucket.DeleteIf(ctx, l.Object.Key, l.Object.Tag)
+		s.r.s.cache.forget(linkID{s.r.name, canonical})
+		if !errors.Is(err, drivers.ErrChanged) {
+			return translate(err)
+		}
+	}
+}

@@ -1,0 +1,67 @@
+package blobstore
+
+import (
+	"context"
+	"errors"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/envelope"
+)
+
+// Mount makes a blob of another repository one of this one. No byte is copied.
+// It reports ErrBlobUnknown if the other one doesn't have it, or if its bytes
+// must be pushed all the same.
+func (r *Repository) Mount(ctx context.Context, from reference.Named, dgst digest.Digest) (Descriptor, error) {
+	limit := r.s.uploads.NewLimit()
+	ctx, cancel := limit.Context(ctx)
+	defer cancel()
+	source := r.s.Repository(from)
+	if r.s.cfg.Access != nil {
+		if _, err := source.access.Stat(ctx, dgst); err != nil {
+			return Descriptor{}, err
+		}
+	}
+	canonical, err := r.s.canonical(ctx, dgst, true)
+	if err != nil {
+		return Descriptor{}, err
+	}
+	if _, err := source.readLink(ctx, canonical); err != nil {
+		return Descriptor{}, err
+	}
+	for {
+		rec, err := envelope.Read[record](ctx, r.s.bucket, r.s.keys.record(canonical))
+		if errors.Is(err, drivers.ErrNotFound) {
+			return Descriptor{}, unknown(dgst)
+		}
+		if err != nil {
+			return Descriptor{}, translate(err)
+		}
+		switch rec.Value.State {
+		case live:
+		case condemned:
+			there, err := r.s.dataIsThere(ctx, rec.Value)
+			if err != nil {
+				return Descriptor{}, translate(err)
+			}
+			if !there {
+				return Descriptor{}, unknown(dgst)
+			}
+			next := rec.Value
+			next.State = live
+			rec, err = r.s.replace(ctx, limit, rec, next, rec.Raw)
+			if errors.Is(err, drivers.ErrChanged) {
+				continue
+			}
+			if err != nil {
+				return Descriptor{}, translate(err)
+			}
+		default:
+			return Descriptor{}, unknown(dgst)
+		}
+		desc, err := r.grant(ctx, limit, rec, dgst)
+		return desc, translate(err)
+	}
+}

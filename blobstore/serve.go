@@ -1,0 +1,138 @@
+package blobstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/redirect"
+)
+
+// immutable is what a cache may do with bytes that are named by their digest.
+// Only the caller's own may keep them: others may not be allowed to read them.
+const immutable = "private, max-age=31536000, immutable"
+
+// ServeBlob answers GET or HEAD.
+//
+// HEAD is answered here: clients want the length and the digest, and a
+// signature for GET is not good for HEAD. A GET goes where the redirect policy
+// says; the Range header is then the target's business.
+func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *http.Request, dgst digest.Digest) error {
+	rec, raw, err := r.readable(ctx, dgst)
+	if err != nil {
+		return err
+	}
+	etag := strconv.Quote(dgst.String())
+	h := w.Header()
+	describe := func() {
+		h.Set("Docker-Content-Digest", dgst.String())
+		h.Set("Etag", etag)
+		h.Set("Cache-Control", immutable)
+		h.Set("Content-Type", rec.MediaType)
+		h.Set("Accept-Ranges", "bytes")
+	}
+	switch {
+	case matches(req.Header.Values("If-None-Match"), etag):
+		describe()
+		h.Del("Content-Type")
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	case req.Method == http.MethodHead:
+		describe()
+		h.Set("Content-Length", strconv.FormatInt(rec.Size, 10))
+		w.WriteHeader(http.StatusOK)
+		return nil
+	case rec.Data == "":
+		describe()
+		http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(raw))
+		return nil
+	}
+
+	decision, err := r.s.cfg.Redirect.Decide(ctx, r.s.bucket, redirect.Request{
+		Repository:  r.name,
+		Size:        rec.Size,
+		UserAgent:   req.UserAgent(),
+		Client:      r.s.cfg.Redirect.ClientAddr(req),
+		Key:         rec.Data,
+		ContentType: rec.MediaType,
+	})
+	if err != nil { // the bytes can be had from here all the same
+		r.s.cfg.Log.WarnContext(ctx, "no redirect", "digest", dgst, "error", err)
+		decision = redirect.Decision{}
+	}
+	if !decision.Direct() {
+		describe()
+		h.Del("Content-Type")
+		h.Del("Accept-Ranges")
+		life := max(time.Until(decision.Expires), 0)
+		h.Set("Cache-Control", fmt.Sprintf("private, max-age=%d", int64(life.Seconds())))
+		h.Set("Location", decision.URL)
+		w.WriteHeader(http.StatusTemporaryRedirect)
+		return nil
+	}
+
+	data, err := r.s.openData(ctx, rec, raw, firstOffset(req.Header.Get("Range"), rec.Size))
+	if err != nil {
+		return err
+	}
+	defer data.Close()
+	describe()
+	http.ServeContent(w, req, "", time.Time{}, data)
+	return nil
+}
+
+// matches says whether an If-None-Match header names the tag.
+func matches(values []string, etag string) bool {
+	for tag := range strings.SplitSeq(strings.Join(values, ","), ",") {
+		tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/")
+		if tag == etag || tag == "*" {
+			return true
+		}
+	}
+	return false
+}
+
+// firstOffset is where reading will begin, if the header asks for one range. It
+// is a guess that saves a request: where it is wrong, the reader finds out.
+func firstOffset(header string, size int64) int64 {
+	spec, ok := strings.CutPrefix(header, "bytes=")
+	if !ok || strings.Contains(spec, ",") {
+		return 0
+	}
+	first, last, ok := strings.Cut(strings.TrimSpace(spec), "-")
+	if !ok {
+		return 0
+	}
+	suffix := first == ""
+	if suffix {
+		first = last
+	}
+	n, err := strconv.ParseInt(first, 10, 64)
+	if err != nil || n < 0 {
+		return 0
+	}
+	if suffix {
+		n = max(size-n, 0)
+	}
+	if n >= size {
+		return 0
+	}
+	return n
+}
+
+// copyAll is io.Copy, with its errors in this package's terms.
+func copyAll(w io.Writer, r io.Reader) (int64, error) {
+	n, err := io.Copy(w, r)
+	if err != nil && !errors.Is(err, ErrBlobUnknown) {
+		err = fmt.Errorf("blobstore: %w", err)
+	}
+	return n, translate(err)
+}

@@ -1,0 +1,225 @@
+// Package blobstore makes a content-addressed blob service of a bucket.
+//
+// A [Store] is the service; [Store.Repository] gives the [BlobStore] of one
+// repository. Any number of processes may open the same bucket: they share it
+// and nothing else.
+//
+// A blob is a record and its data (record.go, layout.go). Bytes are stored once,
+// under a key that no other upload ever uses, and stay there: committing
+// creates a small record at the digest, and then the repository's link. What
+// this package keeps to:
+//
+//   - a record is created only after all its bytes are durable and were hashed
+//     as they were stored;
+//   - a link is written only on a record that this request saw, or made, live;
+//   - a blob is acknowledged only after its link is durable;
+//   - nothing here deletes data, also not what it stored itself in vain: the
+//     collector does;
+//   - no cache decides a write.
+package blobstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/envelope"
+	"github.com/berthhq/berth/redirect"
+	"github.com/berthhq/berth/upload"
+)
+
+// Config says how a Store works. The zero value of each field stands for the
+// default that its comment gives.
+type Config struct {
+	Log *slog.Logger // nil: discard
+
+	InlineMax int64 // bytes; a blob up to that is stored in its record. 16 KiB; at most 64 KiB
+	Upload    UploadConfig
+	Cache     CacheConfig
+
+	RequestLimit time.Duration // the longest that a request may last. 6 h
+	Grace        time.Duration // the collector's: what is younger is not collected. 24 h
+
+	// Redirect decides where reads are sent. nil: sign if the driver can, else
+	// serve directly.
+	Redirect *redirect.Policy
+
+	// Access, if not nil, stands before every access to a blob.
+	Access BlobDescriptorServiceFactory
+}
+
+// UploadConfig bounds uploads. See upload.Config.
+type UploadConfig struct {
+	Memory          int64         // bytes. 256 MiB
+	PartSize        int64         // bytes. 16 MiB
+	ParallelParts   int           // 4
+	SessionLifetime time.Duration // 144 h
+	MaxWaiting      int           // 4096; a negative number is none
+	MaxBlobSize     int64         // bytes; 0 is no limit
+}
+
+// CacheConfig bounds what is remembered of links that were read.
+type CacheConfig struct {
+	Entries int           // 100,000; a negative number is no cache
+	TTL     time.Duration // 1 min
+}
+
+// formatVersion is the version of the layout in the bucket.
+const formatVersion = 1
+
+// format is the body of meta/format.
+type format struct {
+	Version int `json:"version"`
+}
+
+func (c Config) withDefaults() Config {
+	orDefault(&c.Log, slog.New(slog.DiscardHandler))
+	orDefault(&c.InlineMax, 16<<10)
+	orDefault(&c.Upload.Memory, 256<<20)
+	orDefault(&c.Upload.PartSize, 16<<20)
+	orDefault(&c.Upload.ParallelParts, 4)
+	orDefault(&c.Upload.SessionLifetime, 144*time.Hour)
+	orDefault(&c.Upload.MaxWaiting, 4096)
+	orDefault(&c.Cache.Entries, 100_000)
+	orDefault(&c.Cache.TTL, time.Minute)
+	orDefault(&c.RequestLimit, 6*time.Hour)
+	orDefault(&c.Grace, 24*time.Hour)
+	return c
+}
+
+func orDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Store is the blobs of all repositories in a bucket. It is safe for concurrent
+// use.
+type Store struct {
+	bucket  drivers.Bucket
+	cfg     Config
+	keys    layout
+	uploads *upload.Manager
+	cache   *cache
+}
+
+var _ BlobEnumerator = (*Store)(nil)
+
+// Open opens the blob service in a bucket, and makes one of a bucket that is
+// empty. The bucket stays the caller's to close. Errors name the key of the
+// configuration that is wrong.
+func Open(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Store, error) {
+	cfg = cfg.withDefaults()
+	s := &Store{bucket: bucket, cfg: cfg}
+	switch {
+	case cfg.InlineMax < 0 || cfg.InlineMax > envelope.MaxRaw:
+		return nil, fmt.Errorf("storage.inline_max: %d bytes, want 0 to %d", cfg.InlineMax, envelope.MaxRaw)
+	case cfg.Grace < 2*cfg.RequestLimit:
+		return nil, fmt.Errorf("gc.grace: %v, want at least twice limits.request (%v)", cfg.Grace, cfg.RequestLimit)
+	}
+	if s.cfg.Redirect == nil {
+		policy, err := redirect.New(redirect.Config{})
+		if err != nil {
+			return nil, err
+		}
+		s.cfg.Redirect = policy
+	}
+	if err := s.checkFormat(ctx); err != nil {
+		return nil, err
+	}
+	var err error
+	s.uploads, err = upload.Open(ctx, upload.Config{
+		Bucket:        bucket,
+		Layout:        s.keys,
+		Log:           cfg.Log,
+		Memory:        cfg.Upload.Memory,
+		PartSize:      cfg.Upload.PartSize,
+		ParallelParts: cfg.Upload.ParallelParts,
+		InlineMax:     cfg.InlineMax,
+		Lifetime:      cfg.Upload.SessionLifetime,
+		RequestLimit:  cfg.RequestLimit,
+		MaxWaiting:    max(cfg.Upload.MaxWaiting, 0),
+		MaxSize:       cfg.Upload.MaxBlobSize,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.cache, err = newCache(cfg.Cache, cfg.InlineMax)
+	return s, err
+}
+
+// checkFormat sees to it that the bucket is laid out as this version of berth
+// expects.
+func (s *Store) checkFormat(ctx context.Context) error {
+	f, err := envelope.Read[format](ctx, s.bucket, formatKey)
+	if errors.Is(err, drivers.ErrNotFound) {
+		f, err = envelope.Create(ctx, s.bucket, formatKey, format{formatVersion}, drivers.Body{})
+		if errors.Is(err, drivers.ErrExists) {
+			err = nil // f is the one that was first
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("blobstore: %s: %w", formatKey, err)
+	}
+	if f.Value.Version != formatVersion {
+		return fmt.Errorf("blobstore: the bucket has format version %d, this berth has %d (use the berth that wrote it, or a later one)",
+			f.Value.Version, formatVersion)
+	}
+	return nil
+}
+
+// Drain cuts off all uploads that are still receiving, and keeps what their
+// clients have sent. It is for a process that shuts down, when waiting for
+// them has taken too long.
+func (s *Store) Drain() { s.uploads.Drain() }
+
+// Repository is the blobs that one repository can read and write. Its whole
+// name counts, with the domain if it has one.
+func (s *Store) Repository(name reference.Named) *Repository {
+	r := &Repository{s: s, name: name.Name()}
+	r.access = descriptors{r}
+	if s.cfg.Access != nil {
+		r.access = s.cfg.Access.BlobAccessController(r.access)
+	}
+	return r
+}
+
+// Enumerate calls ingester for each digest that some repository has, in
+// ascending order.
+func (s *Store) Enumerate(ctx context.Context, ingester func(digest.Digest) error) error {
+	return s.EnumerateAfter(ctx, "", ingester)
+}
+
+// EnumerateAfter is Enumerate for the digests after a given one, so that an
+// enumeration can go on where another one stopped.
+func (s *Store) EnumerateAfter(ctx context.Context, after digest.Digest, ingester func(digest.Digest) error) error {
+	var from string
+	if after != "" {
+		if err := after.Validate(); err != nil {
+			return ErrBlobInvalidDigest{after, err}
+		}
+		from = s.keys.record(after) // the last of its keys
+	}
+	var last digest.Digest
+	for o, err := range s.bucket.List(ctx, blobsPrefix, from) {
+		if err != nil {
+			return err
+		}
+		d, ok := s.keys.linked(o.Key)
+		if !ok || d == last {
+			continue
+		}
+		last = d
+		if err := ingester(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"crypto/rand"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/berthhq/berth/blobstore/blobhttp"
+	"github.com/berthhq/berth/cmd/berth/config"
+)
+
+// newLogger writes to w in the form and from the level that cfg says.
+func newLogger(cfg config.Telemetry, w io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(cfg.LogLevel)) // config takes levels only
+	options := &slog.HandlerOptions{Level: level}
+	if cfg.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// logged gives every request an id of its own, which the client gets too, and
+// writes a line to the log when it is over. Queries are not logged: there are
+// tokens in them.
+func logged(next http.Handler, log *slog.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		id := rand.Text()
+		w.Header().Set(blobhttp.RequestID, id)
+		counted := &countedWriter{ResponseWriter: w, status: http.StatusOK}
+		defer func() {
+			log.LogAttrs(r.Context(), slog.LevelInfo, "request",
+				slog.String("id", id), slog.String("method", r.Method), slog.String("path", r.URL.Path),
+				slog.Int("status", counted.status), slog.Int64("sent", counted.bytes),
+				slog.Duration("took", time.Since(start)), slog.String("client", r.RemoteAddr))
+		}()
+		next.ServeHTTP(counted, r)
+	})
+}
+
+// countedWriter remembers what was answered.
+type countedWriter struct {
+	http.ResponseWriter
+
+	status int
+	bytes  int64 // of the body
+}
+
+func (w *countedWriter) WriteHeader(status int) {
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *countedWriter) Write(p []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(p)
+	w.bytes += int64(n)
+	return n, err
+}
+
+// ReadFrom keeps the way open that files take to a connection, sendfile(2).
+func (w *countedWriter) ReadFrom(r io.Reader) (int64, error) {
+	n, err := io.Copy(w.ResponseWriter, r)
+	w.bytes += n
+	return n, err
+}
+
+// Unwrap is for [http.ResponseController].
+func (w *countedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/berthhq/berth/cmd/berth/config"
+)
+
+const (
+	// A client that does not get its header sent in this time is not one.
+	// Bodies have no such limit here: large ones are slow, and the handler
+	// watches its clients itself.
+	headerTimeout = 15 * time.Second
+
+	// Connections between requests; clients and proxies keep them for a minute
+	// or so.
+	idleTimeout = 2 * time.Minute
+
+	maxHeader = 64 << 10 // bytes
+
+	// lastWords is how long requests may go on after they were cut off: they
+	// store what uploads have sent, and answer.
+	lastWords = 10 * time.Second
+)
+
+// serveHTTP answers requests until ctx ends. Then it stops to accept, lets
+// requests go on for limits.Shutdown, calls cut, which makes those that are
+// left end soon, and closes what is open still.
+func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, limits config.Limits, cut func(), log *slog.Logger) error {
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headerTimeout,
+		WriteTimeout:      limits.Request + lastWords, // for clients that do not take their answer
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+
+	log.Info("stopping", "limit", limits.Shutdown)
+	ctx = context.WithoutCancel(ctx)
+	if shutdown(ctx, server, limits.Shutdown) {
+		return nil
+	}
+	log.Warn("cutting off the requests that are left")
+	cut()
+	if shutdown(ctx, server, lastWords) {
+		return nil
+	}
+	log.Warn("closing the connections that are left")
+	return server.Close()
+}
+
+// shutdown waits for requests to end, at most as long as limit, and reports
+// whether they all did.
+func shutdown(ctx context.Context, server *http.Server, limit time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return !errors.Is(server.Shutdown(ctx), context.DeadlineExceeded)
+}

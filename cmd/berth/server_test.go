@@ -1,0 +1,179 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/berthhq/berth/cmd/berth/config"
+)
+
+// pipes is a listener for connections within the process, so that their time
+// is that of a synctest bubble.
+type pipes struct {
+	accept chan net.Conn
+	closed chan struct{}
+}
+
+func (l *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.accept:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipes) Close() error {
+	close(l.closed)
+	return nil
+}
+
+func (l *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "pipe"} }
+
+func (l *pipes) dial() net.Conn {
+	client, server := net.Pipe()
+	l.accept <- server
+	return client
+}
+
+// serveIn serves handler until the end of do, within a bubble.
+func serveIn(t *testing.T, handler http.HandlerFunc, shutdown time.Duration, cut func(), do func(l *pipes, stop context.CancelFunc)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		l := &pipes{accept: make(chan net.Conn), closed: make(chan struct{})}
+		ctx, stop := context.WithCancel(t.Context())
+		limits := config.Limits{Request: 6 * time.Hour, Shutdown: shutdown}
+		done := make(chan error, 1)
+		go func() { done <- serveHTTP(ctx, l, handler, limits, cut, slog.New(slog.DiscardHandler)) }()
+		do(l, stop)
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("serveHTTP: %v", err)
+		}
+	})
+}
+
+func TestSlowHeaderIsCutOff(t *testing.T) {
+	handler := func(http.ResponseWriter, *http.Request) { t.Error("half a header is served") }
+	serveIn(t, handler, time.Second, func() {}, func(l *pipes, _ context.CancelFunc) {
+		c := l.dial()
+		defer c.Close()
+		go func() { _, _ = io.Copy(io.Discard, c) }() // a pipe has no buffer for the answer
+		start := time.Now()
+		var err error
+		for err == nil {
+			_, err = io.WriteString(c, "x")
+			time.Sleep(time.Second)
+		}
+		if d := time.Since(start); d < headerTimeout || d > headerTimeout+2*time.Second {
+			t.Errorf("a client that sends a byte a second was cut off after %v, want %v", d, headerTimeout)
+		}
+	})
+}
+
+func TestSlowBodyIsServed(t *testing.T) {
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(w, r.Body); err != nil {
+			t.Errorf("reading the body: %v", err)
+		}
+	}
+	serveIn(t, handler, time.Second, func() {}, func(l *pipes, _ context.CancelFunc) {
+		c := l.dial()
+		defer c.Close()
+		send := func(s string) {
+			if _, err := io.WriteString(c, s); err != nil {
+				t.Errorf("send: %v", err)
+			}
+		}
+		send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+		for _, b := range "hello" {
+			time.Sleep(time.Hour)
+			send(string(b))
+		}
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer res.Body.Close()
+		if body, err := io.ReadAll(res.Body); err != nil || string(body) != "hello" {
+			t.Errorf("answer %q, %v", body, err)
+		}
+	})
+}
+
+// TestAnswerNobodyTakes has a client that reads nothing.
+func TestAnswerNobodyTakes(t *testing.T) {
+	var took time.Duration
+	handler := func(w http.ResponseWriter, _ *http.Request) {
+		start := time.Now()
+		if _, err := io.Copy(w, strings.NewReader(strings.Repeat("x", 1<<20))); err == nil {
+			t.Error("the answer was written")
+		}
+		took = time.Since(start)
+	}
+	serveIn(t, handler, time.Second, func() {}, func(l *pipes, _ context.CancelFunc) {
+		c := l.dial()
+		defer c.Close()
+		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(7 * time.Hour)
+		synctest.Wait()
+		if took < 6*time.Hour || took > 6*time.Hour+time.Minute {
+			t.Errorf("the handler was stuck for %v, want limits.request, 6h, and a little", took)
+		}
+	})
+}
+
+// TestShutdownCutsAfterTheLimit has one request that goes on until it is cut,
+// and one that does not even end then.
+func TestShutdownCutsAfterTheLimit(t *testing.T) {
+	for _, stubborn := range []bool{false, true} {
+		var isCut chan struct{} // made in the bubble
+		handler := func(_ http.ResponseWriter, r *http.Request) {
+			if !stubborn {
+				<-isCut
+				return
+			}
+			<-r.Context().Done()
+		}
+		const limit = time.Minute
+		var cutAfter time.Duration
+		var stopped time.Time
+		cut := func() {
+			cutAfter = time.Since(stopped)
+			close(isCut)
+		}
+		do := func(l *pipes, stop context.CancelFunc) {
+			isCut = make(chan struct{})
+			c := l.dial()
+			defer c.Close()
+			if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+			stopped = time.Now()
+			stop()
+			_, err := bufio.NewReader(c).ReadString('\n')
+			if stubborn != (err != nil) {
+				t.Errorf("stubborn %v: reading the answer: %v", stubborn, err)
+			}
+			if cutAfter != limit {
+				t.Errorf("stubborn %v: cut off after %v, want %v", stubborn, cutAfter, limit)
+			}
+			if d := time.Since(stopped); stubborn && d < limit+lastWords || !stubborn && d > limit+lastWords {
+				t.Errorf("stubborn %v: over after %v", stubborn, d)
+			}
+		}
+		serveIn(t, handler, limit, cut, do)
+	}
+}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/berthhq/berth/blobstore"
+	"github.com/berthhq/berth/cmd/berth/config"
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/filesystem"
+	"github.com/berthhq/berth/drivers/memory"
+)
+
+// openBucket opens the store that the configuration names, and gives it a name
+// for people.
+func openBucket(ctx context.Context, cfg config.Storage) (bucket drivers.Bucket, name string, err error) {
+	switch cfg.Driver {
+	case "filesystem":
+		bucket, err = filesystem.Open(ctx, filesystem.Config{Root: cfg.Filesystem.Root, Prefix: cfg.Prefix})
+		name = "filesystem " + cfg.Filesystem.Root
+	case "memory":
+		bucket, err = memory.Open(ctx, memory.Config{})
+		name = "memory, which forgets everything at the end"
+	default:
+		return nil, "", &config.Error{Problems: []string{fmt.Sprintf(
+			"storage.driver: %q is not built into this berth: want filesystem or memory", cfg.Driver)}}
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("storage.%s: %w", cfg.Driver, err)
+	}
+	return bucket, name, nil
+}
+
+// openStore makes the blob service of a bucket.
+func openStore(ctx context.Context, bucket drivers.Bucket, cfg *config.Config, log *slog.Logger) (*blobstore.Store, error) {
+	policy, err := cfg.RedirectPolicy()
+	if err != nil {
+		return nil, err
+	}
+	entries := cfg.Cache.Entries
+	if entries == 0 {
+		entries = -1 // none; to blobstore zero is its default
+	}
+	return blobstore.Open(ctx, bucket, blobstore.Config{
+		Log:       log,
+		InlineMax: cfg.Storage.InlineMax,
+		Upload: blobstore.UploadConfig{
+			Memory:          cfg.Upload.Memory,
+			PartSize:        cfg.Upload.PartSize,
+			ParallelParts:   cfg.Upload.ParallelParts,
+			SessionLifetime: cfg.Upload.SessionLifetime,
+			MaxWaiting:      cfg.Upload.MaxWaiting,
+			MaxBlobSize:     cfg.Upload.MaxBlobSize,
+		},
+		Cache:        blobstore.CacheConfig{Entries: entries, TTL: cfg.Cache.TTL},
+		RequestLimit: cfg.Limits.Request,
+		Grace:        cfg.GC.Grace,
+		Redirect:     policy,
+	})
+}

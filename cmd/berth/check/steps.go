@@ -1,0 +1,384 @@
+package check
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// steps are all but the last, in the order in which they are taken.
+var steps = []step{
+	{
+		name:   "write and read",
+		breaks: "Nothing works.",
+		mend:   "Check the bucket's name, the region or endpoint, and the credentials.",
+		needs:  permission{toWrite.s3 + " and " + toRead.s3, toWrite.gcs + " and " + toRead.gcs, azureBlobs + "write and read"},
+		run:    writeAndRead,
+	},
+	{
+		name:   "create-only, raced",
+		breaks: "Two uploads could end one session, and a blob's record could be overwritten.",
+		mend:   "Use a store that enforces If-None-Match: * (or its like) on every write.",
+		needs:  toWrite,
+		run:    createRaced,
+	},
+	{
+		name:   "compare-and-swap, raced",
+		breaks: "A push and the collector could overwrite each other's records.",
+		mend:   "Use a store that enforces If-Match (or its like) on every write.",
+		needs:  toWrite,
+		run:    replaceRaced,
+	},
+	{
+		name:   "conditional delete",
+		breaks: "A deletion that lands late could take away a blob that was pushed since.",
+		mend:   "Use a store that enforces If-Match on deletes, or on writes.",
+		needs:  toDelete,
+		run:    deleteStale,
+	},
+	{
+		name:   "list after write",
+		breaks: "The collector could miss a link and take its blob for unused.",
+		mend:   "Use a store whose listings are consistent.",
+		needs:  toList,
+		run:    listAfterWrite,
+	},
+	{
+		name:   "ranged reads",
+		breaks: "Partial downloads would get wrong bytes.",
+		mend:   "Use a store, or a proxy before it, that honours Range.",
+		needs:  toRead,
+		run:    rangedReads,
+	},
+	{
+		name:   "multipart upload",
+		breaks: "Blobs larger than a part can't be pushed.",
+		mend:   "Allow multipart uploads; try storage.s3.checksum: none if the store refuses CRC-32C.",
+		needs:  toUpload,
+		run:    multipart,
+	},
+	{
+		name:   "a replaced part is refused",
+		breaks: "Bytes that don't match their digest could be published.",
+		mend:   "Use a store that checks the tags of parts when it completes an upload.",
+		needs:  toUpload,
+		run:    replacedPart,
+	},
+	{
+		name:   "clock",
+		breaks: "Signed URLs and requests could be refused, and uploads expire at the wrong time.",
+		mend:   "Synchronize this machine's clock (NTP).",
+		run:    clock,
+	},
+	{
+		name:   "presigned GET",
+		breaks: "Reads can't be redirected to the store; berth has to carry the bytes.",
+		mend:   "Check storage.*.public_endpoint, and that whoever signs may read.",
+		needs:  toRead,
+		run:    presignedGet,
+	},
+	{
+		name:   "presigned GET, tampered or expired",
+		breaks: "Whoever sees a signed URL once could read other blobs, or read this one for good.",
+		mend:   "Make the bucket private: URLs without a valid signature must be refused.",
+		run:    presignedRefused,
+	},
+}
+
+func writeAndRead(ctx context.Context, b *bench) (string, error) {
+	want := []byte("berth was here")
+	key := b.key("first")
+	if _, err := b.Create(ctx, key, drivers.NewBody(want)); err != nil {
+		return "", err
+	}
+	got, err := read(ctx, b, key, 0, -1)
+	if err != nil {
+		return "", err
+	}
+	if !bytes.Equal(got, want) {
+		return "", fmt.Errorf("read %q, wrote %q", got, want)
+	}
+	return fmt.Sprintf("%d bytes", len(want)), nil
+}
+
+func read(ctx context.Context, b *bench, key string, off, n int64) ([]byte, error) {
+	rc, _, err := b.Open(ctx, key, off, n)
+	if err != nil {
+		return nil, err
+	}
+	defer rc.Close()
+	return io.ReadAll(rc)
+}
+
+// race calls f n times at once and returns what each call did.
+func race(n int, f func(i int) error) []error {
+	errs := make([]error, n)
+	start := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			<-start
+			errs[i] = f(i)
+		})
+	}
+	close(start)
+	wg.Wait()
+	return errs
+}
+
+// oneWinner returns which call succeeded, if it is just one and all others were
+// refused with the right error.
+func oneWinner(errs []error, refusal error) (int, error) {
+	winner, winners := -1, 0
+	for i, err := range errs {
+		switch {
+		case err == nil:
+			winner = i
+			winners++
+		case !errors.Is(err, refusal) && !errors.Is(err, drivers.ErrBusy):
+			return -1, err
+		}
+	}
+	if winners != 1 {
+		return -1, fmt.Errorf("%d of %d writers were told that they won, want 1", winners, len(errs))
+	}
+	return winner, nil
+}
+
+const racers = 16
+
+func createRaced(ctx context.Context, b *bench) (string, error) {
+	key := b.key("create")
+	body := func(i int) []byte { return fmt.Appendf(nil, "writer %d", i) }
+	errs := race(racers, func(i int) error {
+		_, err := b.Create(ctx, key, drivers.NewBody(body(i)))
+		return err
+	})
+	return raceWon(ctx, b, key, errs, drivers.ErrExists, body)
+}
+
+func replaceRaced(ctx context.Context, b *bench) (string, error) {
+	key := b.key("replace")
+	o, err := b.Create(ctx, key, drivers.NewBody([]byte("before")))
+	if err != nil {
+		return "", err
+	}
+	body := func(i int) []byte { return fmt.Appendf(nil, "writer %d", i) }
+	errs := race(racers, func(i int) error {
+		_, err := b.Replace(ctx, key, o.Tag, drivers.NewBody(body(i)))
+		return err
+	})
+	return raceWon(ctx, b, key, errs, drivers.ErrChanged, body)
+}
+
+func raceWon(ctx context.Context, b *bench, key string, errs []error, refusal error, body func(int) []byte) (string, error) {
+	winner, err := oneWinner(errs, refusal)
+	if err != nil {
+		return "", err
+	}
+	got, err := read(ctx, b, key, 0, -1)
+	if err != nil {
+		return "", err
+	}
+	if !bytes.Equal(got, body(winner)) {
+		return "", fmt.Errorf("there is %q, and %q was told that it won", got, body(winner))
+	}
+	return fmt.Sprintf("1 winner of %d", len(errs)), nil
+}
+
+func deleteStale(ctx context.Context, b *bench) (string, error) {
+	key := b.key("delete")
+	old, err := b.Create(ctx, key, drivers.NewBody([]byte("old")))
+	if err != nil {
+		return "", err
+	}
+	current, err := b.Replace(ctx, key, old.Tag, drivers.NewBody([]byte("new")))
+	if err != nil {
+		return "", err
+	}
+	if err := b.DeleteIf(ctx, key, old.Tag); !errors.Is(err, drivers.ErrChanged) {
+		return "", fmt.Errorf("deleting by an old tag: %w, want %w", orNothing(err), drivers.ErrChanged)
+	}
+	if _, err := b.Stat(ctx, key); err != nil {
+		return "", fmt.Errorf("after deleting by an old tag: %w", err)
+	}
+	if err := b.DeleteIf(ctx, key, current.Tag); err != nil {
+		return "", err
+	}
+	if _, err := b.Stat(ctx, key); !errors.Is(err, drivers.ErrNotFound) {
+		return "", fmt.Errorf("after deleting by its tag the object is still there: %w", orNothing(err))
+	}
+	return "by an old tag refused, by its own done", nil
+}
+
+var errNothing = errors.New("no error")
+
+func orNothing(err error) error {
+	if err == nil {
+		return errNothing
+	}
+	return err
+}
+
+func listAfterWrite(ctx context.Context, b *bench) (string, error) {
+	const n = 20
+	var want []string
+	for i := range n {
+		key := b.key(fmt.Sprintf("list/%02d", i))
+		if _, err := b.Create(ctx, key, drivers.NewBody([]byte("x"))); err != nil {
+			return "", err
+		}
+		want = append(want, key)
+	}
+	for range 2 { // with all of them, and without the first
+		var got []string
+		for o, err := range b.List(ctx, b.root+"list/", "") {
+			if err != nil {
+				return "", err
+			}
+			got = append(got, o.Key)
+		}
+		if !slices.Equal(got, want) {
+			return "", fmt.Errorf("listed %d keys, want %d in their order", len(got), len(want))
+		}
+		if err := b.Delete(ctx, want[0]); err != nil {
+			return "", err
+		}
+		want = want[1:]
+	}
+	return fmt.Sprintf("%d keys in order, and one less after deleting", n), nil
+}
+
+func rangedReads(ctx context.Context, b *bench) (string, error) {
+	data := []byte("0123456789")
+	key := b.key("range")
+	if _, err := b.Create(ctx, key, drivers.NewBody(data)); err != nil {
+		return "", err
+	}
+	for _, r := range []struct{ off, n int64 }{{0, 1}, {3, 4}, {9, 1}, {5, -1}, {8, 100}} {
+		got, err := read(ctx, b, key, r.off, r.n)
+		if err != nil {
+			return "", err
+		}
+		want := data[r.off:]
+		if r.n >= 0 {
+			want = want[:min(r.n, int64(len(want)))]
+		}
+		if !bytes.Equal(got, want) {
+			return "", fmt.Errorf("%d bytes from %d are %q, want %q", r.n, r.off, got, want)
+		}
+	}
+	if _, err := read(ctx, b, key, 10, -1); !errors.Is(err, drivers.ErrRange) {
+		return "", fmt.Errorf("from the end on: %w, want %w", orNothing(err), drivers.ErrRange)
+	}
+	return "from the start, the middle and to the end", nil
+}
+
+// parts are two: the smallest that there may be before the last, and a last.
+func (b *bench) parts(fill byte) (first, last drivers.Body) {
+	return drivers.NewBody(bytes.Repeat([]byte{fill}, int(max(b.Limits().MinPart, 1)))), drivers.NewBody([]byte("end"))
+}
+
+func multipart(ctx context.Context, b *bench) (string, error) {
+	key := b.key("multipart")
+	u, err := b.StartUpload(ctx, key)
+	if err != nil {
+		return "", err
+	}
+	one, two := b.parts('a')
+	last, err := b.PutPart(ctx, u, 2, two)
+	if err != nil {
+		return "", err
+	}
+	first, err := b.PutPart(ctx, u, 1, one)
+	if err != nil {
+		return "", err
+	}
+	if _, err := b.Stat(ctx, key); !errors.Is(err, drivers.ErrNotFound) {
+		return "", fmt.Errorf("before it is completed: %w, want %w", orNothing(err), drivers.ErrNotFound)
+	}
+	crc := drivers.CombineCRC32C(one.CRC32C, two.CRC32C, two.Size)
+	for range 2 { // the second finds what the first made
+		o, err := b.Complete(ctx, u, []drivers.Part{first, last}, crc)
+		if err != nil {
+			return "", err
+		}
+		if o.Size != one.Size+two.Size {
+			return "", fmt.Errorf("completed object has %d bytes, want %d", o.Size, one.Size+two.Size)
+		}
+	}
+	got, err := read(ctx, b, key, one.Size-1, -1)
+	if err != nil {
+		return "", err
+	}
+	if want := "aend"; string(got) != want {
+		return "", fmt.Errorf("it ends with %q, want %q", got, want)
+	}
+	return fmt.Sprintf("parts of %d and %d bytes", one.Size, two.Size), nil
+}
+
+// replacedPart completes with a tag whose part was put again with other bytes.
+// Either that is refused, or the bytes are still those that the tag names.
+func replacedPart(ctx context.Context, b *bench) (string, error) {
+	key := b.key("replaced")
+	u, err := b.StartUpload(ctx, key)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = b.Abort(context.WithoutCancel(ctx), u) }() // or it was completed
+	one, two := b.parts('a')
+	other, _ := b.parts('b')
+	first, err := b.PutPart(ctx, u, 1, one)
+	if err != nil {
+		return "", err
+	}
+	last, err := b.PutPart(ctx, u, 2, two)
+	if err != nil {
+		return "", err
+	}
+	if _, err := b.PutPart(ctx, u, 1, other); err != nil {
+		return "", err
+	}
+	_, err = b.Complete(ctx, u, []drivers.Part{first, last}, drivers.CombineCRC32C(one.CRC32C, two.CRC32C, two.Size))
+	if errors.Is(err, drivers.ErrChanged) {
+		return "refused", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	got, err := read(ctx, b, key, 0, 1)
+	if err != nil {
+		return "", err
+	}
+	if string(got) != "a" {
+		return "", errors.New("the object has the bytes that came later")
+	}
+	return "the bytes that the tag names are kept beside the others", nil
+}
+
+// maxSkew is how far the clocks may be apart: Amazon S3 takes 15 minutes.
+const maxSkew = 5 * time.Minute
+
+func clock(ctx context.Context, b *bench) (string, error) {
+	key := b.key("clock")
+	before := time.Now()
+	if _, err := b.Create(ctx, key, drivers.NewBody([]byte("tick"))); err != nil {
+		return "", err
+	}
+	o, err := b.Stat(ctx, key)
+	if err != nil {
+		return "", err
+	}
+	skew := o.Modified.Sub(before)
+	if skew.Abs() > maxSkew {
+		return "", finding{fmt.Errorf("the store's clock and this machine's are %v apart", skew.Abs().Round(time.Second))}
+	}
+	return fmt.Sprintf("%v apart, with the time of a request", skew.Abs().Round(100*time.Millisecond)), nil
+}

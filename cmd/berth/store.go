@@ -38,6 +38,9 @@ func openStore(ctx context.Context, bucket drivers.Bucket, cfg *config.Config, l
 	if err != nil {
 		return nil, err
 	}
+	if err := policy.Check(ctx, bucket); err != nil {
+		return nil, err
+	}
 	entries := cfg.Cache.Entries
 	if entries == 0 {
 		entries = -1 // none; to blobstore zero is its default

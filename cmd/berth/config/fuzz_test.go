@@ -50,12 +50,12 @@ func FuzzSize(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		n, ok := parseSize(s)
+		n, ok := ParseSize(s)
 		if !ok {
 			return
 		}
-		if back, ok := parseSize(formatSize(n)); n < 0 || !ok || back != n {
-			t.Errorf("parseSize(%q) = %d, written %s, read back %d, %v", s, n, formatSize(n), back, ok)
+		if back, ok := ParseSize(formatSize(n)); n < 0 || !ok || back != n {
+			t.Errorf("ParseSize(%q) = %d, written %s, read back %d, %v", s, n, formatSize(n), back, ok)
 		}
 	})
 }
@@ -87,8 +87,8 @@ func TestParseSize(t *testing.T) {
 		{"1 MiB", 0, false}, {"0x10", 0, false}, {"1_000", 0, false}, {"9223372036854775808", 0, false},
 	}
 	for _, tt := range tests {
-		if got, ok := parseSize(tt.text); ok != tt.ok || ok && got != tt.want {
-			t.Errorf("parseSize(%q) = %d, %v, want %d, %v", tt.text, got, ok, tt.want, tt.ok)
+		if got, ok := ParseSize(tt.text); ok != tt.ok || ok && got != tt.want {
+			t.Errorf("ParseSize(%q) = %d, %v, want %d, %v", tt.text, got, ok, tt.want, tt.ok)
 		}
 	}
 }

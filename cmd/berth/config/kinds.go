@@ -168,7 +168,7 @@ func size(p *int64, def, least, most int64) value {
 	*p = def
 	want := fmt.Sprintf("a size from %s to %s, such as 16MiB (units: B, KiB, MiB, GiB, TiB, PiB)", formatSize(least), formatSize(most))
 	parse := func(s string) (int64, bool) {
-		n, ok := parseSize(s)
+		n, ok := ParseSize(s)
 		return n, ok && least <= n && n <= most
 	}
 	return field[int64]{p, want, parse, formatSize}

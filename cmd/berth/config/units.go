@@ -22,7 +22,8 @@ var units = [...]struct {
 	bytes int64
 }{{"PiB", pib}, {"TiB", tib}, {"GiB", gib}, {"MiB", mib}, {"KiB", kib}, {"B", 1}, {"", 1}}
 
-func parseSize(s string) (n int64, ok bool) {
+// ParseSize reads a size: digits, and a unit from KiB to PiB or none.
+func ParseSize(s string) (n int64, ok bool) {
 	for _, u := range units {
 		if digits, found := strings.CutSuffix(s, u.name); found {
 			n, err := strconv.ParseUint(digits, 10, 63)

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/berthhq/berth/cmd/berth/config"
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/redirect"
+)
+
+func redirectCommand(stdout io.Writer) *cobra.Command {
+	group := &cobra.Command{
+		Use:   "redirect",
+		Short: "Find out where reads are sent",
+		Args:  cobra.NoArgs,
+	}
+	group.AddCommand(explainCommand(stdout))
+	return group
+}
+
+func explainCommand(stdout io.Writer) *cobra.Command {
+	var from, size string
+	req := redirect.Request{Key: drivers.BulkPrefix + "sha256/00/example"}
+	cmd := configured(&cobra.Command{
+		Use:   "explain",
+		Short: "Say which rule decides about a read, and print the URL",
+		Long: "Say, rule by rule, why it applies to such a read or not, and print the URL that a client would be sent to, with its\n" +
+			"signature. The blob need not exist.",
+	}, func(ctx context.Context, cfg *config.Config) error {
+		var err error
+		if from != "" {
+			if req.Client, err = netip.ParseAddr(from); err != nil {
+				return badFlag("from", from, "an IP address")
+			}
+		}
+		var ok bool
+		if req.Size, ok = config.ParseSize(size); !ok {
+			return badFlag("size", size, "a size such as 16MiB")
+		}
+		return explain(ctx, cfg, req, stdout)
+	})
+	cmd.Flags().StringVar(&req.Repository, "repo", "", "repository that is read")
+	cmd.Flags().StringVar(&size, "size", "64MiB", "size of the blob")
+	cmd.Flags().StringVar(&from, "from", "", "address of the client")
+	cmd.Flags().StringVar(&req.UserAgent, "user-agent", "", "User-Agent of the client")
+	cmd.Flags().StringVar(&req.Key, "key", req.Key, "where the bytes are in the bucket")
+	return cmd
+}
+
+func badFlag(name, value, want string) error {
+	return &config.Error{Problems: []string{fmt.Sprintf("--%s: %.40q: want %s", name, value, want)}}
+}
+
+func explain(ctx context.Context, cfg *config.Config, req redirect.Request, stdout io.Writer) error {
+	policy, err := cfg.RedirectPolicy()
+	if err != nil {
+		return err
+	}
+	bucket, _, err := openBucket(ctx, cfg.Storage)
+	if err != nil {
+		return err
+	}
+	defer bucket.Close()
+
+	t := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	for _, s := range policy.Explain(req) {
+		mark := "no"
+		if s.Matches {
+			mark = "yes"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", mark, s.Rule, s.Target, s.Why)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	d, err := policy.Decide(ctx, bucket, req)
+	if err != nil {
+		return err
+	}
+	if d.Direct() {
+		_, err = fmt.Fprintln(stdout, "berth serves the bytes itself.")
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "307 to %s\nuntil %s\n", d.URL, d.Expires.UTC().Format(time.RFC3339))
+	return err
+}

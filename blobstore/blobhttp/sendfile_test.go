@@ -1,0 +1,79 @@
+package blobhttp
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"testing"
+
+	"github.com/distribution/reference"
+
+	"github.com/berthhq/berth/blobstore"
+	"github.com/berthhq/berth/drivers/filesystem"
+)
+
+// sendfileWriter is a connection as net/http has it: it sends a file from the
+// kernel if ReadFrom is given one, with a limit around it.
+type sendfileWriter struct {
+	*httptest.ResponseRecorder
+
+	files int // that ReadFrom was given
+}
+
+func (w *sendfileWriter) ReadFrom(r io.Reader) (int64, error) {
+	limited, ok := r.(*io.LimitedReader)
+	if ok {
+		if _, ok = limited.R.(*os.File); ok {
+			w.files++
+		}
+	}
+	return w.Body.ReadFrom(r)
+}
+
+// TestFilesAreSentFromTheKernel reads a blob out of a directory, whole and in
+// part, by way of the whole handler.
+func TestFilesAreSentFromTheKernel(t *testing.T) {
+	bucket, err := filesystem.Open(t.Context(), filesystem.Config{Root: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bucket.Close()
+	store, err := blobstore.Open(t.Context(), bucket, blobstore.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler, err := New(store, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, err := reference.WithName("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := bytes.Repeat([]byte("sent from the kernel "), 10_000)
+	desc, err := store.Repository(name).Put(t.Context(), "", data)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for header, want := range map[string][]byte{
+		"":                data,
+		"bytes=1000-1999": data[1000:2000],
+		"bytes=-5":        data[len(data)-5:],
+	} {
+		req := httptest.NewRequest(http.MethodGet, "/v2/test/blobs/"+desc.Digest.String(), nil)
+		if header != "" {
+			req.Header.Set("Range", header)
+		}
+		w := &sendfileWriter{ResponseRecorder: httptest.NewRecorder()}
+		handler.ServeHTTP(w, req)
+		if !bytes.Equal(w.Body.Bytes(), want) {
+			t.Errorf("GET with Range %q = %d, %d bytes, want the %d bytes asked for", header, w.Code, w.Body.Len(), len(want))
+		}
+		if w.files != 1 {
+			t.Errorf("GET with Range %q: ReadFrom was given a file %d times, want once", header, w.files)
+		}
+	}
+}

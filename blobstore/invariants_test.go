@@ -1,0 +1,374 @@
+package blobstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/envelope"
+)
+
+// checker walks a bucket and says what in it must never be. What it asks for
+// holds at every instant, whatever requests are half-way and whichever were
+// killed; so a test may call it between any two calls to the store, though not
+// during one.
+//
+//   - A record's bytes are there, as many as it says, and have its digest and
+//     its CRC. Where the state says that they are not to be trusted, nothing is
+//     asked of them.
+//   - A link has a record, and what it leads to has its digest. It may disagree
+//     with the record (whose data was replaced since) and then lead nowhere.
+//   - No data key is named for two digests, or by two uploads.
+//   - Bytes under data/sha256/ have the digest in their key. Bytes under
+//     data/new/ have the digest that one session's end binds them to; without
+//     one, the collector would never find them.
+//   - A session's records are numbered without a gap, all say the same of its
+//     beginning, and only the last may end it.
+//   - An alias tells the truth.
+//
+// The zero value of the other fields is for buckets that nobody but berth's
+// requests has worked on.
+type checker struct {
+	bucket drivers.Bucket
+
+	// lost are data keys whose bytes the test itself took away or spoiled.
+	lost map[string]bool
+
+	// collected says that records may be missing where links still are.
+	collected bool
+
+	// digests of bytes, which never change, by key and tag.
+	digests map[string]whole
+}
+
+// whole is what bytes turn out to be.
+type whole struct {
+	digest digest.Digest
+	size   int64
+	crc    uint32
+}
+
+// sessionRecord is what a session's record says that invariants are about.
+type sessionRecord struct {
+	Kind       string           `json:"kind"`
+	Repository string           `json:"repository"`
+	Started    time.Time        `json:"started"`
+	Algorithm  digest.Algorithm `json:"algorithm"`
+	Upload     *drivers.Upload  `json:"upload"`
+	Parts      []drivers.Part   `json:"parts"`
+	Offset     int64            `json:"offset"`
+	Digest     digest.Digest    `json:"digest"`
+	End        int              `json:"end"`
+}
+
+// findings are what is wrong with a bucket.
+type findings []error
+
+func (f *findings) add(format string, args ...any) { *f = append(*f, fmt.Errorf(format, args...)) }
+
+// inventory is a bucket, read whole.
+type inventory struct {
+	records  map[digest.Digest]storedRecord
+	links    map[string]storedRecord // by key
+	linkOf   map[string]digest.Digest
+	aliases  map[digest.Digest]alias
+	sessions map[string][]sessionEntry // by id, in order
+	dead     []deadData
+	data     map[string]whole
+}
+
+type sessionEntry struct {
+	seq int
+	envelope.Stored[sessionRecord]
+}
+
+// check says all that is wrong with the bucket, or nil.
+func (c *checker) check(ctx context.Context) error {
+	inv, err := c.read(ctx)
+	if err != nil {
+		return err
+	}
+	var f findings
+	c.checkBlobs(&f, inv)
+	c.checkData(&f, inv)
+	c.checkSessions(&f, inv)
+	return errors.Join(f...)
+}
+
+func (c *checker) read(ctx context.Context) (*inventory, error) {
+	inv := &inventory{
+		records:  map[digest.Digest]storedRecord{},
+		links:    map[string]storedRecord{},
+		linkOf:   map[string]digest.Digest{},
+		aliases:  map[digest.Digest]alias{},
+		sessions: map[string][]sessionEntry{},
+		data:     map[string]whole{},
+	}
+	for o, err := range c.bucket.List(ctx, "", "") {
+		if err == nil {
+			err = c.readObject(ctx, inv, o)
+		}
+		if errors.Is(err, drivers.ErrNotFound) {
+			continue // deleted since it was listed
+		}
+		if err != nil {
+			return nil, fmt.Errorf("checker: %s: %w", o.Key, err)
+		}
+	}
+	return inv, nil
+}
+
+func (c *checker) readObject(ctx context.Context, inv *inventory, o drivers.Object) error {
+	f := strings.Split(o.Key, "/")
+	switch {
+	case f[0] == "blobs" && path.Base(o.Key) == "record":
+		d := digest.NewDigestFromEncoded(digest.Algorithm(f[1]), f[3])
+		s, err := envelope.Read[record](ctx, c.bucket, o.Key)
+		inv.records[d] = s
+		return err
+	case f[0] == "blobs":
+		d, ok := layout{}.linked(o.Key)
+		if !ok {
+			return errors.New("neither a record nor a link")
+		}
+		s, err := envelope.Read[record](ctx, c.bucket, o.Key)
+		inv.links[o.Key], inv.linkOf[o.Key] = s, d
+		return err
+	case f[0] == "aliases":
+		s, err := envelope.Read[alias](ctx, c.bucket, o.Key)
+		inv.aliases[digest.NewDigestFromEncoded(digest.Algorithm(f[1]), f[3])] = s.Value
+		return err
+	case f[0] == "uploads":
+		seq, err := strconv.Atoi(f[2])
+		if err != nil {
+			return err
+		}
+		s, err := envelope.Read[sessionRecord](ctx, c.bucket, o.Key)
+		inv.sessions[f[1]] = append(inv.sessions[f[1]], sessionEntry{seq, s})
+		return err
+	case f[0] == "data":
+		w, err := c.hash(ctx, o.Key)
+		inv.data[o.Key] = w
+		return err
+	case strings.HasPrefix(o.Key, "meta/dead/"):
+		s, err := envelope.Read[deadData](ctx, c.bucket, o.Key)
+		inv.dead = append(inv.dead, s.Value)
+		return err
+	case f[0] == "meta":
+		return nil
+	default:
+		return errors.New("no key that berth makes")
+	}
+}
+
+// hash reads bytes and says what they are.
+func (c *checker) hash(ctx context.Context, key string) (whole, error) {
+	o, err := c.bucket.Stat(ctx, key)
+	if err != nil {
+		return whole{}, err
+	}
+	if w, ok := c.digests[key+" "+o.Tag]; ok {
+		return w, nil
+	}
+	rc, _, err := c.bucket.Open(ctx, key, 0, -1)
+	if err != nil {
+		return whole{}, err
+	}
+	defer rc.Close()
+	var p bytes.Buffer
+	if _, err := io.Copy(&p, rc); err != nil {
+		return whole{}, err
+	}
+	w := wholeOf(p.Bytes())
+	if c.digests == nil {
+		c.digests = map[string]whole{}
+	}
+	c.digests[key+" "+o.Tag] = w
+	return w, nil
+}
+
+func wholeOf(p []byte) whole {
+	return whole{digest.FromBytes(p), int64(len(p)), drivers.UpdateCRC32C(0, p)}
+}
+
+// bytesOf is what a record or link leads to, and whether that is there.
+func (inv *inventory) bytesOf(s storedRecord) (whole, bool) {
+	if s.Value.Data == "" {
+		return wholeOf(s.Raw), true
+	}
+	w, ok := inv.data[s.Value.Data]
+	return w, ok
+}
+
+// trusted says that what a record says of its bytes is to be true.
+func (c *checker) trusted(r record) bool {
+	return (r.State == live || r.State == condemned) && !c.lost[r.Data]
+}
+
+func (c *checker) checkBlobs(f *findings, inv *inventory) {
+	for d, s := range inv.records {
+		r := s.Value
+		if r.Digest != d || r.ID == "" {
+			f.add("record %s: it is of %s, id %q", d, r.Digest, r.ID)
+		}
+		if !c.trusted(r) {
+			continue
+		}
+		want := whole{d, r.Size, r.CRC32C}
+		if got, ok := inv.bytesOf(s); !ok {
+			f.add("record %s: its data %s is not there", d, r.Data)
+		} else if got != want {
+			f.add("record %s: its bytes in %q are %v, want %v", d, r.Data, got, want)
+		}
+	}
+	for key, l := range inv.links {
+		d := inv.linkOf[key]
+		if l.Value.Digest != d {
+			f.add("link %s: it is of %s", key, l.Value.Digest)
+		}
+		if _, ok := inv.records[d]; !ok && !c.collected {
+			f.add("link %s: there is no record", key)
+		}
+		if !c.trusted(l.Value) {
+			continue
+		}
+		want := whole{d, l.Value.Size, l.Value.CRC32C}
+		if got, ok := inv.bytesOf(l); ok && got != want {
+			f.add("link %s: its bytes in %q are %v, want %v", key, l.Value.Data, got, want)
+		}
+	}
+	inv.checkAliases(f)
+}
+
+func (inv *inventory) checkAliases(f *findings) {
+	for d, a := range inv.aliases {
+		s, ok := inv.records[a.Digest]
+		if ok && s.Value.Data == "" && d.Algorithm().FromBytes(s.Raw) != d {
+			f.add("alias %s: it says %s, whose bytes have another digest", d, a.Digest)
+		}
+	}
+}
+
+// checkData compares all that names a data key, and the bytes there.
+func (c *checker) checkData(f *findings, inv *inventory) {
+	digestOf := map[string]digest.Digest{}
+	name := func(who, key string, d digest.Digest) {
+		if key == "" {
+			return
+		}
+		if other, ok := digestOf[key]; ok && other != d {
+			f.add("%s: names %s for %s, which is named for %s too", who, key, d, other)
+		}
+		digestOf[key] = d
+		if of := digestInKey(key); of != "" && of != d {
+			f.add("%s: names %s for %s", who, key, d)
+		}
+	}
+	for d, s := range inv.records {
+		name("record", s.Value.Data, d)
+	}
+	for key, l := range inv.links {
+		name("link "+key, l.Value.Data, inv.linkOf[key])
+	}
+	for _, e := range inv.dead {
+		name("dead list", e.Data, e.Digest)
+	}
+	bound := map[string]bool{}
+	for id, chain := range inv.sessions {
+		for _, e := range chain {
+			if e.Value.Kind == "committed" && e.Value.Upload != nil {
+				bound[e.Value.Upload.Key] = true
+				name("session "+id, e.Value.Upload.Key, e.Value.Digest)
+			}
+		}
+	}
+	for key, w := range inv.data {
+		want := digestInKey(key)
+		if want == "" {
+			if want = digestOf[key]; !bound[key] {
+				f.add("%s: no session has bound it to a digest", key)
+			}
+		}
+		if w.digest != want && !c.lost[key] {
+			f.add("%s: its bytes are %s, want %s", key, w.digest, want)
+		}
+	}
+}
+
+// digestInKey is the digest of a data key that has one.
+func digestInKey(key string) digest.Digest {
+	f := strings.Split(key, "/")
+	if len(f) != 5 {
+		return ""
+	}
+	return digest.NewDigestFromEncoded(digest.Algorithm(f[1]), f[3])
+}
+
+func (c *checker) checkSessions(f *findings, inv *inventory) {
+	uploadOf := map[string]string{}
+	for id, chain := range inv.sessions {
+		first := chain[0].Value
+		var offset int64
+		for i, e := range chain {
+			r, last := e.Value, i == len(chain)-1
+			if e.seq != i+1 {
+				f.add("session %s: record %d follows %d others", id, e.seq, i)
+			}
+			if r.Repository != first.Repository || !r.Started.Equal(first.Started) {
+				f.add("session %s: record %d is of %s, %v; the first of %s, %v", id, e.seq, r.Repository, r.Started, first.Repository, first.Started)
+			}
+			if r.Upload != nil {
+				if other, ok := uploadOf[r.Upload.Key]; ok && other != id {
+					f.add("sessions %s and %s: both name %s", id, other, r.Upload.Key)
+				}
+				uploadOf[r.Upload.Key] = id
+			}
+			switch {
+			case r.isEnd() && !last:
+				f.add("session %s: record %d ends it (%s), and there are %d", id, e.seq, r.Kind, len(chain))
+			case r.Kind == "spent" && (r.End != e.seq+1 || r.End > len(chain) || !chain[r.End-1].Value.isEnd()):
+				f.add("session %s: record %d is spent for %d of %d, which is no end", id, e.seq, r.End, len(chain))
+			case r.Kind == "open":
+				sum := e.RawSize
+				for _, p := range r.Parts {
+					sum += p.Size
+				}
+				if sum != r.Offset || r.Offset <= offset {
+					f.add("session %s: record %d is at %d, after %d, with %d bytes", id, e.seq, r.Offset, offset, sum)
+				}
+				offset = r.Offset
+			}
+		}
+	}
+}
+
+// isEnd says that the record was created to end its session. A record that was
+// spent in place, by a request that needed none of the session's parts, has no
+// upload, and others may follow it.
+func (r sessionRecord) isEnd() bool {
+	return r.Kind == "cancelled" || r.Kind == "committed" && r.Upload != nil
+}
+
+// violations is what is wrong with the bucket, and with what clients were told.
+func violations(ctx context.Context, b drivers.Bucket, l *ledger) error {
+	return errors.Join((&checker{bucket: b}).check(ctx), l.check(ctx, b))
+}
+
+// mustHold fails the test if anything is wrong with the bucket, or with what
+// clients were told.
+func mustHold(t *testing.T, b drivers.Bucket, l *ledger) {
+	t.Helper()
+	if err := violations(t.Context(), b, l); err != nil {
+		t.Errorf("an invariant does not hold:\n%v", err)
+	}
+}

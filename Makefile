@@ -25,7 +25,7 @@ build: ## Build ./berth
 	$(GO) build -o berth ./cmd/berth
 
 .PHONY: test
-test: $(TOOLS)/clients.stamp ## Run every test, with the race detector; installs what they need
+test: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp ## Run every test, with the race detector; installs what they need
 	$(GO) test -race -timeout 9m ./...
 
 .PHONY: race

@@ -1,0 +1,25 @@
+package emulator
+
+import (
+	"net/http"
+	"testing"
+)
+
+// TestS3 asks each server for an object without credentials: it is there, and
+// refuses.
+func TestS3(t *testing.T) {
+	for name, start := range map[string]func(testing.TB) *S3{"versitygw": VersityGW, "MinIO": MinIO} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t)
+			resp, err := http.Get(s.Endpoint + "/" + s.Bucket(t) + "/key")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if resp.StatusCode != http.StatusForbidden {
+				t.Errorf("GET without credentials = %s, want 403", resp.Status)
+			}
+		})
+	}
+}

@@ -142,6 +142,8 @@ func TestBudgets(t *testing.T) {
 			c.pushByPut(mega.sha512())
 			c.read(http.MethodHead, mega.sha512().digest, http.StatusOK)
 		}, func(c *client) { c.read(http.MethodHead, mega.sha512().digest, http.StatusOK) }},
+		{"mount, sha512", 3 + 1, func(c *client) { c.pushByPut(mega.sha512()) },
+			func(c *client) { c.mount(mega.sha512().digest) }},
 		{"DELETE, sha512", 2 + 1, func(c *client) { c.pushByPut(mega.sha512()) },
 			func(c *client) { c.read(http.MethodDelete, mega.sha512().digest, http.StatusAccepted) }},
 	} {

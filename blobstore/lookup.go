@@ -37,15 +37,22 @@ func (s *Store) canonical(ctx context.Context, d digest.Digest, fresh bool) (dig
 	if c, ok := s.cache.alias(d); ok && !fresh {
 		return c, nil
 	}
+	a, err := s.readAlias(ctx, d)
+	return a.Value.Digest, err
+}
+
+// readAlias asks the store for the alias of a digest of another algorithm. It
+// reports ErrBlobUnknown if there is none.
+func (s *Store) readAlias(ctx context.Context, d digest.Digest) (storedAlias, error) {
 	a, err := envelope.Read[alias](ctx, s.bucket, s.keys.alias(d))
 	switch {
 	case errors.Is(err, drivers.ErrNotFound):
-		return "", unknown(d)
+		return a, unknown(d)
 	case err != nil:
-		return "", translate(err)
+		return a, translate(err)
 	}
 	s.cache.putAlias(d, a.Value.Digest)
-	return a.Value.Digest, nil
+	return a, nil
 }
 
 func unknown(d digest.Digest) error { return fmt.Errorf("%w: %s", ErrBlobUnknown, d) }
@@ -132,7 +139,7 @@ func (s descriptors) SetDescriptor(ctx context.Context, d digest.Digest, desc De
 	if !v.Verified() {
 		return ErrBlobInvalidDigest{d, fmt.Errorf("%s has another", desc.Digest)}
 	}
-	return s.r.s.writeAlias(ctx, limit, d, desc.Digest)
+	return s.r.s.writeAlias(ctx, limit, d, desc.Digest, storedAlias{})
 }
 
 // Clear removes the link, by the tag just read: an unconditional deletion that

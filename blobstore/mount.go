@@ -24,9 +24,17 @@ func (r *Repository) Mount(ctx context.Context, from reference.Named, dgst diges
 			return Descriptor{}, err
 		}
 	}
-	canonical, err := r.s.canonical(ctx, dgst, true)
-	if err != nil {
+	if err := checkDigest(dgst); err != nil {
 		return Descriptor{}, err
+	}
+	canonical := dgst
+	var named storedAlias
+	if dgst.Algorithm() != digest.Canonical {
+		var err error
+		if named, err = r.s.readAlias(ctx, dgst); err != nil {
+			return Descriptor{}, err
+		}
+		canonical = named.Value.Digest
 	}
 	if _, err := source.readLink(ctx, canonical); err != nil {
 		return Descriptor{}, err
@@ -61,7 +69,7 @@ func (r *Repository) Mount(ctx context.Context, from reference.Named, dgst diges
 		default:
 			return Descriptor{}, unknown(dgst)
 		}
-		desc, err := r.grant(ctx, limit, rec, dgst)
+		desc, err := r.grant(ctx, limit, rec, dgst, named)
 		return desc, translate(err)
 	}
 }

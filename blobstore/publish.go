@@ -32,15 +32,15 @@ func (r *Repository) publish(ctx context.Context, limit upload.Limit, c content,
 	if err != nil {
 		return Descriptor{}, err
 	}
-	return r.grant(ctx, limit, rec, named)
+	return r.grant(ctx, limit, rec, named, storedAlias{})
 }
 
 // grant links a live record to this repository. The alias comes before the
 // link, so that a blob that was acknowledged can be read by the name it was
-// pushed under.
-func (r *Repository) grant(ctx context.Context, limit upload.Limit, rec storedRecord, named digest.Digest) (Descriptor, error) {
+// pushed under; read is the one that this request has read, if any.
+func (r *Repository) grant(ctx context.Context, limit upload.Limit, rec storedRecord, named digest.Digest, read storedAlias) (Descriptor, error) {
 	if named != rec.Value.Digest {
-		if err := r.s.writeAlias(ctx, limit, named, rec.Value.Digest); err != nil {
+		if err := r.s.writeAlias(ctx, limit, named, rec.Value.Digest, read); err != nil {
 			return Descriptor{}, err
 		}
 	}
@@ -179,15 +179,19 @@ func (s *Store) replace(ctx context.Context, limit upload.Limit, there storedRec
 }
 
 // writeAlias lets a blob be read by a digest of another algorithm, too. The
-// caller has hashed its bytes by both. An alias that the collector might soon
+// caller has hashed its bytes by both, or read there, the alias that says so;
+// there is zero if it has read none. An alias that the collector might soon
 // take for old is written anew, so that its tag changes.
-func (s *Store) writeAlias(ctx context.Context, limit upload.Limit, d, canonical digest.Digest) error {
+func (s *Store) writeAlias(ctx context.Context, limit upload.Limit, d, canonical digest.Digest, there storedAlias) error {
 	key := s.keys.alias(d)
 	for {
 		if err := limit.Check(); err != nil {
 			return err
 		}
-		there, err := envelope.Create(ctx, s.bucket, key, alias{canonical}, drivers.Body{})
+		err := drivers.ErrExists
+		if there.Object.Key == "" {
+			there, err = envelope.Create(ctx, s.bucket, key, alias{canonical}, drivers.Body{})
+		}
 		switch {
 		case err == nil:
 			return nil
@@ -205,6 +209,7 @@ func (s *Store) writeAlias(ctx context.Context, limit upload.Limit, d, canonical
 		if !errors.Is(err, drivers.ErrChanged) {
 			return err
 		}
+		there = storedAlias{}
 	}
 }
 
@@ -256,7 +261,7 @@ func (r *Repository) published(ctx context.Context, limit upload.Limit, canonica
 		return Descriptor{}, false, err
 	}
 	if named != canonical {
-		if err := r.s.writeAlias(ctx, limit, named, canonical); err != nil {
+		if err := r.s.writeAlias(ctx, limit, named, canonical, storedAlias{}); err != nil {
 			return Descriptor{}, false, err
 		}
 	}

@@ -65,6 +65,8 @@ type alias struct {
 	Digest digest.Digest `json:"digest"`
 }
 
+type storedAlias = envelope.Stored[alias]
+
 // deadData is data that no record names any more, for the collector to delete.
 type deadData struct {
 	Digest digest.Digest `json:"digest"`

@@ -38,6 +38,9 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 		h.Set("Cache-Control", immutable)
 		h.Set("Content-Type", rec.MediaType)
 		h.Set("Accept-Ranges", "bytes")
+		// A browser must not run what somebody pushed as a page of this host.
+		h.Set("Content-Security-Policy", "sandbox")
+		h.Set("X-Content-Type-Options", "nosniff")
 	}
 	switch {
 	case matches(req.Header.Values("If-None-Match"), etag):

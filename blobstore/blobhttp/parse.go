@@ -26,7 +26,7 @@ const (
 // request is a request as data: what is known from its method and URL alone.
 type request struct {
 	action action
-	name   reference.Named // repository; nil for actVersion
+	name   repository // empty for actVersion
 
 	digest digest.Digest // of the blob, or that an upload is finished with; may be empty for actStartUpload
 	upload string        // id
@@ -143,19 +143,51 @@ func parseUpload(method string, u *url.URL, name []string, id string) (request, 
 	return r, err
 }
 
+// repository is the name of one.
+type repository string
+
+var _ reference.Named = repository("")
+
+// Name is all of it.
+func (r repository) Name() string { return string(r) }
+
+// String is Name.
+func (r repository) String() string { return string(r) }
+
 // parseName takes the name of a repository as the distribution specification
-// has it
+// has it: segments that match [a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*, with slashes
+// between them
 // (https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests).
-func parseName(segments []string) (reference.Named, error) {
+// Package reference would take a host and port for the first segment too.
+func parseName(segments []string) (repository, error) {
 	name := strings.Join(segments, "/")
 	if len(name) > maxName {
-		return nil, badName(name, "it is longer than 255 bytes")
+		return "", badName(name, "it is longer than 255 bytes")
 	}
-	named, err := reference.WithName(name)
-	if err != nil {
-		return nil, badName(name, "want lower-case letters, digits and separators between them")
+	for _, s := range segments {
+		if !isNameSegment(s) {
+			return "", badName(name, "want lower-case letters and digits, and single separators between them")
+		}
 	}
-	return named, nil
+	return repository(name), nil
+}
+
+func isNameSegment(s string) bool {
+	for {
+		rest := strings.TrimLeft(s, "abcdefghijklmnopqrstuvwxyz0123456789")
+		if rest == s {
+			return false
+		}
+		if rest == "" {
+			return true
+		}
+		s = strings.TrimLeft(rest, "._-")
+		switch separator := rest[:len(rest)-len(s)]; {
+		case separator == ".", separator == "_", separator == "__", strings.Trim(separator, "-") == "":
+		default:
+			return false
+		}
+	}
 }
 
 func parseDigest(s string) (digest.Digest, error) {

@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/distribution/reference"
-
 	"github.com/berthhq/berth/blobstore"
 )
 
@@ -134,9 +132,10 @@ func (h *handler) cancel(w http.ResponseWriter, r *http.Request, req request) er
 }
 
 // describe says where an upload stands, and where its next request goes.
-func (h *handler) describe(w http.ResponseWriter, name reference.Named, u blobstore.Upload) {
+func (h *handler) describe(w http.ResponseWriter, name repository, u blobstore.Upload) {
 	w.Header().Set("Location", h.base+"/v2/"+name.Name()+"/blobs/uploads/"+u.ID+"?_state="+url.QueryEscape(u.State))
 	w.Header().Set("Range", uploadRange(u.Size))
+	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Docker-Upload-UUID", u.ID)
 }
 

@@ -1,6 +1,8 @@
 package blobhttp
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,6 +55,10 @@ var (
 		message: "deleting is disabled (delete.enabled)", allow: "GET, HEAD"}
 	errRangeLength = &apiError{status: http.StatusBadRequest, code: codeSizeInvalid,
 		message: "Content-Range and the length of the body disagree"}
+	errSilent = &apiError{status: http.StatusRequestTimeout, code: codeUploadInvalid,
+		message: "nothing came of the body for too long: go on with the Location given here, if there is one, or start again"}
+	errBroken = &apiError{status: http.StatusBadRequest, code: codeUploadInvalid,
+		message: "the body broke off before its end"}
 	errNoRoute = &apiError{status: http.StatusInternalServerError, code: codeUnknown, message: "internal error"}
 )
 
@@ -95,8 +101,12 @@ var table = []struct {
 	{blobstore.ErrTooMany, apiError{status: http.StatusTooManyRequests, code: codeTooManyRequests,
 		message: "too many uploads at once: try again later", retryAfter: retryAfterTooMany}},
 	{blobstore.ErrUnavailable, apiError{status: http.StatusServiceUnavailable, code: codeUnavailable,
-		message: "not possible at the moment: try again later", retryAfter: retryAfterUnavailable}},
+		message: unavailable, retryAfter: retryAfterUnavailable}},
+	{context.DeadlineExceeded, apiError{status: http.StatusServiceUnavailable, code: codeUnavailable,
+		message: unavailable, retryAfter: retryAfterUnavailable}}, // limits.request, or a store that didn't answer
 }
+
+const unavailable = "not possible at the moment: try again later"
 
 // answerTo is the answer that an error becomes. What is not in the table is a
 // failure of this service or its store, and says nothing to the client.
@@ -130,13 +140,14 @@ func (e *apiError) write(w http.ResponseWriter, requestID string) {
 	if e.status >= 500 {
 		body.Detail = map[string]string{"requestId": requestID}
 	}
-	p, err := json.Marshal(map[string][]entry{"errors": {body}})
-	if err != nil {
-		p = nil // strings can be encoded
-	}
+	var p bytes.Buffer
+	enc := json.NewEncoder(&p)
+	enc.SetEscapeHTML(false)                             // people read it
+	_ = enc.Encode(map[string][]entry{"errors": {body}}) // strings can be encoded
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(p)))
+	h.Set("Content-Length", strconv.Itoa(p.Len()))
+	h.Set("Cache-Control", "no-store") // what is unknown now may come
 	if e.allow != "" {
 		h.Set("Allow", e.allow)
 	}
@@ -144,5 +155,5 @@ func (e *apiError) write(w http.ResponseWriter, requestID string) {
 		h.Set("Retry-After", strconv.Itoa(e.retryAfter))
 	}
 	w.WriteHeader(e.status)
-	_, _ = w.Write(p) // there is nobody left to tell
+	_, _ = w.Write(p.Bytes()) // there is nobody left to tell
 }

@@ -88,10 +88,16 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(p) //nolint:forbidigo // net/http's own way to drop a connection
 		}
 		h.cfg.Log.ErrorContext(r.Context(), "panic", "id", id, "panic", p, "stack", string(debug.Stack()))
-		if !answer.begun {
-			errNoRoute.write(answer, id)
+		if answer.begun { // what was sent must not pass for an answer
+			panic(http.ErrAbortHandler) //nolint:forbidigo // see above
 		}
+		errNoRoute.write(answer, id)
 	}()
+	if r.ContentLength != 0 {
+		// Also for a body that nobody reads: net/http does, if it is short,
+		// before it sends the answer.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.cfg.IdleTimeout))
+	}
 	if err := h.serve(answer, r); err != nil {
 		h.fail(answer, r, id, err)
 	}

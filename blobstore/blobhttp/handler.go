@@ -94,8 +94,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		errNoRoute.write(answer, id)
 	}()
 	if r.ContentLength != 0 {
-		// Also for a body that nobody reads: net/http does, if it is short,
-		// before it sends the answer.
+		// Also for a body that nobody reads: net/http does, up to a limit, before
+		// it sends the answer.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.cfg.IdleTimeout))
 	}
 	if err := h.serve(answer, r); err != nil {
@@ -137,8 +137,19 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, id string, err er
 		h.cfg.Log.ErrorContext(r.Context(), "request failed", "id", id, "method", r.Method, "path", r.URL.Path,
 			"status", e.status, "error", err)
 	}
+	switch e.status {
+	case http.StatusRequestTimeout, http.StatusServiceUnavailable: // the body was cut off, and its deadline is over
+	default:
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(min(linger, h.cfg.IdleTimeout)))
+		}
+	}
 	e.write(w, id)
 }
+
+// linger is how long a client may take to send the rest of a body that it sends
+// for nothing, and keep its connection.
+const linger = 2 * time.Second
 
 // answer remembers whether one was begun.
 type answer struct {

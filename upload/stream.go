@@ -96,28 +96,35 @@ func (s *streamed) next() ([]byte, error) {
 		return p, nil
 	}
 	w := s.w
-	for s.err == nil && s.size < w.m.limits.MaxPart && (w.opts.Final || time.Since(w.recorded) < recordEvery) {
-		n, err := s.from.Read(s.space[:min(int64(len(s.space)), w.m.limits.MaxPart-s.size)])
-		s.err = err
-		if w.wasCut.Load() {
-			s.err = ErrCut
-		}
-		if n > 0 {
-			p := s.space[:n]
-			w.client.received(n)
-			w.hashes.write(p)
-			w.size += int64(n)
-			s.size += int64(n)
-			if err := w.fits(0); err != nil {
-				s.err = err
-			}
-			return p, nil
-		}
+	n := 0
+	for s.err == nil && n < len(s.space) && s.size < w.m.limits.MaxPart && (w.opts.Final || time.Since(w.recorded) < recordEvery) {
+		var got int
+		got, s.err = s.from.Read(s.space[n:min(int64(len(s.space)), int64(n)+w.m.limits.MaxPart-s.size)])
+		n += got
+		s.size += int64(got)
+		s.received(got)
 	}
-	if w.opts.Final && s.err != nil && s.err != io.EOF {
+	switch {
+	case n > 0:
+		w.hashes.write(s.space[:n])
+		return s.space[:n], nil
+	case w.opts.Final && s.err != nil && s.err != io.EOF:
 		return nil, s.err // nothing of it is kept
+	default:
+		return nil, io.EOF
 	}
-	return nil, io.EOF
+}
+
+// received accounts for n bytes more.
+func (s *streamed) received(n int) {
+	s.w.client.received(n)
+	s.w.size += int64(n)
+	if err := s.w.fits(0); err != nil {
+		s.err = err
+	}
+	if s.w.wasCut.Load() {
+		s.err = ErrCut
+	}
 }
 
 // WriteTo hands the bytes on without another buffer.

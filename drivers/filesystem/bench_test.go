@@ -43,7 +43,7 @@ func BenchmarkStream(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer f.Close()
-			if _, err := io.CopyBuffer(struct{ io.Writer }{f}, body, make([]byte, chunkSize)); err != nil {
+			if _, err := io.CopyBuffer(struct{ io.Writer }{f}, body, make([]byte, 256<<10)); err != nil {
 				b.Fatal(err)
 			}
 			if err := f.Sync(); err != nil {

@@ -61,7 +61,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 
 	"github.com/berthhq/berth/drivers"
@@ -93,7 +92,6 @@ type Config struct {
 type bucket struct {
 	root    *os.Root // Config.Root with Config.Prefix
 	stripes stripes
-	buffers sync.Pool // of *[chunkSize]byte
 }
 
 var _ drivers.Bucket = (*bucket)(nil)
@@ -134,11 +132,7 @@ func open(ctx context.Context, cfg Config) (*bucket, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bucket{
-		root:    root,
-		stripes: newStripes(),
-		buffers: sync.Pool{New: func() any { return new([chunkSize]byte) }},
-	}
+	b := &bucket{root: root, stripes: newStripes()}
 	if err := b.prepare(ctx); err != nil {
 		root.Close()
 		return nil, err

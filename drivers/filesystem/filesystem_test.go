@@ -283,6 +283,10 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
+// chunkSize is how much io.Copy reads at a time of a body that does not write
+// itself.
+const chunkSize = 32 << 10
+
 // A large part is summed and stored right, whatever the sizes of the reads.
 func TestStreamPartChunks(t *testing.T) {
 	b := openAt(t, t.TempDir())

@@ -15,9 +15,6 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// chunkSize is how much of a part is read, summed and written at a time.
-const chunkSize = 256 << 10
-
 // writeBackStep is how much of a part is sent on its way to the disk at a time.
 const writeBackStep = 8 << 20
 
@@ -138,41 +135,33 @@ func (b *bucket) putPart(ctx context.Context, u drivers.Upload, number int, body
 // twice.
 func partTag(name string, crc uint32) string { return fmt.Sprintf("%s-%08x", name, crc) }
 
-// copyBody writes body to f, and sums it.
+// copyBody writes body to f, and sums it. A body that writes itself, as those of
+// package upload do, is written as it comes: there is no buffer here.
 func (b *bucket) copyBody(ctx context.Context, f *os.File, body io.Reader) (size int64, crc uint32, err error) {
-	buf := b.buffers.Get().(*[chunkSize]byte)
-	defer b.buffers.Put(buf)
-	for {
-		n, err := fill(buf[:], body)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return size, crc, err
-		}
-		last := err != nil
-		crc = drivers.UpdateCRC32C(crc, buf[:n])
-		if _, err := f.Write(buf[:n]); err != nil {
-			return size, crc, err
-		}
-		size += int64(n)
-		if last {
-			return size, crc, nil
-		}
-		if size%writeBackStep == 0 {
-			writeBack(f, size-writeBackStep, writeBackStep)
-		}
-		if err := ctx.Err(); err != nil {
-			return size, crc, err
-		}
-	}
+	w := &partWriter{ctx: ctx, f: f}
+	_, err = io.Copy(w, body)
+	return w.size, w.crc, err
 }
 
-// fill reads until p is full or the body ends. io.ReadFull says
-// io.ErrUnexpectedEOF at the end, which is net/http's word for a body that was
-// cut off, and must stay one.
-func fill(p []byte, body io.Reader) (n int, err error) {
-	for n < len(p) && err == nil {
-		var m int
-		m, err = body.Read(p[n:])
-		n += m
+// partWriter writes a part's file, and sums it.
+type partWriter struct {
+	ctx  context.Context //nolint:containedctx // io.Writer has no parameter for it
+	f    *os.File
+	size int64
+	crc  uint32
+	sent int64 // how much of it is on its way to the disk
+}
+
+func (w *partWriter) Write(p []byte) (int, error) {
+	n, err := w.f.Write(p)
+	w.crc = drivers.UpdateCRC32C(w.crc, p[:n])
+	w.size += int64(n)
+	if w.size-w.sent >= writeBackStep {
+		writeBack(w.f, w.sent, w.size-w.sent)
+		w.sent = w.size
+	}
+	if err == nil {
+		err = w.ctx.Err()
 	}
 	return n, err
 }

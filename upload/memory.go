@@ -26,8 +26,9 @@ var ErrTooMany = errors.New("too many uploads wait for memory")
 // A request is granted if that leaves the reserve untouched. When it can't be,
 // requests queue, and the buffer of the oldest waiter becomes the runner: it
 // alone may eat into the reserve, until it is released, which is when its part
-// is stored. The reserve holds the largest part, so the runner always gets what
-// its part needs; storing a part needs no memory; so the queue always moves.
+// is stored. The reserve holds the largest part and a segment of scratch, so the
+// runner always gets what its part needs; storing a part needs no memory; so the
+// queue always moves.
 // While anyone waits, slow clients are cut off (client.go).
 //
 // Bodies known to be small have a budget of their own, and rarely wait.
@@ -55,7 +56,7 @@ type waiter struct {
 func newMemory(budget, largest int64, maxWaiting int) *memory {
 	small := budget / smallShare
 	return &memory{
-		reserve:    segmentsFor(largest),
+		reserve:    segmentsFor(largest) + 1,
 		maxWaiting: maxWaiting,
 		free:       int((budget - small) / segmentSize),
 		small:      small,
@@ -145,7 +146,7 @@ type buffer struct {
 // space is where the next bytes go: a slice that is not empty. It may wait for
 // memory.
 func (b *buffer) space(ctx context.Context) ([]byte, error) {
-	if b.room() == 0 {
+	for b.room() == 0 { // what outgrows its memory may fill a segment
 		if err := b.reserve(ctx, 1); err != nil {
 			return nil, err
 		}

@@ -1,0 +1,215 @@
+package upload
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest"
+	membucket "github.com/berthhq/berth/drivers/memory"
+)
+
+const kiB, miB, giB = int64(1) << 10, int64(1) << 20, int64(1) << 30
+
+// testLayout is a layout as blobstore has it.
+type testLayout struct{}
+
+func (testLayout) Session(id string) string { return "uploads/" + id + "/" }
+func (testLayout) TokenKey() string         { return "meta/token-key" }
+
+func (testLayout) SessionRecord(id string, seq int) string {
+	return fmt.Sprintf("uploads/%s/%08d", id, seq)
+}
+
+func (testLayout) Data(d digest.Digest) string {
+	if d == "" {
+		return "data/new/" + rand.Text()
+	}
+	return "data/sha256/" + d.Encoded() + "/" + rand.Text()
+}
+
+// smallS3 are S3's habits with parts that are small enough for tests.
+func smallS3() membucket.Habits {
+	h := membucket.S3()
+	h.Limits.MinPart = 64 * kiB
+	return h
+}
+
+// streaming are the habits of a directory.
+func streaming() membucket.Habits { return membucket.Habits{} }
+
+// testConfig has parts of 128 KiB, of which eight fit into the memory that is
+// not set aside.
+func testConfig(b drivers.Bucket) Config {
+	return Config{
+		Bucket:        b,
+		Layout:        testLayout{},
+		Log:           slog.New(slog.DiscardHandler),
+		Memory:        2 * miB,
+		PartSize:      128 * kiB,
+		ParallelParts: 3,
+		InlineMax:     16 * kiB,
+		Lifetime:      144 * time.Hour,
+		RequestLimit:  6 * time.Hour,
+		MaxWaiting:    4096,
+	}
+}
+
+// replica opens another Manager on store, through f if that isn't nil.
+func replica(t testing.TB, store *membucket.Store, f drivertest.Intercept, change ...func(*Config)) *Manager {
+	t.Helper()
+	b, err := membucket.Open(t.Context(), membucket.Config{Store: store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f != nil {
+		b = drivertest.Wrap(b, f)
+	}
+	cfg := testConfig(b)
+	for _, c := range change {
+		c(&cfg)
+	}
+	m, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func resume(t testing.TB, m *Manager, tok Token, opts Options) *Writer {
+	t.Helper()
+	w, err := m.Resume(t.Context(), tok, opts)
+	if err != nil {
+		t.Fatalf("Resume from record %d: %v", tok.Seq, err)
+	}
+	return w
+}
+
+// patch sends p as one request, and returns the token to go on from.
+func patch(t testing.TB, m *Manager, tok Token, p []byte) Token {
+	t.Helper()
+	w := resume(t, m, tok, Options{Length: int64(len(p))})
+	defer w.Close()
+	if n, err := w.ReadFrom(bytes.NewReader(p)); err != nil || n != int64(len(p)) {
+		t.Fatalf("ReadFrom of %d bytes = %d, %v", len(p), n, err)
+	}
+	next, err := w.Suspend(t.Context())
+	if err != nil {
+		t.Fatalf("Suspend at %d: %v", w.Size(), err)
+	}
+	return next
+}
+
+// commit sends p as the last request of the upload, whose bytes are then all.
+func commit(ctx context.Context, m *Manager, tok Token, p, all []byte) (Content, error) {
+	d := digest.FromBytes(all)
+	w, err := m.Resume(ctx, tok, Options{Length: int64(len(p)), Final: true, Digest: d})
+	if err != nil {
+		return Content{}, err
+	}
+	defer w.Close()
+	if _, err := w.ReadFrom(bytes.NewReader(p)); err != nil {
+		return Content{}, err
+	}
+	if _, err := w.Seal(ctx, d); err != nil {
+		return Content{}, err
+	}
+	return w.Store(ctx)
+}
+
+// wantCommit commits, and compares what is stored then.
+func wantCommit(t testing.TB, m *Manager, tok Token, p, all []byte) {
+	t.Helper()
+	c, err := commit(t.Context(), m, tok, p, all)
+	if err != nil {
+		t.Fatalf("commit of %d bytes, the last %d in this request: %v", len(all), len(p), err)
+	}
+	wantContent(t, m, c, all)
+}
+
+func wantContent(t testing.TB, m *Manager, c Content, want []byte) {
+	t.Helper()
+	if c.Digest != digest.FromBytes(want) || c.Size != int64(len(want)) || c.CRC32C != drivers.UpdateCRC32C(0, want) {
+		t.Fatalf("committed as %s, %d bytes, %08x; want %d bytes", c.Digest, c.Size, c.CRC32C, len(want))
+	}
+	if !bytes.Equal(stored(t, m, c), want) {
+		t.Fatalf("the %d bytes stored are not those that were sent", len(want))
+	}
+}
+
+func stored(t testing.TB, m *Manager, c Content) []byte {
+	t.Helper()
+	if c.Key == "" {
+		return c.Inline
+	}
+	r, _, err := m.cfg.Bucket.Open(t.Context(), c.Key, 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	got, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// randomBytes are the same in every run for the same seed.
+func randomBytes(seed uint64, n int64) []byte {
+	p := make([]byte, n)
+	_, _ = mathrand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(p) // it never fails
+	return p
+}
+
+// wantIdle is for a Manager whose writers are all closed: everything was given
+// back.
+func wantIdle(t testing.TB, m *Manager) {
+	t.Helper()
+	wantAllFree(t, m.mem, m.cfg.Memory)
+}
+
+func wantAllFree(t testing.TB, m *memory, budget int64) {
+	t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if small := budget / smallShare; m.free != int((budget-small)/segmentSize) || m.small != small {
+		t.Errorf("free are %d segments and %d bytes for small bodies, want %d and %d",
+			m.free, m.small, (budget-small)/segmentSize, small)
+	}
+	if len(m.queue) > 0 || m.runner != nil || len(m.clients) > 0 {
+		t.Errorf("%d wait, runner %v, %d clients; want none", len(m.queue), m.runner, len(m.clients))
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	for want, change := range map[string]func(*Config){
+		"upload.memory":           func(c *Config) { c.Memory = 511 * kiB },
+		"upload.part_size: 65535": func(c *Config) { c.PartSize = 64*kiB - 1 },
+		"upload.part_size: 26":    func(c *Config) { c.PartSize = c.Memory/8 + 1 },
+		"upload.parallel_parts":   func(c *Config) { c.ParallelParts = 0 },
+		"upload.max_waiting":      func(c *Config) { c.MaxWaiting = -1 },
+		"upload.max_blob_size":    func(c *Config) { c.MaxSize = -1 },
+		"upload.session_lifetime": func(c *Config) { c.Lifetime = 0 },
+		"limits.request":          func(c *Config) { c.RequestLimit = 0 },
+	} {
+		b, err := membucket.Open(t.Context(), membucket.Config{Store: &membucket.Store{Habits: smallS3()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := testConfig(b)
+		change(&cfg)
+		if _, err := Open(t.Context(), cfg); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("Open = %v, want an error that begins with %q", err, want)
+		}
+	}
+}

@@ -34,8 +34,15 @@ const (
 
 func (layout) record(d digest.Digest) string { return blobDir(d) + "record" }
 
-func (layout) link(d digest.Digest, repository string) string {
-	return blobDir(d) + linksDir + strings.ReplaceAll(repository, "/", "!")
+func (l layout) link(d digest.Digest, repository string) string {
+	return l.links(d) + strings.ReplaceAll(repository, "/", "!")
+}
+
+func (layout) links(d digest.Digest) string { return blobDir(d) + linksDir }
+
+// holder is the repository of a link, by its key.
+func (layout) holder(key string) string {
+	return strings.ReplaceAll(key[strings.LastIndexByte(key, '/')+1:], "!", "/")
 }
 
 const linksDir = "links/"

@@ -144,7 +144,10 @@ func newScript(t *testing.T) *script {
 		"expired":  open(bucket, blobstore.Config{Upload: blobstore.UploadConfig{SessionLifetime: time.Nanosecond}}, Config{}),
 		"signing":  open(drivertest.Signing(bucket), blobstore.Config{}, Config{}),
 		"chunky":   open(openMemory(t, &memory.Store{Habits: memory.S3()}), blobstore.Config{}, Config{}),
-		"panics":   open(bucket, blobstore.Config{Access: panics{}}, Config{}),
+		"anywhere": open(bucket, blobstore.Config{}, Config{MayMount: func(_ context.Context, repository string) bool {
+			return strings.HasPrefix(repository, "library/")
+		}}),
+		"panics": open(bucket, blobstore.Config{Access: panics{}}, Config{}),
 	}
 	return s
 }

@@ -36,6 +36,13 @@ type Config struct {
 	// all the same.
 	DisableDelete bool
 
+	// MayMount, if not nil, lets a client mount a blob without saying out of
+	// which repository: any that has the blob will do, and for which this is
+	// true. It says whether whoever makes the request with this context may
+	// read the repository, whose name the client doesn't learn. It is asked up
+	// to a thousand times for one request.
+	MayMount func(ctx context.Context, repository string) bool
+
 	// IdleTimeout is how long a client may go without sending a byte of a body
 	// that it began. Zero is 2 minutes.
 	IdleTimeout time.Duration

@@ -1,6 +1,7 @@
 package blobhttp
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -13,18 +14,13 @@ import (
 // startUpload is POST: a mount, an upload in one request, or the begin of one.
 func (h *handler) startUpload(w http.ResponseWriter, r *http.Request, req request) error {
 	repo := h.store.Repository(req.name)
-	if req.mount != "" && req.from != "" {
-		// What can't be mounted, for whatever reason that the client can do
-		// nothing about, is uploaded.
-		from, err := parseName(strings.Split(req.from, "/"))
-		if err == nil {
-			_, err = repo.Mount(r.Context(), from, req.mount)
-		}
+	if req.mount != "" {
+		err := h.mount(r.Context(), repo, req)
 		switch {
 		case err == nil:
 			h.created(w, req, req.mount.String())
 			return nil
-		case !errors.Is(err, blobstore.ErrBlobUnknown) && answerTo(err).code != codeNameInvalid:
+		case !errors.Is(err, blobstore.ErrBlobUnknown):
 			return err
 		}
 	}
@@ -46,6 +42,25 @@ func (h *handler) startUpload(w http.ResponseWriter, r *http.Request, req reques
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(http.StatusAccepted)
 	return nil
+}
+
+// mount reports ErrBlobUnknown for all that the client can do nothing about: it
+// uploads instead.
+func (h *handler) mount(ctx context.Context, repo *blobstore.Repository, req request) error {
+	switch {
+	case req.from != "":
+		from, err := parseName(strings.Split(req.from, "/"))
+		if err != nil { // there is no such repository
+			return blobstore.ErrBlobUnknown
+		}
+		_, err = repo.Mount(ctx, from, req.mount)
+		return err
+	case h.cfg.MayMount != nil:
+		_, err := repo.MountAny(ctx, req.mount, h.cfg.MayMount)
+		return err
+	default:
+		return blobstore.ErrBlobUnknown
+	}
 }
 
 // appendUpload is PATCH.

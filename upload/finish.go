@@ -35,16 +35,29 @@ type Content struct {
 // Suspend records what came, for a later request to go on from Token. If a part
 // could not be stored, what came before it is recorded, and the error returned.
 // It reports ErrOutOfOrder, or an EndedError, if another request went on from
-// the same place first; then nothing of this one is kept.
+// the same place first; then nothing of this one is kept. Nothing more can be
+// written, and a second call says what the first one did.
 func (w *Writer) Suspend(ctx context.Context) (Token, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.client == nil {
 		return w.token, w.failed
 	}
-	err := w.suspend(ctx)
+	return w.token, w.putDown(ctx)
+}
+
+// putDown records what came and lets go of its memory. What could not be
+// recorded is lost then: a later record must not say that it is there.
+func (w *Writer) putDown(ctx context.Context) error {
+	if w.down {
+		return w.downErr
+	}
+	w.down, w.downErr = true, w.suspend(ctx)
 	w.releaseTail()
-	return w.token, err
+	if w.failed == nil {
+		w.failed = errors.New("upload: the writer is suspended")
+	}
+	return w.downErr
 }
 
 func (w *Writer) suspend(ctx context.Context) error {

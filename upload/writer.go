@@ -74,6 +74,8 @@ type Writer struct {
 	base     envelope.Stored[record]
 	recorded time.Time // when the newest record was made or read
 	failed   error     // nothing more can be received
+	down     bool      // what came was recorded, or is lost
+	downErr  error     // why it is lost
 
 	hashes hashes
 	size   int64 // bytes so far, those of earlier requests among them
@@ -438,13 +440,13 @@ func (w *Writer) cutOff() {
 		if w.client == nil || w.failed != nil {
 			return
 		}
-		if !w.opts.Final {
-			if err := w.suspend(w.store); err != nil {
-				w.m.cfg.Log.Warn("what a writer held when it was cut off is lost", "upload", w.token.ID, "error", err)
-			}
+		if w.opts.Final {
+			w.releaseTail()
+			w.down, w.downErr = true, ErrCut
+		} else if err := w.putDown(w.store); err != nil {
+			w.m.cfg.Log.Warn("what a writer held when it was cut off is lost", "upload", w.token.ID, "error", err)
 		}
 		w.failed = ErrCut
-		w.releaseTail()
 	}()
 }
 

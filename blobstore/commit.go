@@ -43,8 +43,8 @@ func (r *Repository) resume(ctx context.Context, t upload.Token, in receiving) (
 	return writer{w, seen}, err
 }
 
-// known says whether there is a live blob whose bytes are there, and their data
-// key. Then a client's need not be stored again.
+// known says whether there is a live blob whose bytes are there, and then their
+// data key. A client's need not be stored again.
 func (s *Store) known(ctx context.Context, d digest.Digest) (data string, ok bool, err error) {
 	rec, err := envelope.Read[record](ctx, s.bucket, s.keys.record(d))
 	if errors.Is(err, drivers.ErrNotFound) {
@@ -53,8 +53,10 @@ func (s *Store) known(ctx context.Context, d digest.Digest) (data string, ok boo
 	if err != nil || rec.Value.State != live {
 		return "", false, err
 	}
-	ok, err = s.dataIsThere(ctx, rec.Value)
-	return rec.Value.Data, ok, err
+	if ok, err = s.dataIsThere(ctx, rec.Value); !ok || err != nil {
+		return "", false, err
+	}
+	return rec.Value.Data, true, nil
 }
 
 // commit makes what w received a blob of this repository.

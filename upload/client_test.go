@@ -119,8 +119,8 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		// A part takes longer than the 10 s over which clients are watched.
 		m := replica(t, &membucket.Store{Habits: smallS3()}, nil, func(c *Config) { c.Memory, c.PartSize = 16*miB, miB })
-		fast := receive(t.Context(), m, newSlowBody(randomBytes(3, 100*miB), int(80*kiB), time.Second))
-		slow := receive(t.Context(), m, newSlowBody(randomBytes(4, 100*miB), int(2*kiB), time.Second))
+		fast := receive(t.Context(), m, newSlowBody(randomBytes(3, 20*miB), int(80*kiB), time.Second))
+		slow := receive(t.Context(), m, newSlowBody(randomBytes(4, miB), int(2*kiB), time.Second))
 		time.Sleep(15 * time.Second)
 		stalled := receive(t.Context(), m, newSlowBody(randomBytes(5, 1), 1, time.Second))
 		time.Sleep(25 * time.Second)
@@ -261,7 +261,7 @@ func TestStallingClients(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := replica(t, &membucket.Store{Habits: habits}, nil, func(c *Config) { c.Memory, c.PartSize = 64*miB, 6*miB })
-				data := randomBytes(6, 300*kiB)
+				data := randomBytes(6, 200*kiB)
 				var stalling []*session
 				for range 500 {
 					stalling = append(stalling, receive(t.Context(), m, newSlowBody(data, 100_000, time.Millisecond)))
@@ -269,7 +269,7 @@ func TestStallingClients(t *testing.T) {
 				time.Sleep(time.Second)
 				synctest.Wait()
 
-				all := randomBytes(7, 24*miB)
+				all := randomBytes(7, 13*miB)
 				start := time.Now()
 				wantCommit(t, m, patch(t, m, m.Start("r", digest.SHA256), all), nil, all)
 				t.Logf("the fast client took %v", time.Since(start)) // of the bubble's time

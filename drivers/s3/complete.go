@@ -1,0 +1,162 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// completeTimeout bounds the requests of a Complete whose caller has left.
+const completeTimeout = 10 * time.Minute
+
+// Complete is a CompleteMultipartUpload with If-None-Match: *. If that finds
+// the key taken, or the upload gone, what is at the key is the answer.
+//
+// Once sent, the request is not broken off when ctx ends: that would make MinIO
+// lose the upload half-way. The caller gets the context's error at once.
+func (b *bucket) Complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
+	o, err := b.detachedComplete(ctx, u, slices.Clone(parts), crc32c)
+	if err != nil {
+		return drivers.Object{}, fmt.Errorf("s3: complete %s of %d parts: %w", u.Key, len(parts), err)
+	}
+	return o, nil
+}
+
+func (b *bucket) detachedComplete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
+	if err := ctx.Err(); err != nil {
+		return drivers.Object{}, err
+	}
+	if err := checkParts(parts, crc32c); err != nil {
+		return drivers.Object{}, err
+	}
+	var o drivers.Object
+	failed := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), completeTimeout)
+		defer cancel()
+		var err error
+		o, err = b.complete(ctx, u, parts, crc32c)
+		failed <- err
+	}()
+	select {
+	case err := <-failed:
+		return o, err
+	case <-ctx.Done():
+		return drivers.Object{}, ctx.Err()
+	}
+}
+
+// checkParts does by arithmetic what not every store does.
+func checkParts(parts []drivers.Part, crc32c uint32) error {
+	if len(parts) == 0 {
+		return errors.New("no parts")
+	}
+	var crc uint32
+	for _, p := range parts {
+		crc = drivers.CombineCRC32C(crc, p.CRC32C, p.Size)
+	}
+	if crc != crc32c {
+		return fmt.Errorf("the CRC-32C of the parts is %08x, want %08x", crc, crc32c)
+	}
+	return nil
+}
+
+func (b *bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
+	completed := b.completedParts(parts)
+	out, err := b.completeWith(ctx, u, completed, crc32c)
+	if code(err) == "InvalidPart" && b.sums == sumSHA256 {
+		changed, listErr := b.currentTags(ctx, u, parts, completed)
+		switch {
+		case listErr != nil:
+			err = listErr
+		case changed:
+			out, err = b.completeWith(ctx, u, completed, crc32c)
+		}
+	}
+	switch {
+	case err == nil:
+		o := drivers.Object{Key: u.Key, Tag: tagOf(out.ETag)}
+		for _, p := range parts {
+			o.Size += p.Size
+		}
+		return o, nil
+	case code(err) == "InvalidPart":
+		return drivers.Object{}, drivers.ErrChanged
+	case code(err) == "NoSuchUpload", status(err) == http.StatusPreconditionFailed:
+		return b.stat(ctx, u.Key)
+	default:
+		return drivers.Object{}, b.classify(ctx, err)
+	}
+}
+
+func (b *bucket) completedParts(parts []drivers.Part) []types.CompletedPart {
+	completed := make([]types.CompletedPart, len(parts))
+	for i, p := range parts {
+		n := int32(p.Number)
+		etag, sum := splitPartTag(p.Tag)
+		completed[i] = types.CompletedPart{PartNumber: &n, ETag: ifMatch(etag)}
+		switch b.sums {
+		case sumWhole, sumParts:
+			completed[i].ChecksumCRC32C = encodeCRC(p.CRC32C)
+		case sumSHA256:
+			completed[i].ChecksumSHA256 = optional(sum)
+		}
+	}
+	return completed
+}
+
+func (b *bucket) completeWith(ctx context.Context, u drivers.Upload, parts []types.CompletedPart, crc32c uint32) (*s3.CompleteMultipartUploadOutput, error) {
+	in := &s3.CompleteMultipartUploadInput{
+		Bucket:          b.bucketName(),
+		Key:             b.name(u.Key),
+		UploadId:        &u.ID,
+		IfNoneMatch:     star(),
+		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
+	}
+	if b.sums == sumWhole {
+		in.ChecksumCRC32C, in.ChecksumType = encodeCRC(crc32c), types.ChecksumTypeFullObject
+	}
+	return b.client.CompleteMultipartUpload(ctx, in)
+}
+
+// currentTags puts into completed the ETags that the store now has for parts
+// whose bytes, by size and SHA-256, are the recorded ones: where ETags of equal
+// bytes differ, an honest repeat of a part has changed its ETag. It says whether
+// it changed any.
+func (b *bucket) currentTags(ctx context.Context, u drivers.Upload, parts []drivers.Part, completed []types.CompletedPart) (changed bool, err error) {
+	byNumber := make(map[int32]int, len(parts))
+	for i := range completed {
+		byNumber[*completed[i].PartNumber] = i
+	}
+	in := &s3.ListPartsInput{Bucket: b.bucketName(), Key: b.name(u.Key), UploadId: &u.ID}
+	for {
+		page, err := b.client.ListParts(ctx, in)
+		if err != nil {
+			return false, err
+		}
+		for _, stored := range page.Parts {
+			i, named := byNumber[aws.ToInt32(stored.PartNumber)]
+			if !named {
+				continue
+			}
+			_, sum := splitPartTag(parts[i].Tag)
+			if sum != "" && aws.ToString(stored.ChecksumSHA256) == sum && aws.ToInt64(stored.Size) == parts[i].Size &&
+				tagOf(stored.ETag) != tagOf(completed[i].ETag) {
+				completed[i].ETag, changed = stored.ETag, true
+			}
+		}
+		if !aws.ToBool(page.IsTruncated) || page.NextPartNumberMarker == nil {
+			return changed, nil
+		}
+		in.PartNumberMarker = page.NextPartNumberMarker
+	}
+}

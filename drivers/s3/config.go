@@ -1,0 +1,208 @@
+package s3
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/logging"
+)
+
+// Config names a bucket and says how to reach it. Bucket is all that Amazon S3
+// needs, where the SDK finds region and credentials by itself.
+type Config struct {
+	Bucket string
+
+	// Prefix begins every key of berth's in the bucket. A "/" at its end makes
+	// no difference.
+	Prefix string
+
+	// Region is the bucket's. If it is empty the SDK looks for one in the
+	// environment, in the shared configuration and, on EC2, in the instance's
+	// metadata; with an Endpoint it is us-east-1.
+	Region string
+
+	// Endpoint is the URL of a store other than Amazon's. PathStyle puts the
+	// bucket in the path of URLs instead of the host name.
+	Endpoint  string
+	PathStyle bool
+
+	// AccessKeyID, SecretAccessKey and SessionToken are static credentials.
+	// Without them the SDK's default chain is asked: environment, shared
+	// configuration, web identity (IRSA), container, instance.
+	// https://docs.aws.amazon.com/sdk-for-go/v2/developer-guide/configure-gosdk.html
+	AccessKeyID     string
+	SecretAccessKey string
+	SessionToken    string
+
+	Profile string // of the shared configuration
+	RoleARN string // a role to assume with these credentials
+
+	// PublicEndpoint is the URL that signed links point at, where clients
+	// reach the store by another name than this process does.
+	PublicEndpoint string
+
+	SSE      string // "AES256", "aws:kms", "aws:kms:dsse"; the bucket's default if empty
+	KMSKeyID string // for aws:kms; the account's default key if empty
+
+	// StorageClass is that of keys under drivers.BulkPrefix; the bucket's
+	// default if empty. Records stay in STANDARD: they are small and read all
+	// the time.
+	StorageClass string
+
+	// Checksum is "crc32c", or empty for the same, or "none" for stores that
+	// know no checksums. With none, payloads are hashed for the signature
+	// instead, which costs more here and is checked by every store.
+	Checksum string
+
+	EqualParts bool // all parts but the last must have one size, as Cloudflare R2 wants
+
+	Accelerate bool // S3 Transfer Acceleration
+	DualStack  bool // endpoints with IPv6
+	FIPS       bool // FIPS endpoints
+
+	// Retries is how often a request that failed is tried again: 2 times if
+	// zero, not at all if negative.
+	Retries int
+
+	// Connections is how many idle connections are kept for later requests:
+	// 256 if zero. There is no limit to those in use.
+	Connections int
+}
+
+const (
+	defaultRetries     = 2
+	defaultConnections = 256
+
+	dialTimeout   = 10 * time.Second
+	answerTimeout = 2 * time.Minute // from the last byte of a request to the first of the answer
+
+	// A process whose credentials expire asks for new ones this long before,
+	// and so has at least the difference to credentialMargin for signed URLs.
+	credentialWindow = 10 * time.Minute
+)
+
+// check says which setting cannot be, without asking anybody.
+func (c *Config) check() error {
+	switch {
+	case c.Bucket == "":
+		return errors.New("storage.s3.bucket is empty")
+	case strings.HasSuffix(c.Bucket, "--x-s3"):
+		return fmt.Errorf("storage.s3.bucket: %q is a directory bucket, which lists keys in no order: use a general purpose bucket", c.Bucket)
+	case c.Checksum != "" && c.Checksum != "crc32c" && c.Checksum != "none":
+		return fmt.Errorf("storage.s3.checksum: %q, want crc32c or none", c.Checksum)
+	case (c.AccessKeyID == "") != (c.SecretAccessKey == ""):
+		return errors.New("storage.s3.access_key_id and storage.s3.secret_access_key go together")
+	}
+	for name, value := range map[string]string{"endpoint": c.Endpoint, "public_endpoint": c.PublicEndpoint} {
+		if value == "" {
+			continue
+		}
+		u, err := url.Parse(value)
+		if err != nil {
+			return fmt.Errorf("storage.s3.%s: %w", name, err)
+		}
+		if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return fmt.Errorf("storage.s3.%s: %q, want a URL such as https://s3.example.com", name, value)
+		}
+	}
+	return nil
+}
+
+// prefix ends in "/", or is empty.
+func (c *Config) prefix() string {
+	if p := strings.Trim(c.Prefix, "/"); p != "" {
+		return p + "/"
+	}
+	return ""
+}
+
+// load asks the SDK for what the Config leaves open.
+func (c *Config) load(ctx context.Context) (aws.Config, error) {
+	options := []func(*config.LoadOptions) error{
+		config.WithAppID("berth"),
+		config.WithLogger(logging.Nop{}), // what fails is in the errors
+		config.WithHTTPClient(c.httpClient()),
+		config.WithRetryer(c.retryer),
+		config.WithRegion(c.Region),
+		config.WithSharedConfigProfile(c.Profile),
+		config.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = credentialWindow }),
+	}
+	if c.AccessKeyID != "" {
+		options = append(options, config.WithCredentialsProvider(
+			credentials.NewStaticCredentialsProvider(c.AccessKeyID, c.SecretAccessKey, c.SessionToken)))
+	}
+	if c.Region == "" && c.Endpoint == "" {
+		options = append(options, config.WithEC2IMDSRegion())
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, options...)
+	switch {
+	case err != nil:
+		return cfg, fmt.Errorf("the SDK's configuration: %w", err)
+	case cfg.Region == "" && c.Endpoint == "":
+		return cfg, errors.New("storage.s3.region is empty, and neither AWS_REGION nor the shared configuration has one")
+	case cfg.Region == "":
+		cfg.Region = "us-east-1"
+	}
+	if client, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok { // with AWS_CA_BUNDLE, if set
+		cfg.HTTPClient = client.Freeze()
+	}
+	if c.RoleARN != "" {
+		role := stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), c.RoleARN, func(o *stscreds.AssumeRoleOptions) {
+			o.RoleSessionName = "berth"
+		})
+		cfg.Credentials = aws.NewCredentialsCache(role, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = credentialWindow })
+	}
+	return cfg, nil
+}
+
+// httpClient keeps as many connections as there may be requests at a time. It
+// speaks HTTP/1.1, as Amazon S3 does: parts go out in parallel over connections
+// of their own.
+func (c *Config) httpClient() *awshttp.BuildableClient {
+	connections := cmp.Or(c.Connections, defaultConnections)
+	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		t.MaxIdleConns, t.MaxIdleConnsPerHost, t.MaxConnsPerHost = connections, connections, 0
+		t.ResponseHeaderTimeout = answerTimeout
+		t.ForceAttemptHTTP2 = false
+		t.Protocols = new(http.Protocols)
+		t.Protocols.SetHTTP1(true)
+		t.WriteBufferSize, t.ReadBufferSize = 64<<10, 16<<10
+	}).WithDialerOptions(func(d *net.Dialer) { d.Timeout = dialTimeout })
+}
+
+// client makes a client of the store at endpoint, or of Amazon's if it is empty.
+func (c *Config) client(cfg aws.Config, endpoint string) *s3.Client {
+	return s3.NewFromConfig(cfg, func(o *s3.Options) {
+		if endpoint != "" {
+			o.BaseEndpoint = aws.String(endpoint)
+		}
+		o.UsePathStyle = c.PathStyle
+		o.UseAccelerate = c.Accelerate
+		if c.DualStack {
+			o.EndpointOptions.UseDualStackEndpoint = aws.DualStackEndpointStateEnabled
+		}
+		if c.FIPS {
+			o.EndpointOptions.UseFIPSEndpoint = aws.FIPSEndpointStateEnabled
+		}
+		// Checksums come with the bodies; none is computed on the way.
+		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
+		// The SDK's requests do not wait for 100 Continue, whatever their
+		// header says, and a wait of a round trip for each part would not pay.
+		o.ContinueHeaderThresholdBytes = -1
+	})
+}

@@ -1,0 +1,101 @@
+package s3
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// List pages through ListObjectsV2, whose order is that of bytes.
+func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drivers.Object, error] {
+	return func(yield func(drivers.Object, error) bool) {
+		if !beginsKeys(prefix) { // MinIO refuses some of these
+			return
+		}
+		in := &s3.ListObjectsV2Input{Bucket: b.bucketName(), Prefix: optional(b.prefix + prefix)}
+		if after != "" {
+			in.StartAfter = b.name(after)
+		}
+		for {
+			page, err := b.client.ListObjectsV2(ctx, in)
+			if err != nil {
+				yield(drivers.Object{}, fmt.Errorf("s3: list %s: %w", prefix, b.classify(ctx, err)))
+				return
+			}
+			for i := range page.Contents {
+				found := &page.Contents[i]
+				o := drivers.Object{
+					Key:      strings.TrimPrefix(aws.ToString(found.Key), b.prefix),
+					Size:     aws.ToInt64(found.Size),
+					Modified: aws.ToTime(found.LastModified),
+				}
+				if strings.HasPrefix(o.Key, drivers.PartsPrefix) || b.emptyIsAbsent && o.Size == 0 {
+					continue
+				}
+				if !yield(o, nil) {
+					return
+				}
+			}
+			if !aws.ToBool(page.IsTruncated) || page.NextContinuationToken == nil {
+				return
+			}
+			in.ContinuationToken = page.NextContinuationToken
+		}
+	}
+}
+
+// beginsKeys says whether there can be a key with this prefix.
+func beginsKeys(prefix string) bool {
+	return prefix == "" || drivers.CheckKey(prefix) == nil || drivers.CheckKey(prefix+"x") == nil
+}
+
+// Uploads pages through ListMultipartUploads of the whole bucket and filters:
+// MinIO finds nothing by a prefix that is not a key. It goes on by key alone,
+// since versitygw refuses a key and an upload id together, and therefore takes
+// a page only up to the last key's first upload, which begins the next. (A key
+// with a page of uploads would end before its last ones. berth begins one upload
+// a key.)
+func (b *bucket) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.Upload, error] {
+	return func(yield func(drivers.Upload, error) bool) {
+		in := &s3.ListMultipartUploadsInput{Bucket: b.bucketName()}
+		for {
+			page, err := b.client.ListMultipartUploads(ctx, in)
+			if err != nil {
+				yield(drivers.Upload{}, fmt.Errorf("s3: uploads %s: %w", prefix, b.classify(ctx, err)))
+				return
+			}
+			found := page.Uploads
+			more := aws.ToBool(page.IsTruncated) && len(found) > 0
+			if more {
+				last := aws.ToString(found[len(found)-1].Key)
+				whole := len(found)
+				for whole > 0 && aws.ToString(found[whole-1].Key) == last {
+					whole--
+				}
+				in.KeyMarker = &last
+				if whole > 0 {
+					found, in.KeyMarker = found[:whole], found[whole-1].Key
+				}
+			}
+			for i := range found {
+				key, ours := strings.CutPrefix(aws.ToString(found[i].Key), b.prefix)
+				if !ours || !strings.HasPrefix(key, prefix) {
+					continue
+				}
+				u := drivers.Upload{Key: key, ID: aws.ToString(found[i].UploadId), Started: aws.ToTime(found[i].Initiated)}
+				if !yield(u, nil) {
+					return
+				}
+			}
+			if !more {
+				return
+			}
+		}
+	}
+}

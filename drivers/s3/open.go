@@ -1,0 +1,131 @@
+// Package s3 keeps a bucket in Amazon S3, or in a store that speaks its
+// protocol.
+//
+// # What it needs of the store
+//
+// Create-only writes (If-None-Match: *) and compare-and-swap (If-Match) carry
+// all of berth's protocol; [Open] tries both and refuses a store that ignores
+// either. The rest is found out and made up for:
+//
+//   - Without conditional delete, DeleteIf replaces the object, by tag, with an
+//     empty one, and from then on an empty object is an absent one, for every
+//     process: an object under parts/ says so.
+//   - Where parts of equal bytes have different ETags, as under SSE-KMS, parts
+//     carry SHA-256, and a part's tag holds it beside the ETag. Complete finds
+//     by it which of the attempts at a part the store has kept.
+//   - Where the store takes the CRC-32C of a whole multipart object, Complete
+//     sends it; elsewhere the parts' own are all that the store checks.
+//
+// # Bytes and their checksums
+//
+// Bodies go out from the caller's memory, once, with the CRC-32C that the
+// caller computed, and are not hashed for the signature (UNSIGNED-PAYLOAD), over
+// plain HTTP neither. A tag is the ETag.
+//
+// # Errors
+//
+// Requests are tried again by the SDK. If the answer to an attempt was lost, a
+// condition that fails on the next says nothing; then the error claims nothing
+// either. An error that no retry mends begins with the setting that does.
+package s3
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// Limits of multipart uploads, but for those of the whole object, are those of
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html.
+const (
+	minPart  = 5 << 20
+	maxPart  = 5 << 30
+	maxParts = 10_000
+)
+
+// bucket is an open one. Nothing in it changes after Open.
+type bucket struct {
+	cfg    Config
+	prefix string // before every key
+	region string
+
+	client    *s3.Client
+	signer    *signer
+	closeIdle func()
+
+	abilities
+}
+
+var _ drivers.Bucket = (*bucket)(nil)
+
+// openTimeout bounds what Open asks the store.
+const openTimeout = 2 * time.Minute
+
+// Open opens the bucket, and finds out what its store can do: it writes,
+// overwrites and deletes objects under parts/. It refuses a store that ignores
+// the conditions of writes. An error that a setting mends names it, as
+// storage.s3.<setting>; drivers.ErrBusy says that the store can't be reached
+// at the moment, and no other sentinel is reported.
+func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	sdk, err := cfg.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := sdk.Credentials.Retrieve(ctx); err != nil {
+		return nil, fmt.Errorf("no credentials (set storage.s3.access_key_id or storage.s3.profile, or run where the SDK finds some): %w", err)
+	}
+	b := &bucket{cfg: cfg, prefix: cfg.prefix(), region: sdk.Region, client: cfg.client(sdk, cfg.Endpoint), closeIdle: func() {}}
+	if client, ok := sdk.HTTPClient.(*http.Client); ok {
+		b.closeIdle = client.CloseIdleConnections
+	}
+	if b.signer, err = newSigner(ctx, &cfg, sdk); err != nil {
+		return nil, err
+	}
+	if b.abilities, err = b.probe(ctx); err != nil {
+		b.closeIdle()
+		return nil, err
+	}
+	return b, nil
+}
+
+// Limits are those of Amazon S3.
+func (b *bucket) Limits() drivers.Limits {
+	return drivers.Limits{MinPart: minPart, MaxPart: maxPart, MaxParts: maxParts, EqualParts: b.cfg.EqualParts}
+}
+
+// Close closes the connections that are not in use.
+func (b *bucket) Close() error {
+	b.closeIdle()
+	return nil
+}
+
+// name is a key's in the bucket.
+func (b *bucket) name(key string) *string { return aws.String(b.prefix + key) }
+
+func (b *bucket) bucketName() *string { return aws.String(b.cfg.Bucket) }
+
+func (b *bucket) encryption() types.ServerSideEncryption {
+	return types.ServerSideEncryption(b.cfg.SSE)
+}
+
+func (b *bucket) kmsKey() *string { return optional(b.cfg.KMSKeyID) }
+
+// optional is a string that is left out if it is empty.
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

@@ -1,0 +1,67 @@
+package s3
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// retryer is the SDK's standard one, which also tries again what Amazon S3 and
+// its look-alikes ask to try again. A 409 comes when another write of the key
+// is under way, and says that this one did not happen.
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+func (c *Config) retryer() aws.Retryer {
+	attempts := 1 + defaultRetries
+	switch {
+	case c.Retries < 0:
+		attempts = 1
+	case c.Retries > 0:
+		attempts = 1 + c.Retries
+	}
+	return retry.NewStandard(func(o *retry.StandardOptions) {
+		o.MaxAttempts = attempts
+		o.Retryables = append(o.Retryables,
+			retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{429: {}}},
+			retry.RetryableErrorCode{Codes: map[string]struct{}{
+				"ConditionalRequestConflict": {}, "OperationAborted": {}, "InternalError": {}, "ServiceUnavailable": {},
+			}},
+		)
+	})
+}
+
+// tries watches the attempts of one conditional write. If the answer to one
+// that may have taken effect was lost, the refusal of the next is no proof that
+// the write did not happen: the condition may have failed because it did.
+type tries struct {
+	aws.RetryerV2
+	uncertain bool
+}
+
+// watch is an option of a call. Attempts of a call come one after the other.
+func (t *tries) watch(o *s3.Options) {
+	t.RetryerV2 = retry.AddWithErrorCodes(o.Retryer).(aws.RetryerV2)
+	o.Retryer = t
+}
+
+// IsErrorRetryable is asked for every attempt that failed.
+func (t *tries) IsErrorRetryable(err error) bool {
+	again := t.RetryerV2.IsErrorRetryable(err)
+	if again && !certainlyNot(err) {
+		t.uncertain = true
+	}
+	return again
+}
+
+// outcome takes the claim away from a sentinel that may be about one's own
+// write. drivers.ErrBusy claims nothing.
+func (t *tries) outcome(err error) error {
+	if t.uncertain && (errors.Is(err, drivers.ErrExists) || errors.Is(err, drivers.ErrChanged)) {
+		return fmt.Errorf("outcome unknown: an earlier attempt was not answered, and the next said: %v", err) //nolint:errorlint // the claim is taken away
+	}
+	return err
+}

@@ -1,0 +1,112 @@
+package s3
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/encoding/httpbinding"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+const (
+	// maxExpires is the longest that a signature of SigV4 is good for.
+	// https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
+	maxExpires = 7 * 24 * time.Hour
+
+	// credentialMargin is how long before its credentials a URL expires.
+	credentialMargin = time.Minute
+
+	unsignedPayload = "UNSIGNED-PAYLOAD"
+)
+
+// signer signs URLs. It asks nobody, but for credentials when they expire.
+type signer struct {
+	base        url.URL // of the bucket, at the endpoint for the public
+	region      string
+	credentials aws.CredentialsProvider
+	v4          *v4.Signer
+}
+
+// newSigner has the SDK work out once where the bucket's URLs begin.
+func newSigner(ctx context.Context, cfg *Config, sdk aws.Config) (*signer, error) {
+	endpoint := cfg.PublicEndpoint
+	if endpoint == "" {
+		endpoint = cfg.Endpoint
+	}
+	const key = "key"
+	sample, err := s3.NewPresignClient(cfg.client(sdk, endpoint)).PresignGetObject(ctx, &s3.GetObjectInput{Bucket: &cfg.Bucket, Key: aws.String(key)})
+	if err != nil {
+		return nil, fmt.Errorf("sign a URL: %w", err)
+	}
+	u, err := url.Parse(sample.URL)
+	if err != nil {
+		return nil, fmt.Errorf("sign a URL: %w", err)
+	}
+	return &signer{
+		base:        url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path[:len(u.Path)-len(key)]},
+		region:      sdk.Region,
+		credentials: sdk.Credentials,
+		v4:          v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }),
+	}, nil
+}
+
+// SignGet is a presigned GetObject.
+func (b *bucket) SignGet(ctx context.Context, key string, opts drivers.SignOptions) (drivers.Signed, error) {
+	err := drivers.CheckKey(key)
+	if err == nil {
+		var s drivers.Signed
+		if s, err = b.signer.sign(ctx, b.prefix+key, opts, time.Now()); err == nil {
+			return s, nil
+		}
+	}
+	return drivers.Signed{}, fmt.Errorf("s3: sign %s: %w", key, err)
+}
+
+func (s *signer) sign(ctx context.Context, name string, opts drivers.SignOptions, now time.Time) (drivers.Signed, error) {
+	credentials, err := s.credentials.Retrieve(ctx)
+	if err != nil {
+		return drivers.Signed{}, err
+	}
+	signed := now.UTC().Truncate(time.Second)
+	expires := opts.Expires
+	if opts.Window > 0 {
+		signed = now.UTC().Truncate(max(opts.Window, time.Second))
+		expires += opts.Window
+	}
+	until := signed.Add(min(expires, maxExpires)).Truncate(time.Second)
+	if credentials.CanExpire {
+		if end := credentials.Expires.Add(-credentialMargin).Truncate(time.Second); end.Before(until) {
+			until = end
+		}
+	}
+	seconds := int64(until.Sub(signed) / time.Second)
+	if seconds < 1 || !until.After(now) {
+		return drivers.Signed{}, fmt.Errorf("the credentials expire at %s", credentials.Expires.Format(time.RFC3339))
+	}
+
+	u := s.base
+	u.Path += name
+	u.RawPath = httpbinding.EscapePath(u.Path, false)
+	query := url.Values{"X-Amz-Expires": {strconv.FormatInt(seconds, 10)}, "x-id": {"GetObject"}}
+	if opts.ContentType != "" {
+		query.Set("response-content-type", opts.ContentType)
+	}
+	if opts.ContentDisposition != "" {
+		query.Set("response-content-disposition", opts.ContentDisposition)
+	}
+	u.RawQuery = query.Encode()
+	req := &http.Request{Method: http.MethodGet, URL: &u, Host: u.Host, Header: make(http.Header)}
+	presigned, _, err := s.v4.PresignHTTP(ctx, credentials, req, unsignedPayload, "s3", s.region, signed)
+	if err != nil {
+		return drivers.Signed{}, err
+	}
+	return drivers.Signed{URL: presigned, Expires: until}, nil
+}

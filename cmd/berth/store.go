@@ -10,6 +10,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/filesystem"
 	"github.com/berthhq/berth/drivers/memory"
+	"github.com/berthhq/berth/drivers/s3"
 )
 
 // openBucket opens the store that the configuration names, and gives it a name
@@ -19,17 +20,50 @@ func openBucket(ctx context.Context, cfg config.Storage) (bucket drivers.Bucket,
 	case "filesystem":
 		bucket, err = filesystem.Open(ctx, filesystem.Config{Root: cfg.Filesystem.Root, Prefix: cfg.Prefix})
 		name = "filesystem " + cfg.Filesystem.Root
+	case "s3":
+		bucket, err = s3.Open(ctx, s3Config(cfg))
+		name = "s3 " + cfg.S3.Bucket
 	case "memory":
 		bucket, err = memory.Open(ctx, memory.Config{})
 		name = "memory, which forgets everything at the end"
 	default:
 		return nil, "", &config.Error{Problems: []string{fmt.Sprintf(
-			"storage.driver: %q is not built into this berth: want filesystem or memory", cfg.Driver)}}
+			"storage.driver: %q is not built into this berth: want filesystem, s3 or memory", cfg.Driver)}}
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("storage.%s: %w", cfg.Driver, err)
 	}
 	return bucket, name, nil
+}
+
+func s3Config(cfg config.Storage) s3.Config {
+	retries := cfg.S3.Retries
+	if retries == 0 {
+		retries = -1 // none; to s3 zero is its default
+	}
+	return s3.Config{
+		Bucket:          cfg.S3.Bucket,
+		Prefix:          cfg.Prefix,
+		Region:          cfg.S3.Region,
+		Endpoint:        cfg.S3.Endpoint,
+		PathStyle:       cfg.S3.PathStyle,
+		AccessKeyID:     cfg.S3.AccessKeyID,
+		SecretAccessKey: cfg.S3.SecretAccessKey,
+		SessionToken:    cfg.S3.SessionToken,
+		Profile:         cfg.S3.Profile,
+		RoleARN:         cfg.S3.RoleARN,
+		PublicEndpoint:  cfg.S3.PublicEndpoint,
+		SSE:             cfg.S3.SSE,
+		KMSKeyID:        cfg.S3.KMSKeyID,
+		StorageClass:    cfg.S3.StorageClass,
+		Checksum:        cfg.S3.Checksum,
+		EqualParts:      cfg.S3.EqualParts,
+		Accelerate:      cfg.S3.Accelerate,
+		DualStack:       cfg.S3.DualStack,
+		FIPS:            cfg.S3.FIPS,
+		Retries:         retries,
+		Connections:     cfg.S3.Connections,
+	}
 }
 
 // openStore makes the blob service of a bucket.

@@ -67,6 +67,8 @@ type S3 struct {
 	Accelerate      bool
 	DualStack       bool
 	FIPS            bool
+	Retries         int
+	Connections     int
 }
 
 // GCS is the section storage.gcs.

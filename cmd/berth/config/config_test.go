@@ -26,7 +26,7 @@ func TestDefaults(t *testing.T) {
 		Storage: Storage{
 			Driver: "filesystem", InlineMax: 16 << 10,
 			Filesystem: Filesystem{Root: "./berth-data"},
-			S3:         S3{Checksum: "crc32c"},
+			S3:         S3{Checksum: "crc32c", Retries: 2, Connections: 256},
 		},
 		Upload: Upload{
 			Memory: 256 << 20, PartSize: 16 << 20, ParallelParts: 4, SessionLifetime: 144 * time.Hour, MaxWaiting: 4096,

@@ -60,6 +60,8 @@ func keys(c *Config) []key {
 		{name: "storage.s3.accelerate", value: boolean(&s.S3.Accelerate, false), help: "use S3 Transfer Acceleration"},
 		{name: "storage.s3.dual_stack", value: boolean(&s.S3.DualStack, false), help: "use endpoints with IPv6"},
 		{name: "storage.s3.fips", value: boolean(&s.S3.FIPS, false), help: "use FIPS endpoints"},
+		{name: "storage.s3.retries", value: count(&s.S3.Retries, 2, 0, 20), help: "how often a request that failed is tried again"},
+		{name: "storage.s3.connections", value: count(&s.S3.Connections, 256, 1, 10_000), help: "idle connections to the store that are kept"},
 
 		{name: "storage.gcs.bucket", value: text(&s.GCS.Bucket, ""), help: "bucket name"},
 		{name: "storage.gcs.endpoint", value: webURL(&s.GCS.Endpoint), help: "URL of a store other than Google's"},

@@ -21,20 +21,26 @@ type client struct {
 	m   *memory
 	cut func() // takes its memory away; may be called again before it is gone
 
-	held    int  // segments
-	paused  bool // berth is not waiting for it
-	since   time.Time
-	bytes   int64 // that came since then
-	slow    bool  // in the window before
-	arrived time.Time
+	held     int       // segments
+	admitted bool      // it has had some
+	paused   time.Time // since when berth has not been waiting for it; zero if it is
+	since    time.Time
+	bytes    int64 // that came since then
+	slow     bool  // in the window before
+	arrived  time.Time
 }
 
+// newClient is one whose turn it is. If all are being cut off, so is this one.
 func (m *memory) newClient(cut func()) *client {
-	c := &client{m: m, cut: cut}
+	now := time.Now()
+	c := &client{m: m, cut: cut, since: now, arrived: now}
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	c.restart()
 	m.clients[c] = struct{}{}
+	draining := m.draining
+	m.mu.Unlock()
+	if draining {
+		cut()
+	}
 	return c
 }
 
@@ -45,24 +51,32 @@ func (c *client) leave() {
 	delete(c.m.clients, c)
 }
 
-func (c *client) restart() {
-	now := time.Now()
-	c.paused, c.slow, c.bytes = false, false, 0
-	c.since, c.arrived = now, now
-}
-
 // pause says that from now on berth keeps the client waiting; resume, that it
-// is the client's turn again, with a fresh window.
+// is the client's turn again. The time between is not the client's.
 func (c *client) pause() {
 	c.m.mu.Lock()
 	defer c.m.mu.Unlock()
-	c.paused = true
+	c.pauseLocked()
+}
+
+func (c *client) pauseLocked() {
+	if c.paused.IsZero() {
+		c.paused = time.Now()
+	}
 }
 
 func (c *client) resume() {
 	c.m.mu.Lock()
 	defer c.m.mu.Unlock()
-	c.restart()
+	c.resumeLocked()
+}
+
+func (c *client) resumeLocked() {
+	if !c.paused.IsZero() {
+		d := time.Since(c.paused)
+		c.since, c.arrived = c.since.Add(d), c.arrived.Add(d)
+		c.paused = time.Time{}
+	}
 }
 
 // received says that n bytes came.
@@ -79,7 +93,7 @@ func (c *client) received(n int) {
 }
 
 func (c *client) isSlow(now time.Time) bool {
-	if c.paused || c.held == 0 {
+	if !c.paused.IsZero() || c.held == 0 {
 		return false
 	}
 	if d := now.Sub(c.since); d >= slowWindow {
@@ -122,6 +136,20 @@ func (m *memory) cutSlow() {
 	slices.SortFunc(slow, func(a, b *client) int { return cmp.Compare(a.arrived.UnixNano(), b.arrived.UnixNano()) })
 	m.mu.Unlock()
 	for _, c := range slow {
+		c.cut()
+	}
+}
+
+// drain cuts off every client, now and from now on.
+func (m *memory) drain() {
+	m.mu.Lock()
+	m.draining = true
+	var all []*client
+	for c := range m.clients {
+		all = append(all, c)
+	}
+	m.mu.Unlock()
+	for _, c := range all {
 		c.cut()
 	}
 }

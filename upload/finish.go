@@ -94,11 +94,14 @@ func (w *Writer) settle(ctx context.Context) error {
 
 // record makes the next record of the chain, of all that came.
 func (w *Writer) record(ctx context.Context) error {
+	if err := w.holdsAll(); err != nil {
+		return err
+	}
 	state, err := w.hashes.state()
 	if err != nil {
 		return err
 	}
-	r := record{Kind: kindOpen, Offset: w.size, Hashes: state}
+	r := record{Kind: kindOpen, Offset: w.size, Hashes: state, CRC32C: w.tailBody().CRC32C}
 	if w.upload != nil {
 		r.Upload, r.Sizes, r.Parts = w.upload, w.sizes, slices.Clone(w.parts.done)
 	}
@@ -111,6 +114,19 @@ func (w *Writer) record(ctx context.Context) error {
 	w.base = s
 	w.token = w.token.next(w.token.Seq + 1)
 	w.recorded = time.Now()
+	return nil
+}
+
+// holdsAll reports drivers.ErrBusy if not all bytes that were hashed are stored or
+// in memory. Nothing may be said of them then.
+func (w *Writer) holdsAll() error {
+	have := w.tailBody().Size
+	for _, p := range w.parts.done {
+		have += p.Size
+	}
+	if have != w.size {
+		return fmt.Errorf("upload: %d of %d bytes are no longer held: %w", w.size-have, w.size, drivers.ErrBusy)
+	}
 	return nil
 }
 
@@ -147,6 +163,7 @@ func (w *Writer) Seal(ctx context.Context, named digest.Digest) (again bool, err
 	}
 	w.client.pause()
 	if !w.hashes.matches(named) {
+		w.client.resume()
 		return false, w.mismatch(ctx, named)
 	}
 	if w.isWhole() {
@@ -159,6 +176,9 @@ func (w *Writer) Seal(ctx context.Context, named digest.Digest) (again bool, err
 	if named != r.Digest {
 		r.Named = named
 	}
+	if w.own { // no other record says what its parts are
+		r.Parts = slices.Clone(w.parts.done)
+	}
 	s, err := w.m.append(ctx, w.token, w.limit, r, drivers.Body{})
 	switch {
 	case err == nil:
@@ -166,13 +186,22 @@ func (w *Writer) Seal(ctx context.Context, named digest.Digest) (again bool, err
 		return false, nil
 	case s.Value.Kind == kindCommitted && s.Value.Digest == r.Digest && s.Value.Upload != nil:
 		if s.Value.Upload.Key != w.upload.Key {
-			w.abandon()
-			w.upload, w.foreign = s.Value.Upload, true
+			w.join(s.Value)
 		}
 		return true, nil
 	default:
 		w.lost(err)
 		return false, err
+	}
+}
+
+// join goes on with the upload of another request that committed the same bytes
+// first: its parts are those of this one, if they are cut alike.
+func (w *Writer) join(committed record) {
+	w.abandon()
+	w.upload = committed.Upload
+	if w.foreign = !w.parts.cutLike(committed.Parts); !w.foreign {
+		w.parts.load(committed.Parts)
 	}
 }
 
@@ -186,6 +215,8 @@ func (w *Writer) mismatch(ctx context.Context, named digest.Digest) error {
 	if w.token.Seq == 0 {
 		t, _, err := w.m.Status(ctx, w.token)
 		switch {
+		case errors.Is(err, ErrUnknown): // not the EndedError: however it ended, it was not with these bytes by this name
+			return fmt.Errorf("%w: its session has ended, with another digest", ErrUnknown)
 		case err != nil:
 			return err
 		case t.Seq > 0:
@@ -219,24 +250,22 @@ func (w *Writer) Store(ctx context.Context) (Content, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	var err error
 	switch {
 	case w.foreign:
 		c.CRC32C = w.checksum()
 		return w.m.completed(ctx, *w.upload, c)
 	case w.upload == nil:
-		c, err = w.storeWhole(ctx, c)
+		return w.storeWhole(ctx, c)
 	default:
-		c, err = w.complete(ctx, c)
+		return w.complete(ctx, c)
 	}
-	if err == nil {
-		w.releaseTail()
-	}
-	return c, err
 }
 
 // storeWhole stores content that is all in memory.
 func (w *Writer) storeWhole(ctx context.Context, c Content) (Content, error) {
+	if err := w.holdsAll(); err != nil {
+		return c, err
+	}
 	body := w.tailBody()
 	c.CRC32C = body.CRC32C
 	if c.Size <= w.m.cfg.InlineMax {
@@ -266,6 +295,12 @@ func (w *Writer) complete(ctx context.Context, c Content) (Content, error) {
 			return c, err
 		}
 		w.releaseTail()
+	}
+	if err := w.holdsAll(); err != nil {
+		return c, err
+	}
+	if err := w.limit.Check(); err != nil {
+		return c, err
 	}
 	w.own = false // what Complete does may be late
 	o, err := w.m.cfg.Bucket.Complete(ctx, *w.upload, w.parts.done, c.CRC32C)

@@ -20,6 +20,13 @@ type Limit struct {
 // NewLimit begins now.
 func NewLimit(most time.Duration) Limit { return Limit{time.Now(), most} }
 
+// lastMoments is how long before the limit a request must have all its bytes, so
+// that what came can still be recorded.
+const lastMoments = 5 * time.Minute
+
+// IsNear says that it is time to come to an end.
+func (l Limit) IsNear() bool { return time.Since(l.start) > l.max-min(lastMoments, l.max/4) }
+
 // Check reports drivers.ErrBusy once the request has lasted too long, by the
 // wall clock or by the monotonic one: one can be set back, the other stands
 // still while the machine is suspended. It is asked right before every write

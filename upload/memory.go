@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// segmentSize is the unit of memory, in bytes: what an upload whose client
-	// has sent a single byte holds.
+	// segmentSize is the unit of memory, in bytes: the least that an upload
+	// holds while its client sends.
 	segmentSize = 64 << 10
 
 	// smallShare is the part of the budget that is kept for bodies known to be
@@ -26,24 +26,25 @@ var ErrTooMany = errors.New("too many uploads wait for memory")
 // A request is granted if that leaves the reserve untouched. When it can't be,
 // requests queue, and the buffer of the oldest waiter becomes the runner: it
 // alone may eat into the reserve, until it is released, which is when its part
-// is stored. The reserve holds the largest part and a segment of scratch, so the
+// is stored. The reserve holds the largest part, or what a streamed part needs
+// (its first bytes, up to a segment more, and a segment of scratch), so the
 // runner always gets what its part needs; storing a part needs no memory; so the
-// queue always moves.
-// While anyone waits, slow clients are cut off (client.go).
+// queue always moves. While anyone waits, slow clients are cut off (client.go).
 //
 // Bodies known to be small have a budget of their own, and rarely wait.
 type memory struct {
 	reserve    int // segments
 	maxWaiting int
 
-	mu      sync.Mutex
-	free    int // segments, the reserve among them
-	small   int64
-	spare   [][]byte
-	queue   []*waiter
-	runner  *buffer
-	clients map[*client]struct{}
-	ticking bool
+	mu       sync.Mutex
+	free     int // segments, the reserve among them
+	small    int64
+	spare    [][]byte
+	queue    []*waiter
+	runner   *buffer
+	clients  map[*client]struct{}
+	ticking  bool
+	draining bool // every client is cut off
 }
 
 type waiter struct {
@@ -56,7 +57,7 @@ type waiter struct {
 func newMemory(budget, largest int64, maxWaiting int) *memory {
 	small := budget / smallShare
 	return &memory{
-		reserve:    segmentsFor(largest) + 1,
+		reserve:    segmentsFor(largest) + 2,
 		maxWaiting: maxWaiting,
 		free:       int((budget - small) / segmentSize),
 		small:      small,
@@ -82,6 +83,7 @@ func (m *memory) give(buf *buffer, n int) {
 		}
 	}
 	buf.client.held += n
+	buf.client.admitted = true
 }
 
 // serve grants what the queue asks for, in its order.
@@ -108,12 +110,12 @@ func (m *memory) wait(ctx context.Context, buf *buffer, n int) error {
 		m.mu.Unlock()
 		return nil
 	}
-	if buf.client.held == 0 && len(m.queue) >= m.maxWaiting {
+	if !buf.client.admitted && len(m.queue) >= m.maxWaiting {
 		m.mu.Unlock()
 		return ErrTooMany
 	}
 	w := &waiter{buf, n, make(chan struct{})}
-	buf.client.paused = true
+	buf.client.pauseLocked()
 	m.queue = append(m.queue, w)
 	m.serve()
 	m.watch()
@@ -131,7 +133,7 @@ func (m *memory) wait(ctx context.Context, buf *buffer, n int) error {
 		m.queue = slices.Delete(m.queue, i, i+1)
 		m.serve() // whoever stood behind may need less
 	}
-	buf.client.restart()
+	buf.client.resumeLocked()
 	return err
 }
 

@@ -106,6 +106,11 @@ func (p *parts) set(n int, part drivers.Part, err error) {
 	}
 }
 
+// cutLike says whether others have the sizes of these.
+func (p *parts) cutLike(others []drivers.Part) bool {
+	return slices.EqualFunc(p.done, others, func(a, b drivers.Part) bool { return a.Size == b.Size })
+}
+
 // load says which parts are stored already.
 func (p *parts) load(done []drivers.Part) {
 	p.done, p.stored = slices.Clone(done), len(done)

@@ -38,7 +38,8 @@ type record struct {
 	Algorithm  digest.Algorithm `json:"algorithm"`
 
 	// Upload is where the parts are, if any was stored; on the records that
-	// end a session too, for the collector.
+	// end a session too, for the collector. Committed has the Parts where no
+	// record before it does.
 	Upload *drivers.Upload `json:"upload,omitempty"`
 	Sizes  sizes           `json:"sizes,omitzero"`
 	Parts  []drivers.Part  `json:"parts,omitempty"`
@@ -50,8 +51,10 @@ type record struct {
 	// digest, and the one that the client named if that is another.
 	Digest digest.Digest `json:"digest,omitempty"`
 	Named  digest.Digest `json:"named,omitempty"`
-	CRC32C uint32        `json:"crc,omitempty"` // of the whole
-	End    int           `json:"end,omitempty"` // of spent: the number of the record that ended the session
+
+	// CRC32C is of the tail, in an open record, and of the whole in committed.
+	CRC32C uint32 `json:"crc,omitempty"`
+	End    int    `json:"end,omitempty"` // of spent: the number of the record that ended the session
 }
 
 // checksum is the CRC-32C of the parts, one after the other.

@@ -52,7 +52,7 @@ func chooseSizes(limits drivers.Limits, partSize, largest, have, length int64) (
 	case have == 0 && least <= length && length <= partSize:
 		s.First = length // a client that sends chunks: each is a part
 	}
-	for length >= 0 && s.capacity(limits.MaxParts) < have+length {
+	for length >= 0 && s.capacity(limits.MaxParts)-have < length {
 		if s.First >= largest {
 			return sizes{}, ErrTooLarge
 		}

@@ -97,6 +97,9 @@ func (s *streamed) next() ([]byte, error) {
 	}
 	w := s.w
 	n := 0
+	if s.err == nil && w.mustStop() {
+		s.err = ErrCut
+	}
 	for s.err == nil && n < len(s.space) && s.size < w.m.limits.MaxPart && (w.opts.Final || time.Since(w.recorded) < recordEvery) {
 		var got int
 		got, s.err = s.from.Read(s.space[n:min(int64(len(s.space)), int64(n)+w.m.limits.MaxPart-s.size)])
@@ -122,7 +125,7 @@ func (s *streamed) received(n int) {
 	if err := s.w.fits(0); err != nil {
 		s.err = err
 	}
-	if s.w.wasCut.Load() {
+	if s.w.mustStop() {
 		s.err = ErrCut
 	}
 }
@@ -136,7 +139,9 @@ func (s *streamed) WriteTo(to io.Writer) (int64, error) {
 			return s.size - before, nil
 		}
 		if err == nil {
+			s.w.client.pause()
 			_, err = to.Write(p)
+			s.w.client.resume()
 		}
 		if err != nil {
 			return s.size - before, err

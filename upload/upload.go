@@ -173,17 +173,7 @@ func (m *Manager) MinChunk() int64 { return m.limits.MinPart }
 // MaxSize is the most bytes that an upload may have, or 0 for no limit.
 func (m *Manager) MaxSize() int64 { return m.cfg.MaxSize }
 
-// Drain cuts off all uploads that are still receiving, for a process that shuts
-// down: what their clients have sent is recorded, as when a client drops. It
-// doesn't wait for that.
-func (m *Manager) Drain() {
-	m.mem.mu.Lock()
-	var all []*client
-	for c := range m.mem.clients {
-		all = append(all, c)
-	}
-	m.mem.mu.Unlock()
-	for _, c := range all {
-		c.cut()
-	}
-}
+// Drain cuts off all uploads that are still receiving, and those that begin from
+// now on, for a process that shuts down: what their clients have sent is
+// recorded, as when a client drops. It doesn't wait for that.
+func (m *Manager) Drain() { m.mem.drain() }

@@ -56,6 +56,7 @@ type Options struct {
 type Writer struct {
 	m     *Manager
 	ctx   context.Context //nolint:containedctx // see above
+	stop  context.CancelCauseFunc
 	opts  Options
 	limit Limit
 
@@ -96,12 +97,19 @@ type Writer struct {
 // has ended, and drivers.ErrBusy if this process has too little memory for it.
 // The Writer must be closed.
 func (m *Manager) Resume(ctx context.Context, t Token, opts Options) (*Writer, error) {
-	w := &Writer{m: m, ctx: ctx, opts: opts, limit: m.NewLimit(), token: t, recorded: time.Now(), hashes: newHashes(t.Algorithm)}
+	w := &Writer{m: m, opts: opts, limit: m.NewLimit(), token: t, recorded: time.Now(), hashes: newHashes(t.Algorithm)}
+	w.ctx, w.stop = context.WithCancelCause(ctx)
 	w.store, w.cancel = w.limit.Context(context.WithoutCancel(ctx))
-	w.client = m.mem.newClient(w.cutOff)
 	w.parts.init(w)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.client = m.mem.newClient(w.cutOff) // which may happen from here on
+	w.client.pause()
+	defer func() {
+		if w.client != nil {
+			w.client.resume()
+		}
+	}()
 	if t.Seq > 0 {
 		if err := w.load(ctx); err != nil {
 			w.close()
@@ -118,7 +126,7 @@ func (m *Manager) Resume(ctx context.Context, t Token, opts Options) (*Writer, e
 // fits reports ErrTooLarge if so many more bytes (-1: nobody knows) are too
 // many.
 func (w *Writer) fits(length int64) error {
-	if most := w.m.cfg.MaxSize; most > 0 && w.size+max(length, 0) > most {
+	if most := w.m.cfg.MaxSize; most > 0 && max(length, 0) > most-w.size {
 		return fmt.Errorf("%w: upload.max_blob_size is %d bytes", ErrTooLarge, most)
 	}
 	return nil
@@ -162,6 +170,9 @@ func (w *Writer) load(ctx context.Context) error {
 		}
 		w.tail.size += int64(len(p))
 		w.crc = drivers.UpdateCRC32C(w.crc, p)
+	}
+	if w.crc != r.CRC32C { // the hashes are of other bytes
+		return fmt.Errorf("%w: the tail in %s is damaged", ErrUnknown, s.Object.Key)
 	}
 	return nil
 }
@@ -239,6 +250,10 @@ func (w *Writer) ReadFrom(r io.Reader) (int64, error) {
 // io.EOF.
 func (w *Writer) receive(r io.Reader, enough func() bool) error {
 	for !enough() {
+		if w.mustStop() {
+			w.failed = ErrCut
+			return ErrCut
+		}
 		var p []byte
 		var peek [1]byte
 		peeked := w.isFull() || w.tail != nil && w.tail.small > 0 && w.tail.room() == 0
@@ -265,9 +280,9 @@ func (w *Writer) receive(r io.Reader, enough func() bool) error {
 				return tookErr
 			}
 		}
-		if w.wasCut.Load() {
-			w.failed = ErrCut
-			return ErrCut
+		if err != nil && err != io.EOF && w.wasCut.Load() {
+			err = ErrCut // which is why the reader failed
+			w.failed = err
 		}
 		if err != nil {
 			return err
@@ -309,7 +324,7 @@ func (w *Writer) space() ([]byte, error) {
 
 // ready sees to it that the part being filled has room.
 func (w *Writer) ready() error {
-	if w.wasCut.Load() {
+	if w.mustStop() {
 		return ErrCut
 	}
 	switch {
@@ -374,6 +389,8 @@ func (w *Writer) begin() error {
 	if w.upload != nil || w.drop {
 		return nil
 	}
+	w.client.pause()
+	defer w.client.resume()
 	w.direct = w.opts.Final && w.opts.Digest.Algorithm() == digest.Canonical
 	if w.opts.Final && w.opts.Known != nil {
 		known, err := w.opts.Known(w.store)
@@ -417,39 +434,6 @@ func (w *Writer) checkpoint() error {
 	return w.record(w.store)
 }
 
-func (w *Writer) setReading(reading bool) {
-	w.readingMu.Lock()
-	defer w.readingMu.Unlock()
-	w.reading = reading
-}
-
-// cutOff takes the memory away. It is called by another goroutine, and perhaps
-// more than once.
-func (w *Writer) cutOff() {
-	w.wasCut.Store(true)
-	w.readingMu.Lock()
-	if w.reading && w.opts.Interrupt != nil {
-		w.opts.Interrupt()
-	}
-	w.readingMu.Unlock()
-	if !w.mu.TryLock() {
-		return // whoever is at work sees that it was cut
-	}
-	go func() { // nobody is at work: the writer waits for its owner
-		defer w.mu.Unlock()
-		if w.client == nil || w.failed != nil {
-			return
-		}
-		if w.opts.Final {
-			w.releaseTail()
-			w.down, w.downErr = true, ErrCut
-		} else if err := w.putDown(w.store); err != nil {
-			w.m.cfg.Log.Warn("what a writer held when it was cut off is lost", "upload", w.token.ID, "error", err)
-		}
-		w.failed = ErrCut
-	}()
-}
-
 func (w *Writer) releaseTail() {
 	if w.tail != nil {
 		w.tail.release()
@@ -471,12 +455,13 @@ func (w *Writer) close() {
 		return
 	}
 	w.client.pause()
-	_ = w.parts.wait() // that they failed was reported, or doesn't matter now
 	w.releaseTail()
+	_ = w.parts.wait() // that they failed was reported, or doesn't matter now
 	w.abandon()
 	w.client.leave()
 	w.client = nil
 	w.cancel()
+	w.stop(nil)
 	if w.failed == nil {
 		w.failed = errors.New("upload: the writer is closed")
 	}

@@ -1,6 +1,7 @@
 package blobstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -81,6 +82,7 @@ func translate(err error) error {
 		{upload.ErrTooMany, ErrTooMany},
 		{upload.ErrCut, ErrUnavailable},
 		{drivers.ErrBusy, ErrUnavailable},
+		{context.DeadlineExceeded, ErrUnavailable}, // a call to the store, or the request as a whole, took too long
 	} {
 		if errors.Is(err, t.from) && !errors.Is(err, t.to) {
 			return fmt.Errorf("%w: %w", t.to, err)

@@ -1,0 +1,204 @@
+package blobstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest"
+)
+
+// finishAll commits p, all of it in one request, by a digest.
+func finishAll(t *testing.T, r *Repository, u Upload, p []byte, d digest.Digest) error {
+	t.Helper()
+	_, err := r.FinishUpload(t.Context(), u.ID, u.State, Body{bytes.NewReader(p), int64(len(p)), -1, nil}, Descriptor{Digest: d})
+	return err
+}
+
+func begin(t *testing.T, r *Repository, alg digest.Algorithm) Upload {
+	t.Helper()
+	u, err := r.StartUpload(alg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func createsBlobRecord(c drivertest.Call) bool {
+	return c.Method == "Create" && strings.HasSuffix(c.Key, "/record")
+}
+
+// A commit that names another digest than that of the bytes is never taken for
+// one sent again, whatever the session was committed as: it would let these
+// bytes be read by any name.
+func TestCommitAgainByWrongDigest(t *testing.T) {
+	for name, open := range buckets(t) {
+		t.Run(name, func(t *testing.T) {
+			r := repository(t, openStore(t, open(t), smallParts()), "a")
+			p, other := []byte("these bytes"), []byte("other bytes")
+			fresh := begin(t, r, "")
+			u, err := r.AppendUpload(t.Context(), fresh.ID, fresh.State, Body{bytes.NewReader(p), -1, -1, nil})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := finishAll(t, r, u, nil, digest.FromBytes(p)); err != nil {
+				t.Fatal(err)
+			}
+			for _, wrong := range []digest.Digest{digest.FromBytes(other), digest.SHA512.FromBytes(other)} {
+				if err := finishAll(t, r, fresh, p, wrong); !errors.Is(err, ErrBlobUploadUnknown) {
+					t.Errorf("commit of the same bytes as %s: %v, want %v", wrong.Algorithm(), err, ErrBlobUploadUnknown)
+				}
+				if got, err := r.Get(t.Context(), wrong); !errors.Is(err, ErrBlobUnknown) {
+					t.Errorf("Get by the wrong digest = %q, %v", got, err)
+				}
+				if err := finishAll(t, r, begin(t, r, ""), other, wrong); err != nil {
+					t.Errorf("push of the bytes that have the digest: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// A commit that failed at the blob's record can be made again, by the same
+// writer or by one that resumes.
+func TestCommitAfterFailure(t *testing.T) {
+	for name, open := range buckets(t) {
+		for _, size := range []int{100, 100_000, 300_000} {
+			for _, closed := range []bool{false, true} {
+				t.Run(name, func(t *testing.T) {
+					fault := &drivertest.Faulty{Mode: drivertest.Lost, Nth: 1, Match: createsBlobRecord}
+					r := repository(t, openStore(t, drivertest.Wrap(open(t), fault.Intercept), smallParts()), "a")
+					p := randomBytes(uint64(size)+uint64(len(name)), size)
+					if closed {
+						p[0]++ // another blob
+					}
+					d := digest.FromBytes(p)
+					w, err := r.Create(t.Context())
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := w.Write(p); err != nil {
+						t.Fatal(err)
+					}
+					if _, err := w.Commit(t.Context(), Descriptor{Digest: d}); err == nil {
+						t.Fatal("Commit succeeded without a record")
+					}
+					if closed && size < 128<<10 { // else it is committed, and Commit again is the only way on
+						if err := w.Close(); err != nil {
+							t.Fatal(err)
+						}
+						if w, err = r.Resume(t.Context(), w.ID()); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if _, err := w.Commit(t.Context(), Descriptor{Digest: d}); err != nil {
+						t.Fatalf("Commit again: %v", err)
+					}
+					if got, err := r.Get(t.Context(), d); err != nil || !bytes.Equal(got, p) {
+						t.Errorf("Get = %d bytes, %v, want %d", len(got), err, len(p))
+					}
+				})
+			}
+		}
+	}
+}
+
+// The tail of a session is read back, so what is read is compared with what was
+// hashed.
+func TestDamagedTail(t *testing.T) {
+	for name, open := range buckets(t) {
+		t.Run(name, func(t *testing.T) {
+			b := open(t)
+			r := repository(t, openStore(t, b, smallParts()), "a")
+			p := randomBytes(1, 10_000)
+			u := begin(t, r, "")
+			u, err := r.AppendUpload(t.Context(), u.ID, u.State, Body{bytes.NewReader(p), -1, -1, nil})
+			if err != nil {
+				t.Fatal(err)
+			}
+			key := layout{}.SessionRecord(u.ID, 1)
+			rc, o, err := b.Open(t.Context(), key, 0, -1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			stored, err := io.ReadAll(rc)
+			rc.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			stored[len(stored)-1] ^= 1
+			if _, err := b.Replace(t.Context(), key, o.Tag, drivers.NewBody(stored)); err != nil {
+				t.Fatal(err)
+			}
+			if err := finishAll(t, r, u, nil, digest.FromBytes(p)); !errors.Is(err, ErrBlobUploadUnknown) {
+				t.Errorf("commit = %v, want %v", err, ErrBlobUploadUnknown)
+			}
+			if got, err := r.Get(t.Context(), digest.FromBytes(p)); err == nil {
+				t.Errorf("Get = %d bytes", len(got))
+			}
+		})
+	}
+}
+
+// Two PUTs of one upload by a digest of another algorithm, the second while the
+// first completes: each has parts of its own, and both are acknowledged.
+func TestTwoPutsBySHA512(t *testing.T) {
+	for name, open := range buckets(t) {
+		t.Run(name, func(t *testing.T) {
+			p := randomBytes(3, 3<<20)
+			d := digest.SHA512.FromBytes(p)
+			var r *Repository
+			var u Upload
+			first := true
+			bucket := drivertest.Wrap(open(t), func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+				if c.Method == "Complete" && first {
+					first = false
+					if err := finishAll(t, r, u, p, d); err != nil {
+						t.Errorf("the second PUT: %v", err)
+					}
+				}
+				return do(ctx)
+			})
+			r = repository(t, openStore(t, bucket, smallParts()), "a")
+			u = begin(t, r, digest.SHA512)
+			if err := finishAll(t, r, u, p, d); err != nil {
+				t.Errorf("the first PUT: %v", err)
+			}
+			if first {
+				t.Error("nothing was completed")
+			}
+			if got, err := r.Get(t.Context(), d); err != nil || !bytes.Equal(got, p) {
+				t.Errorf("Get = %d bytes, %v", len(got), err)
+			}
+		})
+	}
+}
+
+// Drain may come at any moment of a writer's life.
+func TestDrainWhileWritersBegin(t *testing.T) {
+	s := openStore(t, buckets(t)["S3"](t), smallParts())
+	r := repository(t, s, "a")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 200 {
+			s.Drain()
+		}
+	}()
+	for range 200 {
+		w, err := r.Create(t.Context())
+		if err != nil {
+			continue
+		}
+		if err := w.Cancel(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	<-done
+}

@@ -8,7 +8,10 @@ package emulator
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -32,7 +35,10 @@ type command struct {
 	name  string   // of the program, in .tools/bin or on the PATH
 	args  []string //
 	env   []string // besides this process's own
-	ready string   // URL that answers 200 once the server can be used
+	ready string   // URL that answers once the server can be used
+
+	status int            // that it answers with: 200 if zero
+	roots  *x509.CertPool // that its certificate is checked against
 }
 
 // start runs the server that makeCommand describes, given a directory and an
@@ -91,25 +97,26 @@ func run(t testing.TB, c command) error {
 			t.Logf("%s said:\n%s", c.name, output)
 		}
 	})
-	if err := awaitReady(t.Context(), c.ready, exited); err != nil {
+	if err := awaitReady(t.Context(), c, exited); err != nil {
 		return fmt.Errorf("%s: %w\n%s", c.name, err, output)
 	}
 	return nil
 }
 
-func awaitReady(ctx context.Context, url string, exited <-chan struct{}) error {
+func awaitReady(ctx context.Context, c command, exited <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: c.roots}}}
+	want := cmp.Or(c.status, http.StatusOK)
 	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.ready, nil)
 		if err != nil {
 			return err
 		}
 		resp, err := client.Do(req)
 		if err == nil {
 			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
+			if resp.StatusCode == want {
 				return nil
 			}
 			err = errors.New(resp.Status)

@@ -1,0 +1,228 @@
+package azure
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// Config says which container to open, and by which right. The comments name
+// the keys of berth's configuration, as the errors of Open do.
+type Config struct {
+	// Account is the name of the storage account (storage.azure.account). It
+	// may be left out where Endpoint or ConnectionString tells it.
+	Account string
+
+	// Container is the container's name (storage.azure.container). It must
+	// exist.
+	Container string
+
+	// Endpoint is the URL of the account's blob service
+	// (storage.azure.endpoint). If it is empty it is
+	// https://<account>.blob.core.windows.net; other clouds, private endpoints
+	// and emulators have others.
+	Endpoint string
+
+	// At most one of the following is set. If none is, it is the identity that
+	// the environment gives this process: a service principal, a workload
+	// identity, a managed identity, or whoever is logged in to the Azure
+	// command line, in the order of
+	// https://learn.microsoft.com/azure/developer/go/sdk/authentication/credential-chains.
+	//
+	// Signed URLs are made with the shared key, or with the identity, and then
+	// for 6 days at most. A SAS can sign nothing.
+	SharedKey        string // an account key, in base64 (storage.azure.shared_key)
+	ConnectionString string // account, endpoint and key or SAS in one (storage.azure.connection_string)
+	SAS              string // query of a SAS for the container, with the permissions racwdl (storage.azure.sas)
+
+	// PublicEndpoint is Endpoint as clients of signed URLs reach it
+	// (storage.azure.public_endpoint): Endpoint itself if it is empty.
+	PublicEndpoint string
+
+	// Prefix begins the names of all blobs (storage.prefix). A "/" at its end
+	// makes no difference.
+	Prefix string
+
+	// AccessTier is the tier of blobs under drivers.BulkPrefix
+	// (storage.azure.access_tier): Hot, Cool or Cold, or the account's own if
+	// it is empty. Archive is refused, since what is archived can't be read.
+	AccessTier string
+
+	// EncryptionScope encrypts all that is written (storage.azure.encryption_scope);
+	// the container's own if it is empty.
+	EncryptionScope string
+
+	// Transport makes the requests to the service. If it is nil, it is one with
+	// timeouts and a pool of connections that suits many parts at a time.
+	Transport http.RoundTripper
+
+	// For tests: what takes the place of the environment's identity, and how
+	// many blobs a page of a listing has.
+	identity azcore.TokenCredential
+	pageSize int32
+}
+
+// account is a storage account and the right to use it: key, sas or identity.
+type account struct {
+	name     string
+	endpoint *url.URL // of its blob service, with no "/" at the end
+	key      *blob.SharedKeyCredential
+	sas      string
+	identity azcore.TokenCredential
+
+	// credential is the configuration key that gave the right, for messages.
+	credential string
+}
+
+// resolve makes an account of what cfg says about one.
+func (cfg Config) resolve() (*account, error) {
+	cfg, credential, err := cfg.unpacked()
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Endpoint == "" {
+		if cfg.Account == "" {
+			return nil, fmt.Errorf("storage.azure.account: set it, or storage.azure.endpoint, or storage.azure.connection_string")
+		}
+		cfg.Endpoint = "https://" + cfg.Account + ".blob.core.windows.net"
+	}
+	endpoint, err := parseEndpoint("storage.azure.endpoint", cfg.Endpoint)
+	if err != nil {
+		return nil, err
+	}
+	a := &account{name: cfg.Account, endpoint: endpoint, credential: credential}
+	if a.name == "" {
+		a.name = accountOf(endpoint)
+	}
+	switch {
+	case cfg.SharedKey != "":
+		if a.key, err = container.NewSharedKeyCredential(a.name, cfg.SharedKey); err != nil {
+			return nil, fmt.Errorf("%s: the account key is not base64, as the portal shows it", credential)
+		}
+	case cfg.SAS != "":
+		a.sas = strings.TrimPrefix(cfg.SAS, "?")
+		if q, err := url.ParseQuery(a.sas); err != nil || !q.Has("sig") {
+			return nil, fmt.Errorf("%s: want the query of a shared access signature, with its sig=", credential)
+		}
+	case cfg.identity != nil:
+		a.identity = identity{cfg.identity}
+	default:
+		chain, err := azidentity.NewDefaultAzureCredential(nil)
+		if err != nil {
+			return nil, fmt.Errorf("%s is not set, and the environment gives no identity: %w", credential, err)
+		}
+		a.identity = identity{chain}
+	}
+	if a.identity != nil && endpoint.Scheme != "https" {
+		return nil, fmt.Errorf("storage.azure.endpoint: want https with an identity, whose tokens are not sent in the clear; or set storage.azure.shared_key")
+	}
+	return a, nil
+}
+
+// unpacked is cfg with the fields that its connection string stands for, and
+// the name of the key that gives the credential.
+func (cfg Config) unpacked() (Config, string, error) {
+	if cfg.ConnectionString == "" {
+		switch {
+		case cfg.SharedKey != "" && cfg.SAS != "":
+			return cfg, "", fmt.Errorf("storage.azure.shared_key and storage.azure.sas: set one of them")
+		case cfg.SAS != "":
+			return cfg, "storage.azure.sas", nil
+		default:
+			return cfg, "storage.azure.shared_key", nil
+		}
+	}
+	const name = "storage.azure.connection_string"
+	if cfg.SharedKey != "" || cfg.SAS != "" || cfg.Endpoint != "" {
+		return cfg, "", fmt.Errorf("%s: leave out storage.azure.shared_key, storage.azure.sas and storage.azure.endpoint, which it contains", name)
+	}
+	fields := map[string]string{"DefaultEndpointsProtocol": "https", "EndpointSuffix": "core.windows.net"}
+	for field := range strings.SplitSeq(strings.Trim(cfg.ConnectionString, "; \n"), ";") {
+		k, v, ok := strings.Cut(field, "=")
+		if !ok {
+			return cfg, "", fmt.Errorf("%s: want <name>=<value>, parted by semicolons, as the portal shows it", name)
+		}
+		fields[k] = v
+	}
+	if v := fields["AccountName"]; cfg.Account != "" && v != "" && v != cfg.Account {
+		return cfg, "", fmt.Errorf("%s is of account %q, and storage.azure.account is %q", name, v, cfg.Account)
+	} else if v != "" {
+		cfg.Account = v
+	}
+	cfg.Endpoint, cfg.SharedKey, cfg.SAS = fields["BlobEndpoint"], fields["AccountKey"], fields["SharedAccessSignature"]
+	if cfg.SharedKey == "" && cfg.SAS == "" {
+		return cfg, "", fmt.Errorf("%s: want AccountKey or SharedAccessSignature in it", name)
+	}
+	if cfg.SharedKey != "" {
+		cfg.SAS = ""
+	}
+	if cfg.Endpoint == "" && cfg.Account != "" {
+		cfg.Endpoint = fields["DefaultEndpointsProtocol"] + "://" + cfg.Account + ".blob." + fields["EndpointSuffix"]
+	}
+	return cfg, name, nil
+}
+
+// parseEndpoint parses the URL of a blob service.
+func parseEndpoint(name, s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.User != nil {
+		return nil, fmt.Errorf("%s: want a URL such as https://account.blob.core.windows.net", name)
+	}
+	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), ""
+	return u, nil
+}
+
+// accountOf is the account that an endpoint names: in its host, or where that
+// is an address in its path, as emulators have it.
+func accountOf(endpoint *url.URL) string {
+	if net.ParseIP(endpoint.Hostname()) != nil || endpoint.Hostname() == "localhost" {
+		return strings.TrimPrefix(endpoint.Path, "/")
+	}
+	name, _, _ := strings.Cut(endpoint.Hostname(), ".")
+	return name
+}
+
+// prefix is what begins the names of blobs: empty, or with a "/" at its end.
+func (cfg Config) prefix() (string, error) {
+	p := strings.TrimSuffix(cfg.Prefix, "/")
+	if p == "" {
+		return "", nil
+	}
+	if err := drivers.CheckKey(p); err != nil {
+		return "", fmt.Errorf("storage.prefix: %w", err)
+	}
+	if len(p) > 300 {
+		return "", fmt.Errorf("storage.prefix: %d bytes, want at most 300: a blob's name has at most 1024", len(p))
+	}
+	return p + "/", nil
+}
+
+// tier is the access tier of data, or nil.
+func (cfg Config) tier() (*blob.AccessTier, error) {
+	if cfg.AccessTier == "" {
+		return nil, nil
+	}
+	tiers := []blob.AccessTier{blob.AccessTierHot, blob.AccessTierCool, blob.AccessTierCold}
+	if i := slices.Index(tiers, blob.AccessTier(cfg.AccessTier)); i >= 0 {
+		return &tiers[i], nil
+	}
+	return nil, fmt.Errorf("storage.azure.access_tier: %q, want Hot, Cool or Cold", cfg.AccessTier)
+}
+
+// scope is the encryption scope of what is written, or nil.
+func (cfg Config) scope() *blob.CPKScopeInfo {
+	if cfg.EncryptionScope == "" {
+		return nil
+	}
+	return &blob.CPKScopeInfo{EncryptionScope: &cfg.EncryptionScope}
+}

@@ -1,0 +1,155 @@
+package azure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// failed wraps the error of an operation, if there is one.
+func failed(op, key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("azure: %s %s: %w", op, key, err)
+}
+
+// explain says what an error of the SDK means: a sentinel, or which key of the
+// configuration to look at. It drops the SDK's own words, which fill a page,
+// and URLs, which may carry a SAS. An error that isn't the SDK's stays.
+//
+// ErrBusy is an answer that the SDK would repeat, and a connection that cannot
+// be made or breaks. A name that doesn't resolve is neither.
+func (a *account) explain(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ended := ctx.Err(); ended != nil && !claims(err) {
+		return ended
+	}
+	if e, ok := errors.AsType[*azcore.ResponseError](err); ok {
+		return a.refused(e)
+	}
+	if e, ok := errors.AsType[*identityError](err); ok {
+		return fmt.Errorf("%s is not set, and the environment gives no identity that works (see AZURE_CLIENT_ID and its kin): %w", a.credential, e.err)
+	}
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err
+	}
+	if e, ok := errors.AsType[*net.DNSError](err); ok {
+		return fmt.Errorf("storage.azure.account or storage.azure.endpoint: the host %s does not resolve: %w", a.endpoint.Hostname(), e)
+	}
+	if broken(err) {
+		return fmt.Errorf("%w: %s: %w", drivers.ErrBusy, a.endpoint.Host, err)
+	}
+	return err
+}
+
+// claims says that err is a sentinel already.
+func claims(err error) bool {
+	return slices.ContainsFunc([]error{drivers.ErrNotFound, drivers.ErrExists, drivers.ErrChanged, drivers.ErrRange},
+		func(s error) bool { return errors.Is(err, s) })
+}
+
+// broken says that err is of the connection: there is none, or it broke, or
+// nothing came over it for too long.
+func broken(err error) bool {
+	if e, ok := errors.AsType[*net.OpError](err); ok && (e.Op == "dial" || e.Op == "read" || e.Op == "write") {
+		return true
+	}
+	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
+		return true
+	}
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// refused says what an answer of the service means.
+// The codes: https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes.
+func (a *account) refused(e *azcore.ResponseError) error {
+	answer := fmt.Sprintf("the service answered %d %s", e.StatusCode, e.ErrorCode)
+	if e.RawResponse != nil {
+		if id := e.RawResponse.Header.Get("x-ms-request-id"); id != "" {
+			answer += ", request " + id
+		}
+	}
+	switch e.StatusCode { // those that the SDK repeats
+	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway,
+		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return fmt.Errorf("%w: %s", drivers.ErrBusy, answer)
+	}
+	switch code := bloberror.Code(e.ErrorCode); code {
+	case bloberror.BlobNotFound:
+		return drivers.ErrNotFound
+	case bloberror.InvalidRange:
+		return drivers.ErrRange
+	default:
+		if advice := a.advice(code); advice != "" {
+			return fmt.Errorf("%s (%s)", advice, answer)
+		}
+		return errors.New(answer)
+	}
+}
+
+// advice says which key of the configuration to look at, if one can mend it.
+func (a *account) advice(code bloberror.Code) string {
+	right := "berth needs racwdl of " + a.credential
+	if a.identity != nil {
+		right = "give the identity the role Storage Blob Data Contributor on the container"
+	}
+	switch code {
+	case bloberror.ContainerNotFound, bloberror.InvalidResourceName, bloberror.ContainerBeingDeleted, bloberror.ContainerDisabled:
+		return fmt.Sprintf("storage.azure.container: account %q has no such container; check the name, or create it", a.name)
+	case bloberror.AuthenticationFailed, bloberror.InvalidAuthenticationInfo, bloberror.NoAuthenticationInformation:
+		if a.identity != nil {
+			return fmt.Sprintf("storage.azure.account: %q does not take the identity's token; check that they are of one tenant, and this machine's clock", a.name)
+		}
+		return fmt.Sprintf("%s: account %q refuses it; it is wrong or has expired, or this machine's clock is off", a.credential, a.name)
+	case bloberror.AuthorizationPermissionMismatch, bloberror.InsufficientAccountPermissions, bloberror.UnauthorizedBlobOverwrite,
+		bloberror.AuthorizationResourceTypeMismatch, bloberror.AuthorizationServiceMismatch:
+		return fmt.Sprintf("storage.azure.container: access is denied; %s", right)
+	case bloberror.AuthorizationFailure, bloberror.AuthorizationSourceIPMismatch, bloberror.AuthorizationProtocolMismatch:
+		return fmt.Sprintf("%s: account %q denies access; check it, and the account's network rules; %s", a.credential, a.name, right)
+	case "KeyBasedAuthenticationNotPermitted":
+		return fmt.Sprintf("%s: account %q takes no keys; leave it out to use an identity", a.credential, a.name)
+	case bloberror.AccountIsDisabled:
+		return fmt.Sprintf("storage.azure.account: %q is disabled", a.name)
+	default:
+		return ""
+	}
+}
+
+// identity is a credential whose errors can be told from the store's.
+type identity struct {
+	azcore.TokenCredential
+}
+
+// GetToken is the credential's.
+func (i identity) GetToken(ctx context.Context, opts policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	token, err := i.TokenCredential.GetToken(ctx, opts)
+	if err != nil && ctx.Err() == nil {
+		err = &identityError{err}
+	}
+	return token, err
+}
+
+// identityError is one of the identity's, not of the store.
+type identityError struct {
+	err error
+}
+
+func (e *identityError) Error() string { return e.err.Error() }
+
+// Unwrap keeps the SDK from asking again where the credential says that it
+// would be in vain.
+func (e *identityError) Unwrap() error { return e.err }

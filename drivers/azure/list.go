@@ -1,0 +1,52 @@
+package azure
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// List gives the objects in the order of their keys, which is the service's
+// own, a page of at most 5,000 at a time. It asks for those after a key only
+// (startFrom, which includes that key).
+func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drivers.Object, error] {
+	return func(yield func(drivers.Object, error) bool) {
+		name := b.blobName(prefix)
+		opts := &container.ListBlobsFlatOptions{Prefix: &name, MaxResults: b.pageSize}
+		if after > prefix {
+			from := b.blobName(after)
+			opts.StartFrom = &from
+		}
+		pager := b.container.NewListBlobsFlatPager(opts)
+		for pager.More() {
+			page, err := pager.NextPage(ctx)
+			if err == nil && page.Segment == nil {
+				err = errors.New("the page is empty of everything")
+			}
+			if err != nil {
+				yield(drivers.Object{}, failed("list", prefix, b.explain(ctx, err)))
+				return
+			}
+			for _, item := range page.Segment.BlobItems {
+				o, ok := b.item(item)
+				if ok && o.Key > after && !strings.HasPrefix(o.Key, drivers.PartsPrefix) && !yield(o, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// item is the object that a listing describes, if it says all of it.
+func (b *bucket) item(item *container.BlobItem) (drivers.Object, bool) {
+	if item.Name == nil || item.Properties == nil || item.Properties.ContentLength == nil {
+		return drivers.Object{}, false
+	}
+	key := strings.TrimPrefix(*item.Name, b.prefix)
+	return object(key, *item.Properties.ContentLength, nil, item.Properties.LastModified), true
+}

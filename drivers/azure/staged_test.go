@@ -1,0 +1,85 @@
+package azure
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest/emulator"
+)
+
+// TestStagedBlocksAreHidden looks for what must not be seen of an upload in
+// progress.
+func TestStagedBlocksAreHidden(t *testing.T) {
+	ctx := t.Context()
+	b := open(t, configOf(t, emulator.Azurite(t)))
+	u, _ := b.StartUpload(ctx, "data/u")
+	p, err := b.PutPart(ctx, u, 1, drivers.NewBody([]byte("part")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for o, err := range b.List(ctx, "", "") {
+		t.Errorf("List gives %+v, %v", o, err)
+	}
+	if o, err := b.Stat(ctx, "data/u"); !errors.Is(err, drivers.ErrNotFound) {
+		t.Errorf("Stat = %+v, %v, want %v", o, err, drivers.ErrNotFound)
+	}
+	if _, _, err := b.Open(ctx, "data/u", 0, -1); !errors.Is(err, drivers.ErrNotFound) {
+		t.Errorf("Open = %v, want %v", err, drivers.ErrNotFound)
+	}
+	if o, err := b.Complete(ctx, u, []drivers.Part{p}, p.CRC32C); err != nil || o.Size != 4 {
+		t.Errorf("Complete = %+v, %v, want 4 bytes", o, err)
+	}
+}
+
+// TestCompleteTaken completes onto a blob that is there.
+func TestCompleteTaken(t *testing.T) {
+	ctx := t.Context()
+	b := open(t, configOf(t, emulator.Azurite(t)))
+	there, err := b.Create(ctx, "data/u", drivers.NewBody([]byte("there")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		u, _ := b.StartUpload(ctx, "data/u")
+		p, err := b.PutPart(ctx, u, 1, drivers.NewBody([]byte("part")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o, err := b.Complete(ctx, u, []drivers.Part{p}, p.CRC32C); err != nil || o != there {
+			t.Errorf("Complete = %+v, %v, want what is there, %+v", o, err, there)
+		}
+		if err := b.Abort(ctx, u); err != nil {
+			t.Errorf("Abort = %v", err)
+		}
+		if o, err := b.Stat(ctx, "data/u"); err != nil || o != there {
+			t.Errorf("Stat = %+v, %v, want %+v", o, err, there)
+		}
+	}
+
+	// Two uploads of one key: the second finds the first one's blob.
+	u, _ := b.StartUpload(ctx, "data/two")
+	v, _ := b.StartUpload(ctx, "data/two")
+	pu, _ := b.PutPart(ctx, u, 1, drivers.NewBody([]byte("first")))
+	pv, _ := b.PutPart(ctx, v, 1, drivers.NewBody([]byte("second one")))
+	if o, err := b.Complete(ctx, u, []drivers.Part{pv}, pv.CRC32C); !errors.Is(err, drivers.ErrChanged) {
+		t.Errorf("Complete with a part of another upload of the key = %+v, %v, want %v", o, err, drivers.ErrChanged)
+	}
+	for _, up := range []drivers.Upload{u, v} {
+		p := map[string]drivers.Part{u.ID: pu, v.ID: pv}[up.ID]
+		if o, err := b.Complete(ctx, up, []drivers.Part{p}, p.CRC32C); err != nil || o.Size != 5 {
+			t.Errorf("Complete of %s = %+v, %v, want the 5 bytes of %s", up.ID, o, err, u.ID)
+		}
+	}
+}
+
+// open opens cfg for the length of a test.
+func open(t *testing.T, cfg Config) drivers.Bucket {
+	t.Helper()
+	b, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return b
+}

@@ -180,17 +180,22 @@ func (r *Repository) AppendUpload(ctx context.Context, id, state string, body Bo
 	}
 	defer w.Close()
 	received := r.receive(w, body)
-	if errors.Is(received, ErrOutOfOrder) || errors.Is(received, ErrBlobInvalidLength) || errors.Is(received, upload.ErrTooLarge) {
-		return Upload{}, translate(received)
+	for _, nothingKept := range []error{ErrOutOfOrder, ErrBlobInvalidLength, upload.ErrOutOfOrder, upload.ErrUnknown, upload.ErrTooLarge} {
+		if errors.Is(received, nothingKept) {
+			return Upload{}, translate(received)
+		}
 	}
 	// From here on it doesn't matter whether the client waits for the answer.
 	ctx, cancel := w.Limit().Context(context.WithoutCancel(ctx))
 	defer cancel()
 	t, err = w.Suspend(ctx)
-	if err != nil {
+	if errors.Is(err, upload.ErrOutOfOrder) || errors.Is(err, upload.ErrUnknown) {
 		return Upload{}, translate(err)
 	}
-	return r.upload(t, w.Size()), translate(received)
+	if err == nil {
+		err = received
+	}
+	return r.upload(t, w.Recorded()), translate(err)
 }
 
 // FinishUpload takes in the last piece of an upload, which may be all of it, and

@@ -96,6 +96,9 @@ func (c *client) isSlow(now time.Time) bool {
 	if !c.paused.IsZero() || c.held == 0 {
 		return false
 	}
+	if now.Sub(c.arrived) >= slowWindow {
+		return true
+	}
 	if d := now.Sub(c.since); d >= slowWindow {
 		return slower(c.bytes, d)
 	}

@@ -196,6 +196,13 @@ func (w *Writer) Size() int64 {
 	return w.size
 }
 
+// Recorded is how many of them Token goes on from.
+func (w *Writer) Recorded() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.base.Value.Offset
+}
+
 // Limit is the time that this request may last.
 func (w *Writer) Limit() Limit { return w.limit }
 
@@ -327,15 +334,8 @@ func (w *Writer) ready() error {
 	if w.mustStop() {
 		return ErrCut
 	}
-	switch {
-	case w.sizes.First > 0:
-	case w.m.limits.Stream:
-		w.sizes = sizes{First: max(w.m.cfg.PartSize, w.size), Largest: w.m.largest}
-	default:
-		var err error
-		if w.sizes, err = chooseSizes(w.m.limits, w.m.cfg.PartSize, w.m.largest, w.size, w.opts.Length); err != nil {
-			return err
-		}
+	if err := w.fixSizes(); err != nil {
+		return err
 	}
 	if w.isFull() {
 		if err := w.begin(); err != nil {
@@ -368,6 +368,18 @@ func (w *Writer) ready() error {
 	return w.parts.failure()
 }
 
+// fixSizes decides how the upload is cut into parts, if that wasn't done.
+func (w *Writer) fixSizes() (err error) {
+	switch {
+	case w.sizes.First > 0:
+	case w.m.limits.Stream:
+		w.sizes = sizes{First: max(w.m.cfg.PartSize, w.size), Largest: w.m.largest}
+	default:
+		w.sizes, err = chooseSizes(w.m.limits, w.m.cfg.PartSize, w.m.largest, w.size, w.opts.Length)
+	}
+	return err
+}
+
 // took accounts for bytes that were put where space said.
 func (w *Writer) took(p []byte) error {
 	w.client.received(len(p))
@@ -388,6 +400,9 @@ func (w *Writer) took(p []byte) error {
 func (w *Writer) begin() error {
 	if w.upload != nil || w.drop {
 		return nil
+	}
+	if err := w.fixSizes(); err != nil {
+		return err
 	}
 	w.client.pause()
 	defer w.client.resume()

@@ -223,15 +223,19 @@ func TestCutOff(t *testing.T) {
 	for name, h := range habits() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store, err := blobstore.Open(t.Context(), openMemory(t, &memory.Store{Habits: h}), blobstore.Config{Upload: smallMemory})
-			if err != nil {
-				t.Fatal(err)
+			bucket := openMemory(t, &memory.Store{Habits: h})
+			replica := func() (*blobstore.Store, string) {
+				store, err := blobstore.Open(t.Context(), bucket, blobstore.Config{Upload: smallMemory})
+				if err != nil {
+					t.Fatal(err)
+				}
+				handler, err := New(store, Config{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return store, serve(t, handler)
 			}
-			handler, err := New(store, Config{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			addr := serve(t, handler)
+			store, addr := replica()
 			w := dial(t, addr)
 			location := w.start(t)
 			w.send(t, "PATCH %s HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhello", location)
@@ -256,7 +260,8 @@ func TestCutOff(t *testing.T) {
 			if got := resp.Header.Get("Range"); got != "0-4" {
 				t.Fatalf("Range %q, want 0-4", got)
 			}
-			dial(t, addr).finish(t, resp.Header.Get("Location"), "!", digest.FromString("hello!"))
+			_, other := replica()
+			dial(t, other).finish(t, resp.Header.Get("Location"), "!", digest.FromString("hello!"))
 		})
 	}
 }

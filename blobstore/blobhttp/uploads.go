@@ -93,23 +93,15 @@ func (h *handler) finish(w http.ResponseWriter, r *http.Request, req request, re
 	if err != nil {
 		return err
 	}
-	desc := blobstore.Descriptor{Digest: req.digest, MediaType: mediaType(r)}
+	// The type of the request's body is not that of the blob, which no client
+	// of this API tells; and the first one to push would set it for all.
+	desc := blobstore.Descriptor{Digest: req.digest}
 	if _, err := repo.FinishUpload(r.Context(), u.ID, u.State, body, desc); err != nil {
 		req.upload, req.state = u.ID, u.State
 		return h.misplaced(w, r, req, err)
 	}
 	h.created(w, req, req.digest.String())
 	return nil
-}
-
-// mediaType is what the client says that the blob is, if it says anything: the
-// type of a request's body is not that of the blob, but nothing else tells it.
-func mediaType(r *http.Request) string {
-	t := r.Header.Get("Content-Type")
-	if len(t) > 255 || strings.ContainsFunc(t, func(c rune) bool { return c < ' ' || c > '~' }) {
-		return ""
-	}
-	return t
 }
 
 // misplaced tells a client whose bytes don't belong where it sent them where to

@@ -25,11 +25,11 @@ build: ## Build ./berth
 	$(GO) build -o berth ./cmd/berth
 
 .PHONY: test
-test: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp ## Run every test, with the race detector; installs what they need
+test: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp ## Run every test, with the race detector; installs what they need
 	$(GO) test -race -timeout 9m ./...
 
 .PHONY: race
-race: ## Run the tests that search for races, longer than `make test` does
+race: $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp ## Run the tests that search for races, longer than `make test` does
 	$(GO) test -race -timeout 30m -count 3 ./upload/... ./blobstore/... ./drivers/...
 
 FUZZTIME ?= 30s
@@ -43,7 +43,7 @@ fuzz: ## Run every fuzzer for FUZZTIME (30s)
 	done
 
 .PHONY: soak
-soak: $(TOOLS)/clients.stamp ## Run what is too slow for `make test` (BERTH_TEST_SOAK=1)
+soak: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp ## Run what is too slow for `make test` (BERTH_TEST_SOAK=1)
 	BERTH_TEST_SOAK=1 $(GO) test -timeout 2h -count 1 ./...
 
 .PHONY: bench

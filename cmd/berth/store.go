@@ -8,6 +8,7 @@ import (
 	"github.com/berthhq/berth/blobstore"
 	"github.com/berthhq/berth/cmd/berth/config"
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/azure"
 	"github.com/berthhq/berth/drivers/filesystem"
 	"github.com/berthhq/berth/drivers/memory"
 	"github.com/berthhq/berth/drivers/s3"
@@ -23,12 +24,15 @@ func openBucket(ctx context.Context, cfg config.Storage) (bucket drivers.Bucket,
 	case "s3":
 		bucket, err = s3.Open(ctx, s3Config(cfg))
 		name = "s3 " + cfg.S3.Bucket
+	case "azure":
+		bucket, err = azure.Open(ctx, azureConfig(cfg))
+		name = "azure " + cfg.Azure.Container
 	case "memory":
 		bucket, err = memory.Open(ctx, memory.Config{})
 		name = "memory, which forgets everything at the end"
 	default:
 		return nil, "", &config.Error{Problems: []string{fmt.Sprintf(
-			"storage.driver: %q is not built into this berth: want filesystem, s3 or memory", cfg.Driver)}}
+			"storage.driver: %q is not built into this berth: want filesystem, s3, azure or memory", cfg.Driver)}}
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("storage.%s: %w", cfg.Driver, err)
@@ -63,6 +67,21 @@ func s3Config(cfg config.Storage) s3.Config {
 		FIPS:            cfg.S3.FIPS,
 		Retries:         retries,
 		Connections:     cfg.S3.Connections,
+	}
+}
+
+func azureConfig(cfg config.Storage) azure.Config {
+	return azure.Config{
+		Account:          cfg.Azure.Account,
+		Container:        cfg.Azure.Container,
+		Prefix:           cfg.Prefix,
+		Endpoint:         cfg.Azure.Endpoint,
+		SharedKey:        cfg.Azure.SharedKey,
+		ConnectionString: cfg.Azure.ConnectionString,
+		SAS:              cfg.Azure.SAS,
+		PublicEndpoint:   cfg.Azure.PublicEndpoint,
+		AccessTier:       cfg.Azure.AccessTier,
+		EncryptionScope:  cfg.Azure.EncryptionScope,
 	}
 }
 

@@ -89,6 +89,8 @@ type Azure struct {
 	ConnectionString string
 	SAS              string
 	PublicEndpoint   string
+	AccessTier       string
+	EncryptionScope  string
 }
 
 // Upload is the section upload.

@@ -76,6 +76,8 @@ func keys(c *Config) []key {
 		{name: "storage.azure.connection_string", value: secret(&s.Azure.ConnectionString), secret: true, help: "account and key in one, as the portal shows it"},
 		{name: "storage.azure.sas", value: secret(&s.Azure.SAS), secret: true, help: "SAS token of the container"},
 		{name: "storage.azure.public_endpoint", value: webURL(&s.Azure.PublicEndpoint), help: "URL that signed links point at"},
+		{name: "storage.azure.access_tier", value: choice(&s.Azure.AccessTier, "", "Hot", "Cool", "Cold"), help: "access tier of blob data; the account's default when empty"},
+		{name: "storage.azure.encryption_scope", value: text(&s.Azure.EncryptionScope, ""), help: "encryption scope of what is written; the container's default when empty"},
 
 		{name: "upload.memory", value: size(&u.Memory, 256*mib, 16*mib, tib), help: "buffers of all uploads together; the largest part is an eighth of it"},
 		{name: "upload.part_size", value: size(&u.PartSize, 16*mib, mib, 5*gib), help: "size of the first 1,000 parts of an upload; it doubles every 1,000 parts"},

@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/logging"
 )
 
@@ -149,12 +150,13 @@ func (c *Config) load(ctx context.Context) (aws.Config, error) {
 		options = append(options, config.WithEC2IMDSRegion())
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, options...)
-	switch {
-	case err != nil:
+	if call, ok := errors.AsType[*smithy.OperationError](err); ok && call.OperationName == "GetRegion" {
+		return cfg, fmt.Errorf("storage.s3.region is empty, and neither AWS_REGION nor the shared configuration nor an EC2 instance has one: %w", err)
+	}
+	if err != nil {
 		return cfg, fmt.Errorf("the SDK's configuration: %w", err)
-	case cfg.Region == "" && c.Endpoint == "":
-		return cfg, errors.New("storage.s3.region is empty, and neither AWS_REGION nor the shared configuration has one")
-	case cfg.Region == "":
+	}
+	if cfg.Region == "" { // there is an Endpoint
 		cfg.Region = "us-east-1"
 	}
 	if client, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok { // with AWS_CA_BUNDLE, if set

@@ -99,7 +99,7 @@ func (b *bucket) advice(err error) string {
 			return fmt.Sprintf("storage.s3.region: bucket %q is in %s, not %s", b.cfg.Bucket, region, b.region)
 		}
 		return fmt.Sprintf("storage.s3.region: bucket %q is not in %s, or not at storage.s3.endpoint", b.cfg.Bucket, b.region)
-	case c == "InvalidAccessKeyId":
+	case c == "InvalidAccessKeyId", c == "XAdminUserNotFound": // versitygw
 		return "storage.s3.access_key_id: the store does not know it"
 	case c == "SignatureDoesNotMatch":
 		return "storage.s3.secret_access_key: it is not the access key's (or storage.s3.region is not the store's)"

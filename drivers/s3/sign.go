@@ -95,7 +95,7 @@ func (s *signer) sign(ctx context.Context, name string, opts drivers.SignOptions
 	u := s.base
 	u.Path += name
 	u.RawPath = httpbinding.EscapePath(u.Path, false)
-	query := url.Values{"X-Amz-Expires": {strconv.FormatInt(seconds, 10)}, "x-id": {"GetObject"}}
+	query := url.Values{"X-Amz-Expires": {strconv.FormatInt(seconds, 10)}}
 	if opts.ContentType != "" {
 		query.Set("response-content-type", opts.ContentType)
 	}

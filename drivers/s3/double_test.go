@@ -1,0 +1,199 @@
+package s3
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest/emulator"
+)
+
+// double stands in front of a real server and does what that one doesn't:
+// answers some requests by itself, loses the answers to others, and writes down
+// all of them.
+type double struct {
+	t       *testing.T
+	backend *httputil.ReverseProxy
+
+	mu   sync.Mutex
+	play func(w http.ResponseWriter, r *http.Request) bool
+	seen []request
+}
+
+// request is one that came.
+type request struct {
+	operation string
+	header    http.Header
+}
+
+// newDouble starts one, and returns how to reach an empty bucket through it.
+func newDouble(t *testing.T) (*double, Config) {
+	t.Helper()
+	s := emulator.VersityGW(t)
+	target, err := url.Parse(s.Endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &double{t: t, backend: &httputil.ReverseProxy{
+		// The Host stays as it came: it is signed.
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host = target.Scheme, target.Host
+			r.Out.Host = r.In.Host
+		},
+	}}
+	server := httptest.NewServer(d)
+	t.Cleanup(server.Close)
+	cfg := configOf(s, s.Bucket(t))
+	cfg.Endpoint = server.URL
+	return d, cfg
+}
+
+func (d *double) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	d.mu.Lock()
+	d.seen = append(d.seen, request{operation(r), r.Header.Clone()})
+	play := d.play
+	d.mu.Unlock()
+	if play == nil || !play(w, r) {
+		d.backend.ServeHTTP(w, r)
+	}
+}
+
+// operation is what the API calls a request.
+func operation(r *http.Request) string {
+	q := r.URL.Query()
+	_, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	switch {
+	case r.Method == http.MethodPut && q.Has("uploadId"):
+		return "UploadPart"
+	case r.Method == http.MethodPost && q.Has("uploads"):
+		return "CreateMultipartUpload"
+	case r.Method == http.MethodPost && q.Has("uploadId"):
+		return "CompleteMultipartUpload"
+	case r.Method == http.MethodDelete && q.Has("uploadId"):
+		return "AbortMultipartUpload"
+	case r.Method == http.MethodPost && q.Has("delete"):
+		return "DeleteObjects"
+	case r.Method == http.MethodGet && q.Has("uploads"):
+		return "ListMultipartUploads"
+	case r.Method == http.MethodGet && key == "":
+		return "ListObjectsV2"
+	case r.Method == http.MethodGet && q.Has("uploadId"):
+		return "ListParts"
+	}
+	return map[string]string{
+		http.MethodPut: "PutObject", http.MethodGet: "GetObject", http.MethodHead: "HeadObject", http.MethodDelete: "DeleteObject",
+	}[r.Method]
+}
+
+// plays sets what happens from now on; nil is nothing.
+func (d *double) plays(play func(w http.ResponseWriter, r *http.Request) bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.play, d.seen = play, nil
+}
+
+// operations are those since plays was called last.
+func (d *double) operations() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var ops []string
+	for _, r := range d.seen {
+		ops = append(ops, r.operation)
+	}
+	return ops
+}
+
+// header is that of the last request of this operation.
+func (d *double) header(operation string) http.Header {
+	d.t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range slices.Backward(d.seen) {
+		if r.operation == operation {
+			return r.header
+		}
+	}
+	d.t.Fatalf("no %s came", operation)
+	return nil
+}
+
+// fails answers a request as S3 does that fails.
+func fails(w http.ResponseWriter, status int, code string) bool {
+	w.Header().Set("Content-Type", "application/xml")
+	w.WriteHeader(status)
+	fmt.Fprintf(w, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>%s</Code><Message>The double says so</Message></Error>", code)
+	return true
+}
+
+// always answers each request of an operation (any, if empty) so.
+func always(op string, status int, code string) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		return (op == "" || operation(r) == op) && fails(w, status, code)
+	}
+}
+
+// once does it to the first such request only.
+func once(op string, f func(http.ResponseWriter, *http.Request) bool) func(http.ResponseWriter, *http.Request) bool {
+	var done sync.Once
+	return func(w http.ResponseWriter, r *http.Request) (played bool) {
+		if operation(r) == op {
+			done.Do(func() { played = f(w, r) })
+		}
+		return played
+	}
+}
+
+// loses has the server do what it is asked, and breaks the connection instead
+// of answering.
+func (d *double) loses(w http.ResponseWriter, r *http.Request) bool {
+	d.backend.ServeHTTP(httptest.NewRecorder(), r)
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		d.t.Error(err)
+		return true
+	}
+	conn.Close()
+	return true
+}
+
+func openBucket(t *testing.T, cfg Config) drivers.Bucket {
+	t.Helper()
+	b, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatalf("Open() = %v", err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return b
+}
+
+// create stores text under k.
+func create(t *testing.T, b drivers.Bucket, text string) drivers.Object {
+	t.Helper()
+	o, err := b.Create(t.Context(), "k", drivers.NewBody([]byte(text)))
+	if err != nil {
+		t.Fatalf("Create = %v", err)
+	}
+	return o
+}
+
+func wantObject(t *testing.T, b drivers.Bucket, key, text string) {
+	t.Helper()
+	r, _, err := b.Open(t.Context(), key, 0, -1)
+	if err != nil {
+		t.Fatalf("Open(%q) = %v", key, err)
+	}
+	defer r.Close()
+	got, err := io.ReadAll(r)
+	if err != nil || !bytes.Equal(got, []byte(text)) {
+		t.Errorf("Open(%q) reads %q, %v, want %q", key, got, err, text)
+	}
+}

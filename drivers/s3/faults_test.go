@@ -1,0 +1,281 @@
+package s3
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// sentinels are the names of those that err wraps.
+func sentinels(err error) string {
+	var names []string
+	for _, s := range []error{drivers.ErrNotFound, drivers.ErrExists, drivers.ErrChanged, drivers.ErrRange, drivers.ErrBusy, errors.ErrUnsupported} {
+		if errors.Is(err, s) {
+			names = append(names, s.Error())
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// wantBusy fails the test unless err is ErrBusy alone.
+func wantBusy(t *testing.T, err error, call string) {
+	t.Helper()
+	if got := sentinels(err); got != drivers.ErrBusy.Error() {
+		t.Errorf("%s = %v (%s), want %v", call, err, got, drivers.ErrBusy)
+	}
+}
+
+// wantNoClaim fails the test unless err is an error that wraps no sentinel.
+func wantNoClaim(t *testing.T, err error, call string) {
+	t.Helper()
+	if err == nil || sentinels(err) != "" {
+		t.Errorf("%s = %v (%s), want an error that is no sentinel", call, err, sentinels(err))
+	}
+}
+
+// TestConflict has S3 answer 409, as it does while another write of the key is
+// under way.
+func TestConflict(t *testing.T) {
+	t.Parallel()
+	d, cfg := newDouble(t)
+	b := openBucket(t, cfg)
+	conflict := func(w http.ResponseWriter, _ *http.Request) bool {
+		return fails(w, http.StatusConflict, "ConditionalRequestConflict")
+	}
+
+	d.plays(once("PutObject", conflict))
+	o := create(t, b, "first")
+	d.plays(once("PutObject", conflict))
+	o, err := b.Replace(t.Context(), "k", o.Tag, drivers.NewBody([]byte("second")))
+	if err != nil {
+		t.Fatalf("Replace after one conflict = %v", err)
+	}
+	wantObject(t, b, "k", "second")
+
+	// After a 409 the refusal that follows is about somebody else's write.
+	d.plays(once("PutObject", conflict))
+	if _, err := b.Create(t.Context(), "k", drivers.NewBody([]byte("third"))); sentinels(err) != drivers.ErrExists.Error() {
+		t.Errorf("Create of a taken key after one conflict = %v, want %v", err, drivers.ErrExists)
+	}
+	d.plays(once("DeleteObject", conflict))
+	if err := b.DeleteIf(t.Context(), "k", o.Tag); err != nil {
+		t.Errorf("DeleteIf after one conflict = %v", err)
+	}
+
+	d.plays(always("PutObject", http.StatusConflict, "ConditionalRequestConflict"))
+	_, err = b.Create(t.Context(), "l", drivers.NewBody([]byte("x")))
+	wantBusy(t, err, "Create in conflict all the time")
+	if got := len(d.operations()); got != 1+defaultRetries {
+		t.Errorf("Create asked %d times, want %d", got, 1+defaultRetries)
+	}
+}
+
+// TestBusy has the store throttle and fail, and then work again, without being
+// opened anew.
+func TestBusy(t *testing.T) {
+	t.Parallel()
+	d, cfg := newDouble(t)
+	cfg.Retries = -1
+	b := openBucket(t, cfg)
+	o := create(t, b, "text")
+	u, err := b.StartUpload(t.Context(), "data/u")
+	if err != nil {
+		t.Fatal(err)
+	}
+	part, err := b.PutPart(t.Context(), u, 1, drivers.NewBody([]byte("part")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := map[string]func() error{
+		"Create":      func() error { _, err := b.Create(t.Context(), "new", drivers.NewBody([]byte("x"))); return err },
+		"Replace":     func() error { _, err := b.Replace(t.Context(), "k", o.Tag, drivers.NewBody([]byte("x"))); return err },
+		"DeleteIf":    func() error { return b.DeleteIf(t.Context(), "k", o.Tag) },
+		"Delete":      func() error { return b.Delete(t.Context(), "k") },
+		"Delete of 2": func() error { return b.Delete(t.Context(), "k", "l") },
+		"Open":        func() error { _, _, err := b.Open(t.Context(), "k", 0, -1); return err },
+		"Stat":        func() error { _, err := b.Stat(t.Context(), "k"); return err },
+		"List":        func() error { return firstError(b.List(t.Context(), "", "")) },
+		"Uploads":     func() error { return firstError(b.Uploads(t.Context(), "")) },
+		"StartUpload": func() error { _, err := b.StartUpload(t.Context(), "data/v"); return err },
+		"PutPart":     func() error { _, err := b.PutPart(t.Context(), u, 2, drivers.NewBody([]byte("x"))); return err },
+		"Complete":    func() error { _, err := b.Complete(t.Context(), u, []drivers.Part{part}, part.CRC32C); return err },
+		"Abort":       func() error { return b.Abort(t.Context(), u) },
+	}
+	for _, trouble := range []struct {
+		status int
+		code   string
+	}{{503, "SlowDown"}, {503, "ServiceUnavailable"}, {500, "InternalError"}, {429, "TooManyRequests"}, {502, "BadGateway"}, {400, "RequestTimeout"}} {
+		d.plays(always("", trouble.status, trouble.code))
+		for name, call := range calls {
+			if trouble.status == http.StatusBadRequest && name == "Stat" {
+				continue // a HEAD's answer has no body to say so
+			}
+			wantBusy(t, call(), name+" with "+trouble.code)
+		}
+	}
+	d.plays(func(w http.ResponseWriter, _ *http.Request) bool {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			conn.Close()
+		}
+		return true
+	})
+	for name, call := range calls {
+		wantBusy(t, call(), name+" on a connection that breaks")
+	}
+	d.plays(nil)
+	wantObject(t, b, "k", "text")
+	if _, err := b.Complete(t.Context(), u, []drivers.Part{part}, part.CRC32C); err != nil {
+		t.Errorf("Complete, when the store works again = %v", err)
+	}
+	wantObject(t, b, "data/u", "part")
+}
+
+// firstError is that of a listing.
+func firstError[T any](seq func(func(T, error) bool)) (failed error) {
+	for _, err := range seq {
+		failed = err
+	}
+	return failed
+}
+
+// TestBatchErrors has DeleteObjects succeed as a whole and fail for a key.
+func TestBatchErrors(t *testing.T) {
+	t.Parallel()
+	d, cfg := newDouble(t)
+	b := openBucket(t, cfg)
+	answer := func(code string) {
+		d.plays(func(w http.ResponseWriter, r *http.Request) bool {
+			if operation(r) != "DeleteObjects" {
+				return false
+			}
+			_, err := w.Write([]byte("<DeleteResult><Error><Key>b</Key><Code>" + code + "</Code><Message>no</Message></Error></DeleteResult>"))
+			return err == nil
+		})
+	}
+	answer("SlowDown")
+	wantBusy(t, b.Delete(t.Context(), "a", "b"), "Delete with SlowDown for a key")
+	answer("AccessDenied")
+	wantNoClaim(t, b.Delete(t.Context(), "a", "b"), "Delete with AccessDenied for a key")
+	answer("NoSuchKey")
+	if err := b.Delete(t.Context(), "a", "b"); err != nil {
+		t.Errorf("Delete with NoSuchKey for a key = %v", err)
+	}
+}
+
+// TestLostAnswer loses the answer to a write that took effect. The next attempt
+// finds the condition broken, by the write itself: that is no claim.
+func TestLostAnswer(t *testing.T) {
+	t.Parallel()
+	d, cfg := newDouble(t)
+	b := openBucket(t, cfg)
+
+	d.plays(once("PutObject", d.loses))
+	_, err := b.Create(t.Context(), "k", drivers.NewBody([]byte("first")))
+	wantNoClaim(t, err, "Create whose answer was lost")
+	wantObject(t, b, "k", "first")
+
+	o, err := b.Stat(t.Context(), "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.plays(once("PutObject", d.loses))
+	_, err = b.Replace(t.Context(), "k", o.Tag, drivers.NewBody([]byte("second")))
+	wantNoClaim(t, err, "Replace whose answer was lost")
+	wantObject(t, b, "k", "second")
+
+	if o, err = b.Stat(t.Context(), "k"); err != nil {
+		t.Fatal(err)
+	}
+	d.plays(once("DeleteObject", d.loses))
+	if err := b.DeleteIf(t.Context(), "k", o.Tag); err != nil {
+		t.Errorf("DeleteIf whose answer was lost = %v", err)
+	}
+
+	u, err := b.StartUpload(t.Context(), "data/u")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.plays(once("UploadPart", d.loses))
+	part, err := b.PutPart(t.Context(), u, 1, drivers.NewBody([]byte("part")))
+	if err != nil {
+		t.Fatalf("PutPart whose answer was lost = %v", err)
+	}
+	d.plays(once("CompleteMultipartUpload", d.loses))
+	if o, err = b.Complete(t.Context(), u, []drivers.Part{part}, part.CRC32C); err != nil {
+		t.Fatalf("Complete whose answer was lost = %v", err)
+	}
+	if there, err := b.Stat(t.Context(), "data/u"); err != nil || there.Tag != o.Tag || there.Size != o.Size {
+		t.Errorf("Complete = %+v, and Stat says %+v, %v", o, there, err)
+	}
+	wantObject(t, b, "data/u", "part")
+}
+
+// TestCompleteError200 has S3 answer 200 to a Complete, and then say in the body
+// that it failed.
+func TestCompleteError200(t *testing.T) {
+	t.Parallel()
+	d, cfg := newDouble(t)
+	b := openBucket(t, cfg)
+	u, err := b.StartUpload(t.Context(), "data/u")
+	if err != nil {
+		t.Fatal(err)
+	}
+	part, err := b.PutPart(t.Context(), u, 1, drivers.NewBody([]byte("part")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.plays(always("CompleteMultipartUpload", http.StatusOK, "InternalError"))
+	_, err = b.Complete(t.Context(), u, []drivers.Part{part}, part.CRC32C)
+	wantBusy(t, err, "Complete with InternalError in a 200")
+	if _, err := b.Stat(t.Context(), "data/u"); !errors.Is(err, drivers.ErrNotFound) {
+		t.Errorf("Stat after a failed Complete = %v, want %v", err, drivers.ErrNotFound)
+	}
+	d.plays(once("CompleteMultipartUpload", func(w http.ResponseWriter, _ *http.Request) bool { return fails(w, http.StatusOK, "InternalError") }))
+	if _, err := b.Complete(t.Context(), u, []drivers.Part{part}, part.CRC32C); err != nil {
+		t.Errorf("Complete after one InternalError in a 200 = %v", err)
+	}
+	wantObject(t, b, "data/u", "part")
+}
+
+// TestBucketGone takes the bucket away in service: that says nothing about keys.
+func TestBucketGone(t *testing.T) {
+	t.Parallel()
+	d, cfg := newDouble(t)
+	b := openBucket(t, cfg)
+	d.plays(always("", http.StatusNotFound, "NoSuchBucket"))
+	_, err := b.Stat(t.Context(), "k")
+	wantNoClaim(t, err, "Stat in a missing bucket")
+	_, _, err = b.Open(t.Context(), "k", 0, -1)
+	wantNoClaim(t, err, "Open in a missing bucket")
+	_, err = b.Replace(t.Context(), "k", "tag", drivers.NewBody([]byte("x")))
+	wantNoClaim(t, err, "Replace in a missing bucket")
+	wantNoClaim(t, b.DeleteIf(t.Context(), "k", "tag"), "DeleteIf in a missing bucket")
+	wantNoClaim(t, b.Delete(t.Context(), "k"), "Delete in a missing bucket")
+	d.plays(nil)
+	if _, err := b.Stat(t.Context(), "k"); !errors.Is(err, drivers.ErrNotFound) {
+		t.Errorf("Stat of an absent key = %v, want %v", err, drivers.ErrNotFound)
+	}
+	if got, want := d.operations(), []string{"HeadObject", "GetObject"}; !slices.Equal(got, want) {
+		t.Errorf("Stat of an absent key asked %q, want %q", got, want)
+	}
+}
+
+// TestRangeIgnored has a proxy answer the whole object to a request for a part
+// of it.
+func TestRangeIgnored(t *testing.T) {
+	t.Parallel()
+	d, cfg := newDouble(t)
+	b := openBucket(t, cfg)
+	create(t, b, "0123456789")
+	d.plays(func(w http.ResponseWriter, r *http.Request) bool {
+		_, err := w.Write([]byte("0123456789"))
+		return err == nil && operation(r) == "GetObject"
+	})
+	_, _, err := b.Open(t.Context(), "k", 5, -1)
+	wantNoClaim(t, err, "Open where Range is ignored")
+}

@@ -1,0 +1,211 @@
+package s3
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest/emulator"
+)
+
+// TestProbe says what each server is found to be able to do.
+func TestProbe(t *testing.T) {
+	t.Parallel()
+	versity, minio := emulator.VersityGW(t), emulator.MinIO(t)
+	for _, test := range []struct {
+		name   string
+		server *emulator.S3
+		change func(*Config)
+		want   abilities
+	}{
+		{"versitygw", versity, func(*Config) {}, abilities{conditionalDelete: true, sums: sumWhole}},
+		{"versitygw, no checksums", versity, func(c *Config) { c.Checksum = "none" }, abilities{conditionalDelete: true, sums: sumNone}},
+		{"MinIO", minio, func(*Config) {}, abilities{emptyIsAbsent: true, sums: sumWhole}},
+		{"MinIO, SSE-S3", minio, func(c *Config) { c.SSE = "AES256" }, abilities{emptyIsAbsent: true, sums: sumWhole}},
+		{"MinIO, SSE-KMS", minio, func(c *Config) { c.SSE, c.KMSKeyID = "aws:kms", emulator.MinIOKey }, abilities{emptyIsAbsent: true, sums: sumSHA256}},
+	} {
+		cfg := configOf(test.server, test.server.Bucket(t))
+		test.change(&cfg)
+		b := openBucket(t, cfg).(*bucket)
+		if b.abilities != test.want {
+			t.Errorf("%s: %+v, want %+v", test.name, b.abilities, test.want)
+		}
+		page, err := b.client.ListObjectsV2(t.Context(), listAll(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var left []string
+		for _, o := range page.Contents {
+			left = append(left, *o.Key)
+		}
+		var want []string
+		if test.want.emptyIsAbsent {
+			want = []string{emptyMark}
+		}
+		if !slices.Equal(left, want) {
+			t.Errorf("%s: the probe leaves %q, want %q", test.name, left, want)
+		}
+		for u, err := range b.Uploads(t.Context(), "") {
+			t.Errorf("%s: the probe leaves an upload %+v, %v", test.name, u, err)
+		}
+	}
+}
+
+// TestProbeRefuses has stores that ignore conditions.
+func TestProbeRefuses(t *testing.T) {
+	t.Parallel()
+	d, cfg := newDouble(t)
+	for _, header := range []string{"If-None-Match", "If-Match"} {
+		d.plays(func(w http.ResponseWriter, r *http.Request) bool {
+			if operation(r) != "PutObject" || r.Header.Get(header) == "" {
+				return false
+			}
+			w.Header().Set("ETag", `"0123"`)
+			return true
+		})
+		_, err := Open(t.Context(), cfg)
+		if err == nil || !strings.Contains(err.Error(), "ignores "+header) {
+			t.Errorf("Open of a store that ignores %s = %v, want an error that says so", header, err)
+		}
+		wantNoClaim(t, err, "Open of a store that ignores "+header)
+	}
+}
+
+// TestProbeUnknown has stores that don't know what they are asked for, and say
+// so.
+func TestProbeUnknown(t *testing.T) {
+	t.Parallel()
+	d, cfg := newDouble(t)
+	d.plays(func(w http.ResponseWriter, r *http.Request) bool {
+		unknown := operation(r) == "CreateMultipartUpload" && r.Header.Get("x-amz-checksum-type") != "" ||
+			operation(r) == "DeleteObject" && r.Header.Get("If-Match") != ""
+		return unknown && fails(w, http.StatusNotImplemented, "NotImplemented")
+	})
+	b := openBucket(t, cfg)
+	want := abilities{emptyIsAbsent: true, sums: sumParts}
+	if got := b.(*bucket).abilities; got != want {
+		t.Errorf("abilities = %+v, want %+v", got, want)
+	}
+	u, err := b.StartUpload(t.Context(), "data/u")
+	if err != nil {
+		t.Fatal(err)
+	}
+	part, err := b.PutPart(t.Context(), u, 1, drivers.NewBody([]byte("part")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Complete(t.Context(), u, []drivers.Part{part}, part.CRC32C); err != nil {
+		t.Fatalf("Complete without a checksum of the whole = %v", err)
+	}
+	wantObject(t, b, "data/u", "part")
+
+	d.plays(always("CreateMultipartUpload", http.StatusNotImplemented, "NotImplemented"))
+	_, err = Open(t.Context(), cfg)
+	if err == nil || !strings.Contains(err.Error(), "storage.s3.checksum") {
+		t.Errorf("Open of a store that takes no CRC-32C = %v, want an error that names storage.s3.checksum", err)
+	}
+}
+
+// TestEmptyStays deletes where the store can't by tag, and goes on where it
+// can: what was left must not come to be there.
+func TestEmptyStays(t *testing.T) {
+	t.Parallel()
+	d, cfg := newDouble(t)
+	d.plays(func(w http.ResponseWriter, r *http.Request) bool {
+		if operation(r) != "DeleteObject" || r.Header.Get("If-Match") == "" {
+			return false
+		}
+		w.WriteHeader(http.StatusNoContent)
+		return true
+	})
+	before := openBucket(t, cfg)
+	o := create(t, before, "text")
+	if err := before.DeleteIf(t.Context(), "k", o.Tag); err != nil {
+		t.Fatal(err)
+	}
+	d.plays(nil)
+	after := openBucket(t, cfg)
+	if got, want := after.(*bucket).abilities, (abilities{conditionalDelete: true, emptyIsAbsent: true, sums: sumWhole}); got != want {
+		t.Errorf("abilities = %+v, want %+v", got, want)
+	}
+	for _, err := range after.List(t.Context(), "", "") {
+		t.Errorf("List gives an object that was deleted, %v", err)
+	}
+	o = create(t, after, "again")
+	wantObject(t, after, "k", "again")
+	if err := after.DeleteIf(t.Context(), "k", o.Tag); err != nil {
+		t.Errorf("DeleteIf = %v", err)
+	}
+}
+
+// TestOpenAdvice opens what can't be: the error names the setting and claims
+// nothing.
+func TestOpenAdvice(t *testing.T) {
+	s := emulator.VersityGW(t)
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	t.Setenv("AWS_CONFIG_FILE", "/nonexistent")
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+	d, doubled := newDouble(t)
+	d.plays(nil)
+	good := configOf(s, s.Bucket(t))
+	for _, test := range []struct {
+		name   string
+		change func(*Config)
+		play   func(http.ResponseWriter, *http.Request) bool
+		want   string
+	}{
+		{"no bucket", func(c *Config) { c.Bucket = "" }, nil, "storage.s3.bucket is empty"},
+		{"wrong bucket", func(c *Config) { c.Bucket = "nowhere" }, nil, `storage.s3.bucket: bucket "nowhere" does not exist`},
+		{"directory bucket", func(c *Config) { c.Bucket = "b--usw2-az1--x-s3" }, nil, "storage.s3.bucket"},
+		{"wrong key id", func(c *Config) { c.AccessKeyID = "nobody" }, nil, "storage.s3.access_key_id"},
+		{"wrong secret", func(c *Config) { c.SecretAccessKey = "wrong" }, nil, "storage.s3.secret_access_key"},
+		{"half a key", func(c *Config) { c.SecretAccessKey = "" }, nil, "storage.s3.secret_access_key"},
+		{"no credentials", func(c *Config) { c.AccessKeyID, c.SecretAccessKey = "", "" }, nil, "no credentials"},
+		{"no region", func(c *Config) { c.Region, c.Endpoint = "", "" }, nil, "storage.s3.region"},
+		{"bad endpoint", func(c *Config) { c.Endpoint = "s3.example.com" }, nil, "storage.s3.endpoint"},
+		{"no such host", func(c *Config) { c.Endpoint = "http://nowhere.invalid" }, nil, "storage.s3.endpoint"},
+		{"bad public endpoint", func(c *Config) { c.PublicEndpoint = "cdn" }, nil, "storage.s3.public_endpoint"},
+		{"bad checksum", func(c *Config) { c.Checksum = "md5" }, nil, "storage.s3.checksum"},
+		{"denied", nil, always("", http.StatusForbidden, "AccessDenied"), "s3:PutObject"},
+		{"expired", nil, always("", http.StatusBadRequest, "ExpiredToken"), "storage.s3.session_token"},
+		{"clock", nil, always("", http.StatusForbidden, "RequestTimeTooSkewed"), "clock"},
+		{"other region", nil, func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("x-amz-bucket-region", "eu-west-1")
+			return fails(w, http.StatusMovedPermanently, "PermanentRedirect")
+		}, "storage.s3.region: bucket \"" + doubled.Bucket + "\" is in eu-west-1, not us-east-1"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cfg := good
+			if test.play != nil {
+				cfg = doubled
+				d.plays(test.play)
+			}
+			if test.change != nil {
+				test.change(&cfg)
+			}
+			_, err := Open(t.Context(), cfg)
+			wantNoClaim(t, err, "Open")
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("Open() = %v, want an error that says %s", err, test.want)
+			}
+		})
+	}
+}
+
+// TestOpenDown opens a store that isn't up. That passes.
+func TestOpenDown(t *testing.T) {
+	t.Parallel()
+	down := httptest.NewServer(nil)
+	down.Close()
+	_, err := Open(t.Context(), Config{
+		Bucket: "b", Endpoint: down.URL, PathStyle: true, AccessKeyID: "id", SecretAccessKey: "secret", Retries: -1,
+	})
+	wantBusy(t, err, "Open of a store that is down")
+}
+
+func listAll(b *bucket) *s3.ListObjectsV2Input { return &s3.ListObjectsV2Input{Bucket: b.bucketName()} }

@@ -1,0 +1,145 @@
+package s3
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// testSigner signs with these credentials, without any store.
+func testSigner(t testing.TB, cfg Config, creds aws.Credentials) *signer {
+	t.Helper()
+	cfg.AccessKeyID, cfg.SecretAccessKey, cfg.SessionToken = creds.AccessKeyID, creds.SecretAccessKey, creds.SessionToken
+	cfg.Bucket, cfg.Region = "blobs", "eu-central-1"
+	sdk, err := cfg.load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if creds.CanExpire {
+		sdk.Credentials = credentials.StaticCredentialsProvider{Value: creds}
+	}
+	s, err := newSigner(t.Context(), &cfg, sdk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+var testCredentials = aws.Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"}
+
+// TestSignBase says where URLs point, for every way to reach a bucket.
+func TestSignBase(t *testing.T) {
+	for _, test := range []struct {
+		cfg  Config
+		want string
+	}{
+		{Config{}, "https://blobs.s3.eu-central-1.amazonaws.com/data/k?"},
+		{Config{PathStyle: true}, "https://s3.eu-central-1.amazonaws.com/blobs/data/k?"},
+		{Config{DualStack: true}, "https://blobs.s3.dualstack.eu-central-1.amazonaws.com/data/k?"},
+		{Config{Accelerate: true}, "https://blobs.s3-accelerate.amazonaws.com/data/k?"},
+		{Config{Endpoint: "http://127.0.0.1:9000", PathStyle: true}, "http://127.0.0.1:9000/blobs/data/k?"},
+		{Config{Endpoint: "https://s3.example.com"}, "https://blobs.s3.example.com/data/k?"},
+		{Config{Endpoint: "http://10.0.0.1:9000", PathStyle: true, PublicEndpoint: "https://s3.example.com"}, "https://s3.example.com/blobs/data/k?"},
+	} {
+		s := testSigner(t, test.cfg, testCredentials)
+		signed, err := s.sign(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute}, time.Now())
+		if err != nil || !strings.HasPrefix(signed.URL, test.want) {
+			t.Errorf("%+v signs %s, %v, want %s…", test.cfg, signed.URL, err, test.want)
+		}
+	}
+}
+
+// TestSignTimes says from when until when a URL is good.
+func TestSignTimes(t *testing.T) {
+	now := time.Date(2026, 5, 4, 12, 34, 56, 789e6, time.UTC)
+	at := func(clock string) time.Time {
+		d, err := time.Parse(time.TimeOnly, clock)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return time.Date(2026, 5, 4, d.Hour(), d.Minute(), d.Second(), 0, time.UTC)
+	}
+	for _, test := range []struct {
+		name        string
+		opts        drivers.SignOptions
+		credentials time.Time // until when they are good; zero is for ever
+		date        string
+		seconds     string
+		until       time.Time
+	}{
+		{"no window", drivers.SignOptions{Expires: 20 * time.Minute}, time.Time{}, "20260504T123456Z", "1200", at("12:54:56")},
+		{"window", drivers.SignOptions{Expires: 20 * time.Minute, Window: time.Hour}, time.Time{}, "20260504T120000Z", "4800", at("13:20:00")},
+		{"fractions", drivers.SignOptions{Expires: 1500 * time.Millisecond}, time.Time{}, "20260504T123456Z", "1", at("12:34:57")},
+		{"a year", drivers.SignOptions{Expires: 365 * 24 * time.Hour}, time.Time{}, "20260504T123456Z", "604800", at("12:34:56").AddDate(0, 0, 7)},
+		{"credentials die later", drivers.SignOptions{Expires: time.Minute}, at("12:40:00"), "20260504T123456Z", "60", at("12:35:56")},
+		{"credentials die sooner", drivers.SignOptions{Expires: time.Hour}, at("12:40:00"), "20260504T123456Z", "244", at("12:39:00")},
+		{"and with a window", drivers.SignOptions{Expires: time.Hour, Window: time.Hour}, at("12:40:00"), "20260504T120000Z", "2340", at("12:39:00")},
+	} {
+		creds := testCredentials
+		if !test.credentials.IsZero() {
+			creds.SessionToken, creds.CanExpire, creds.Expires = "token", true, test.credentials
+		}
+		s := testSigner(t, Config{}, creds)
+		signed, err := s.sign(t.Context(), "data/k", test.opts, now)
+		if err != nil {
+			t.Errorf("%s: %v", test.name, err)
+			continue
+		}
+		u, err := url.Parse(signed.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := u.Query()
+		if q.Get("X-Amz-Date") != test.date || q.Get("X-Amz-Expires") != test.seconds || !signed.Expires.Equal(test.until) {
+			t.Errorf("%s: signed at %s for %s s, until %v, want %s, %s, %v", test.name,
+				q.Get("X-Amz-Date"), q.Get("X-Amz-Expires"), signed.Expires, test.date, test.seconds, test.until)
+		}
+		if got := q.Get("X-Amz-Security-Token"); got != creds.SessionToken {
+			t.Errorf("%s: the session token is %q, want %q", test.name, got, creds.SessionToken)
+		}
+	}
+
+	dying := testCredentials
+	dying.SessionToken, dying.CanExpire, dying.Expires = "token", true, now.Add(30*time.Second)
+	if signed, err := testSigner(t, Config{}, dying).sign(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute}, now); err == nil {
+		t.Errorf("credentials that die within the margin sign %s", signed.URL)
+	}
+}
+
+// TestSignReplicas: with the same credentials all processes give the same URL,
+// all through the window.
+func TestSignReplicas(t *testing.T) {
+	opts := drivers.SignOptions{Expires: 20 * time.Minute, Window: 10 * time.Minute, ContentType: "a/b+c", ContentDisposition: `attachment; filename="x y"`}
+	start := time.Date(2026, 5, 4, 12, 30, 0, 0, time.UTC)
+	var first string
+	for _, into := range []time.Duration{0, time.Minute, 10*time.Minute - 1} {
+		s := testSigner(t, Config{}, testCredentials)
+		signed, err := s.sign(t.Context(), "data/a!b+c:d", opts, start.Add(into))
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case first == "":
+			first = signed.URL
+		case signed.URL != first:
+			t.Errorf("%v into the window the URL is %s, want %s", into, signed.URL, first)
+		}
+	}
+}
+
+func BenchmarkSignGet(b *testing.B) {
+	bucket := &bucket{signer: testSigner(b, Config{}, testCredentials)}
+	opts := drivers.SignOptions{Expires: 20 * time.Minute, Window: 5 * time.Minute, ContentType: "application/octet-stream"}
+	key := "data/sha256/ab/" + strings.Repeat("ab", 32) + "/" + strings.Repeat("0", 32)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := bucket.SignGet(b.Context(), key, opts); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

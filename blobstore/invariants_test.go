@@ -1,7 +1,6 @@
 package blobstore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -47,8 +46,9 @@ type checker struct {
 	// collected says that records may be missing where links still are.
 	collected bool
 
-	// digests of bytes, which never change, by key and tag.
-	digests map[string]whole
+	// seen is what was read before, by key and tag: small bodies have nonces,
+	// and data never changes.
+	seen map[string]any
 }
 
 // whole is what bytes turn out to be.
@@ -133,7 +133,7 @@ func (c *checker) readObject(ctx context.Context, inv *inventory, o drivers.Obje
 	switch {
 	case f[0] == "blobs" && path.Base(o.Key) == "record":
 		d := digest.NewDigestFromEncoded(digest.Algorithm(f[1]), f[3])
-		s, err := envelope.Read[record](ctx, c.bucket, o.Key)
+		s, err := readOnce[record](ctx, c, o.Key)
 		inv.records[d] = s
 		return err
 	case f[0] == "blobs":
@@ -141,11 +141,11 @@ func (c *checker) readObject(ctx context.Context, inv *inventory, o drivers.Obje
 		if !ok {
 			return errors.New("neither a record nor a link")
 		}
-		s, err := envelope.Read[record](ctx, c.bucket, o.Key)
+		s, err := readOnce[record](ctx, c, o.Key)
 		inv.links[o.Key], inv.linkOf[o.Key] = s, d
 		return err
 	case f[0] == "aliases":
-		s, err := envelope.Read[alias](ctx, c.bucket, o.Key)
+		s, err := readOnce[alias](ctx, c, o.Key)
 		inv.aliases[digest.NewDigestFromEncoded(digest.Algorithm(f[1]), f[3])] = s.Value
 		return err
 	case f[0] == "uploads":
@@ -153,7 +153,7 @@ func (c *checker) readObject(ctx context.Context, inv *inventory, o drivers.Obje
 		if err != nil {
 			return err
 		}
-		s, err := envelope.Read[sessionRecord](ctx, c.bucket, o.Key)
+		s, err := readOnce[sessionRecord](ctx, c, o.Key)
 		inv.sessions[f[1]] = append(inv.sessions[f[1]], sessionEntry{seq, s})
 		return err
 	case f[0] == "data":
@@ -161,40 +161,57 @@ func (c *checker) readObject(ctx context.Context, inv *inventory, o drivers.Obje
 		inv.data[o.Key] = w
 		return err
 	case strings.HasPrefix(o.Key, "meta/dead/"):
-		s, err := envelope.Read[deadData](ctx, c.bucket, o.Key)
+		s, err := readOnce[deadData](ctx, c, o.Key)
 		inv.dead = append(inv.dead, s.Value)
 		return err
-	case f[0] == "meta":
+	case f[0] == "meta", f[0] == "docker": // what another registry left
 		return nil
 	default:
 		return errors.New("no key that berth makes")
 	}
 }
 
-// hash reads bytes and says what they are.
-func (c *checker) hash(ctx context.Context, key string) (whole, error) {
+// once gives what read gives for this version of an object, which it asks only
+// once.
+func once[T any](ctx context.Context, c *checker, key string, read func() (T, error)) (T, error) {
 	o, err := c.bucket.Stat(ctx, key)
 	if err != nil {
-		return whole{}, err
+		var none T
+		return none, err
 	}
-	if w, ok := c.digests[key+" "+o.Tag]; ok {
-		return w, nil
+	version := key + " " + o.Tag
+	if v, ok := c.seen[version].(T); ok {
+		return v, nil
 	}
-	rc, _, err := c.bucket.Open(ctx, key, 0, -1)
+	v, err := read()
+	if c.seen == nil {
+		c.seen = map[string]any{}
+	}
+	if err == nil {
+		c.seen[version] = v
+	}
+	return v, err
+}
+
+func readOnce[T any](ctx context.Context, c *checker, key string) (envelope.Stored[T], error) {
+	return once(ctx, c, key, func() (envelope.Stored[T], error) { return envelope.Read[T](ctx, c.bucket, key) })
+}
+
+// hash reads bytes and says what they are.
+func (c *checker) hash(ctx context.Context, key string) (whole, error) {
+	return once(ctx, c, key, func() (whole, error) {
+		p, err := readAll(ctx, c.bucket, key)
+		return wholeOf(p), err
+	})
+}
+
+func readAll(ctx context.Context, b drivers.Bucket, key string) ([]byte, error) {
+	rc, _, err := b.Open(ctx, key, 0, -1)
 	if err != nil {
-		return whole{}, err
+		return nil, err
 	}
 	defer rc.Close()
-	var p bytes.Buffer
-	if _, err := io.Copy(&p, rc); err != nil {
-		return whole{}, err
-	}
-	w := wholeOf(p.Bytes())
-	if c.digests == nil {
-		c.digests = map[string]whole{}
-	}
-	c.digests[key+" "+o.Tag] = w
-	return w, nil
+	return io.ReadAll(rc)
 }
 
 func wholeOf(p []byte) whole {

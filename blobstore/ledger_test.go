@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/drivers"
@@ -105,16 +104,17 @@ func (l *ledger) check(ctx context.Context, b drivers.Bucket) error {
 	if err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
+	return l.checkWith(ctx, s)
+}
+
+// checkWith is check with a process that has no cache.
+func (l *ledger) checkWith(ctx context.Context, s *Store) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var f findings
 	for id, a := range l.blobs {
-		name, err := reference.WithName(id.repository)
-		if err != nil {
-			return fmt.Errorf("ledger: %w", err)
-		}
 		for d, acked := range a.acked {
-			got, err := s.Repository(name).Get(ctx, d)
+			got, err := inRepository(s, id.repository).Get(ctx, d)
 			switch {
 			case err == nil && d.Algorithm().FromBytes(got) != d:
 				f.add("%s: %s gives %d bytes that have another digest", id.repository, d, len(got))

@@ -1,25 +1,149 @@
 package azure
 
 import (
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/sas"
+
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
+// TestSignPublicEndpoint signs for the name by which clients know the store.
+func TestSignPublicEndpoint(t *testing.T) {
+	cfg := configOf(t, emulator.Azurite(t))
+	cfg.PublicEndpoint = "https://cdn.example.net/blobs/"
+	b := open(t, cfg)
+	s, err := b.SignGet(t.Context(), "data/a+b", drivers.SignOptions{Expires: time.Hour})
+	if want := "https://cdn.example.net/blobs/" + cfg.Container + "/data/a+b?"; err != nil || !strings.HasPrefix(s.URL, want) {
+		t.Errorf("SignGet = %+v, %v, want %s…", s, err, want)
+	}
+}
+
+// TestSignNothing has nobody to sign.
+func TestSignNothing(t *testing.T) {
+	b := fake(t, nil)
+	s, err := b.SignGet(t.Context(), "k", drivers.SignOptions{Expires: time.Hour})
+	if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "storage.azure.sas") {
+		t.Errorf("SignGet with a SAS = %+v, %v, want %v that names storage.azure.sas", s, err, errors.ErrUnsupported)
+	}
+	cfg := fakeConfig(nil)
+	cfg.SAS, cfg.identity, cfg.Endpoint = "", token{}, "https://blobs.example.com"
+	if b, err = newBucket(cfg); err != nil {
+		t.Fatal(err)
+	}
+	s, err = b.SignGet(t.Context(), "k", drivers.SignOptions{Expires: time.Hour})
+	if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "storage.azure.endpoint") {
+		t.Errorf("SignGet for another host = %+v, %v, want %v that names storage.azure.endpoint", s, err, errors.ErrUnsupported)
+	}
+}
+
+// TestDelegation counts the keys that the service is asked for over days, and
+// takes it away.
+func TestDelegation(t *testing.T) {
+	var asked atomic.Int32
+	var down atomic.Bool
+	cfg := Config{Account: "account", Container: "container", identity: token{}, Transport: wire(func(req *http.Request) (*http.Response, error) {
+		if down.Load() {
+			return answer(req, http.StatusForbidden, "AuthorizationPermissionMismatch", nil), nil
+		}
+		if req.URL.Query().Get("comp") != "userdelegationkey" {
+			t.Errorf("%s %s, want only to be asked for keys", req.Method, req.URL)
+		}
+		n := asked.Add(1)
+		info, err := io.ReadAll(req.Body)
+		if err != nil {
+			return nil, err
+		}
+		between := func(name string) string {
+			_, s, _ := strings.Cut(string(info), "<"+name+">")
+			s, _, _ = strings.Cut(s, "<")
+			return s
+		}
+		resp := answer(req, http.StatusOK, "", http.Header{"Content-Type": {"application/xml"}})
+		resp.Body = io.NopCloser(strings.NewReader("<UserDelegationKey><SignedOid>o</SignedOid><SignedTid>t</SignedTid><SignedStart>" + between("Start") +
+			"</SignedStart><SignedExpiry>" + between("Expiry") + "</SignedExpiry><SignedService>b</SignedService><SignedVersion>2026-12-06</SignedVersion><Value>" +
+			strings.Repeat("A", int(4*n)) + "</Value></UserDelegationKey>"))
+		return resp, nil
+	})}
+	b, err := newBucket(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := newBucket(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2030, 5, 1, 13, 14, 15, 0, time.UTC)
+	sign := func(b *bucket, at time.Time, expires time.Duration) (drivers.Signed, url.Values) {
+		t.Helper()
+		s, err := b.sign.get(t.Context(), "k", at, drivers.SignOptions{Expires: expires, Window: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := url.Parse(s.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s, u.Query()
+	}
+
+	first, q := sign(b, at, time.Hour)
+	again, _ := sign(b, at.Add(30*time.Minute), time.Hour)
+	if first != again || asked.Load() != 1 {
+		t.Errorf("two URLs of a window are %s and %s, for %d keys, want them equal, for 1", first.URL, again.URL, asked.Load())
+	}
+	if q.Get("skt") != "2030-04-30T23:45:00Z" || q.Get("ske") != "2030-05-07T23:45:00Z" || q.Get("se") != "2030-05-01T15:00:00Z" || q.Get("sp") != "r" {
+		t.Errorf("the URL has the key's times %s and %s, and %s for %s", q.Get("skt"), q.Get("ske"), q.Get("se"), q.Get("sp"))
+	}
+	if _, p := sign(other, at.Add(5*time.Hour), time.Hour); p.Get("skt") != q.Get("skt") || p.Get("ske") != q.Get("ske") {
+		t.Errorf("another replica asks for the key of %s to %s, want %s to %s", p.Get("skt"), p.Get("ske"), q.Get("skt"), q.Get("ske"))
+	}
+	if s, _ := sign(b, at, 7*24*time.Hour); !s.Expires.Equal(time.Date(2030, 5, 7, 23, 45, 0, 0, time.UTC)) {
+		t.Errorf("a URL for a week expires %v, want it to with the key", s.Expires)
+	}
+	before := asked.Load()
+	if _, p := sign(b, at.Add(24*time.Hour), time.Hour); p.Get("skt") != "2030-05-01T23:45:00Z" || asked.Load() != before+1 {
+		t.Errorf("the next day's key is of %s, after %d requests, want a new one", p.Get("skt"), asked.Load()-before)
+	}
+	down.Store(true)
+	if _, p := sign(b, at.Add(72*time.Hour), time.Hour); p.Get("skt") != "2030-05-01T23:45:00Z" {
+		t.Errorf("with the service down the key is of %s, want the last one it gave", p.Get("skt"))
+	}
+	s, err := b.sign.get(t.Context(), "k", at.Add(6*24*time.Hour), drivers.SignOptions{Expires: time.Hour})
+	if err == nil {
+		t.Errorf("with the service down, and the last key about to expire, SignGet = %+v, want an error", s)
+	}
+}
+
 // containerSAS is a SAS for cfg's container with the permissions that Config
-// asks for.
+// asks for, and readSAS one with too few.
 func containerSAS(t *testing.T, cfg Config) string {
+	t.Helper()
+	return signSAS(t, cfg, sas.ContainerPermissions{Read: true, Add: true, Create: true, Write: true, Delete: true, List: true})
+}
+
+func readSAS(t *testing.T, cfg Config) string {
+	t.Helper()
+	return signSAS(t, cfg, sas.ContainerPermissions{Read: true, List: true})
+}
+
+func signSAS(t *testing.T, cfg Config, permissions sas.ContainerPermissions) string {
 	t.Helper()
 	key, err := container.NewSharedKeyCredential(cfg.Account, cfg.SharedKey)
 	if err != nil {
 		t.Fatal(err)
 	}
 	q, err := sas.BlobSignatureValues{
-		ExpiryTime:    time.Now().Add(time.Hour),
-		Permissions:   (&sas.ContainerPermissions{Read: true, Add: true, Create: true, Write: true, Delete: true, List: true}).String(),
-		ContainerName: cfg.Container,
+		ExpiryTime: time.Now().Add(time.Hour), Permissions: permissions.String(), ContainerName: cfg.Container,
 	}.SignWithSharedKey(key)
 	if err != nil {
 		t.Fatal(err)

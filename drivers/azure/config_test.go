@@ -1,0 +1,99 @@
+package azure
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestResolve(t *testing.T) {
+	type resolved struct {
+		Name, Endpoint, Credential, SAS string
+		Key, Identity                   bool
+	}
+	for name, test := range map[string]struct {
+		cfg  Config
+		want resolved
+	}{
+		"key": {
+			Config{Account: "acc", SharedKey: "a2V5"},
+			resolved{Name: "acc", Endpoint: "https://acc.blob.core.windows.net", Credential: "storage.azure.shared_key", Key: true},
+		},
+		"SAS": {
+			Config{Account: "acc", SAS: "?sv=1&sig=x"},
+			resolved{Name: "acc", Endpoint: "https://acc.blob.core.windows.net", Credential: "storage.azure.sas", SAS: "sv=1&sig=x"},
+		},
+		"identity": {
+			Config{Account: "acc", identity: token{}},
+			resolved{Name: "acc", Endpoint: "https://acc.blob.core.windows.net", Credential: "storage.azure.shared_key", Identity: true},
+		},
+		"endpoint that names the account": {
+			Config{Endpoint: "https://acc.blob.core.usgovcloudapi.net/", SharedKey: "a2V5"},
+			resolved{Name: "acc", Endpoint: "https://acc.blob.core.usgovcloudapi.net", Credential: "storage.azure.shared_key", Key: true},
+		},
+		"emulator": {
+			Config{Endpoint: "http://127.0.0.1:10000/acc/", SharedKey: "a2V5"},
+			resolved{Name: "acc", Endpoint: "http://127.0.0.1:10000/acc", Credential: "storage.azure.shared_key", Key: true},
+		},
+		"connection string": {
+			Config{ConnectionString: "DefaultEndpointsProtocol=https;AccountName=acc;AccountKey=a2V5;EndpointSuffix=core.chinacloudapi.cn"},
+			resolved{Name: "acc", Endpoint: "https://acc.blob.core.chinacloudapi.cn", Credential: "storage.azure.connection_string", Key: true},
+		},
+		"connection string with a SAS": {
+			Config{ConnectionString: "BlobEndpoint=https://acc.blob.core.windows.net/;SharedAccessSignature=sv=1&sig=x%3D;"},
+			resolved{Name: "acc", Endpoint: "https://acc.blob.core.windows.net", Credential: "storage.azure.connection_string", SAS: "sv=1&sig=x%3D"},
+		},
+	} {
+		a, err := test.cfg.resolve()
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		got := resolved{a.name, a.endpoint.String(), a.credential, a.sas, a.key != nil, a.identity != nil}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestOpenRefusesConfig(t *testing.T) {
+	good := Config{Account: "acc", Container: "c", SharedKey: "a2V5"}
+	for key, change := range map[string]func(*Config){
+		"storage.azure.container: name":         func(c *Config) { c.Container = "" },
+		"storage.azure.account: set it":         func(c *Config) { c.Account = "" },
+		"storage.azure.shared_key: the account": func(c *Config) { c.SharedKey = "no base64!" },
+		"storage.azure.shared_key and":          func(c *Config) { c.SAS = "sig=x" },
+		"storage.azure.sas: want":               func(c *Config) { c.SharedKey, c.SAS = "", "https://acc.blob.core.windows.net/c" },
+		"storage.azure.connection_string: leave": func(c *Config) {
+			c.ConnectionString = "AccountName=acc;AccountKey=a2V5"
+		},
+		"storage.azure.connection_string: want <name>": func(c *Config) {
+			c.SharedKey, c.ConnectionString = "", "AccountName"
+		},
+		"storage.azure.connection_string: want AccountKey": func(c *Config) {
+			c.SharedKey, c.ConnectionString = "", "AccountName=acc"
+		},
+		"storage.azure.connection_string is of": func(c *Config) {
+			c.SharedKey, c.ConnectionString = "", "AccountName=other;AccountKey=a2V5"
+		},
+		"storage.azure.endpoint: want https with an identity": func(c *Config) {
+			c.SharedKey, c.Endpoint, c.identity = "", "http://acc.example.com", token{}
+		},
+		"storage.azure.endpoint: want a URL":        func(c *Config) { c.Endpoint = "acc.example.com" },
+		"storage.azure.public_endpoint: want a URL": func(c *Config) { c.PublicEndpoint = "ftp://acc.example.com" },
+		"storage.azure.access_tier":                 func(c *Config) { c.AccessTier = "Archive" },
+		"storage.prefix: key":                       func(c *Config) { c.Prefix = "a//b" },
+		"storage.prefix: 402 bytes":                 func(c *Config) { c.Prefix = strings.Repeat("abc/de", 67) },
+	} {
+		cfg := good
+		change(&cfg)
+		_, err := Open(t.Context(), cfg)
+		if err == nil || !strings.Contains(err.Error(), key) {
+			t.Errorf("Open = %v, want an error with %q in it", err, key)
+		}
+		if err != nil && strings.Contains(err.Error(), "a2V5") {
+			t.Errorf("Open = %v, which shows the key", err)
+		}
+	}
+}

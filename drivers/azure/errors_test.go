@@ -1,0 +1,221 @@
+package azure
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest/emulator"
+)
+
+// TestAnswers has the service give an answer for as long as it is asked.
+func TestAnswers(t *testing.T) {
+	for _, test := range []struct {
+		status int
+		code   string
+		want   error // nil for an error that is no sentinel
+		text   string
+	}{
+		{503, "ServerBusy", drivers.ErrBusy, ""},
+		{500, "OperationTimedOut", drivers.ErrBusy, ""},
+		{500, "InternalError", drivers.ErrBusy, ""},
+		{429, "TooManyRequests", drivers.ErrBusy, ""},
+		{502, "", drivers.ErrBusy, ""},
+		{404, "BlobNotFound", drivers.ErrNotFound, ""},
+		{404, "ContainerNotFound", nil, "storage.azure.container"},
+		{404, "ResourceNotFound", nil, "404 ResourceNotFound"},
+		{404, "", nil, "404"},
+		{409, "ContainerBeingDeleted", nil, "storage.azure.container"},
+		{409, "BlobArchived", nil, "BlobArchived"},
+		{403, "AuthenticationFailed", nil, "storage.azure.sas"},
+		{403, "AuthorizationFailure", nil, "storage.azure.sas"},
+		{403, "AuthorizationPermissionMismatch", nil, "racwdl of storage.azure.sas"},
+		{403, "KeyBasedAuthenticationNotPermitted", nil, "takes no keys"},
+		{412, "LeaseIdMissing", nil, "LeaseIdMissing"},
+		{302, "", nil, "302"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := fake(t, func(req *http.Request) (*http.Response, error) {
+				return answer(req, test.status, test.code, http.Header{"X-Ms-Request-Id": {"the-request"}, "Location": {"/elsewhere"}}), nil
+			})
+			_, err := b.Stat(t.Context(), "k")
+			wantError(t, fmt.Sprintf("%d %s", test.status, test.code), err, test.want, test.text)
+			body := drivers.NewBody([]byte("x"))
+			if errors.Is(test.want, drivers.ErrNotFound) {
+				return // no answer to a write
+			}
+			_, err = b.Create(t.Context(), "k", body)
+			wantError(t, fmt.Sprintf("%d %s of Create", test.status, test.code), err, test.want, test.text)
+			err = b.DeleteIf(t.Context(), "k", `"0x1"`)
+			wantError(t, fmt.Sprintf("%d %s of DeleteIf", test.status, test.code), err, test.want, test.text)
+		})
+	}
+}
+
+// TestBusyPasses has a service busy at the first two tries.
+func TestBusyPasses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tries := 0
+		b := fake(t, func(req *http.Request) (*http.Response, error) {
+			if tries++; tries < 3 {
+				return answer(req, http.StatusServiceUnavailable, "ServerBusy", http.Header{"Retry-After": {"3"}}), nil
+			}
+			return answer(req, http.StatusOK, "", http.Header{"Content-Length": {"7"}}), nil
+		})
+		if o, err := b.Stat(t.Context(), "k"); err != nil || o.Size != 7 {
+			t.Errorf("Stat = %+v, %v, want 7 bytes", o, err)
+		}
+	})
+}
+
+// TestConnections has the connection fail.
+func TestConnections(t *testing.T) {
+	dial := func(err error) error { return &net.OpError{Op: "dial", Net: "tcp", Err: err} }
+	for _, test := range []struct {
+		fails error
+		want  error
+		text  string
+	}{
+		{dial(syscall.ECONNREFUSED), drivers.ErrBusy, "account.blob.core.windows.net"},
+		{&net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}, drivers.ErrBusy, ""},
+		{dial(&net.DNSError{Err: "no such host", Name: "account.blob.core.windows.net", IsNotFound: true}), nil, "storage.azure.account"},
+		{x509.UnknownAuthorityError{}, nil, "unknown authority"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := fake(t, func(*http.Request) (*http.Response, error) { return nil, test.fails })
+			_, err := b.Stat(t.Context(), "k")
+			wantError(t, test.fails.Error(), err, test.want, test.text)
+			if strings.Contains(err.Error(), "SIGNATURE") {
+				t.Errorf("the error shows the SAS: %v", err)
+			}
+		})
+	}
+}
+
+// TestHang has the service never answer.
+func TestHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := fake(t, func(req *http.Request) (*http.Response, error) {
+			<-req.Context().Done()
+			return nil, req.Context().Err()
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := b.Stat(ctx, "k")
+		wantError(t, "a service that hangs", err, nil, "deadline")
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Stat = %v, want %v", err, context.DeadlineExceeded)
+		}
+	})
+}
+
+// noIdentity gives no tokens.
+type noIdentity struct{}
+
+func (noIdentity) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return azcore.AccessToken{}, errors.New("there is no metadata service")
+}
+
+func TestNoIdentity(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := fakeConfig(func(req *http.Request) (*http.Response, error) { return answer(req, http.StatusOK, "", nil), nil })
+		cfg.SAS, cfg.identity = "", noIdentity{}
+		_, err := Open(t.Context(), cfg)
+		wantError(t, "no identity", err, nil, "storage.azure.shared_key")
+	})
+}
+
+func wantError(t *testing.T, what string, err, want error, text string) {
+	t.Helper()
+	switch {
+	case err == nil:
+		t.Errorf("%s gives no error", what)
+	case want == nil && (claims(err) || errors.Is(err, drivers.ErrBusy)):
+		t.Errorf("%s gives %v, want no sentinel", what, err)
+	case want != nil && !errors.Is(err, want):
+		t.Errorf("%s gives %v, want %v", what, err, want)
+	case !strings.Contains(err.Error(), text):
+		t.Errorf("%s gives %v, want %q in it", what, err, text)
+	case strings.Contains(err.Error(), "\n"):
+		t.Errorf("%s gives more than a line: %v", what, err)
+	}
+}
+
+// TestOpenSaysWhichKey opens with what is wrong, on a server.
+func TestOpenSaysWhichKey(t *testing.T) {
+	good := configOf(t, emulator.Azurite(t))
+	server := good.Transport
+	for name, test := range map[string]struct {
+		change func(*Config)
+		text   string
+	}{
+		"another container": {func(c *Config) { c.Container = "another" }, "storage.azure.container"},
+		"another key":       {func(c *Config) { c.SharedKey = "AAAA" + c.SharedKey[4:] }, "storage.azure.shared_key"},
+		"another account":   {func(c *Config) { c.Account = "another" }, "storage.azure.shared_key"},
+		"a SAS that was changed": {func(c *Config) {
+			c.SAS, c.SharedKey = strings.Replace(containerSAS(t, *c), "sp=racwdl", "sp=racwdlf", 1), ""
+		}, "storage.azure.sas"},
+		"a SAS that may only read": {func(c *Config) { c.SAS, c.SharedKey = readSAS(t, *c), "" }, "racwdl of storage.azure.sas"},
+		"If-None-Match is ignored": {func(c *Config) {
+			c.SAS, c.SharedKey = containerSAS(t, *c), ""
+			c.Transport = without("If-None-Match", http.MethodPut, server)
+		}, "create-only"},
+		"If-Match is ignored by writes": {func(c *Config) {
+			c.SAS, c.SharedKey = containerSAS(t, *c), ""
+			c.Transport = without("If-Match", http.MethodPut, server)
+		}, "compare-and-swap"},
+		"If-Match is ignored by deletes": {func(c *Config) {
+			c.SAS, c.SharedKey = containerSAS(t, *c), ""
+			c.Transport = without("If-Match", http.MethodDelete, server)
+		}, "a delete with an old ETag"},
+		"directories are blobs": {func(c *Config) {
+			c.Transport = wire(func(req *http.Request) (*http.Response, error) {
+				if strings.HasSuffix(req.URL.Path, "/"+drivers.PartsPrefix+"probe") {
+					return answer(req, http.StatusOK, "", http.Header{"Content-Length": {"0"}}), nil
+				}
+				return server.RoundTrip(req)
+			})
+		}, "hierarchical namespace"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := good
+			test.change(&cfg)
+			_, err := Open(t.Context(), cfg)
+			wantError(t, name, err, nil, test.text)
+		})
+	}
+	b := open(t, good)
+	for o, err := range b.List(t.Context(), "", "") {
+		t.Errorf("Open left %+v, %v", o, err)
+	}
+}
+
+// without leads to a server that ignores a condition.
+func without(header, method string, server http.RoundTripper) wire {
+	return func(req *http.Request) (*http.Response, error) {
+		if req.Method == method {
+			req.Header.Del(header)
+		}
+		return server.RoundTrip(req)
+	}
+}
+
+// TestDown opens a store that isn't there.
+func TestDown(t *testing.T) {
+	cfg := fakeConfig(nil)
+	cfg.Transport, cfg.Endpoint = nil, "http://127.0.0.1:1/account"
+	_, err := Open(t.Context(), cfg)
+	wantError(t, "a port where nobody listens", err, drivers.ErrBusy, "127.0.0.1:1")
+}

@@ -1,0 +1,304 @@
+package azure
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest/emulator"
+)
+
+// wire stands between the driver and a service.
+type wire func(*http.Request) (*http.Response, error)
+
+func (w wire) RoundTrip(req *http.Request) (*http.Response, error) { return w(req) }
+
+// onSAS is a config with a SAS, under which requests aren't signed and can be
+// changed on the way, and the transport that leads to the server.
+func onSAS(t *testing.T) (Config, http.RoundTripper) {
+	t.Helper()
+	cfg := configOf(t, emulator.Azurite(t))
+	cfg.SAS, cfg.SharedKey = containerSAS(t, cfg), ""
+	return cfg, cfg.Transport
+}
+
+// wantNoClaim fails the test unless err is an error that says nothing about
+// whether a write happened.
+func wantNoClaim(t *testing.T, err error, what string) {
+	t.Helper()
+	if err == nil || claims(err) || errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("%s = %v, want an error that is no sentinel", what, err)
+	}
+}
+
+// losing carries out requests and loses the first answer to each method and
+// key, after before is called with the request.
+func losing(server http.RoundTripper, before func(*http.Request)) wire {
+	var mu sync.Mutex
+	lost := make(map[string]bool)
+	return func(req *http.Request) (*http.Response, error) {
+		key := req.Method + " " + req.URL.Path + " " + req.URL.Query().Get("comp")
+		mu.Lock()
+		first := !lost[key] && (req.Method == http.MethodPut || req.Method == http.MethodDelete)
+		lost[key] = true
+		mu.Unlock()
+		if !first || strings.Contains(key, drivers.PartsPrefix) {
+			return server.RoundTrip(req)
+		}
+		if before != nil {
+			before(req)
+		}
+		resp, err := server.RoundTrip(req)
+		if err != nil {
+			return nil, err
+		}
+		resp.Body.Close()
+		return nil, io.ErrUnexpectedEOF
+	}
+}
+
+// TestLostAnswers loses the first answer to every write, which then meets its
+// own effect.
+func TestLostAnswers(t *testing.T) {
+	ctx := t.Context()
+	cfg, server := onSAS(t)
+	other := open(t, cfg)
+	cfg.Transport = losing(server, nil)
+	b := open(t, cfg)
+
+	first, second := drivers.NewBody([]byte("first, "), []byte("in two")), drivers.NewBody([]byte("second"))
+	created, err := b.Create(ctx, "k", first)
+	if there, _ := other.Stat(ctx, "k"); err != nil || created != there {
+		t.Fatalf("Create = %+v, %v, want what is there, %+v", created, err, there)
+	}
+	cfg.Transport = losing(server, nil)
+	b = open(t, cfg)
+	replaced, err := b.Replace(ctx, "k", created.Tag, second)
+	if there, _ := other.Stat(ctx, "k"); err != nil || replaced != there || replaced.Tag == created.Tag {
+		t.Fatalf("Replace = %+v, %v, want what is there, %+v", replaced, err, there)
+	}
+	if err := b.DeleteIf(ctx, "k", replaced.Tag); err != nil {
+		t.Errorf("DeleteIf = %v", err)
+	}
+	if _, err := other.Stat(ctx, "k"); !errors.Is(err, drivers.ErrNotFound) {
+		t.Errorf("Stat after DeleteIf = %v, want %v", err, drivers.ErrNotFound)
+	}
+
+	u, _ := b.StartUpload(ctx, "data/u")
+	p, err := b.PutPart(ctx, u, 1, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, err := b.Complete(ctx, u, []drivers.Part{p}, p.CRC32C); err != nil || o.Size != first.Size {
+		t.Errorf("Complete = %+v, %v, want %d bytes", o, err, first.Size)
+	}
+}
+
+// TestLostAnswersAndOthers has somebody else act between the two tries of a
+// write: what became of the first, nobody knows.
+func TestLostAnswersAndOthers(t *testing.T) {
+	ctx := t.Context()
+	cfg, server := onSAS(t)
+	other := open(t, cfg)
+	mine, theirs := drivers.NewBody([]byte("mine")), drivers.NewBody([]byte("their"))
+	there, err := other.Create(ctx, "there", theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Transport = losing(server, func(req *http.Request) {
+		key, _ := strings.CutPrefix(req.URL.Path, "/"+cfg.Account+"/"+cfg.Container+"/")
+		switch key {
+		case "taken":
+			_, err = other.Create(ctx, key, theirs)
+		case "there":
+			_, err = other.Replace(ctx, key, there.Tag, theirs)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	b := open(t, cfg)
+	_, err = b.Create(ctx, "taken", mine)
+	wantNoClaim(t, err, "Create")
+	_, err = b.Replace(ctx, "there", there.Tag, mine)
+	wantNoClaim(t, err, "Replace")
+	if there, err = other.Stat(ctx, "there"); err != nil {
+		t.Fatal(err)
+	}
+	wantNoClaim(t, b.DeleteIf(ctx, "there", there.Tag), "DeleteIf")
+}
+
+// TestCorruptedOnTheWay changes a byte between the driver and the service.
+func TestCorruptedOnTheWay(t *testing.T) {
+	ctx := t.Context()
+	cfg, server := onSAS(t)
+	cfg.Transport = wire(func(req *http.Request) (*http.Response, error) {
+		if req.Method == http.MethodPut && !strings.Contains(req.URL.Path, drivers.PartsPrefix) {
+			data, err := io.ReadAll(req.Body)
+			if err != nil {
+				return nil, err
+			}
+			data[len(data)/2] ^= 1
+			req.Body = io.NopCloser(bytes.NewReader(data))
+		}
+		return server.RoundTrip(req)
+	})
+	b := open(t, cfg)
+	body := drivers.NewBody([]byte("what is sent"))
+	_, err := b.Create(ctx, "k", body)
+	wantNoClaim(t, err, "Create")
+	if _, err := b.Stat(ctx, "k"); !errors.Is(err, drivers.ErrNotFound) {
+		t.Errorf("Stat = %v, want %v", err, drivers.ErrNotFound)
+	}
+	u, _ := b.StartUpload(ctx, "data/u")
+	_, err = b.PutPart(ctx, u, 1, body)
+	wantNoClaim(t, err, "PutPart")
+}
+
+// TestBodyIsLetGo has the service answer before it has read the body, whose
+// memory is used for another one as soon as the call has returned.
+func TestBodyIsLetGo(t *testing.T) {
+	memory := bytes.Repeat([]byte("a"), 100_000)
+	want := bytes.Clone(memory)
+	var stale []io.Reader
+	tries := 0
+	b := fake(t, func(req *http.Request) (*http.Response, error) {
+		tries++
+		if tries == 1 {
+			stale = append(stale, req.Body)
+			if _, err := io.ReadFull(req.Body, make([]byte, 10)); err != nil {
+				t.Error(err)
+			}
+			return nil, io.ErrUnexpectedEOF
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() { // the first try's connection reads on
+			if _, err := io.ReadFull(stale[0], make([]byte, 1000)); err != nil {
+				t.Error(err)
+			}
+		})
+		got, err := io.ReadAll(req.Body)
+		wg.Wait()
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("the second try's body has %d bytes, %v, want all %d", len(got), err, len(want))
+		}
+		return answer(req, http.StatusCreated, "", nil), nil
+	})
+	if _, err := b.Create(t.Context(), "k", drivers.NewBody(memory)); err != nil {
+		t.Fatal(err)
+	}
+	clear(memory)
+	if n, err := stale[0].Read(make([]byte, 10)); n > 0 || err == nil {
+		t.Errorf("after the call a body reads %d bytes, %v, want an error", n, err)
+	}
+}
+
+// TestHeaders looks at what asks for tier and scope, and for how many requests
+// each call makes.
+func TestHeaders(t *testing.T) {
+	ctx := t.Context()
+	var seen []*http.Request
+	cfg := fakeConfig(func(req *http.Request) (*http.Response, error) {
+		seen = append(seen, req)
+		return answer(req, http.StatusCreated, "", http.Header{"Etag": {`"0x1"`}}), nil
+	})
+	cfg.AccessTier, cfg.EncryptionScope = "Cool", "scope"
+	b, err := newBucket(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := drivers.NewBody([]byte("x"))
+	u, _ := b.StartUpload(ctx, "data/u")
+	var parts []drivers.Part
+	for _, test := range []struct {
+		name string
+		call func() error
+		tier string // "" for none
+		comp string
+		cond string // If-None-Match, or If-Match
+	}{
+		{"Create of data", func() error { _, err := b.Create(ctx, "data/k", body); return err }, "Cool", "", "*"},
+		{"Create", func() error { _, err := b.Create(ctx, "k", body); return err }, "", "", "*"},
+		{"Replace", func() error { _, err := b.Replace(ctx, "k", `"0x1"`, body); return err }, "", "", `"0x1"`},
+		{"PutPart", func() error {
+			p, err := b.PutPart(ctx, u, 1, body)
+			parts = append(parts, p)
+			return err
+		}, "", "block", ""},
+		{"Complete", func() error { _, err := b.Complete(ctx, u, parts, body.CRC32C); return err }, "Cool", "blocklist", "*"},
+	} {
+		seen = nil
+		if err := test.call(); err != nil {
+			t.Errorf("%s = %v", test.name, err)
+		}
+		if len(seen) != 1 {
+			t.Errorf("%s makes %d requests, want 1", test.name, len(seen))
+			continue
+		}
+		h := make(http.Header) // the SDK's names are not canonical
+		for name, values := range seen[0].Header {
+			h[http.CanonicalHeaderKey(name)] = values
+		}
+		cond := h.Get("If-None-Match") + h.Get("If-Match")
+		if got := h.Get("X-Ms-Access-Tier"); got != test.tier {
+			t.Errorf("%s asks for the tier %q, want %q", test.name, got, test.tier)
+		}
+		if got := h.Get("X-Ms-Encryption-Scope"); got != "scope" {
+			t.Errorf("%s asks for the encryption scope %q, want %q", test.name, got, "scope")
+		}
+		if got := seen[0].URL.Query().Get("comp"); got != test.comp || cond != test.cond {
+			t.Errorf("%s has comp=%q and the condition %q, want %q and %q", test.name, got, cond, test.comp, test.cond)
+		}
+		if sum := h.Get("X-Ms-Content-Crc64"); (sum == "") != (test.comp == "blocklist") {
+			t.Errorf("%s has the checksum %q", test.name, sum)
+		}
+	}
+
+	seen = nil
+	if _, err := b.StartUpload(ctx, "data/v"); err != nil {
+		t.Error(err)
+	}
+	if err := b.Abort(ctx, u); err != nil {
+		t.Error(err)
+	}
+	for u, err := range b.Uploads(ctx, "") {
+		t.Errorf("Uploads gives %+v, %v", u, err)
+	}
+	if len(seen) > 0 {
+		t.Errorf("StartUpload, Abort and Uploads make %d requests, want none", len(seen))
+	}
+}
+
+// fakeConfig is a config of a service that is made up.
+func fakeConfig(service wire) Config {
+	return Config{Account: "account", Container: "container", SAS: "sv=1&sig=SIGNATURE", Transport: service}
+}
+
+// fake is a bucket, not probed, of a service that is made up.
+func fake(t *testing.T, service wire) *bucket {
+	t.Helper()
+	b, err := newBucket(fakeConfig(service))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// answer is an answer of the service, with an error code if it is one.
+func answer(req *http.Request, status int, code string, header http.Header) *http.Response {
+	if header == nil {
+		header = make(http.Header)
+	}
+	if code != "" {
+		header.Set("X-Ms-Error-Code", code)
+	}
+	return &http.Response{
+		StatusCode: status, Status: http.StatusText(status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: header, Body: http.NoBody, Request: req,
+	}
+}

@@ -63,7 +63,9 @@ func (c *cache) now() uint64 {
 	return c.epoch
 }
 
-func (c *cache) link(id linkID) (record, []byte, bool) {
+// link is what is known of a link. Content is kept of fewer blobs than links
+// are: if it is wanted and isn't there, nothing is known.
+func (c *cache) link(id linkID, wantRaw bool) (record, []byte, bool) {
 	if c == nil {
 		return record{}, nil, false
 	}
@@ -72,7 +74,7 @@ func (c *cache) link(id linkID) (record, []byte, bool) {
 	if !ok || now.After(r.until) {
 		return record{}, nil, false
 	}
-	if r.value.Data != "" || r.value.Size == 0 {
+	if !wantRaw || r.value.Data != "" || r.value.Size == 0 {
 		return r.value, nil, true
 	}
 	raw, ok := c.inline.Get(id)

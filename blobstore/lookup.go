@@ -24,6 +24,17 @@ func checkDigest(d digest.Digest) error {
 	}
 }
 
+// checkCanonical is checkDigest for a digest that must be canonical.
+func checkCanonical(d digest.Digest) error {
+	if err := checkDigest(d); err != nil {
+		return err
+	}
+	if d.Algorithm() != digest.Canonical {
+		return ErrBlobInvalidDigest{d, errors.New("want the canonical digest, a sha256")}
+	}
+	return nil
+}
+
 // canonical is the canonical digest of the same bytes, which an alias tells for
 // a digest of another algorithm. It reports ErrBlobUnknown if there is none.
 // fresh asks the store, not the cache.
@@ -58,15 +69,16 @@ func (s *Store) readAlias(ctx context.Context, d digest.Digest) (storedAlias, er
 func unknown(d digest.Digest) error { return fmt.Errorf("%w: %s", ErrBlobUnknown, d) }
 
 // link reads the repository's link to a blob, from the cache if it can. It
-// reports ErrBlobUnknown if there is none, or if the blob can't be read.
-func (r *Repository) link(ctx context.Context, d digest.Digest) (record, []byte, error) {
+// reports ErrBlobUnknown if there is none, or if the blob can't be read. The
+// content of an inline blob comes with it, for sure only if it is wanted.
+func (r *Repository) link(ctx context.Context, d digest.Digest, wantRaw bool) (record, []byte, error) {
 	began := r.s.cache.now()
 	canonical, err := r.s.canonical(ctx, d, false)
 	if err != nil {
 		return record{}, nil, err
 	}
 	id := linkID{r.name, canonical}
-	if rec, raw, ok := r.s.cache.link(id); ok {
+	if rec, raw, ok := r.s.cache.link(id, wantRaw); ok {
 		return rec, raw, nil
 	}
 	l, err := r.readLink(ctx, canonical)
@@ -101,7 +113,7 @@ type descriptors struct {
 }
 
 func (s descriptors) Stat(ctx context.Context, d digest.Digest) (Descriptor, error) {
-	rec, _, err := s.r.link(ctx, d)
+	rec, _, err := s.r.link(ctx, d, false)
 	if err != nil {
 		return Descriptor{}, err
 	}
@@ -115,11 +127,8 @@ func (s descriptors) SetDescriptor(ctx context.Context, d digest.Digest, desc De
 	if err := checkDigest(d); err != nil {
 		return err
 	}
-	if err := checkDigest(desc.Digest); err != nil {
+	if err := checkCanonical(desc.Digest); err != nil {
 		return err
-	}
-	if desc.Digest.Algorithm() != digest.Canonical {
-		return ErrBlobInvalidDigest{desc.Digest, errors.New("want the canonical digest, a sha256")}
 	}
 	if d.Algorithm() == digest.Canonical {
 		if d != desc.Digest {

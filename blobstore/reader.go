@@ -19,16 +19,19 @@ const maxReopens = 3
 
 // openData reads the bytes of a blob, and asks for those from off on, where the
 // caller means to begin. It reports ErrBlobUnknown if they are gone, so that
-// clients push them again.
-func (s *Store) openData(ctx context.Context, rec record, raw []byte, off int64) (ReadSeekCloser, error) {
+// clients push them again; the next read then looks at the link afresh.
+func (r *Repository) openData(ctx context.Context, rec record, raw []byte, off int64) (ReadSeekCloser, error) {
 	if rec.Data == "" {
 		return struct {
 			*bytes.Reader
 			io.Closer
 		}{bytes.NewReader(raw), io.NopCloser(nil)}, nil
 	}
-	d := &dataReader{ctx: ctx, bucket: s.bucket, key: rec.Data, digest: rec.Digest, size: rec.Size, off: off}
+	d := &dataReader{ctx: ctx, bucket: r.s.bucket, key: rec.Data, digest: rec.Digest, size: rec.Size, off: off}
 	if err := d.open(); err != nil {
+		if errors.Is(err, ErrBlobUnknown) {
+			r.s.cache.forget(linkID{r.name, rec.Digest})
+		}
 		return nil, err
 	}
 	if f, ok := d.rc.(*os.File); ok { // it can seek, and is sent from the kernel
@@ -50,6 +53,7 @@ type dataReader struct {
 	rc      io.ReadCloser // nil, or stands at at
 	at      int64
 	reopens int
+	failed  error // what the last Read reported, if it gave up
 }
 
 func (d *dataReader) open() error {
@@ -109,7 +113,8 @@ func (d *dataReader) Read(p []byte) (int, error) {
 		}
 		d.reopens++
 		if d.reopens > maxReopens || errors.Is(err, ErrBlobUnknown) || d.ctx.Err() != nil {
-			return 0, fmt.Errorf("blobstore: read %s at %d: %w", d.digest, d.off, err)
+			d.failed = fmt.Errorf("blobstore: read %s at %d: %w", d.digest, d.off, err)
+			return 0, d.failed
 		}
 	}
 }

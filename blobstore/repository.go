@@ -44,13 +44,13 @@ func (r *Repository) Clear(ctx context.Context, dgst digest.Digest) error {
 var _ BlobDescriptorService = (*Repository)(nil)
 
 // readable is the link to a blob that may be read.
-func (r *Repository) readable(ctx context.Context, dgst digest.Digest) (record, []byte, error) {
+func (r *Repository) readable(ctx context.Context, dgst digest.Digest, wantRaw bool) (record, []byte, error) {
 	if r.s.cfg.Access != nil {
 		if _, err := r.access.Stat(ctx, dgst); err != nil {
 			return record{}, nil, err
 		}
 	}
-	return r.link(ctx, dgst)
+	return r.link(ctx, dgst, wantRaw)
 }
 
 // Get returns the whole blob.
@@ -79,11 +79,11 @@ func (r *Repository) Open(ctx context.Context, dgst digest.Digest) (ReadSeekClos
 
 // open is Open without access control.
 func (r *Repository) open(ctx context.Context, dgst digest.Digest) (ReadSeekCloser, error) {
-	rec, raw, err := r.link(ctx, dgst)
+	rec, raw, err := r.link(ctx, dgst, true)
 	if err != nil {
 		return nil, err
 	}
-	return r.s.openData(ctx, rec, raw, 0)
+	return r.openData(ctx, rec, raw, 0)
 }
 
 // Put stores p.

@@ -26,11 +26,11 @@ const immutable = "private, max-age=31536000, immutable"
 // signature for GET is not good for HEAD. A GET goes where the redirect policy
 // says; the Range header is then the target's business.
 func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *http.Request, dgst digest.Digest) error {
-	rec, raw, err := r.readable(ctx, dgst)
+	rec, raw, err := r.readable(ctx, dgst, req.Method != http.MethodHead)
 	if err != nil {
 		return err
 	}
-	etag := strconv.Quote(dgst.String())
+	etag := `"` + dgst.String() + `"`
 	h := w.Header()
 	describe := func() {
 		h.Set("Docker-Content-Digest", dgst.String())
@@ -43,7 +43,7 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 		h.Set("X-Content-Type-Options", "nosniff")
 	}
 	switch {
-	case matches(req.Header.Values("If-None-Match"), etag):
+	case req.Header.Get("If-Match") == "" && matches(req.Header.Get("If-None-Match"), etag):
 		describe()
 		h.Del("Content-Type")
 		w.WriteHeader(http.StatusNotModified)
@@ -82,25 +82,51 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 		return nil
 	}
 
-	data, err := r.s.openData(ctx, rec, raw, firstOffset(req.Header.Get("Range"), rec.Size))
+	data, err := r.openData(ctx, rec, raw, firstOffset(req.Header.Get("Range"), rec.Size))
 	if err != nil {
 		return err
 	}
 	defer data.Close()
 	describe()
 	http.ServeContent(w, req, "", time.Time{}, data)
+	if d, ok := data.(*dataReader); ok && d.failed != nil && ctx.Err() == nil {
+		// The client sees that the answer is too short, and no more.
+		r.s.cfg.Log.ErrorContext(ctx, "a blob was sent in part", "digest", dgst, "error", d.failed)
+	}
 	return nil
 }
 
-// matches says whether an If-None-Match header names the tag.
-func matches(values []string, etag string) bool {
-	for tag := range strings.SplitSeq(strings.Join(values, ","), ",") {
-		tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/")
-		if tag == etag || tag == "*" {
+// matches says whether an If-None-Match header names the tag
+// (https://www.rfc-editor.org/rfc/rfc9110#section-13.1.2). As in net/http, what
+// follows something that is no tag doesn't count.
+func matches(header, etag string) bool {
+	for {
+		header = strings.TrimLeft(header, " \t\r\n,")
+		if strings.HasPrefix(header, "*") {
 			return true
 		}
+		tag, rest := cutTag(strings.TrimPrefix(header, "W/"))
+		if tag == "" || tag == etag {
+			return tag != ""
+		}
+		header = rest
 	}
-	return false
+}
+
+// cutTag is the tag at the begin of s, with its quotes, and what follows it.
+func cutTag(s string) (tag, rest string) {
+	if !strings.HasPrefix(s, `"`) {
+		return "", ""
+	}
+	for i := 1; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '"':
+			return s[:i+1], s[i+1:]
+		case c <= ' ' || c == 0x7f:
+			return "", ""
+		}
+	}
+	return "", ""
 }
 
 // firstOffset is where reading will begin, if the header asks for one range. It

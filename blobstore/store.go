@@ -197,20 +197,20 @@ func (s *Store) Enumerate(ctx context.Context, ingester func(digest.Digest) erro
 	return s.EnumerateAfter(ctx, "", ingester)
 }
 
-// EnumerateAfter is Enumerate for the digests after a given one, so that an
-// enumeration can go on where another one stopped.
+// EnumerateAfter is Enumerate for the digests after a given one, which need not
+// be there, so that an enumeration can go on where another one stopped.
 func (s *Store) EnumerateAfter(ctx context.Context, after digest.Digest, ingester func(digest.Digest) error) error {
 	var from string
 	if after != "" {
-		if err := after.Validate(); err != nil {
-			return ErrBlobInvalidDigest{after, err}
+		if err := checkCanonical(after); err != nil {
+			return err
 		}
 		from = s.keys.record(after) // the last of its keys
 	}
 	var last digest.Digest
 	for o, err := range s.bucket.List(ctx, blobsPrefix, from) {
 		if err != nil {
-			return err
+			return translate(fmt.Errorf("blobstore: list the blobs after %q: %w", last, err))
 		}
 		d, ok := s.keys.linked(o.Key)
 		if !ok || d == last {

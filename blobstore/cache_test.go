@@ -1,0 +1,311 @@
+package blobstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest"
+	"github.com/berthhq/berth/drivers/memory"
+)
+
+// reads is a repository "a" whose requests to the store are counted, and may be
+// interfered with.
+type reads struct {
+	*Repository
+	counter drivertest.Counter
+	bucket  drivers.Bucket // not counted, for another replica
+
+	// intercept, if not nil, stands before every counted call.
+	intercept drivertest.Intercept
+}
+
+func newReads(t *testing.T, cfg Config) *reads {
+	t.Helper()
+	r := &reads{bucket: openMemoryView(t, &memory.Store{})}
+	r.Repository = repository(t, openStore(t, drivertest.Wrap(r.bucket, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+		if r.intercept != nil {
+			within := do
+			do = func(ctx context.Context) error { return r.intercept(ctx, c, within) }
+		}
+		return r.counter.Intercept(ctx, c, do)
+	}), cfg), "a")
+	return r
+}
+
+func openMemoryView(t *testing.T, s *memory.Store) drivers.Bucket {
+	t.Helper()
+	b, err := memory.Open(t.Context(), memory.Config{Store: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// elsewhere is the repository on a replica without a cache.
+func (r *reads) elsewhere(t *testing.T) *Repository {
+	t.Helper()
+	return repository(t, openStore(t, r.bucket, Config{Cache: CacheConfig{Entries: -1}}), "a")
+}
+
+func (r *reads) put(t *testing.T, p []byte) digest.Digest {
+	t.Helper()
+	desc, err := r.elsewhere(t).Put(t.Context(), "", p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return desc.Digest
+}
+
+// serve is the answer of ServeBlob.
+func (r *reads) serve(t *testing.T, method string, d digest.Digest, header ...string) (*httptest.ResponseRecorder, error) {
+	t.Helper()
+	req := httptest.NewRequestWithContext(t.Context(), method, "/", nil)
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	return w, r.ServeBlob(t.Context(), w, req, d)
+}
+
+// wants runs a read and wants that many requests to the store.
+func (r *reads) wants(t *testing.T, what string, requests int, read func() error) {
+	t.Helper()
+	r.counter.Reset()
+	err := read()
+	if err != nil {
+		t.Errorf("%s: %v", what, err)
+	}
+	if calls := r.counter.Calls(); len(calls) != requests {
+		t.Errorf("%s: %d requests to the store, want %d: %v", what, len(calls), requests, calls)
+	}
+}
+
+func (r *reads) stat(t *testing.T, d digest.Digest) func() error {
+	return func() error {
+		_, err := r.Stat(t.Context(), d)
+		return err
+	}
+}
+
+func (r *reads) get(t *testing.T, d digest.Digest) func() error {
+	return func() error {
+		p, err := r.Get(t.Context(), d)
+		if err == nil && d.Algorithm().FromBytes(p) != d {
+			err = fmt.Errorf("Get returned %d other bytes", len(p))
+		}
+		return err
+	}
+}
+
+// A read costs one request, and none once it is known; another algorithm costs
+// one more, and the bytes one more where they are not inline.
+func TestReadCounts(t *testing.T) {
+	inline, data := []byte("inline"), randomBytes(1, 100_000)
+	for _, c := range []struct {
+		what       string
+		content    []byte
+		alg        digest.Algorithm
+		cold, warm int
+		read       func(r *reads, d digest.Digest) func() error
+	}{
+		{"Stat", data, digest.SHA256, 1, 0, func(r *reads, d digest.Digest) func() error { return r.stat(t, d) }},
+		{"Stat by sha512", data, digest.SHA512, 2, 0, func(r *reads, d digest.Digest) func() error { return r.stat(t, d) }},
+		{"Get, inline", inline, digest.SHA256, 1, 0, func(r *reads, d digest.Digest) func() error { return r.get(t, d) }},
+		{"Get, inline, by sha512", inline, digest.SHA512, 2, 0, func(r *reads, d digest.Digest) func() error { return r.get(t, d) }},
+		{"Get", data, digest.SHA256, 2, 1, func(r *reads, d digest.Digest) func() error { return r.get(t, d) }},
+		{"Get, empty", nil, digest.SHA256, 1, 0, func(r *reads, d digest.Digest) func() error { return r.get(t, d) }},
+		{"HEAD", data, digest.SHA256, 1, 0, func(r *reads, d digest.Digest) func() error {
+			return func() error { _, err := r.serve(t, http.MethodHead, d); return err }
+		}},
+		{"GET", data, digest.SHA256, 2, 1, func(r *reads, d digest.Digest) func() error {
+			return func() error { _, err := r.serve(t, http.MethodGet, d); return err }
+		}},
+		{"GET with If-None-Match", data, digest.SHA256, 1, 0, func(r *reads, d digest.Digest) func() error {
+			return func() error {
+				w, err := r.serve(t, http.MethodGet, d, "If-None-Match", `"`+d.String()+`"`)
+				if err == nil && w.Code != http.StatusNotModified {
+					err = fmt.Errorf("answered %d", w.Code)
+				}
+				return err
+			}
+		}},
+		{"GET of the last bytes", data, digest.SHA256, 2, 1, func(r *reads, d digest.Digest) func() error {
+			return func() error { _, err := r.serve(t, http.MethodGet, d, "Range", "bytes=-1"); return err }
+		}},
+	} {
+		r := newReads(t, Config{})
+		d := c.alg.FromBytes(c.content)
+		other := r.elsewhere(t)
+		u, err := other.StartUpload(c.alg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := other.FinishUpload(t.Context(), u.ID, u.State, Body{bytes.NewReader(c.content), int64(len(c.content)), -1, nil}, Descriptor{Digest: d}); err != nil {
+			t.Fatal(err)
+		}
+		read := c.read(r, d)
+		r.wants(t, c.what+", cold", c.cold, read)
+		r.wants(t, c.what+", warm", c.warm, read)
+	}
+}
+
+// What isn't there is asked for each time, and found once it is there.
+func TestNegativeAnswersAreNotCached(t *testing.T) {
+	r := newReads(t, Config{})
+	d := digest.FromString("later")
+	for range 2 {
+		r.counter.Reset()
+		if _, err := r.Stat(t.Context(), d); !errors.Is(err, ErrBlobUnknown) || r.counter.Total() != 1 {
+			t.Errorf("Stat = %v with %d requests, want ErrBlobUnknown with one", err, r.counter.Total())
+		}
+	}
+	r.put(t, []byte("later"))
+	r.wants(t, "Stat once it is there", 1, r.stat(t, d))
+}
+
+func TestCacheTTL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReads(t, Config{Cache: CacheConfig{TTL: time.Minute}})
+		inline, data := r.put(t, []byte("inline")), r.put(t, randomBytes(1, 100_000))
+		alias := digest.SHA512.FromString("inline")
+		if err := r.elsewhere(t).SetDescriptor(t.Context(), alias, Descriptor{Digest: inline}); err != nil {
+			t.Fatal(err)
+		}
+		r.wants(t, "inline", 1, r.get(t, inline))
+		r.wants(t, "data", 1, r.stat(t, data))
+		r.wants(t, "alias", 1, r.stat(t, alias)) // the link is known
+		time.Sleep(time.Minute)
+		r.wants(t, "inline, warm", 0, r.get(t, inline))
+		r.wants(t, "data, warm", 0, r.stat(t, data))
+		r.wants(t, "alias, warm", 0, r.stat(t, alias))
+		time.Sleep(time.Nanosecond)
+		r.wants(t, "alias, expired", 2, r.stat(t, alias))
+		r.wants(t, "inline, read by its alias", 0, r.get(t, inline))
+		r.wants(t, "data, expired", 1, r.stat(t, data))
+
+		// Another replica's deletion is seen when the time is over, and not
+		// put off by reading.
+		if err := r.elsewhere(t).Delete(t.Context(), data); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			r.wants(t, "deleted elsewhere", 0, r.stat(t, data))
+			time.Sleep(20 * time.Second)
+		}
+		time.Sleep(time.Nanosecond)
+		if _, err := r.Stat(t.Context(), data); !errors.Is(err, ErrBlobUnknown) {
+			t.Errorf("Stat a minute after it was deleted elsewhere = %v, want ErrBlobUnknown", err)
+		}
+	})
+}
+
+func TestCacheBound(t *testing.T) {
+	r := newReads(t, Config{Cache: CacheConfig{Entries: 2}})
+	var all []digest.Digest
+	for i := range 3 {
+		all = append(all, r.put(t, randomBytes(uint64(i), 100_000)))
+	}
+	r.wants(t, "first", 1, r.stat(t, all[0]))
+	r.wants(t, "second", 1, r.stat(t, all[1]))
+	r.wants(t, "first again", 0, r.stat(t, all[0]))
+	r.wants(t, "third", 1, r.stat(t, all[2]))
+	r.wants(t, "the first was used last", 0, r.stat(t, all[0]))
+	r.wants(t, "the second had to go", 1, r.stat(t, all[1]))
+
+	none := newReads(t, Config{Cache: CacheConfig{Entries: -1}})
+	d := none.put(t, []byte("inline"))
+	for range 2 {
+		none.wants(t, "without a cache", 1, none.get(t, d))
+		none.wants(t, "without a cache", 1, none.stat(t, d))
+	}
+}
+
+// The content of inline blobs has a budget of its own. Where it is gone, what
+// is known of the blob still serves those who don't want it.
+func TestInlineBudget(t *testing.T) {
+	r := newReads(t, Config{InlineMax: 64 << 10})
+	first := r.put(t, []byte("first"))
+	r.wants(t, "first", 1, r.get(t, first))
+	for i := range inlineBudget / (64 << 10) {
+		r.wants(t, "another", 1, r.get(t, r.put(t, fmt.Appendf(nil, "another %d", i))))
+	}
+	r.wants(t, "Stat of the first", 0, r.stat(t, first))
+	r.wants(t, "HEAD of the first", 0, func() error { _, err := r.serve(t, http.MethodHead, first); return err })
+	r.wants(t, "Get of the first", 1, r.get(t, first))
+	r.wants(t, "Get of the first, warm", 0, r.get(t, first))
+}
+
+// A deletion is seen at once on the replica that made it, also by a read that
+// had already read the link, and by those that come while it goes on.
+func TestDeleteIsSeenAtOnce(t *testing.T) {
+	for _, size := range []int{10, 100_000} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newReads(t, Config{})
+			d := r.put(t, randomBytes(1, size))
+			held := make(chan struct{})
+			var hold bool
+			r.intercept = func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+				err := do(ctx)
+				if hold && c.Method == "Open" && strings.Contains(c.Key, "/links/") {
+					hold = false
+					<-held // it has the link in its hands
+				}
+				return err
+			}
+			hold = true
+			done := make(chan error)
+			go func() { done <- r.get(t, d)() }()
+			synctest.Wait()
+			if err := r.Delete(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+			close(held)
+			if err := <-done; err != nil {
+				t.Errorf("Get that began before = %v", err)
+			}
+			if _, err := r.Stat(t.Context(), d); !errors.Is(err, ErrBlobUnknown) {
+				t.Errorf("Stat after Delete = %v, want ErrBlobUnknown", err)
+			}
+			if _, err := r.serve(t, http.MethodGet, d); !errors.Is(err, ErrBlobUnknown) {
+				t.Errorf("GET after Delete = %v, want ErrBlobUnknown", err)
+			}
+
+			// And what is pushed again is there at once.
+			r.put(t, randomBytes(1, size))
+			r.wants(t, "pushed again", 1, r.stat(t, d))
+			r.wants(t, "pushed again, warm", 0, r.stat(t, d))
+
+			// A deletion whose answer is lost may have happened.
+			r.intercept = (&drivertest.Faulty{Mode: drivertest.Unanswered, Nth: 1, Match: func(c drivertest.Call) bool { return c.Method == "DeleteIf" }}).Intercept
+			if err := r.Delete(t.Context(), d); !errors.Is(err, drivertest.ErrInjected) {
+				t.Errorf("Delete = %v, want ErrInjected", err)
+			}
+			if _, err := r.Stat(t.Context(), d); !errors.Is(err, ErrBlobUnknown) {
+				t.Errorf("Stat after a Delete whose answer was lost = %v, want ErrBlobUnknown", err)
+			}
+		})
+	}
+}
+
+// A repository sees nothing of what the cache has of another one.
+func TestCacheKeepsRepositoriesApart(t *testing.T) {
+	r := newReads(t, Config{})
+	d := r.put(t, []byte("inline"))
+	r.wants(t, "here", 1, r.get(t, d))
+	for _, name := range []string{"b", "a/a", "aa"} {
+		if _, err := repository(t, r.s, name).Get(t.Context(), d); !errors.Is(err, ErrBlobUnknown) {
+			t.Errorf("Get in %s = %v, want ErrBlobUnknown", name, err)
+		}
+	}
+}

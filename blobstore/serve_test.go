@@ -1,0 +1,400 @@
+package blobstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest"
+	"github.com/berthhq/berth/drivers/memory"
+	"github.com/berthhq/berth/redirect"
+)
+
+// served is an answer as far as it must be net/http's own.
+type served struct {
+	Status                                             int
+	ContentRange, ContentLength, ContentType, ETag, Ok string
+	Body                                               string
+}
+
+func servedOf(w *httptest.ResponseRecorder) served {
+	h, body := w.Result().Header, w.Body.String()
+	contentType := h.Get("Content-Type")
+	if _, boundary, ok := strings.Cut(contentType, "boundary="); ok { // it is drawn at random
+		body = strings.ReplaceAll(body, boundary, "boundary")
+		contentType = strings.ReplaceAll(contentType, boundary, "boundary")
+	}
+	return served{
+		Status:        w.Code,
+		ContentRange:  h.Get("Content-Range"),
+		ContentLength: h.Get("Content-Length"),
+		ContentType:   contentType,
+		ETag:          h.Get("Etag"),
+		Ok:            h.Get("Accept-Ranges"),
+		Body:          body,
+	}
+}
+
+// FuzzServeRange wants that a GET is answered as net/http's ServeContent does
+// for the same bytes, whatever ranges and conditions it has, wherever the bytes
+// are.
+func FuzzServeRange(f *testing.F) {
+	for _, h := range []string{
+		"", "bytes=0-0", "bytes=5-", "bytes=-5", "bytes=-0", "bytes=0-", "bytes=99-", "bytes=100-", "bytes=101-200", "bytes=5-2",
+		"bytes=0-1,3-4", "bytes=0-1, 50-60 ,-5", "bytes=0-99,0-99", "bytes=", "bytes", "bytes=-", "bytes=a-b", "bytes=1", "bits=0-1",
+		"bytes=9223372036854775807-", "bytes=18446744073709551615-", "bytes=-9223372036854775808", "bytes=0-9223372036854775807",
+		"bytes= 0-1", "bytes=0 -1", "bytes=+1-2", "bytes=1-+2", "bytes=,", "bytes=,0-1", "bytes=0-1,", "Bytes=0-1", "bytes=--1", "bytes=-+5",
+	} {
+		f.Add(uint(100), h, "", "", "")
+		f.Add(uint(0), h, "", "", "")
+	}
+	f.Add(uint(100), "bytes=0-1", `"x"`, "", "")
+	f.Add(uint(100), "bytes=0-1", "etag", "", "")
+	f.Add(uint(100), "bytes=0-1", "W/etag", "", "")
+	f.Add(uint(100), "bytes=0-1", "Mon, 02 Jan 2006 15:04:05 GMT", "", "")
+	f.Add(uint(100), "bytes=0-1", "", `"x", etag`, "")
+	f.Add(uint(100), "", "", "*", "")
+	f.Add(uint(100), "", "", "x, etag", "")
+	f.Add(uint(100), "bytes=0-1", "", "etag", `"x"`)
+	f.Add(uint(100), "", "", "", "*")
+	f.Add(uint(100), "", "", "", `"x"`)
+	ctx := context.Background()
+	bucket, err := memory.Open(ctx, memory.Config{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	stores := map[string]*Repository{}
+	for name, inlineMax := range map[string]int64{"inline": 1 << 10, "data": 1} {
+		s, err := Open(ctx, bucket, Config{InlineMax: inlineMax})
+		if err != nil {
+			f.Fatal(err)
+		}
+		stores[name] = &Repository{s: s, name: name}
+		stores[name].access = descriptors{stores[name]}
+	}
+	f.Fuzz(func(t *testing.T, size uint, ranges, ifRange, ifNoneMatch, ifMatch string) {
+		p := bytes.Repeat([]byte("0123456789abcdef"), 64)[:size%1000]
+		d := digest.FromBytes(p)
+		etag := strconv.Quote(d.String())
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		for name, value := range map[string]string{"Range": ranges, "If-Range": ifRange, "If-None-Match": ifNoneMatch, "If-Match": ifMatch} {
+			if value != "" {
+				req.Header.Set(name, strings.ReplaceAll(value, "etag", etag))
+			}
+		}
+		want := httptest.NewRecorder()
+		want.Header().Set("Etag", etag)
+		want.Header().Set("Content-Type", defaultMediaType)
+		want.Header().Set("Accept-Ranges", "bytes")
+		http.ServeContent(want, req, "", time.Time{}, bytes.NewReader(p))
+		for name, r := range stores {
+			if _, err := r.Put(t.Context(), "", p); err != nil {
+				t.Fatal(err)
+			}
+			got := httptest.NewRecorder()
+			if err := r.ServeBlob(t.Context(), got, req, d); err != nil {
+				t.Fatalf("%s: ServeBlob: %v", name, err)
+			}
+			if diff := cmp.Diff(servedOf(want), servedOf(got)); diff != "" {
+				t.Errorf("%s: %d bytes, %v (-ServeContent +ServeBlob):\n%s", name, len(p), req.Header, diff)
+			}
+		}
+	})
+}
+
+// firstOffset saves a request where it is right; and where it says more than
+// zero it must be.
+func TestFirstOffset(t *testing.T) {
+	for header, want := range map[string]int64{
+		"": 0, "bytes=0-": 0, "bytes=7-": 7, "bytes=7-9": 7, "bytes=99-": 99, "bytes=100-": 0, "bytes=-10": 90, "bytes=-100": 0,
+		"bytes=-1000": 0, "bytes=-0": 0, "bytes=7-9,1-2": 0, "bits=7-": 0, "bytes=a-": 0, "bytes=-": 0, "bytes=7": 0,
+		"bytes=-9223372036854775807": 0, "bytes=9223372036854775808-": 0,
+	} {
+		if got := firstOffset(header, 100); got != want {
+			t.Errorf("firstOffset(%q, 100) = %d, want %d", header, got, want)
+		}
+	}
+	r := newReads(t, Config{})
+	p := randomBytes(1, 300_000)
+	d := r.put(t, p)
+	r.wants(t, "GET", 2, func() error { _, err := r.serve(t, "GET", d); return err })
+	for header, requests := range map[string]int{
+		"bytes=7-":            1,
+		"bytes=-7":            1,
+		"bytes=7-9":           1,
+		"bytes=7-9,100000-":   3, // the first begins at the start, and is not where it should be
+		"bytes=0-9,250000-":   2,
+		"bytes=300000-400000": 1,
+	} {
+		r.wants(t, header, requests, func() error { _, err := r.serve(t, "GET", d, "Range", header); return err })
+	}
+}
+
+// openSigning is a repository whose store signs URLs by sign.
+func openSigning(t *testing.T, cfg Config, sign func(key string, opts drivers.SignOptions) (drivers.Signed, error)) *Repository {
+	t.Helper()
+	return repository(t, openStore(t, signer{openMemoryView(t, &memory.Store{}), sign}, cfg), "a")
+}
+
+type signer struct {
+	drivers.Bucket
+	sign func(key string, opts drivers.SignOptions) (drivers.Signed, error)
+}
+
+func (s signer) SignGet(_ context.Context, key string, opts drivers.SignOptions) (drivers.Signed, error) {
+	return s.sign(key, opts)
+}
+
+// A GET goes to a URL that the store signed, and the answer may be kept no
+// longer than that works.
+func TestRedirect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bucket := drivertest.Signing(openMemoryView(t, &memory.Store{}))
+		policy, err := redirect.New(redirect.Config{Expiry: 10 * time.Minute, Window: 5 * time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &reads{Repository: repository(t, openStore(t, bucket, Config{Redirect: policy}), "a"), bucket: bucket}
+		inline, data := []byte("inline"), randomBytes(1, 100_000)
+		for _, p := range [][]byte{inline, data} {
+			if _, err := r.Put(t.Context(), "application/x-test", p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d := digest.FromBytes(data)
+		alias := digest.SHA512.FromBytes(data)
+		if err := r.SetDescriptor(t.Context(), alias, Descriptor{Digest: d}); err != nil {
+			t.Fatal(err)
+		}
+		var urls []string
+		for range 20 {
+			w, err := r.serve(t, "GET", d, "Range", "bytes=1-2")
+			if err != nil {
+				t.Fatal(err)
+			}
+			h := w.Header()
+			u, err := url.Parse(h.Get("Location"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if w.Code != http.StatusTemporaryRedirect || w.Body.Len() != 0 || u.Host != "signed.example" || u.Query().Get("type") != "application/x-test" ||
+				h.Get("Docker-Content-Digest") != d.String() || h.Get("Etag") != strconv.Quote(d.String()) || h.Get("Content-Type") != "" {
+				t.Fatalf("GET = %d, %v", w.Code, h)
+			}
+			expires, err := strconv.ParseInt(u.Query().Get("expires"), 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var age int64
+			if _, err := fmt.Sscanf(h.Get("Cache-Control"), "private, max-age=%d", &age); err != nil {
+				t.Fatalf("Cache-Control %q: %v", h.Get("Cache-Control"), err)
+			}
+			left := time.Until(time.Unix(expires, 0))
+			if age := time.Duration(age) * time.Second; age > left || left-age > time.Second || left < 10*time.Minute {
+				t.Errorf("Cache-Control %q, and the URL works for %v", h.Get("Cache-Control"), left)
+			}
+			if len(urls) == 0 || urls[len(urls)-1] != u.String() {
+				urls = append(urls, u.String())
+			}
+			time.Sleep(30 * time.Second)
+		}
+		if len(urls) > 3 {
+			t.Errorf("%d URLs in ten minutes, want one in each window of five", len(urls))
+		}
+
+		w, err := r.serve(t, "GET", alias)
+		if err != nil || w.Code != http.StatusTemporaryRedirect || w.Header().Get("Docker-Content-Digest") != alias.String() {
+			t.Errorf("GET by sha512 = %d, %v, %v", w.Code, err, w.Header())
+		}
+		w, err = r.serve(t, "HEAD", d)
+		if err != nil || w.Code != http.StatusOK || w.Header().Get("Content-Length") != "100000" || w.Header().Get("Location") != "" {
+			t.Errorf("HEAD = %d, %v, %v, want it answered here", w.Code, err, w.Header())
+		}
+		w, err = r.serve(t, "GET", digest.FromBytes(inline))
+		if err != nil || w.Code != http.StatusOK || w.Body.String() != "inline" {
+			t.Errorf("GET of an inline blob = %d, %v, %q, want it answered here", w.Code, err, w.Body)
+		}
+	})
+}
+
+// What a signer that doesn't sign, or fails, or gives a URL that is over, has
+// for an answer: the bytes.
+func TestSignerFails(t *testing.T) {
+	p := randomBytes(1, 100_000)
+	for what, c := range map[string]struct {
+		sign func(string, drivers.SignOptions) (drivers.Signed, error)
+		log  string // has this in it
+	}{
+		"unsupported": {func(string, drivers.SignOptions) (drivers.Signed, error) {
+			return drivers.Signed{}, fmt.Errorf("no: %w", errors.ErrUnsupported)
+		}, ""},
+		"fails": {func(string, drivers.SignOptions) (drivers.Signed, error) {
+			return drivers.Signed{}, errors.New("no key")
+		}, "no key"},
+		"busy": {func(string, drivers.SignOptions) (drivers.Signed, error) {
+			return drivers.Signed{}, drivers.ErrBusy
+		}, "busy"},
+		"expired": {func(key string, _ drivers.SignOptions) (drivers.Signed, error) {
+			return drivers.Signed{URL: "https://signed.example/" + key, Expires: time.Now().Add(-time.Second)}, nil
+		}, "expired"},
+	} {
+		var log bytes.Buffer
+		r := &reads{Repository: openSigning(t, Config{Log: slog.New(slog.NewTextHandler(&log, nil))}, c.sign)}
+		if _, err := r.Put(t.Context(), "", p); err != nil {
+			t.Fatal(err)
+		}
+		w, err := r.serve(t, "GET", digest.FromBytes(p), "Range", "bytes=10-19")
+		if err != nil || w.Code != http.StatusPartialContent || !bytes.Equal(w.Body.Bytes(), p[10:20]) || w.Header().Get("Location") != "" {
+			t.Errorf("GET with a signer that %s = %d, %v, %v", what, w.Code, err, w.Header())
+		}
+		if !strings.Contains(log.String(), c.log) || c.log == "" && log.Len() > 0 {
+			t.Errorf("log of a signer that %s: %q, want %q in it", what, log.String(), c.log)
+		}
+	}
+}
+
+// What an unverified blob is sent as: where it lies, by the store's own URL or
+// directly, and never by a CDN, which shows data that was hashed here.
+func TestUnverifiedIsServed(t *testing.T) {
+	policy, err := redirect.New(redirect.Config{
+		CDNs:  map[string]redirect.CDN{"edge": {Kind: "plain", BaseURL: "https://cdn.example/"}},
+		Rules: []redirect.Rule{{Target: "cdn:edge"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := randomBytes(1, 100_000)
+	for _, c := range []struct {
+		what, key, host string
+		state           state
+	}{
+		{"live", "", "cdn.example", live},
+		{"adopted", "docker/registry/v2/blobs/data", "signed.example", unverified},
+	} {
+		bucket := openMemoryView(t, &memory.Store{})
+		r := &reads{Repository: repository(t, openStore(t, drivertest.Signing(bucket), Config{Redirect: policy}), "a"), bucket: bucket}
+		d := r.put(t, p)
+		if c.key != "" {
+			if _, err := bucket.Create(t.Context(), c.key, drivers.NewBody(p)); err != nil {
+				t.Fatal(err)
+			}
+			r.rewriteLink(t, d, func(l *record) { l.State, l.Data = c.state, c.key })
+		}
+		w, err := r.serve(t, "GET", d)
+		if err != nil || w.Code != http.StatusTemporaryRedirect || !strings.HasPrefix(w.Header().Get("Location"), "https://"+c.host+"/"+c.key) {
+			t.Errorf("GET of what is %s = %d, %v, Location %q, want one at %s", c.what, w.Code, err, w.Header().Get("Location"), c.host)
+		}
+		direct := &reads{Repository: repository(t, openStore(t, bucket, Config{Redirect: policy}), "a")}
+		if c.state == unverified {
+			w, err := direct.serve(t, "GET", d)
+			if err != nil || w.Code != http.StatusOK || !bytes.Equal(w.Body.Bytes(), p) {
+				t.Errorf("GET of what is %s, without a signer = %d, %v, want the bytes", c.what, w.Code, err)
+			}
+		}
+	}
+}
+
+// ServeBlob returns an error only if it has written nothing, and writes only
+// what is no error; an answer that breaks off is in the log.
+func TestServeBlobFails(t *testing.T) {
+	var log bytes.Buffer
+	r := newReads(t, Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	p := randomBytes(1, 300_000)
+	d := r.put(t, p)
+	for _, method := range []string{"Open links", "Open data"} {
+		for name, want := range map[error]error{drivers.ErrBusy: ErrUnavailable, drivers.ErrNotFound: ErrBlobUnknown, drivertest.ErrInjected: drivertest.ErrInjected} {
+			faulty := &drivertest.Faulty{Nth: 1, Err: name, Match: func(c drivertest.Call) bool { return isData(c) == (method == "Open data") }}
+			r.intercept = faulty.Intercept
+			r.s.cache.forget(linkID{"a", d})
+			w, err := r.serve(t, "GET", d)
+			if !errors.Is(err, want) || len(w.Header()) > 0 || w.Body.Len() > 0 {
+				t.Errorf("GET with %s failing with %v = %v, %v, %d bytes, want %v and nothing written", method, name, err, w.Header(), w.Body.Len(), want)
+			}
+		}
+	}
+	if log.Len() > 0 {
+		t.Errorf("log has\n%s, want what is returned not to be logged too", log.String())
+	}
+
+	broken := false
+	r.intercept = func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+		if !isData(c) {
+			return do(ctx)
+		}
+		if broken {
+			return drivertest.ErrInjected
+		}
+		broken = true
+		if err := do(ctx); err != nil {
+			return err
+		}
+		return drivertest.ErrInjected // half-way
+	}
+	w, err := r.serve(t, "GET", d)
+	if err != nil || w.Code != http.StatusOK || w.Header().Get("Content-Length") != "300000" || !bytes.Equal(w.Body.Bytes(), p[:150_000]) {
+		t.Errorf("GET of a store that breaks down half-way = %d, %v, %d bytes, want half of what Content-Length says", w.Code, err, w.Body.Len())
+	}
+	if !strings.Contains(log.String(), "injected") || !strings.Contains(log.String(), d.String()) {
+		t.Errorf("log has\n%s, want why the answer broke off", log.String())
+	}
+}
+
+// Through a real server, a client sees that an answer broke off.
+func TestBrokenAnswerIsSeen(t *testing.T) {
+	r := newReads(t, Config{})
+	d := r.put(t, randomBytes(1, 300_000))
+	r.intercept = func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+		if err := do(ctx); err != nil || !isData(c) {
+			return err
+		}
+		faulty := &drivertest.Faulty{Match: isData}
+		r.intercept = faulty.Intercept
+		return drivertest.ErrInjected
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if err := r.ServeBlob(req.Context(), w, req, d); err != nil {
+			t.Errorf("ServeBlob: %v", err)
+		}
+	}))
+	defer s.Close()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	n, err := io.Copy(io.Discard, resp.Body)
+	if resp.StatusCode != http.StatusOK || n != 150_000 || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("GET = %s, %d bytes, %v, want 150000 and io.ErrUnexpectedEOF", resp.Status, n, err)
+	}
+}
+
+func TestMatches(t *testing.T) {
+	const tag = `"sha256:x"`
+	for header, want := range map[string]bool{
+		"": false, tag: true, "W/" + tag: true, "*": true, `"a", *`: true, `"a", ` + tag + ` ,"b"`: true, `"a"` + tag: true, ",," + tag: true,
+		"sha256:x": false, `"a","b"`: false, `"sha256:x`: false, `"`: false, `""`: false, "a, " + tag: false, `"a b", ` + tag: false, "w/" + tag: false,
+	} {
+		if got := matches(header, tag); got != want {
+			t.Errorf("matches(%q) = %v, want %v", header, got, want)
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package gcs
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+
+	"cloud.google.com/go/auth"
+	"cloud.google.com/go/auth/credentials"
+	"cloud.google.com/go/auth/httptransport"
+)
+
+// scope is that of the tokens; IAM says what they may do.
+const scope = "https://www.googleapis.com/auth/cloud-platform"
+
+// connect makes the client that authenticates, and the signer that goes with
+// its credentials.
+func connect(ctx context.Context, cfg *Config) (*http.Client, signer, error) {
+	base := cfg.Transport
+	if base == nil {
+		base = newTransport()
+	}
+	base = bucketWatch{base}
+	if cfg.anonymous() {
+		return &http.Client{Transport: base}, noSigner("no credentials are used at " + cfg.Endpoint), nil
+	}
+	creds, err := findCredentials(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	hc, err := httptransport.NewClient(&httptransport.Options{
+		Credentials:      creds,
+		BaseRoundTripper: base,
+		UniverseDomain:   cfg.universe(),
+		DisableTelemetry: true,
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("storage.gcs.credentials_file: %w", err)
+	}
+	s, err := newSigner(ctx, cfg, creds, hc)
+	if err != nil {
+		return nil, nil, err
+	}
+	return hc, s, nil
+}
+
+func findCredentials(cfg *Config) (*auth.Credentials, error) {
+	opts := &credentials.DetectOptions{Scopes: []string{scope}, UniverseDomain: cfg.UniverseDomain}
+	if cfg.CredentialsFile == "" {
+		creds, err := credentials.DetectDefault(opts)
+		if err != nil {
+			return nil, fmt.Errorf("storage.gcs.credentials_file: it is empty, and there are no Application Default Credentials: "+
+				"name a file, or run where a service account is attached: %w", err)
+		}
+		return creds, nil
+	}
+	data, err := os.ReadFile(cfg.CredentialsFile)
+	if err != nil {
+		return nil, fmt.Errorf("storage.gcs.credentials_file: %w", err)
+	}
+	var file struct {
+		Type credentials.CredType `json:"type"`
+	}
+	if err := json.Unmarshal(data, &file); err != nil {
+		return nil, fmt.Errorf("storage.gcs.credentials_file: %s: %w", cfg.CredentialsFile, err)
+	}
+	creds, err := credentials.NewCredentialsFromJSON(file.Type, data, opts)
+	if err != nil {
+		return nil, fmt.Errorf("storage.gcs.credentials_file: %s: %w", cfg.CredentialsFile, err)
+	}
+	return creds, nil
+}

@@ -1,0 +1,84 @@
+package gcs
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+const (
+	algorithm = "GOOG4-RSA-SHA256"
+	dateTime  = "20060102T150405Z"
+)
+
+// SignGet makes a V4 signed URL:
+// https://cloud.google.com/storage/docs/authentication/signatures. It lives at
+// most seven days, and twelve hours if IAM signs it. The SDK's own signing
+// knows no other signing time than now, so that no two URLs are equal.
+func (b *bucket) SignGet(ctx context.Context, key string, opts drivers.SignOptions) (drivers.Signed, error) {
+	s, err := b.signGet(ctx, key, opts, time.Now())
+	if err != nil {
+		return drivers.Signed{}, fmt.Errorf("gcs: sign %s: %w", key, err)
+	}
+	return s, nil
+}
+
+func (b *bucket) signGet(ctx context.Context, key string, opts drivers.SignOptions, now time.Time) (drivers.Signed, error) {
+	if err := drivers.CheckKey(key); err != nil {
+		return drivers.Signed{}, err
+	}
+	account, err := b.signer.account()
+	if err != nil {
+		return drivers.Signed{}, err
+	}
+	u, err := url.Parse(b.cfg.publicEndpoint())
+	if err != nil {
+		return drivers.Signed{}, err
+	}
+	u.Path = "/" + b.cfg.Bucket + "/" + b.name(key)
+	u.RawPath = escapePath(u.Path)
+
+	from := now.UTC().Truncate(max(opts.Window, time.Second))
+	// Whole seconds, rounded up, from a time that is up to a window ago.
+	lifetime := min((opts.Expires + max(opts.Window, time.Second) + time.Second - 1).Truncate(time.Second), b.signer.lifetime())
+	scope := from.Format("20060102") + "/auto/storage/goog4_request"
+	q := url.Values{
+		"X-Goog-Algorithm":     {algorithm},
+		"X-Goog-Credential":    {account + "/" + scope},
+		"X-Goog-Date":          {from.Format(dateTime)},
+		"X-Goog-Expires":       {strconv.FormatInt(int64(lifetime/time.Second), 10)},
+		"X-Goog-SignedHeaders": {"host"},
+	}
+	if opts.ContentType != "" {
+		q.Set("response-content-type", opts.ContentType)
+	}
+	if opts.ContentDisposition != "" {
+		q.Set("response-content-disposition", opts.ContentDisposition)
+	}
+	query := strings.ReplaceAll(q.Encode(), "+", "%20")
+
+	request := strings.Join([]string{"GET", u.RawPath, query, "host:" + u.Host, "", "host", "UNSIGNED-PAYLOAD"}, "\n")
+	sum := sha256.Sum256([]byte(request))
+	signature, err := b.signer.sign(ctx, []byte(strings.Join([]string{algorithm, from.Format(dateTime), scope, hex.EncodeToString(sum[:])}, "\n")))
+	if err != nil {
+		return drivers.Signed{}, classify(ctx, err, nil)
+	}
+	u.RawQuery = query + "&X-Goog-Signature=" + hex.EncodeToString(signature)
+	return drivers.Signed{URL: u.String(), Expires: from.Add(lifetime)}, nil
+}
+
+// escapePath leaves only what RFC 3986 calls unreserved, and slashes.
+func escapePath(path string) string {
+	segments := strings.Split(path, "/")
+	for i, s := range segments {
+		segments[i] = strings.ReplaceAll(url.QueryEscape(s), "+", "%20")
+	}
+	return strings.Join(segments, "/")
+}

@@ -1,0 +1,172 @@
+package gcs
+
+import (
+	"context"
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"cloud.google.com/go/auth"
+	"cloud.google.com/go/compute/metadata"
+	lru "github.com/hashicorp/golang-lru/v2"
+	"google.golang.org/api/iamcredentials/v1"
+	"google.golang.org/api/option"
+)
+
+const (
+	// maxLifetime is the longest that a V4 signature is good for, and
+	// maxManagedLifetime that of one by a key that Google manages, and rotates:
+	// https://cloud.google.com/storage/docs/access-control/signed-urls and
+	// https://cloud.google.com/storage/docs/authentication/creating-signatures.
+	maxLifetime        = 7 * 24 * time.Hour
+	maxManagedLifetime = 12 * time.Hour
+
+	// keptSignatures is how many signatures of IAM's are kept: each cost a
+	// request.
+	keptSignatures = 10_000
+)
+
+// A signer signs with the RSA key of a service account, PKCS #1 v1.5 over
+// SHA-256.
+type signer interface {
+	// account is the service account's e-mail address. It reports
+	// errors.ErrUnsupported if there is none to sign.
+	account() (string, error)
+	sign(ctx context.Context, data []byte) ([]byte, error)
+	lifetime() time.Duration
+}
+
+// newSigner signs with the credentials' own key, or has IAM sign for their
+// account.
+func newSigner(ctx context.Context, cfg *Config, creds *auth.Credentials, hc *http.Client) (signer, error) {
+	var file struct {
+		Type             string `json:"type"`
+		ClientEmail      string `json:"client_email"`
+		PrivateKey       string `json:"private_key"`
+		ImpersonationURL string `json:"service_account_impersonation_url"`
+	}
+	if data := creds.JSON(); len(data) > 0 {
+		if err := json.Unmarshal(data, &file); err != nil {
+			return nil, fmt.Errorf("storage.gcs.credentials_file: %w", err)
+		}
+	}
+	email := cfg.SignAs
+	if email == "" {
+		email = file.ClientEmail
+	}
+	if file.PrivateKey != "" && email == file.ClientEmail {
+		key, err := parseKey(file.PrivateKey)
+		if err != nil {
+			return nil, fmt.Errorf("storage.gcs.credentials_file: private_key: %w", err)
+		}
+		return keySigner{email, key}, nil
+	}
+	if email == "" { // …/serviceAccounts/<email>:generateAccessToken
+		_, rest, _ := strings.Cut(file.ImpersonationURL, "/serviceAccounts/")
+		email, _, _ = strings.Cut(rest, ":")
+	}
+	if email == "" && len(creds.JSON()) == 0 { // the metadata server's
+		var err error
+		if email, err = metadata.NewClient(nil).EmailWithContext(ctx, "default"); err != nil {
+			return noSigner(fmt.Sprintf("storage.gcs.sign_as: the metadata server names no service account: %v", err)), nil
+		}
+	}
+	if email == "" {
+		return noSigner("storage.gcs.sign_as: it is empty, and the credentials stand for no service account"), nil
+	}
+	service, err := iamcredentials.NewService(ctx, option.WithHTTPClient(hc), option.WithEndpoint("https://iamcredentials."+cfg.universe()+"/"))
+	if err != nil {
+		return nil, err
+	}
+	kept, err := lru.New[string, []byte](keptSignatures)
+	if err != nil {
+		return nil, err
+	}
+	return &iamSigner{email, service, kept}, nil
+}
+
+func parseKey(text string) (*rsa.PrivateKey, error) {
+	block, _ := pem.Decode([]byte(text))
+	if block == nil {
+		return nil, errors.New("it is not PEM")
+	}
+	if key, err := x509.ParsePKCS1PrivateKey(block.Bytes); err == nil {
+		return key, nil
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	if key, ok := key.(*rsa.PrivateKey); ok {
+		return key, nil
+	}
+	return nil, errors.New("it is no RSA key")
+}
+
+// keySigner has the private key.
+type keySigner struct {
+	email string
+	key   *rsa.PrivateKey
+}
+
+func (s keySigner) account() (string, error) { return s.email, nil }
+func (s keySigner) lifetime() time.Duration  { return maxLifetime }
+
+func (s keySigner) sign(_ context.Context, data []byte) ([]byte, error) {
+	sum := sha256.Sum256(data)
+	return rsa.SignPKCS1v15(nil, s.key, crypto.SHA256, sum[:])
+}
+
+// iamSigner asks IAM, once for each thing to sign while it is remembered. Two
+// processes may get different signatures, by two keys of the account.
+type iamSigner struct {
+	email   string
+	service *iamcredentials.Service
+	kept    *lru.Cache[string, []byte]
+}
+
+func (s *iamSigner) account() (string, error) { return s.email, nil }
+func (s *iamSigner) lifetime() time.Duration  { return maxManagedLifetime }
+
+func (s *iamSigner) sign(ctx context.Context, data []byte) ([]byte, error) {
+	if signature, ok := s.kept.Get(string(data)); ok {
+		return signature, nil
+	}
+	call := s.service.Projects.ServiceAccounts.SignBlob("projects/-/serviceAccounts/"+s.email,
+		&iamcredentials.SignBlobRequest{Payload: base64.StdEncoding.EncodeToString(data)}).Context(ctx)
+	var answer *iamcredentials.SignBlobResponse
+	err := again(ctx, func() (err error) {
+		answer, err = call.Do()
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("signBlob as %s (it takes iam.serviceAccounts.signBlob): %w", s.email, err)
+	}
+	signature, err := base64.StdEncoding.DecodeString(answer.SignedBlob)
+	if err != nil {
+		return nil, fmt.Errorf("signBlob as %s: %w", s.email, err)
+	}
+	s.kept.Add(string(data), signature)
+	return signature, nil
+}
+
+// noSigner is the reason why nothing is signed.
+type noSigner string
+
+func (s noSigner) account() (string, error) {
+	return "", fmt.Errorf("%w: %s", errors.ErrUnsupported, string(s))
+}
+func (s noSigner) lifetime() time.Duration { return 0 }
+
+func (s noSigner) sign(context.Context, []byte) ([]byte, error) {
+	return nil, errors.ErrUnsupported
+}

@@ -1,0 +1,119 @@
+package gcs
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// StartUpload draws an id, and asks the store for nothing. Started is by the
+// clock of this machine; Uploads tells the store's.
+func (b *bucket) StartUpload(_ context.Context, key string) (drivers.Upload, error) {
+	if err := drivers.CheckKey(key); err != nil {
+		return drivers.Upload{}, fmt.Errorf("gcs: start upload of %s: %w", key, err)
+	}
+	return drivers.Upload{Key: key, ID: rand.Text(), Started: time.Now().UTC().Truncate(time.Second)}, nil
+}
+
+// PutPart writes the part as an object of its own.
+func (b *bucket) PutPart(ctx context.Context, u drivers.Upload, number int, body drivers.Body) (drivers.Part, error) {
+	p, err := b.putPart(ctx, u, number, body)
+	if err != nil {
+		return drivers.Part{}, fmt.Errorf("gcs: put part %d of %s: %w", number, u.Key, err)
+	}
+	return p, nil
+}
+
+func (b *bucket) putPart(ctx context.Context, u drivers.Upload, number int, body drivers.Body) (drivers.Part, error) {
+	if err := checkUpload(u); err != nil {
+		return drivers.Part{}, err
+	}
+	if number < 1 || number > maxParts {
+		return drivers.Part{}, fmt.Errorf("part number %d, want 1 to %d", number, maxParts)
+	}
+	if body.Size > maxObject {
+		return drivers.Part{}, fmt.Errorf("part of %d bytes, want at most %d", body.Size, int64(maxObject))
+	}
+	a := attempt{id: rand.Text()}
+	name := b.name(partKey(u, number, a.id))
+	attrs, err := b.write(ctx, name, b.class(u.Key), whenAbsent(), body, drivers.ErrExists)
+	if errors.Is(err, drivers.ErrExists) {
+		// The name is this attempt's alone: a request whose answer was lost has
+		// written it.
+		attrs, err = b.handle.Object(name).Attrs(ctx)
+		err = classify(ctx, err, nil)
+	}
+	if err != nil {
+		return drivers.Part{}, err
+	}
+	a.generation = attrs.Generation
+	return drivers.Part{Number: number, Size: body.Size, Tag: a.tag(), CRC32C: body.CRC32C}, nil
+}
+
+// StreamPart is not to be had: a part is sent with its checksum in front, so
+// that no write can leave other bytes than were meant.
+func (b *bucket) StreamPart(_ context.Context, u drivers.Upload, number int, _ io.Reader) (drivers.Part, error) {
+	return drivers.Part{}, fmt.Errorf("gcs: stream part %d of %s: %w", number, u.Key, errors.ErrUnsupported)
+}
+
+// Abort deletes all objects of the upload. It cannot keep parts from coming
+// later; Uploads then gives the upload again.
+func (b *bucket) Abort(ctx context.Context, u drivers.Upload) error {
+	if err := b.abort(ctx, u); err != nil {
+		return fmt.Errorf("gcs: abort %s: %w", u.Key, err)
+	}
+	return nil
+}
+
+func (b *bucket) abort(ctx context.Context, u drivers.Upload) error {
+	if checkUpload(u) != nil {
+		return nil // none of ours
+	}
+	var names []string
+	for attrs, err := range b.list(ctx, uploadKey(u), "", "") {
+		if err != nil {
+			return err
+		}
+		names = append(names, attrs.Name)
+	}
+	return b.deleteAll(ctx, names)
+}
+
+// Uploads gives each upload that has an object left under parts/, begun when
+// the oldest of these was made.
+func (b *bucket) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.Upload, error] {
+	return func(yield func(drivers.Upload, error) bool) {
+		var current drivers.Upload // names of one upload follow one another
+		for attrs, err := range b.list(ctx, drivers.PartsPrefix+prefix, "", "") {
+			if err != nil {
+				yield(drivers.Upload{}, fmt.Errorf("gcs: list uploads of %s: %w", prefix, err))
+				return
+			}
+			u, ok := parseUploadKey(strings.TrimPrefix(attrs.Name, b.prefix))
+			if !ok || !strings.HasPrefix(u.Key, prefix) {
+				continue
+			}
+			u.Started = attrs.Updated.Truncate(time.Second)
+			if u.Key == current.Key && u.ID == current.ID {
+				if u.Started.Before(current.Started) {
+					current = u
+				}
+				continue
+			}
+			if current.ID != "" && !yield(current, nil) {
+				return
+			}
+			current = u
+		}
+		if current.ID != "" {
+			yield(current, nil)
+		}
+	}
+}

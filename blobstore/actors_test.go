@@ -55,16 +55,16 @@ func (c *client) pushAs(repo string, p []byte, d digest.Digest) error {
 	return c.putAs(repo, u, p, p, d)
 }
 
-// pushPatch is POST, PATCH and PUT.
-func (c *client) pushPatch(repo string, p []byte) error {
-	u, err := c.in(repo).StartUpload("")
+// pushPatch is POST, PATCH and PUT, to repoA.
+func (c *client) pushPatch(p []byte) error {
+	u, err := c.in(repoA).StartUpload("")
 	if err == nil {
-		u, err = c.patch(repo, u, p)
+		u, err = c.patch(repoA, u, p)
 	}
 	if err != nil {
 		return err
 	}
-	return c.put(repo, u, nil, p)
+	return c.put(repoA, u, nil, p)
 }
 
 func (c *client) patch(repo string, u Upload, p []byte) (Upload, error) {
@@ -101,9 +101,9 @@ func (c *client) status(repo string, u Upload) (Upload, error) {
 	return c.in(repo).UploadStatus(c.w.ctx, u.ID, u.State)
 }
 
-// get reads a blob, and reports it if it has another digest.
-func (c *client) get(repo string, p []byte) error {
-	got, err := c.in(repo).Get(c.w.ctx, digest.FromBytes(p))
+// get reads a blob of repoA, and reports it if the bytes are others.
+func (c *client) get(p []byte) error {
+	got, err := c.in(repoA).Get(c.w.ctx, digest.FromBytes(p))
 	if err == nil && !bytes.Equal(got, p) {
 		return fmt.Errorf("%d bytes that are others", len(got))
 	}

@@ -36,9 +36,12 @@ type scenario struct {
 	// at any later time, or not before all else is over.
 	late lateWrite
 
+	// open, if not nil, opens an empty bucket, in place of one in memory.
+	open func(t *testing.T) drivers.Bucket
+
 	// tamper, if not nil, stands before the bucket of every actor. Tests that
 	// break a rule on purpose do it there.
-	tamper drivertest.Intercept
+	tamper func(drivers.Bucket) drivers.Bucket
 }
 
 // lateWrite is the n-th write, from 1, of an actor.
@@ -151,10 +154,17 @@ func newExplorer(t *testing.T, sc scenario) *explorer {
 	if sc.habits == (memory.Habits{}) {
 		sc.habits = tinyS3()
 	}
+	if sc.open == nil {
+		sc.open = func(t *testing.T) drivers.Bucket { return openMemory(t, sc.habits) }
+	}
 	e := &explorer{scenario: sc}
-	e.target.Bucket = openMemory(t, sc.habits)
+	e.target.Bucket = sc.open(t)
+	var b drivers.Bucket = &e.target
+	if sc.tamper != nil {
+		b = sc.tamper(b)
+	}
 	for i := range sc.actors {
-		e.stores = append(e.stores, openStore(t, drivertest.Wrap(&e.target, e.gate(i)), tiny()))
+		e.stores = append(e.stores, openStore(t, drivertest.Wrap(b, e.gate(i)), tiny()))
 	}
 	e.auditor = openStore(t, &e.target, tiny())
 	return e
@@ -188,21 +198,17 @@ func (e *explorer) gate(i int) drivertest.Intercept {
 		if e.stopped {
 			return errStopped
 		}
-		tampered := do
-		if e.tamper != nil {
-			tampered = func(ctx context.Context) error { return e.tamper(ctx, c, do) }
-		}
 		if e.late.n > 0 && e.late.actor == i {
-			return e.faulty.Intercept(ctx, c, tampered)
+			return e.faulty.Intercept(ctx, c, do)
 		}
-		return tampered(ctx)
+		return do(ctx)
 	}
 }
 
 // begin sets up the stage and lets the actors run until each waits.
 func (e *explorer) begin(t *testing.T) error {
 	t.Helper()
-	e.target.Bucket = openMemory(t, e.habits)
+	e.target.Bucket = e.open(t)
 	e.waiting, e.trace, e.made = nil, nil, make([]int, len(e.actors))
 	e.gated, e.stopped, e.landing = false, false, false
 	e.faulty = &drivertest.Faulty{Mode: drivertest.Late, Nth: e.late.n, Match: drivertest.Call.Writes}

@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/envelope"
 )
 
 // ledger is what clients were told: which pushes and mounts were acknowledged,
@@ -122,6 +123,11 @@ func (l *ledger) checkWith(ctx context.Context, s *Store) error {
 				f.add("%s: %s was acknowledged: %w", id.repository, d, err)
 			case acked && !bytes.Equal(got, a.content):
 				f.add("%s: %s was acknowledged, and gives %d other bytes", id.repository, d, len(got))
+			case acked:
+				rec, err := envelope.Read[record](ctx, s.bucket, s.keys.record(id.digest))
+				if err != nil || rec.Value.State == condemned {
+					f.add("%s: %s was acknowledged, and may be collected: its record is %q, %v", id.repository, d, rec.Value.State, err)
+				}
 			}
 		}
 	}

@@ -1,0 +1,553 @@
+package blobstore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/drivers/drivertest"
+	"github.com/berthhq/berth/upload"
+)
+
+// Attacks on sessions and commits: interleavings that would break a simpler
+// protocol. Attacks 4 and 9 are in poison_test.go.
+
+// beginUpload is a session of repoA that PATCHes have brought these pieces to, and its
+// tokens: of no record, of the first, and so on.
+func beginUpload(t *testing.T, w *stage, pieces ...[]byte) []Upload {
+	t.Helper()
+	c := w.replica(t)
+	u, err := c.in(repoA).StartUpload("")
+	must(t, err)
+	tokens := []Upload{u}
+	for _, p := range pieces {
+		u, err = c.patch(repoA, u, p)
+		must(t, err)
+		tokens = append(tokens, u)
+	}
+	return tokens
+}
+
+// sessions are those that a PUT may go on from: what PATCHes have brought, and
+// what is to come.
+func sessions(p []byte) map[string]struct {
+	before [][]byte
+	rest   []byte
+} {
+	type s = struct {
+		before [][]byte
+		rest   []byte
+	}
+	return map[string]s{
+		"fresh, inline":     {nil, p[:40]},
+		"fresh, one object": {nil, p[:200]},
+		"fresh, parts":      {nil, p[:600]},
+		"tail":              {[][]byte{p[:100]}, p[100:200]},
+		"tail, then parts":  {[][]byte{p[:100]}, p[100:600]},
+		"part and tail":     {[][]byte{p[:300]}, p[300:600]},
+		"several records":   {[][]byte{p[:300], p[300:550]}, p[550:600]},
+		"nothing to come":   {[][]byte{p[:300]}, nil},
+	}
+}
+
+func join(pieces [][]byte, rest []byte) []byte {
+	return append(slices.Concat(pieces...), rest...)
+}
+
+// A PUT is killed before the link, and sent again to another replica. What it
+// has stored stays.
+func TestAttack1KilledBeforeTheLink(t *testing.T) {
+	for name, s := range sessions(randomBytes(1, 600)) {
+		t.Run(name, func(t *testing.T) {
+			onEveryDriver(t, func(t *testing.T, w *stage) {
+				p := join(s.before, s.rest)
+				tokens := beginUpload(t, w, s.before...)
+				u := tokens[len(tokens)-1]
+				if err := w.replica(t, dies(drivertest.Lost, on("Create", "links/"))).put(repoA, u, s.rest, p); err == nil {
+					t.Fatal("it was not killed")
+				}
+				data := readRecord(t, w, p).Value.Data
+				must(t, w.replica(t).put(repoA, u, s.rest, p))
+				if now := readRecord(t, w, p).Value.Data; now != data {
+					t.Errorf("the record names %q, and named %q", now, data)
+				}
+			})
+		})
+	}
+}
+
+// The same PUT twice at once.
+func TestAttack2SamePutAtOnce(t *testing.T) {
+	for name, s := range sessions(randomBytes(1, 600)) {
+		t.Run(name, func(t *testing.T) {
+			onEveryDriver(t, func(t *testing.T, w *stage) {
+				p := join(s.before, s.rest)
+				tokens := beginUpload(t, w, s.before...)
+				var wg sync.WaitGroup
+				for range 3 {
+					c := w.replica(t)
+					wg.Go(func() {
+						if err := c.put(repoA, tokens[len(tokens)-1], s.rest, p); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				wg.Wait()
+			})
+		})
+	}
+}
+
+// Token 0 is used again, with other bytes, after it was used to commit.
+func TestAttack3OtherBytesUnderAnOldToken(t *testing.T) {
+	for _, n := range []int{40, 200, 600} {
+		x, y := twins(1, n, n)
+		onEveryDriver(t, func(t *testing.T, w *stage) {
+			u := beginUpload(t, w)[0]
+			c := w.replica(t)
+			must(t, c.put(repoA, u, x, x))
+			_, err := c.patch(repoA, u, y)
+			must(t, err)
+			must(t, c.put(repoA, u, y, y))
+			must(t, c.get(x))
+			must(t, c.get(y))
+			// Nothing gives one's bytes the other's digest.
+			if err := c.putAs(repoA, u, y, y, digest.FromBytes(x)); err == nil {
+				t.Error("y was taken for x")
+			}
+		})
+	}
+}
+
+// A request of an old token stalls after it has read its record; meanwhile
+// another one commits, is acknowledged and frees what is no longer needed. The
+// first one must not end the session a second time, or go on after its end.
+func TestAttack5EndOnlyOnce(t *testing.T) {
+	for name, n := range map[string][]int{
+		"parts, and a large tail": {200 << 10, 130 << 10},
+		"a tail only":             {8 << 10, 6 << 10},
+	} {
+		size := n[0] + n[1]
+		x, y := twins(1, size+1000, 1000)
+		for token := range 2 {
+			restY := y[:1000]
+			whole := restY
+			if token == 1 {
+				restY = y[n[0]:]
+				whole = y
+			}
+			for request, run := range map[string]func(c *client, u Upload) error{
+				"PUT":    func(c *client, u Upload) error { return c.put(repoA, u, restY, whole) },
+				"PATCH":  func(c *client, u Upload) error { _, err := c.patch(repoA, u, restY); return err },
+				"cancel": func(c *client, u Upload) error { return c.cancel(repoA, u) },
+			} {
+				if request == "PUT" && token == 0 {
+					continue // it needs no session: attack 3
+				}
+				t.Run(fmt.Sprintf("%s/%s of token %d", name, request, token), func(t *testing.T) {
+					onEveryDriver(t, func(t *testing.T, w *stage) {
+						replica := func(f ...drivertest.Intercept) *client {
+							c := w.replica(t, f...)
+							b := w.bucket
+							for _, f := range f {
+								b = drivertest.Wrap(b, f)
+							}
+							c.s = openStore(t, b, withoutCache(smallParts()))
+							return c
+						}
+						c := replica()
+						u, err := c.in(repoA).StartUpload("")
+						must(t, err)
+						tokens := []Upload{u}
+						for _, piece := range [][]byte{x[:n[0]], x[n[0]:size]} {
+							u, err = c.patch(repoA, u, piece)
+							must(t, err)
+							tokens = append(tokens, u)
+						}
+						hold := stallAt(func(c drivertest.Call) bool {
+							return c.Writes() && (c.Method != "Create" || strings.HasPrefix(c.Key, "uploads/"))
+						})
+						slow := replica(hold.intercept)
+						err = hold.meanwhile(t, func() error { return run(slow, tokens[token]) }, func() {
+							must(t, replica().put(repoA, u, x[size:], x))
+						})
+						// A PUT that has all bytes needs the session no more. All
+						// else must find that it is over, or that others went on.
+						free := request == "PUT" && name == "a tail only"
+						if !free && !errors.Is(err, ErrBlobUploadUnknown) && !errors.Is(err, ErrOutOfOrder) || free && err != nil {
+							t.Errorf("it answers %v", err)
+						}
+						must(t, replica().put(repoA, u, x[size:], x))
+						must(t, replica().get(x))
+					})
+				})
+			}
+		}
+	}
+}
+
+func withoutCache(c Config) Config {
+	c.Cache.Entries = -1
+	return c
+}
+
+// Token 0 is used again after the session's end.
+func TestAttack6TokenOfNoRecordAfterTheEnd(t *testing.T) {
+	for name, s := range sessions(randomBytes(1, 600)) {
+		t.Run(name, func(t *testing.T) {
+			onEveryDriver(t, func(t *testing.T, w *stage) {
+				p := join(s.before, s.rest)
+				tokens := beginUpload(t, w, s.before...)
+				u := tokens[len(tokens)-1]
+				c := w.replica(t)
+				must(t, c.put(repoA, u, s.rest, p))
+				before := readRecord(t, w, p).Value
+				_, patched := c.patch(repoA, tokens[0], randomBytes(2, 300))
+				cancelled := c.cancel(repoA, tokens[0])
+				_, status := c.status(repoA, tokens[0])
+				if len(tokens) > 1 && (expect(patched, ErrBlobUploadUnknown, ErrOutOfOrder) != nil || patched == nil ||
+					!errors.Is(status, ErrBlobUploadUnknown) || !errors.Is(cancelled, ErrBlobUploadUnknown)) {
+					t.Errorf("PATCH, status, cancel = %v, %v, %v, want ErrBlobUploadUnknown", patched, status, cancelled)
+				}
+				must(t, c.get(p))
+				if now := readRecord(t, w, p).Value; now != before {
+					t.Errorf("the record is %+v, and was %+v", now, before)
+				}
+				if again := w.replica(t).put(repoA, u, s.rest, p); again != nil {
+					t.Errorf("PUT again = %v", again)
+				}
+			})
+		})
+	}
+}
+
+// A PUT is killed at each of its writes, and sent again.
+func TestAttack7KilledOnTheWay(t *testing.T) {
+	for name, s := range sessions(randomBytes(1, 600)) {
+		t.Run(name, func(t *testing.T) {
+			for _, mode := range []drivertest.Mode{drivertest.Lost, drivertest.Unanswered} {
+				t.Run(mode.String(), func(t *testing.T) {
+					onEveryDriver(t, func(t *testing.T, w *stage) {
+						for k := 1; ; k++ {
+							p := randomBytes(uint64(k), len(join(s.before, s.rest)))
+							var before [][]byte
+							rest := p
+							for _, b := range s.before {
+								before = append(before, rest[:len(b)])
+								rest = rest[len(b):]
+							}
+							tokens := beginUpload(t, w, before...)
+							u := tokens[len(tokens)-1]
+							dying := &drivertest.Faulty{Mode: mode, Dead: true, Nth: k, Match: drivertest.Call.Writes}
+							c := w.replica(t, dying.Intercept) // opening writes nothing
+							err := c.put(repoA, u, rest, p)
+							call, hit := dying.Hit()
+							if !hit {
+								must(t, err)
+								return
+							}
+							if err := w.replica(t).put(repoA, u, rest, p); err != nil {
+								t.Errorf("killed at %v: PUT again = %v", call, err)
+							}
+						}
+					})
+				})
+			}
+		})
+	}
+}
+
+// A PATCH was cut off; the client sends it again while the first one still
+// stores its parts.
+func TestAttack8PatchAgainWhileTheFirstGoesOn(t *testing.T) {
+	p := randomBytes(1, 1200)
+	for _, at := range []string{"first part", "record"} {
+		t.Run(at, func(t *testing.T) {
+			onEveryDriver(t, func(t *testing.T, w *stage) {
+				u := beginUpload(t, w, p[:300])[1]
+				hold := stallAt(func(c drivertest.Call) bool {
+					return strings.HasSuffix(c.Method, "Part") == (at == "first part") && c.Writes()
+				})
+				slow := w.replica(t, hold.intercept)
+				var now Upload
+				err := hold.meanwhile(t, func() error { _, err := slow.patch(repoA, u, p[300:1100]); return err }, func() {
+					var err error
+					now, err = w.replica(t).patch(repoA, u, p[300:1100])
+					must(t, err)
+				})
+				if !errors.Is(err, ErrOutOfOrder) {
+					t.Errorf("the first PATCH = %v, want ErrOutOfOrder", err)
+				}
+				must(t, w.replica(t).put(repoA, now, p[1100:], p))
+			})
+		})
+	}
+}
+
+// A PUT whose body breaks off keeps nothing, and works when it is sent again.
+func TestAttack10PutBreaksOff(t *testing.T) {
+	for name, s := range sessions(randomBytes(1, 600)) {
+		if len(s.rest) == 0 {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			onEveryDriver(t, func(t *testing.T, w *stage) {
+				p := join(s.before, s.rest)
+				tokens := beginUpload(t, w, s.before...)
+				u := tokens[len(tokens)-1]
+				c := w.replica(t)
+				for _, length := range []int64{-1, int64(len(s.rest))} {
+					body := io.MultiReader(bytes.NewReader(s.rest[:len(s.rest)/2]), iotest.ErrReader(io.ErrUnexpectedEOF))
+					_, err := c.in(repoA).FinishUpload(w.ctx, u.ID, u.State, Body{body, length, -1, nil}, Descriptor{Digest: digest.FromBytes(p)})
+					if !errors.Is(err, io.ErrUnexpectedEOF) {
+						t.Fatalf("PUT = %v, want its body's error", err)
+					}
+				}
+				if now, err := c.status(repoA, u); err != nil || now.Size != int64(len(p)-len(s.rest)) {
+					t.Errorf("status = %d, %v, want %d bytes", now.Size, err, len(p)-len(s.rest))
+				}
+				must(t, w.replica(t).put(repoA, u, s.rest, p))
+			})
+		})
+	}
+}
+
+// A session is cancelled while another request is in it.
+func TestAttack11Cancel(t *testing.T) {
+	p := randomBytes(1, 900)
+	for _, before := range [][][]byte{nil, {p[:50]}, {p[:300]}} {
+		n := len(slices.Concat(before...))
+		rest := p[n:]
+		for name, request := range map[string]func(c *client, u Upload) error{
+			"PATCH":  func(c *client, u Upload) error { _, err := c.patch(repoA, u, rest); return err },
+			"PUT":    func(c *client, u Upload) error { return c.put(repoA, u, rest, p) },
+			"cancel": func(c *client, u Upload) error { return c.cancel(repoA, u) },
+		} {
+			for _, at := range []string{"uploads/", "data/"} {
+				if at == "data/" && name == "cancel" || at == "uploads/" && name == "PUT" && n < 300 {
+					continue // it makes no such call
+				}
+				t.Run(fmt.Sprintf("%s at %s after %d bytes", name, at, n), func(t *testing.T) {
+					onEveryDriver(t, func(t *testing.T, w *stage) {
+						tokens := beginUpload(t, w, before...)
+						u := tokens[len(tokens)-1]
+						hold := stallAt(func(c drivertest.Call) bool { return c.Writes() && strings.HasPrefix(c.Key, at) })
+						slow := w.replica(t, hold.intercept)
+						err := hold.meanwhile(t, func() error { return request(slow, u) }, func() {
+							must(t, w.replica(t).cancel(repoA, u))
+						})
+						// A PUT that needs none of the session's parts commits all
+						// the same.
+						if whole := name == "PUT" && n < 300; !whole && !errors.Is(err, ErrBlobUploadUnknown) || whole && err != nil {
+							t.Errorf("the request in flight answers %v", err)
+						}
+						c := w.replica(t)
+						_, patched := c.patch(repoA, u, rest)
+						_, status := c.status(repoA, u)
+						again := c.cancel(repoA, u)
+						for _, err := range []error{patched, status, again} {
+							if !errors.Is(err, ErrBlobUploadUnknown) {
+								t.Errorf("PATCH, status, cancel = %v, %v, %v, want ErrBlobUploadUnknown", patched, status, again)
+								break
+							}
+						}
+						mustBeFound(t, w)
+					})
+				})
+			}
+		}
+	}
+}
+
+// mustBeFound fails the test if parts are staged of an upload that no session's
+// record names and that nobody aborted: nobody would know whose they are.
+func mustBeFound(t *testing.T, w *stage) {
+	t.Helper()
+	inv, err := (&checker{bucket: w.bucket, lost: w.lost}).read(w.ctx)
+	must(t, err)
+	named := map[string]bool{}
+	for _, chain := range inv.sessions {
+		for _, e := range chain {
+			if e.Value.Upload != nil {
+				named[e.Value.Upload.Key] = true
+			}
+		}
+	}
+	for u, err := range w.bucket.Uploads(w.ctx, "") {
+		must(t, err)
+		if !named[u.Key] {
+			t.Errorf("parts of %s are staged, and no record names it", u.Key)
+		}
+	}
+}
+
+// The answer to the creation of a record is an error, and it is created later:
+// by then nothing that it names is gone.
+func TestAttack12LateRecords(t *testing.T) {
+	p := randomBytes(1, 600)
+	late := func(match func(drivertest.Call) bool) *drivertest.Faulty {
+		return &drivertest.Faulty{Mode: drivertest.Late, Nth: 1, Match: match}
+	}
+	t.Run("session record", func(t *testing.T) {
+		onEveryDriver(t, func(t *testing.T, w *stage) {
+			f := late(on("Create", "uploads/"))
+			var calls drivertest.Counter
+			c := w.replica(t, calls.Intercept, f.Intercept)
+			u := beginUpload(t, w)[0]
+			if _, err := c.patch(repoA, u, p[:300]); !errors.Is(err, drivertest.ErrInjected) {
+				t.Fatalf("PATCH = %v, want it to fail", err)
+			}
+			for _, method := range []string{"Abort", "Delete", "DeleteIf"} {
+				if n := calls.ByMethod()[method]; n > 0 {
+					t.Errorf("%d calls of %s, want none", n, method)
+				}
+			}
+			must(t, f.Land(w.ctx))
+			now, err := c.status(repoA, u)
+			if err != nil || now.Size != 300 {
+				t.Fatalf("status = %d, %v, want 300 bytes", now.Size, err)
+			}
+			must(t, c.put(repoA, now, p[300:], p))
+		})
+	})
+	t.Run("session record, PATCH again", func(t *testing.T) {
+		onEveryDriver(t, func(t *testing.T, w *stage) {
+			f := late(on("Create", "uploads/"))
+			c := w.replica(t, f.Intercept)
+			u := beginUpload(t, w)[0]
+			if _, err := c.patch(repoA, u, p[:300]); !errors.Is(err, drivertest.ErrInjected) {
+				t.Fatalf("PATCH = %v, want it to fail", err)
+			}
+			u, err := c.patch(repoA, u, p[:300])
+			must(t, err)
+			if err := f.Land(w.ctx); err == nil {
+				t.Error("the late record took the place of another")
+			}
+			must(t, c.put(repoA, u, p[300:], p))
+		})
+	})
+	for _, first := range []bool{true, false} {
+		t.Run("blob record", func(t *testing.T) {
+			onEveryDriver(t, func(t *testing.T, w *stage) {
+				for i, n := range []int{40, 200, 600} {
+					p := randomBytes(uint64(i), n)
+					f := late(on("Create", "/record"))
+					if err := w.replica(t, f.Intercept).push(repoA, p); !errors.Is(err, drivertest.ErrInjected) {
+						t.Fatalf("push = %v, want it to fail", err)
+					}
+					if first {
+						must(t, f.Land(w.ctx))
+					}
+					must(t, w.replica(t).push(repoB, p))
+					if err := f.Land(w.ctx); !first && err == nil {
+						t.Error("the late record took the place of another")
+					}
+					must(t, w.replica(t).push(repoA, p))
+				}
+			})
+		})
+	}
+	t.Run("answer lost only", func(t *testing.T) { // read back, it is one's own
+		onEveryDriver(t, func(t *testing.T, w *stage) {
+			for i, part := range []string{"/record", "links/", "uploads/", "data/"} {
+				f := &drivertest.Faulty{Mode: drivertest.Unanswered, Nth: 1, Match: on("Create", part)}
+				c := w.replica(t, f.Intercept)
+				p := randomBytes(uint64(i), 600)
+				if part == "data/" {
+					must(t, stubborn(func() error { return c.push(repoA, p[:200]) }))
+				} else {
+					must(t, c.pushPatch(p))
+				}
+				if _, hit := f.Hit(); !hit {
+					t.Errorf("no Create of %s", part)
+				}
+			}
+		})
+	})
+}
+
+// An upload of another repository, with a valid token of one's own.
+func TestAttack13UploadOfAnotherRepository(t *testing.T) {
+	onEveryDriver(t, func(t *testing.T, w *stage) {
+		p := randomBytes(1, 600)
+		theirs := beginUpload(t, w, p[:300])[1]
+		c := w.replica(t)
+		own, err := c.in(repoB).StartUpload("")
+		must(t, err)
+		token, err := c.s.uploads.Verify(theirs.State)
+		must(t, err)
+		mixed := []Upload{
+			{ID: theirs.ID, State: own.State},
+			{ID: theirs.ID, State: theirs.State},
+		}
+		// Even a token that says that the upload is one's own finds out: its
+		// records say otherwise.
+		for seq := range 2 {
+			mixed = append(mixed, Upload{ID: theirs.ID, State: c.s.uploads.Sign(upload.Token{ID: token.ID, Repository: repoB, Started: token.Started, Seq: seq, Algorithm: token.Algorithm})})
+		}
+		for i, u := range mixed {
+			_, patched := c.patch(repoB, u, p[300:])
+			_, status := c.status(repoB, u)
+			for what, err := range map[string]error{"PATCH": patched, "status": status, "cancel": c.cancel(repoB, u), "PUT": c.put(repoB, u, p[300:], p)} {
+				// A PUT without a record is of the bytes that it brings, which
+				// are not all.
+				if _, isDigest := errors.AsType[ErrBlobInvalidDigest](err); !errors.Is(err, ErrBlobUploadUnknown) && (what != "PUT" || !isDigest) {
+					t.Errorf("%s of upload %d = %v, want ErrBlobUploadUnknown", what, i, err)
+				}
+			}
+		}
+		must(t, c.put(repoA, theirs, p[300:], p))
+	})
+}
+
+// sleepy is a body that takes its time.
+type sleepy struct {
+	io.Reader
+	pause time.Duration
+}
+
+func (s *sleepy) Read(p []byte) (int, error) {
+	time.Sleep(s.pause)
+	s.pause = 0
+	return s.Reader.Read(p)
+}
+
+// A PATCH goes on past the end of the session's life, and status is asked all
+// the time: neither makes it live longer.
+func TestAttack14Expiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		onBucket(t, openMemory(t, tinyS3()), func(t *testing.T, w *stage) {
+			p := randomBytes(1, 600)
+			u := beginUpload(t, w, p[:300])[1]
+			c := w.replica(t)
+			for range 143 {
+				time.Sleep(time.Hour)
+				var err error
+				u, err = c.status(repoA, u)
+				must(t, err)
+			}
+			body := &sleepy{bytes.NewReader(p[300:]), 2 * time.Hour}
+			now, err := c.in(repoA).AppendUpload(w.ctx, u.ID, u.State, Body{body, -1, -1, nil})
+			must(t, err)
+			for _, u := range []Upload{u, now} {
+				_, patched := c.patch(repoA, u, p[:10])
+				_, status := c.status(repoA, u)
+				for what, err := range map[string]error{"PATCH": patched, "status": status, "cancel": c.cancel(repoA, u), "PUT": c.put(repoA, u, nil, p)} {
+					if !errors.Is(err, ErrBlobUploadUnknown) {
+						t.Errorf("%s after 145 hours = %v, want ErrBlobUploadUnknown", what, err)
+					}
+				}
+			}
+		})
+	})
+}

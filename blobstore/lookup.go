@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/opencontainers/go-digest"
 
@@ -120,8 +121,8 @@ func (s descriptors) Stat(ctx context.Context, d digest.Digest) (Descriptor, err
 	return rec.descriptor(), nil
 }
 
-// SetDescriptor reads the whole blob, for an alias that is not true would let
-// other bytes be read by that digest, in every repository.
+// SetDescriptor reads the whole blob and computes both digests, for an alias that
+// is not true would let other bytes be read by that digest, in every repository.
 func (s descriptors) SetDescriptor(ctx context.Context, d digest.Digest, desc Descriptor) error {
 	limit := s.r.s.uploads.NewLimit()
 	if err := checkDigest(d); err != nil {
@@ -141,14 +142,17 @@ func (s descriptors) SetDescriptor(ctx context.Context, d digest.Digest, desc De
 		return err
 	}
 	defer rc.Close()
-	v := d.Verifier()
-	if _, err := copyAll(v, rc); err != nil {
+	named, canonical := d.Verifier(), desc.Digest.Verifier()
+	if _, err := copyAll(io.MultiWriter(named, canonical), rc); err != nil {
 		return err
 	}
-	if !v.Verified() {
+	switch {
+	case !canonical.Verified(): // nobody hashed it here, or it was damaged since
+		return ErrBlobInvalidDigest{desc.Digest, errors.New("the stored bytes have another")}
+	case !named.Verified():
 		return ErrBlobInvalidDigest{d, fmt.Errorf("%s has another", desc.Digest)}
 	}
-	return s.r.s.writeAlias(ctx, limit, d, desc.Digest, storedAlias{})
+	return translate(s.r.s.writeAlias(ctx, limit, d, desc.Digest, storedAlias{}))
 }
 
 // Clear removes the link, by the tag just read: an unconditional deletion that

@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -201,4 +203,75 @@ func TestDrainWhileWritersBegin(t *testing.T) {
 		}
 	}
 	<-done
+}
+
+// An alias is written for bytes that have both digests only: not for those of a
+// blob that rotted, or that nobody hashed here.
+func TestNoAliasForDamagedBytes(t *testing.T) {
+	b := buckets(t)["S3"](t)
+	r := repository(t, openStore(t, b, smallParts()), "a")
+	p, rotten := randomBytes(1, 100_000), randomBytes(2, 100_000)
+	desc, err := r.Put(t.Context(), "", p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, _, err := r.link(t.Context(), desc.Digest, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := b.Stat(t.Context(), rec.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Replace(t.Context(), rec.Data, o.Tag, drivers.NewBody(rotten)); err != nil {
+		t.Fatal(err)
+	}
+	alias := digest.SHA512.FromBytes(rotten)
+	if err := r.SetDescriptor(t.Context(), alias, desc); !errors.As(err, new(ErrBlobInvalidDigest)) {
+		t.Errorf("SetDescriptor = %v, want an ErrBlobInvalidDigest", err)
+	}
+	if _, err := r.Stat(t.Context(), alias); !errors.Is(err, ErrBlobUnknown) {
+		t.Errorf("Stat by the alias = %v, want %v", err, ErrBlobUnknown)
+	}
+}
+
+// A session ends at its time, also for those who know its id only.
+func TestResumeExpired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := buckets(t)["S3"](t)
+		r := repository(t, openStore(t, b, smallParts()), "a")
+		w, err := r.Create(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, tc := range []struct {
+			after time.Duration
+			want  error
+		}{{143 * time.Hour, nil}, {2 * time.Hour, ErrBlobUploadUnknown}} {
+			time.Sleep(tc.after)
+			w, err := r.Resume(t.Context(), w.ID())
+			if !errors.Is(err, tc.want) {
+				t.Errorf("Resume %v later = %v, want %v", tc.after, err, tc.want)
+			}
+			if err == nil {
+				w.Close()
+			}
+		}
+	})
+}
+
+// The Go API's errors are this package's.
+func TestPutTooLarge(t *testing.T) {
+	cfg := smallParts()
+	cfg.Upload.MaxBlobSize = 10
+	r := repository(t, openStore(t, buckets(t)["S3"](t), cfg), "a")
+	if _, err := r.Put(t.Context(), "", make([]byte, 11)); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("Put = %v, want %v", err, ErrTooLarge)
+	}
 }

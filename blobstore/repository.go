@@ -92,7 +92,7 @@ func (r *Repository) Put(ctx context.Context, mediaType string, p []byte) (Descr
 	t := r.s.uploads.Start(r.name, digest.Canonical)
 	w, err := r.resume(ctx, t, receiving{length: int64(len(p)), final: true, digest: desc.Digest})
 	if err != nil {
-		return Descriptor{}, err
+		return Descriptor{}, translate(err)
 	}
 	defer w.Close()
 	if _, err := w.Write(p); err != nil {

@@ -92,13 +92,17 @@ func (m *Manager) Status(ctx context.Context, t Token) (Token, int64, error) {
 
 // Find makes the token of an upload of which only the id is known, and says how
 // many bytes of it are safe. It reports ErrUnknown if nothing was recorded
-// under that id.
+// under that id, or it has expired.
 func (m *Manager) Find(ctx context.Context, repository, id string) (Token, int64, error) {
 	t, size, err := m.Status(ctx, Token{ID: id, Repository: repository})
-	if err == nil && t.Seq == 0 {
-		err = fmt.Errorf("%w: nothing was recorded", ErrUnknown)
+	switch {
+	case err != nil:
+		return t, 0, err
+	case t.Seq == 0:
+		return t, 0, fmt.Errorf("%w: nothing was recorded", ErrUnknown)
+	default:
+		return t, size, m.checkAge(t)
 	}
-	return t, size, err
 }
 
 // append creates the record after the one that t names. If another is there,

@@ -82,10 +82,15 @@ func (m *Manager) Verify(signed string) (Token, error) {
 	if err := json.Unmarshal(payload, &t); err != nil {
 		return t, fmt.Errorf("%w: malformed token", ErrUnknown)
 	}
+	return t, m.checkAge(t)
+}
+
+// checkAge reports ErrUnknown if the session has expired.
+func (m *Manager) checkAge(t Token) error {
 	if age := time.Since(t.Started); age > m.cfg.Lifetime {
-		return t, fmt.Errorf("%w: the session expired %v ago", ErrUnknown, (age - m.cfg.Lifetime).Round(time.Second))
+		return fmt.Errorf("%w: the session expired %v ago", ErrUnknown, (age - m.cfg.Lifetime).Round(time.Second))
 	}
-	return t, nil
+	return nil
 }
 
 func (m *Manager) mac(payload []byte) []byte {

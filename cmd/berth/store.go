@@ -10,6 +10,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/azure"
 	"github.com/berthhq/berth/drivers/filesystem"
+	"github.com/berthhq/berth/drivers/gcs"
 	"github.com/berthhq/berth/drivers/memory"
 	"github.com/berthhq/berth/drivers/s3"
 )
@@ -24,6 +25,9 @@ func openBucket(ctx context.Context, cfg config.Storage) (bucket drivers.Bucket,
 	case "s3":
 		bucket, err = s3.Open(ctx, s3Config(cfg))
 		name = "s3 " + cfg.S3.Bucket
+	case "gcs":
+		bucket, err = gcs.Open(ctx, gcsConfig(cfg))
+		name = "gcs " + cfg.GCS.Bucket
 	case "azure":
 		bucket, err = azure.Open(ctx, azureConfig(cfg))
 		name = "azure " + cfg.Azure.Container
@@ -32,7 +36,7 @@ func openBucket(ctx context.Context, cfg config.Storage) (bucket drivers.Bucket,
 		name = "memory, which forgets everything at the end"
 	default:
 		return nil, "", &config.Error{Problems: []string{fmt.Sprintf(
-			"storage.driver: %q is not built into this berth: want filesystem, s3, azure or memory", cfg.Driver)}}
+			"storage.driver: %q is not built into this berth: want filesystem, s3, gcs, azure or memory", cfg.Driver)}}
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("storage.%s: %w", cfg.Driver, err)
@@ -67,6 +71,20 @@ func s3Config(cfg config.Storage) s3.Config {
 		FIPS:            cfg.S3.FIPS,
 		Retries:         retries,
 		Connections:     cfg.S3.Connections,
+	}
+}
+
+func gcsConfig(cfg config.Storage) gcs.Config {
+	return gcs.Config{
+		Bucket:          cfg.GCS.Bucket,
+		Prefix:          cfg.Prefix,
+		Endpoint:        cfg.GCS.Endpoint,
+		PublicEndpoint:  cfg.GCS.PublicEndpoint,
+		CredentialsFile: cfg.GCS.CredentialsFile,
+		SignAs:          cfg.GCS.SignAs,
+		UniverseDomain:  cfg.GCS.UniverseDomain,
+		StorageClass:    cfg.GCS.StorageClass,
+		KMSKey:          cfg.GCS.KMSKey,
 	}
 }
 

@@ -26,7 +26,7 @@ func TestConformance(t *testing.T) {
 	} else {
 		server := emulator.FakeGCS(t)
 		suite.New = func(t *testing.T) drivertest.Opener {
-			return opener(gcs.Config{Bucket: server.Bucket(t), Endpoint: server.Endpoint, CredentialsFile: server.CredentialsFile})
+			return opener(gcs.Config{Bucket: server.Bucket(t), Prefix: "some/prefix", Endpoint: server.Endpoint, CredentialsFile: server.CredentialsFile})
 		}
 	}
 	drivertest.Run(t, suite)

@@ -77,7 +77,10 @@ type GCS struct {
 	Endpoint        string
 	CredentialsFile string
 	PublicEndpoint  string
+	SignAs          string
 	KMSKey          string
+	StorageClass    string
+	UniverseDomain  string
 }
 
 // Azure is the section storage.azure.

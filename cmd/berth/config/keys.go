@@ -67,7 +67,10 @@ func keys(c *Config) []key {
 		{name: "storage.gcs.endpoint", value: webURL(&s.GCS.Endpoint), help: "URL of a store other than Google's"},
 		{name: "storage.gcs.credentials_file", value: text(&s.GCS.CredentialsFile, ""), help: "JSON credentials; Application Default Credentials when empty"},
 		{name: "storage.gcs.public_endpoint", value: webURL(&s.GCS.PublicEndpoint), help: "URL that signed links point at"},
+		{name: "storage.gcs.sign_as", value: text(&s.GCS.SignAs, ""), help: "e-mail of the service account that signs links by IAM, where the credentials hold no key; their own account when empty"},
 		{name: "storage.gcs.kms_key", value: text(&s.GCS.KMSKey, ""), help: "Cloud KMS key; the bucket's default when empty"},
+		{name: "storage.gcs.storage_class", value: text(&s.GCS.StorageClass, ""), help: "storage class of blob data, such as NEARLINE"},
+		{name: "storage.gcs.universe_domain", value: text(&s.GCS.UniverseDomain, ""), help: "of a sovereign cloud; googleapis.com when empty"},
 
 		{name: "storage.azure.account", value: text(&s.Azure.Account, ""), help: "storage account"},
 		{name: "storage.azure.container", value: text(&s.Azure.Container, ""), help: "container name"},

@@ -33,8 +33,12 @@ func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drive
 				return
 			}
 			for _, item := range page.Segment.BlobItems {
-				o, ok := b.item(item)
-				if ok && o.Key > after && !strings.HasPrefix(o.Key, drivers.PartsPrefix) && !yield(o, nil) {
+				o, err := b.item(item)
+				if err != nil {
+					yield(drivers.Object{}, failed("list", prefix, err))
+					return
+				}
+				if o.Key > after && !strings.HasPrefix(o.Key, drivers.PartsPrefix) && !yield(o, nil) {
 					return
 				}
 			}
@@ -42,11 +46,11 @@ func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drive
 	}
 }
 
-// item is the object that a listing describes, if it says all of it.
-func (b *bucket) item(item *container.BlobItem) (drivers.Object, bool) {
+// item is the object that a listing describes.
+func (b *bucket) item(item *container.BlobItem) (drivers.Object, error) {
 	if item.Name == nil || item.Properties == nil || item.Properties.ContentLength == nil {
-		return drivers.Object{}, false
+		return drivers.Object{}, errors.New("the service does not tell a name, or a size")
 	}
 	key := strings.TrimPrefix(*item.Name, b.prefix)
-	return object(key, *item.Properties.ContentLength, nil, item.Properties.LastModified), true
+	return object(key, *item.Properties.ContentLength, nil, item.Properties.LastModified), nil
 }

@@ -142,7 +142,7 @@ func (b *bucket) deleteIf(ctx context.Context, key, tag string) error {
 // https://learn.microsoft.com/rest/api/storageservices/blob-batch.
 func (b *bucket) Delete(ctx context.Context, keys ...string) error {
 	if err := check(ctx, keys...); err != nil {
-		return failed("delete", strings.Join(keys, ", "), err)
+		return failed("delete", fmt.Sprintf("%d keys", len(keys)), err)
 	}
 	keys = slices.Compact(slices.Sorted(slices.Values(keys)))
 	if len(keys) == 1 {

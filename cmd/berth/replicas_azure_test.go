@@ -1,0 +1,16 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/berthhq/berth/drivers/drivertest/emulator"
+)
+
+// TestReplicasOnAzure is TestReplicasOnADirectory on Azurite.
+func TestReplicasOnAzure(t *testing.T) {
+	s := emulator.Azurite(t)
+	env := append(cleanEnv(),
+		"BERTH_STORAGE_DRIVER=azure", "BERTH_STORAGE_AZURE_CONTAINER="+s.Container(t), "BERTH_STORAGE_AZURE_ENDPOINT="+s.Endpoint,
+		"BERTH_STORAGE_AZURE_ACCOUNT="+s.Account, "BERTH_STORAGE_AZURE_SHARED_KEY="+s.SharedKey)
+	testReplicas(t, func() (*process, error) { return start(t.TempDir(), env) })
+}

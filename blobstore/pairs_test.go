@@ -13,6 +13,7 @@ import (
 // tells it apart.
 type contested struct {
 	name   string
+	x      []byte // what some of them make of it
 	setup  func(*stage) error
 	actors []contender
 }
@@ -54,6 +55,7 @@ func contests() []contested {
 		}
 		s := contested{
 			name: begun.name,
+			x:    x,
 			setup: func(w *stage) (err error) {
 				c := w.clients[0]
 				if w.session, err = c.in(repoA).StartUpload(""); err == nil && begun.size > 0 {

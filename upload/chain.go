@@ -130,11 +130,20 @@ func (m *Manager) append(ctx context.Context, t Token, limit Limit, r record, ta
 // spend replaces a record that is no longer needed. If that fails it is left to
 // the collector: it takes up space, and says nothing wrong.
 func (m *Manager) spend(ctx context.Context, t Token, s envelope.Stored[record], by record) {
-	by.Repository, by.Started, by.Algorithm = t.Repository, t.Started, t.Algorithm
-	_, err := envelope.Replace(ctx, m.cfg.Bucket, m.cfg.Layout.SessionRecord(t.ID, t.Seq), s.Object.Tag, by, drivers.Body{})
-	if err != nil && !errors.Is(err, drivers.ErrChanged) {
+	if err := m.trySpend(ctx, t, s, by); err != nil {
 		m.cfg.Log.WarnContext(ctx, "session record not spent", "upload", t.ID, "record", t.Seq, "error", err)
 	}
+}
+
+// trySpend replaces a record that is no longer needed, unless somebody has done
+// so already.
+func (m *Manager) trySpend(ctx context.Context, t Token, s envelope.Stored[record], by record) error {
+	by.Repository, by.Started, by.Algorithm = t.Repository, t.Started, t.Algorithm
+	_, err := envelope.Replace(ctx, m.cfg.Bucket, m.cfg.Layout.SessionRecord(t.ID, t.Seq), s.Object.Tag, by, drivers.Body{})
+	if errors.Is(err, drivers.ErrChanged) {
+		return nil
+	}
+	return err
 }
 
 // abort drops the parts of an upload that no record names, or whose session has
@@ -165,16 +174,26 @@ func (m *Manager) Cancel(ctx context.Context, t Token) error {
 				continue
 			}
 		}
-		if err != nil {
+		ended, isEnd := errors.AsType[*EndedError](err)
+		if err != nil && (!isEnd || ended.Gone || ended.Digest != "") {
 			return err
 		}
-		if last.Value.Upload != nil {
+		// It is cancelled, by this request or by one that may not have come as
+		// far as this.
+		by := record{Kind: kindSpent, End: t.Seq + 1}
+		switch {
+		case t.Seq == 0:
+		case last.Value.Upload == nil:
+			// All bytes are in this record, and whoever has them needs no other
+			// in order to commit them: it must go, or the upload goes on.
+			if failed := m.trySpend(ctx, t, last, by); failed != nil {
+				return failed
+			}
+		default:
 			m.abort(ctx, *last.Value.Upload)
+			m.spend(ctx, t, last, by)
 		}
-		if t.Seq > 0 {
-			m.spend(ctx, t, last, record{Kind: kindSpent, End: t.Seq + 1})
-		}
-		return nil
+		return err
 	}
 }
 

@@ -3,6 +3,7 @@ package emulator
 import (
 	"crypto/rand"
 	"encoding/base64"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,7 +54,8 @@ func MinIO(t testing.TB) *S3 {
 				"MINIO_BROWSER=off", "MINIO_UPDATE=off",
 				"MINIO_KMS_SECRET_KEY=" + MinIOKey + ":" + base64.StdEncoding.EncodeToString(key[:]),
 			},
-			ready: "http://" + addr + "/minio/health/ready",
+			// Its health check says ready before requests are served.
+			ready: "http://" + addr + "/", status: http.StatusForbidden,
 		}
 	})
 	s.dir, s.Endpoint = dir, "http://"+addr

@@ -2,7 +2,12 @@ package s3
 
 import (
 	"context"
+	"crypto/rand"
+	"net/url"
+	"os"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
@@ -37,7 +42,7 @@ func suite(s *emulator.S3, change func(*Config)) drivertest.Suite {
 			change(&cfg)
 			return func(ctx context.Context) (drivers.Bucket, error) { return Open(ctx, cfg) }
 		},
-		Keys: 1100, Parts: 12, Workers: 8, Steps: 150,
+		Keys: 1100, Parts: 8, Workers: 8, Steps: 100,
 	}
 }
 
@@ -61,7 +66,7 @@ func TestConformanceKMS(t *testing.T) {
 	t.Parallel()
 	s := suite(emulator.MinIO(t), func(cfg *Config) { cfg.SSE, cfg.KMSKeyID = "aws:kms", emulator.MinIOKey })
 	s.Gaps = gaps["MinIO"]
-	s.Keys = 100 // paging is no different
+	s.Keys = 50 // paging is no different
 	drivertest.Run(t, s)
 }
 
@@ -74,6 +79,62 @@ func TestConformanceNoChecksums(t *testing.T) {
 		"BodyChecksum": "the CRC-32C is not sent",
 		"CancelParts":  gaps["versitygw"]["CancelParts"],
 	}
-	s.Keys = 100
+	s.Keys, s.Steps = 50, 50
 	drivertest.Run(t, s)
+}
+
+// TestConformanceReal runs on a real bucket, with the SDK's default credentials.
+// BERTH_TEST_S3 names it as s3://bucket/prefix, with any of the parameters
+// region, endpoint, path_style, sse, kms_key_id, checksum and equal_parts. Each
+// case has a prefix of its own below, and removes what is there at its end.
+func TestConformanceReal(t *testing.T) {
+	name := os.Getenv("BERTH_TEST_S3")
+	if name == "" {
+		t.Skip("NOT TESTED ON A REAL BUCKET: BERTH_TEST_S3 names none, as s3://bucket/prefix?region=eu-west-1")
+	}
+	u, err := url.Parse(name)
+	if err != nil || u.Scheme != "s3" {
+		t.Fatalf("BERTH_TEST_S3: %q, want s3://bucket/prefix: %v", name, err)
+	}
+	q := u.Query()
+	drivertest.Run(t, drivertest.Suite{
+		Like: memory.S3(),
+		New: func(t *testing.T) drivertest.Opener {
+			cfg := Config{
+				Bucket: u.Host, Prefix: strings.Trim(u.Path, "/") + "/" + rand.Text(), Region: q.Get("region"),
+				Endpoint: q.Get("endpoint"), PathStyle: q.Get("path_style") == "true", SSE: q.Get("sse"), KMSKeyID: q.Get("kms_key_id"),
+				Checksum: q.Get("checksum"), EqualParts: q.Get("equal_parts") == "true",
+			}
+			b := openBucket(t, cfg).(*bucket)
+			t.Cleanup(func() { empty(t, b) })
+			return func(ctx context.Context) (drivers.Bucket, error) { return Open(ctx, cfg) }
+		},
+		Keys: 1100, Parts: 12, Workers: 8,
+	})
+}
+
+// empty removes all that is under the bucket's prefix.
+func empty(t *testing.T, b *bucket) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	defer cancel()
+	for u, err := range b.Uploads(ctx, "") {
+		if err == nil {
+			err = b.Abort(ctx, u)
+		}
+		if err != nil {
+			t.Errorf("emptying the bucket: %v", err)
+		}
+	}
+	keys := []string{emptyMark}
+	all := *b
+	all.emptyIsAbsent = false
+	for o, err := range all.List(ctx, "", "") {
+		if err != nil {
+			t.Errorf("emptying the bucket: %v", err)
+		}
+		keys = append(keys, o.Key)
+	}
+	if err := b.delete(ctx, keys); err != nil {
+		t.Errorf("emptying the bucket: %v", err)
+	}
 }

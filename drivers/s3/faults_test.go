@@ -265,6 +265,38 @@ func TestBucketGone(t *testing.T) {
 	}
 }
 
+// TestPartRefusedEarly has the store answer before a part has come, and break
+// the connection, so that the answer is lost.
+func TestPartRefusedEarly(t *testing.T) {
+	t.Parallel()
+	d, cfg := newDouble(t)
+	b := openBucket(t, cfg)
+	u, err := b.StartUpload(t.Context(), "data/u")
+	if err != nil {
+		t.Fatal(err)
+	}
+	breaks := func(w http.ResponseWriter, r *http.Request) bool {
+		if operation(r) != "UploadPart" {
+			return false
+		}
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			conn.Close()
+		}
+		return true
+	}
+	d.plays(breaks)
+	_, err = b.PutPart(t.Context(), u, 1, drivers.NewBody([]byte("part")))
+	wantBusy(t, err, "PutPart on a connection that breaks")
+	if err := b.Abort(t.Context(), u); err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.PutPart(t.Context(), u, 1, drivers.NewBody([]byte("part")))
+	if sentinels(err) != drivers.ErrNotFound.Error() {
+		t.Errorf("PutPart of an aborted upload on a connection that breaks = %v, want %v", err, drivers.ErrNotFound)
+	}
+}
+
 // TestRangeIgnored has a proxy answer the whole object to a request for a part
 // of it.
 func TestRangeIgnored(t *testing.T) {

@@ -95,12 +95,21 @@ func (b *bucket) putPart(ctx context.Context, u drivers.Upload, number int, body
 	}
 	out, err := b.client.UploadPart(ctx, in, b.payload)
 	switch {
-	case code(err) == "NoSuchUpload":
+	case code(err) == "NoSuchUpload", err != nil && status(err) == 0 && b.uploadGone(ctx, u):
 		return drivers.Part{}, drivers.ErrNotFound
 	case err != nil:
 		return drivers.Part{}, b.classify(ctx, err)
 	}
 	return drivers.Part{Number: number, Size: body.Size, Tag: partTag(out.ETag, sum), CRC32C: body.CRC32C}, nil
+}
+
+// uploadGone asks for the upload whose part could not be sent: a store that
+// refuses a part before it has come may break the connection, and its answer
+// is lost.
+func (b *bucket) uploadGone(ctx context.Context, u drivers.Upload) bool {
+	one := int32(1)
+	_, err := b.client.ListParts(ctx, &s3.ListPartsInput{Bucket: b.bucketName(), Key: b.name(u.Key), UploadId: &u.ID, MaxParts: &one})
+	return code(err) == "NoSuchUpload"
 }
 
 // sumOf is the SHA-256 of a body in base64. It takes nothing for granted that

@@ -119,7 +119,7 @@ func (m *Manager) append(ctx context.Context, t Token, limit Limit, r record, ta
 	case !errors.Is(err, drivers.ErrExists):
 		return s, err
 	case s.Value.Repository != t.Repository:
-		return s, fmt.Errorf("%w: it belongs to another repository", ErrUnknown)
+		return envelope.Stored[record]{}, fmt.Errorf("%w: it belongs to another repository", ErrUnknown)
 	case s.Value.Kind == kindOpen:
 		return s, fmt.Errorf("%w: another request went on first", ErrOutOfOrder)
 	default:

@@ -48,7 +48,7 @@ soak: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp ## Ru
 
 .PHONY: bench
 bench: ## Run the benchmarks
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...
 
 .PHONY: check
 check: $(TOOLS)/lint.stamp ## Lint, formatting, vet, and go.mod being tidy

@@ -24,6 +24,13 @@ const patience = time.Minute
 var buildDir string
 
 func TestMain(m *testing.M) {
+	if name := os.Getenv(testServer); name != "" {
+		if err := serveForTest(name); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(buildAndRun(m))
 }
 

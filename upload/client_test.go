@@ -260,7 +260,7 @@ func TestStallingClients(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := replica(t, &membucket.Store{Habits: habits}, nil, func(c *Config) { c.Memory, c.PartSize = 64*miB, 6*miB })
-				data := randomBytes(6, 200*kiB)
+				data := randomBytes(6, 130*kiB)
 				var stalling []*session
 				for range 500 {
 					stalling = append(stalling, receive(t.Context(), m, newSlowBody(data, 100_000, time.Millisecond)))

@@ -1,0 +1,27 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/berthhq/berth/drivers/drivertest/emulator"
+)
+
+// TestReplicasOnS3 is TestReplicasOnADirectory on versitygw and on MinIO, where
+// deletions leave empty objects.
+func TestReplicasOnS3(t *testing.T) {
+	for name, server := range map[string]func(testing.TB) *emulator.S3{"versitygw": emulator.VersityGW, "MinIO": emulator.MinIO} {
+		t.Run(name, func(t *testing.T) {
+			env := s3Env(t, server(t))
+			testReplicas(t, func() (*process, error) { return start(t.TempDir(), env) })
+		})
+	}
+}
+
+// s3Env is the environment of a berth on an empty bucket of the server.
+func s3Env(t *testing.T, s *emulator.S3) []string {
+	t.Helper()
+	return append(cleanEnv(),
+		"BERTH_STORAGE_DRIVER=s3", "BERTH_STORAGE_S3_BUCKET="+s.Bucket(t), "BERTH_STORAGE_S3_REGION="+s.Region,
+		"BERTH_STORAGE_S3_ENDPOINT="+s.Endpoint, "BERTH_STORAGE_S3_PATH_STYLE=true",
+		"BERTH_STORAGE_S3_ACCESS_KEY_ID="+s.AccessKeyID, "BERTH_STORAGE_S3_SECRET_ACCESS_KEY="+s.SecretAccessKey)
+}

@@ -13,6 +13,20 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
+// No case of the suite is left out. What the server and the proxy in front of it
+// do not show, and what stands for it:
+//
+//	one write of an object a second (429)   the proxy does not count: TestBusy
+//	404 or 412 to a precondition on what    either is taken: on DeleteIf and Replace here,
+//	is not there                            on a compose in TestCompleteRefused
+//	sources that a compose leaves           the proxy deletes them all: TestCompleteTogether
+//	storage classes and KMS keys            the server only notes them: TestClasses and
+//	                                        TestComposeRequest look at what is asked for
+//	IAM roles, signBlob                     the account may do everything: TestOpenRefused (403),
+//	                                        TestSignByIAM
+//	metadata server, workload identity      the SDK's own business
+//	soft delete and object versioning       they cost money, and change no answer
+//
 // TestConformance runs on fake-gcs-server behind a strict proxy. BERTH_TEST_GCS
 // names a real bucket instead, reached by the Application Default Credentials;
 // what the tests leave there lies under test/.

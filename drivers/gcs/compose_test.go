@@ -1,0 +1,232 @@
+package gcs
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+
+	raw "google.golang.org/api/storage/v1"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// completed fails the test unless o is the object of the parts.
+func (d *double) completed(t *testing.T, o drivers.Object, parts []drivers.Part) {
+	t.Helper()
+	size, crc := sum(parts)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	there := d.objects[testUpload.Key]
+	if there == nil || there.Size != uint64(size) || there.Crc32c != encodeCRC(crc) {
+		t.Fatalf("the object is %+v, want %d bytes with CRC-32C %s", there, size, encodeCRC(crc))
+	}
+	if o.Key != testUpload.Key || o.Size != size || o.Tag != formatTag(there.Generation) {
+		t.Errorf("Complete = %+v, and there is %+v", o, there)
+	}
+}
+
+func complete(t *testing.T, b *bucket, parts []drivers.Part) (drivers.Object, error) {
+	_, crc := sum(parts)
+	return b.Complete(t.Context(), testUpload, parts, crc)
+}
+
+// TestCompleteRequests completes with as few requests as there can be: nothing
+// is looked for.
+func TestCompleteRequests(t *testing.T) {
+	for _, n := range []int{1, 2, 7, 32, 33, 100, 1024, 1025, 10_000} {
+		d := newDouble()
+		parts := testParts(n)
+		d.stage(testUpload, parts)
+		o, err := complete(t, d.open(t, nil), parts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.completed(t, o, parts)
+		if got := d.requests; got["compose"] != fewest(n) || len(got) != 1 {
+			t.Errorf("Complete of %d parts made the requests %v, want %d composes", n, got, fewest(n))
+		}
+		if left := d.names(); len(left) != 1 {
+			t.Errorf("Complete of %d parts left %d objects", n, len(left))
+		}
+	}
+}
+
+// TestCompleteKilled kills one at every request, before and after it takes
+// effect, and has another complete the upload.
+func TestCompleteKilled(t *testing.T) {
+	for _, n := range []int{1, 2, 40, 400, 1100} {
+		for after := range fewest(n) + 1 {
+			if n == 1100 && after%5 != 0 {
+				continue // the smaller trees have them all
+			}
+			for _, made := range []bool{false, true} {
+				d := newDouble()
+				parts := testParts(n)
+				d.stage(testUpload, parts)
+				first := d.open(t, func(rt http.RoundTripper) http.RoundTripper {
+					return &killed{RoundTripper: rt, after: after, made: made}
+				})
+				if _, err := complete(t, first, parts); err == nil != (after == fewest(n)) {
+					t.Fatalf("Complete of %d parts, killed after %d requests, = %v", n, after, err)
+				}
+				for range 2 { // also once it is done
+					o, err := complete(t, d.open(t, nil), parts)
+					if err != nil {
+						t.Fatalf("Complete of %d parts, after one that was killed after %d requests (made: %v), = %v", n, after, made, err)
+					}
+					d.completed(t, o, parts)
+				}
+				if left := d.names(); len(left) != 1 || d.composed != fewest(n) {
+					t.Errorf("%d parts left %d objects after %d composes, want one after %d", n, len(left), d.composed, fewest(n))
+				}
+			}
+		}
+	}
+}
+
+// TestCompleteTogether has some complete one upload at the same time, now and
+// then one that is killed, on a store that may leave sources.
+func TestCompleteTogether(t *testing.T) {
+	for round := range 36 {
+		n := []int{1, 2, 33, 70, 130, 1100}[round%6]
+		rng := rand.New(rand.NewPCG(uint64(round), 1))
+		d := newDouble()
+		parts := testParts(n)
+		d.stage(testUpload, parts)
+		if round%3 == 0 {
+			d.leave = func(string) bool { return rng.IntN(4) == 0 } // called by one at a time
+		}
+		doomed := rng.IntN(fewest(n) + 1)
+		objects, errs := make([]drivers.Object, 4), make([]error, 4)
+		var wg sync.WaitGroup
+		for i := range errs {
+			b := d.open(t, func(rt http.RoundTripper) http.RoundTripper {
+				if i == 0 {
+					return &killed{RoundTripper: rt, after: doomed, made: round%2 == 0}
+				}
+				return rt
+			})
+			wg.Go(func() { objects[i], errs[i] = complete(t, b, parts) })
+		}
+		wg.Wait()
+		if err := errors.Join(errs[1:]...); err != nil {
+			t.Fatalf("round %d: Complete of %d parts by three = %v", round, n, err)
+		}
+		if errs[0] != nil && !errors.Is(errs[0], errKilled) {
+			t.Errorf("round %d: Complete of the one that was killed = %v", round, errs[0])
+		}
+		for _, o := range objects[1:] {
+			d.completed(t, o, parts)
+		}
+		if d.composed > fewest(n) && round%3 != 0 {
+			t.Errorf("round %d: %d parts took %d composes, want %d", round, n, d.composed, fewest(n))
+		}
+	}
+}
+
+// TestCompleteOtherAttempt has two store the last part, each for itself: the
+// one that comes second finishes what the first began, with bytes that are the
+// same.
+func TestCompleteOtherAttempt(t *testing.T) {
+	const n = 100
+	for after := range fewest(n) + 1 {
+		d := newDouble()
+		mine := testParts(n)
+		yours := slices.Clone(mine)
+		d.stage(testUpload, mine)
+		yours = append(slices.Clone(mine[:n-1]), yours[n-1])
+		yours[n-1].Tag = attempt{"OTHER", 1}.tag()
+		last := yours[n-1:]
+		d.stage(testUpload, last)
+		first := d.open(t, func(rt http.RoundTripper) http.RoundTripper { return &killed{RoundTripper: rt, after: after} })
+		complete(t, first, mine) //nolint:errcheck // it is killed
+		o, err := complete(t, d.open(t, nil), yours)
+		if err != nil {
+			t.Fatalf("after one that was killed after %d requests, Complete = %v", after, err)
+		}
+		d.completed(t, o, yours)
+	}
+}
+
+// TestCompleteRefused completes what cannot be.
+func TestCompleteRefused(t *testing.T) {
+	const n = 70
+	for name, c := range map[string]struct {
+		change func(d *double, parts []drivers.Part)
+		want   error
+	}{
+		"a part is gone": {func(d *double, parts []drivers.Part) {
+			a, _ := parseAttempt(parts[40].Tag)
+			delete(d.objects, partKey(testUpload, parts[40].Number, a.id))
+		}, drivers.ErrChanged},
+		"a part has another generation": {func(d *double, parts []drivers.Part) {
+			a, _ := parseAttempt(parts[40].Tag)
+			d.put(partKey(testUpload, parts[40].Number, a.id), parts[40].Size, parts[40].CRC32C)
+		}, drivers.ErrChanged},
+		"a tag that is none": {func(_ *double, parts []drivers.Part) { parts[3].Tag = "W/x" }, drivers.ErrChanged},
+		"all parts are gone": {func(d *double, _ []drivers.Part) { clear(d.objects) }, drivers.ErrNotFound},
+		"a node of other parts": {func(d *double, parts []drivers.Part) {
+			root, err := plan(testUpload, parts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range root.sources {
+				if s.sources != nil {
+					d.put(s.key, s.size, s.crc32c+1)
+				}
+			}
+		}, drivers.ErrChanged},
+	} {
+		d := newDouble()
+		parts := testParts(n)
+		d.stage(testUpload, parts)
+		c.change(d, parts)
+		if o, err := complete(t, d.open(t, nil), parts); !errors.Is(err, c.want) {
+			t.Errorf("%s: Complete = %+v, %v, want %v", name, o, err, c.want)
+		}
+		if d.objects[testUpload.Key] != nil {
+			t.Errorf("%s: there is an object", name)
+		}
+		d.put(testUpload.Key, 1, 2)
+		if o, err := complete(t, d.open(t, nil), parts); err != nil || o.Size != 1 {
+			t.Errorf("%s, and an object is there: Complete = %+v, %v, want it", name, o, err)
+		}
+	}
+}
+
+// TestComposeRequest looks at what a compose asks for.
+func TestComposeRequest(t *testing.T) {
+	d := newDouble()
+	parts := testParts(2)
+	d.stage(testUpload, parts)
+	var key, class string
+	b := d.open(t, func(rt http.RoundTripper) http.RoundTripper {
+		return transport(func(r *http.Request) (*http.Response, error) {
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				return nil, err
+			}
+			var req raw.ComposeRequest
+			if err := json.Unmarshal(body, &req); err != nil {
+				return nil, err
+			}
+			key, class = r.URL.Query().Get("kmsKeyName"), req.Destination.StorageClass
+			r = r.Clone(r.Context())
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			return rt.RoundTrip(r)
+		})
+	})
+	b.cfg.KMSKey, b.cfg.StorageClass = "projects/p/locations/l/keyRings/r/cryptoKeys/k", "NEARLINE"
+	if _, err := complete(t, b, parts); err != nil {
+		t.Fatal(err)
+	}
+	if key != b.cfg.KMSKey || class != b.cfg.StorageClass {
+		t.Errorf("composed with the KMS key %q and the class %q, want %q and %q", key, class, b.cfg.KMSKey, b.cfg.StorageClass)
+	}
+}

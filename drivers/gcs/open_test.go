@@ -1,0 +1,298 @@
+package gcs
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest/emulator"
+)
+
+func sentinel(err error) error {
+	for _, s := range []error{drivers.ErrNotFound, drivers.ErrExists, drivers.ErrChanged, drivers.ErrRange, drivers.ErrBusy, errors.ErrUnsupported} {
+		if errors.Is(err, s) {
+			return s
+		}
+	}
+	return nil
+}
+
+// TestOpenRefused opens what cannot be opened: the error names the setting, and
+// claims nothing about a key.
+func TestOpenRefused(t *testing.T) {
+	server := emulator.FakeGCS(t)
+	good := Config{Bucket: server.Bucket(t), Endpoint: server.Endpoint, CredentialsFile: server.CredentialsFile}
+	through := func(f transport) func(*Config) { return func(c *Config) { c.Transport = f } }
+	wire := newTransport()
+	drop := func(parameter, method string) func(*Config) {
+		return through(func(r *http.Request) (*http.Response, error) {
+			if r.Method == method {
+				r = r.Clone(r.Context())
+				q := r.URL.Query()
+				if parameter == "" || q.Get("ifGenerationMatch") == "0" == (parameter == "create") {
+					q.Del("ifGenerationMatch")
+				}
+				r.URL.RawQuery = q.Encode()
+			}
+			return wire.RoundTrip(r)
+		})
+	}
+	nonsense := filepath.Join(t.TempDir(), "nonsense.json")
+	if err := os.WriteFile(nonsense, []byte(`{"type":"service_account","private_key":"x"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		change func(*Config)
+		want   []string
+	}{
+		"no bucket":             {func(c *Config) { c.Bucket = "" }, []string{"storage.gcs.bucket"}},
+		"a URL as bucket":       {func(c *Config) { c.Bucket = "gs://b" }, []string{"storage.gcs.bucket", "gs://b"}},
+		"bad prefix":            {func(c *Config) { c.Prefix = "a//b" }, []string{"storage.prefix"}},
+		"long prefix":           {func(c *Config) { c.Prefix = strings.Repeat("a/b/", 40) }, []string{"storage.prefix"}},
+		"endpoint, path":        {func(c *Config) { c.Endpoint += "/x" }, []string{"storage.gcs.endpoint"}},
+		"public endpoint":       {func(c *Config) { c.PublicEndpoint = "blobs.example" }, []string{"storage.gcs.public_endpoint"}},
+		"no such file":          {func(c *Config) { c.CredentialsFile += "x" }, []string{"storage.gcs.credentials_file", "no such file"}},
+		"nonsense file":         {func(c *Config) { c.CredentialsFile = nonsense }, []string{"storage.gcs.credentials_file"}},
+		"key of another":        {func(c *Config) { c.CredentialsFile = otherKey(t, server.Endpoint) }, []string{"storage.gcs.credentials_file", "token"}},
+		"no credentials":        {func(c *Config) { c.CredentialsFile = "" }, []string{"storage.gcs.credentials_file", "not accepted"}},
+		"missing bucket":        {func(c *Config) { c.Bucket = "absent" }, []string{"storage.gcs.bucket", `"absent" does not exist`}},
+		"endpoint down":         {func(c *Config) { c.Endpoint, c.CredentialsFile = "http://127.0.0.1:1", "" }, []string{"storage.gcs.endpoint", "cannot be reached"}},
+		"no create-only":        {drop("create", http.MethodPost), []string{"storage.gcs.endpoint", "create-only"}},
+		"no CAS":                {drop("swap", http.MethodPost), []string{"storage.gcs.endpoint", "compare-and-swap"}},
+		"no conditional delete": {drop("", http.MethodDelete), []string{"storage.gcs.endpoint", "conditional deletion"}},
+		"denied": {through(func(r *http.Request) (*http.Response, error) {
+			return answer(r, http.StatusForbidden, "writer does not have storage.objects.create access")
+		}), []string{"storage.gcs.credentials_file", "roles/storage.objectUser", "storage.objects.create"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := good
+			c.change(&cfg)
+			b, err := Open(t.Context(), cfg)
+			if err == nil {
+				b.Close()
+				t.Fatal("Open succeeds")
+			}
+			if s := sentinel(err); s != nil && (name != "endpoint down" || !errors.Is(s, drivers.ErrBusy)) {
+				t.Errorf("Open = %v, which claims %q", err, s)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("Open = %v, want it to say %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+// TestOpenWithoutCredentials has nothing to authenticate with.
+func TestOpenWithoutCredentials(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", "")
+	t.Setenv("GCE_METADATA_HOST", "")
+	b, err := Open(t.Context(), Config{Bucket: "b", Transport: refuseAll})
+	if err == nil {
+		b.Close()
+		t.Fatal("Open succeeds: is this a machine of Google's?")
+	}
+	if s := sentinel(err); s != nil || !strings.Contains(err.Error(), "storage.gcs.credentials_file: it is empty") {
+		t.Errorf("Open = %v (%v), want it to name the setting", err, s)
+	}
+}
+
+// otherKey is the credentials of an account that the server does not know.
+func otherKey(t *testing.T, endpoint string) string {
+	path := writeCredentials(t, newKey(t))
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(data), `"token_uri":"`)
+	url, _, _ := strings.Cut(after, `"`)
+	if err := os.WriteFile(path, []byte(strings.Replace(string(data), url, endpoint+"/token", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestOpenLeavesNothing looks for what the probe left.
+func TestOpenLeavesNothing(t *testing.T) {
+	server := emulator.FakeGCS(t)
+	b, err := Open(t.Context(), Config{Bucket: server.Bucket(t), Endpoint: server.Endpoint, CredentialsFile: server.CredentialsFile})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	for u, err := range b.Uploads(t.Context(), "") {
+		t.Errorf("Uploads() gives %+v, %v after Open", u, err)
+	}
+}
+
+// TestBucketGone deletes the bucket under a driver: nothing is said about keys.
+func TestBucketGone(t *testing.T) {
+	for name, body := range map[string]string{
+		"XML":  `<?xml version='1.0' encoding='UTF-8'?><Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist.</Message></Error>`,
+		"JSON": `{"error":{"code":404,"message":"The specified bucket does not exist.","errors":[{"reason":"notFound"}]}}`,
+	} {
+		gone := transport(func(r *http.Request) (*http.Response, error) {
+			resp, err := answer(r, http.StatusNotFound, nil)
+			if err == nil {
+				resp.Body = io.NopCloser(strings.NewReader(body))
+			}
+			return resp, err
+		})
+		b := openUnprobed(t, Config{Endpoint: "http://gcs.example", Transport: gone})
+		ctx := t.Context()
+		_, _, opened := b.Open(ctx, "k", 0, -1)
+		_, stat := b.Stat(ctx, "k")
+		_, created := b.Create(ctx, "k", drivers.NewBody([]byte("x")))
+		_, replaced := b.Replace(ctx, "k", "1", drivers.NewBody([]byte("x")))
+		errs := []error{opened, stat, created, replaced, b.Delete(ctx, "k"), b.DeleteIf(ctx, "k", "1"), b.Abort(ctx, testUpload)}
+		for _, err := range b.List(ctx, "", "") {
+			errs = append(errs, err)
+		}
+		_, err := complete(t, b, testParts(2))
+		for i, err := range append(errs, err) {
+			if !errors.Is(err, errNoBucket) || sentinel(err) != nil {
+				t.Errorf("%s: call %d = %v (%v), want %v", name, i, err, sentinel(err), errNoBucket)
+			}
+		}
+	}
+}
+
+// TestRequests counts the requests of each call.
+func TestRequests(t *testing.T) {
+	server := emulator.FakeGCS(t)
+	wire := newTransport()
+	var got []string
+	cfg := Config{Bucket: server.Bucket(t), Endpoint: server.Endpoint, CredentialsFile: server.CredentialsFile}
+	cfg.Transport = transport(func(r *http.Request) (*http.Response, error) {
+		got = append(got, r.Method)
+		return wire.RoundTrip(r)
+	})
+	b := openUnprobed(t, cfg)
+	ctx := t.Context()
+	var o drivers.Object
+	var u drivers.Upload
+	var parts []drivers.Part
+	for _, c := range []struct {
+		what string
+		call func() error
+		want []string
+	}{
+		{"Create", func() (err error) { o, err = b.Create(ctx, "k", drivers.NewBody([]byte("x"))); return err }, []string{"POST"}},
+		{"Open", func() error {
+			r, _, err := b.Open(ctx, "k", 0, -1)
+			if err == nil {
+				err = r.Close()
+			}
+			return err
+		}, []string{"GET"}},
+		{"Stat", func() error { _, err := b.Stat(ctx, "k"); return err }, []string{"GET"}},
+		{"Replace", func() (err error) { o, err = b.Replace(ctx, "k", o.Tag, drivers.NewBody([]byte("y"))); return err }, []string{"POST"}},
+		{"DeleteIf", func() error { return b.DeleteIf(ctx, "k", o.Tag) }, []string{"DELETE"}},
+		{"Delete", func() error { return b.Delete(ctx, "k") }, []string{"DELETE"}},
+		{"StartUpload", func() (err error) { u, err = b.StartUpload(ctx, "data/k"); return err }, nil},
+		{"PutPart", func() error {
+			p, err := b.PutPart(ctx, u, 1, drivers.NewBody([]byte("z")))
+			parts = append(parts, p)
+			return err
+		}, []string{"POST"}},
+		{"Complete", func() error { _, err := b.Complete(ctx, u, parts, parts[0].CRC32C); return err }, []string{"POST"}},
+		{"Complete again", func() error { _, err := b.Complete(ctx, u, parts, parts[0].CRC32C); return err }, []string{"POST", "GET"}},
+		{"SignGet", func() error { _, err := b.SignGet(ctx, "data/k", drivers.SignOptions{Expires: 1e9}); return err }, nil},
+	} {
+		got = nil
+		if err := c.call(); err != nil {
+			t.Fatalf("%s = %v", c.what, err)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s made the requests %q, want %q", c.what, got, c.want)
+		}
+	}
+}
+
+// TestLostAnswers breaks the connection after each write has taken effect.
+func TestLostAnswers(t *testing.T) {
+	server := emulator.FakeGCS(t)
+	wire := newTransport()
+	lose := false
+	cfg := Config{Bucket: server.Bucket(t), Endpoint: server.Endpoint, CredentialsFile: server.CredentialsFile}
+	cfg.Transport = transport(func(r *http.Request) (*http.Response, error) {
+		resp, err := wire.RoundTrip(r)
+		if lose && err == nil {
+			lose = false
+			resp.Body.Close()
+			return nil, &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
+		}
+		return resp, err
+	})
+	b := openUnprobed(t, cfg)
+	ctx := t.Context()
+	u, err := b.StartUpload(ctx, "data/k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lose = true
+	p, err := b.PutPart(ctx, u, 1, drivers.NewBody([]byte("part")))
+	if err != nil {
+		t.Fatalf("PutPart whose answer was lost = %v", err)
+	}
+	lose = true
+	o, err := b.Complete(ctx, u, []drivers.Part{p}, p.CRC32C)
+	if err != nil || o.Size != 4 {
+		t.Fatalf("Complete whose answer was lost = %+v, %v", o, err)
+	}
+	lose = true
+	if err := b.DeleteIf(ctx, "data/k", o.Tag); err != nil {
+		t.Errorf("DeleteIf whose answer was lost = %v", err)
+	}
+	lose = true
+	if _, err := b.Create(ctx, "k", drivers.NewBody([]byte("x"))); !errors.Is(err, drivers.ErrExists) {
+		t.Errorf("Create whose answer was lost = %v, want %v", err, drivers.ErrExists)
+	}
+	o, err = b.Stat(ctx, "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lose = true
+	if _, err := b.Replace(ctx, "k", o.Tag, drivers.NewBody([]byte("y"))); !errors.Is(err, drivers.ErrChanged) {
+		t.Errorf("Replace whose answer was lost = %v, want %v", err, drivers.ErrChanged)
+	}
+	if lose {
+		t.Error("no answer was lost")
+	}
+}
+
+// TestClasses looks at the storage class that writes ask for.
+func TestClasses(t *testing.T) {
+	var classes []string
+	b := openUnprobed(t, Config{Endpoint: "http://gcs.example", StorageClass: "NEARLINE", Transport: transport(func(r *http.Request) (*http.Response, error) {
+		class := ""
+		if strings.Contains(readAll(r), `"storageClass":"NEARLINE"`) {
+			class = "NEARLINE"
+		}
+		classes = append(classes, class)
+		return answer(r, http.StatusOK, map[string]string{"generation": "1", "size": "1", "updated": "2026-01-02T03:04:05Z"})
+	})})
+	ctx := t.Context()
+	one := drivers.NewBody([]byte("x"))
+	_, record := b.Create(ctx, "blobs/r", one)
+	_, data := b.Create(ctx, "data/d", one)
+	_, part := b.PutPart(ctx, drivers.Upload{Key: "data/u", ID: "A"}, 1, one)
+	_, other := b.PutPart(ctx, drivers.Upload{Key: "other/u", ID: "A"}, 1, one)
+	if err := errors.Join(record, data, part, other); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"", "NEARLINE", "NEARLINE", ""}; !slices.Equal(classes, want) {
+		t.Errorf("a record, data and parts are written in the classes %q, want %q", classes, want)
+	}
+}

@@ -1,0 +1,222 @@
+package gcs
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/storage"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+const testAccount = "writer@test.iam.gserviceaccount.com"
+
+// writeCredentials makes the key file of a service account whose tokens come
+// from a server that gives one to anybody.
+func writeCredentials(t *testing.T, key *rsa.PrivateKey) string {
+	t.Helper()
+	tokens := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"access_token":"test","token_type":"Bearer","expires_in":3600}`)
+	}))
+	t.Cleanup(tokens.Close)
+	data, err := json.Marshal(map[string]string{
+		"type": "service_account", "client_email": testAccount, "private_key": keyPEM(key), "private_key_id": "1", "token_uri": tokens.URL,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "key.json")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func keyPEM(key *rsa.PrivateKey) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}))
+}
+
+func newKey(t *testing.T) *rsa.PrivateKey {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// refuseAll is a store that should not be asked.
+var refuseAll = transport(func(r *http.Request) (*http.Response, error) {
+	return nil, fmt.Errorf("a request to %s, which should not be made", r.URL)
+})
+
+func openUnprobed(t *testing.T, cfg Config) *bucket {
+	t.Helper()
+	if cfg.Bucket == "" {
+		cfg.Bucket = "some.bucket_1"
+	}
+	b, err := open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close() }) // it holds nothing but idle connections
+	return b
+}
+
+// TestSignLikeSDK compares with the SDK's own signer, which signs with the
+// present time.
+func TestSignLikeSDK(t *testing.T) {
+	key := newKey(t)
+	b := openUnprobed(t, Config{CredentialsFile: writeCredentials(t, key), Prefix: "a+b/c", Transport: refuseAll})
+	opts := drivers.SignOptions{Expires: time.Hour, ContentType: "application/vnd.oci.image.layer.v1.tar+gzip", ContentDisposition: `attachment; filename="a b.txt"`}
+	const name = "data/x!y_z-1:2+3.4"
+	for range 10 { // the second may end in between, but not each time
+		theirs, err := storage.SignedURL(b.cfg.Bucket, b.name(name), &storage.SignedURLOptions{
+			GoogleAccessID: testAccount, PrivateKey: []byte(keyPEM(key)), Method: http.MethodGet, Scheme: storage.SigningSchemeV4,
+			Expires: time.Now().Add(time.Hour + 1500*time.Millisecond),
+			QueryParameters: url.Values{
+				"response-content-type": {opts.ContentType}, "response-content-disposition": {opts.ContentDisposition},
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours, err := b.SignGet(t.Context(), name, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, want := parse(t, ours.URL), parse(t, theirs)
+		if got.Query().Get("X-Goog-Date") != want.Query().Get("X-Goog-Date") || got.Query().Get("X-Goog-Expires") != want.Query().Get("X-Goog-Expires") {
+			continue
+		}
+		if got.Host != want.Host || got.EscapedPath() != want.EscapedPath() || got.Query().Encode() != want.Query().Encode() {
+			t.Errorf("SignGet = %s\nwant %s", got, want)
+		}
+		return
+	}
+	t.Error("the SDK never signs in the same second")
+}
+
+func parse(t *testing.T, text string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func TestSignLifetime(t *testing.T) {
+	now := time.Date(2026, 11, 24, 10, 20, 30, 400, time.UTC)
+	key := newKey(t)
+	byKey := keySigner{testAccount, key}
+	for _, c := range []struct {
+		signer          signer
+		expires, window time.Duration
+		from, until     time.Time
+	}{
+		{byKey, time.Minute, 0, now.Truncate(time.Second), now.Truncate(time.Second).Add(61 * time.Second)},
+		{byKey, 20 * time.Minute, time.Hour, now.Truncate(time.Hour), now.Truncate(time.Hour).Add(80 * time.Minute)},
+		{byKey, 100 * time.Hour, 100 * time.Hour, now.Truncate(100 * time.Hour), now.Truncate(100 * time.Hour).Add(7 * 24 * time.Hour)},
+		{managed{byKey}, 11 * time.Hour, 5 * time.Hour, now.Truncate(5 * time.Hour), now.Truncate(5 * time.Hour).Add(12 * time.Hour)},
+	} {
+		b := openUnprobed(t, Config{CredentialsFile: writeCredentials(t, key), Transport: refuseAll, PublicEndpoint: "https://blobs.example:8443"})
+		b.signer = c.signer
+		s, err := b.signGet(t.Context(), "data/k", drivers.SignOptions{Expires: c.expires, Window: c.window}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u := parse(t, s.URL)
+		if got := u.Query().Get("X-Goog-Date"); !s.Expires.Equal(c.until) || got != c.from.Format(dateTime) {
+			t.Errorf("signGet for %v in a window of %v = from %s until %v, want from %v until %v", c.expires, c.window, got, s.Expires, c.from, c.until)
+		}
+		if u.Host != "blobs.example:8443" || u.Path != "/"+b.cfg.Bucket+"/data/k" {
+			t.Errorf("signGet = %s, want a URL of the public endpoint", s.URL)
+		}
+	}
+}
+
+// managed is a key that Google rotates.
+type managed struct{ keySigner }
+
+func (managed) lifetime() time.Duration { return maxManagedLifetime }
+
+// TestSignByIAM has IAM sign, once for each URL within a window.
+func TestSignByIAM(t *testing.T) {
+	const signer = "signer@test.iam.gserviceaccount.com"
+	key := newKey(t)
+	var asked atomic.Int32
+	denied := false
+	iam := transport(func(r *http.Request) (*http.Response, error) {
+		asked.Add(1)
+		if denied {
+			return answer(r, http.StatusForbidden, "Permission 'iam.serviceAccounts.signBlob' denied")
+		}
+		if want := "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/" + signer + ":signBlob"; !strings.HasPrefix(r.URL.String(), want) ||
+			r.Header.Get("Authorization") != "Bearer test" {
+			return nil, fmt.Errorf("request to %s with %q", r.URL, r.Header.Get("Authorization"))
+		}
+		var req struct {
+			Payload []byte `json:"payload"`
+		}
+		if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+			return nil, err
+		}
+		sum := sha256.Sum256(req.Payload)
+		signature, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, sum[:])
+		if err != nil {
+			return nil, err
+		}
+		return answer(r, http.StatusOK, map[string]string{"signedBlob": base64.StdEncoding.EncodeToString(signature)})
+	})
+	b := openUnprobed(t, Config{CredentialsFile: writeCredentials(t, newKey(t)), SignAs: signer, Transport: iam})
+	now := time.Date(2026, 11, 24, 10, 20, 30, 0, time.UTC)
+	opts := drivers.SignOptions{Expires: 20 * time.Minute, Window: time.Hour}
+	byKey := openUnprobed(t, Config{CredentialsFile: writeCredentials(t, key), Transport: refuseAll})
+	byKey.signer = keySigner{signer, key}
+	want, err := byKey.signGet(t.Context(), "data/k", opts, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		got, err := b.signGet(t.Context(), "data/k", opts, now.Add(time.Duration(i)*10*time.Minute))
+		if err != nil || got != want {
+			t.Errorf("signGet = %+v, %v, want %+v", got, err, want)
+		}
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("IAM was asked %d times for one URL, want once", n)
+	}
+	denied = true
+	if _, err := b.signGet(t.Context(), "data/l", opts, now); err == nil || !strings.Contains(err.Error(), "iam.serviceAccounts.signBlob") || errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("signGet, denied, = %v, want an error that names the permission", err)
+	}
+	if n := asked.Load(); n != 2 {
+		t.Errorf("IAM was asked %d times for two URLs, want twice", n)
+	}
+}
+
+func TestSignByNobody(t *testing.T) {
+	b := openUnprobed(t, Config{Endpoint: "http://127.0.0.1:1", Transport: refuseAll})
+	if s, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute}); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("SignGet without credentials = %+v, %v, want %v", s, err, errors.ErrUnsupported)
+	}
+}

@@ -31,6 +31,7 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -95,6 +96,9 @@ func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 	}
 	if b.abilities, err = b.probe(ctx); err != nil {
 		b.closeIdle()
+		if errors.Is(err, drivers.ErrBusy) && status(err) == 0 {
+			err = fmt.Errorf("storage.s3.endpoint: the store does not answer: %w", err)
+		}
 		return nil, err
 	}
 	return b, nil

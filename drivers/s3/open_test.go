@@ -206,6 +206,9 @@ func TestOpenDown(t *testing.T) {
 		Bucket: "b", Endpoint: down.URL, PathStyle: true, AccessKeyID: "id", SecretAccessKey: "secret", Retries: -1,
 	})
 	wantBusy(t, err, "Open of a store that is down")
+	if err != nil && !strings.Contains(err.Error(), "storage.s3.endpoint") {
+		t.Errorf("Open() = %v, want an error that names storage.s3.endpoint", err)
+	}
 }
 
 func listAll(b *bucket) *s3.ListObjectsV2Input { return &s3.ListObjectsV2Input{Bucket: b.bucketName()} }

@@ -551,3 +551,19 @@ func TestAttack14Expiry(t *testing.T) {
 		})
 	})
 }
+
+// A session is cancelled again by each of its tokens. All of its records that
+// hold bytes go, and say where its end is.
+func TestAttack11CancelByEveryToken(t *testing.T) {
+	onEveryDriver(t, func(t *testing.T, w *stage) {
+		p := randomBytes(1, 60)
+		tokens := beginUpload(t, w, p[:20], p[20:40], p[40:])
+		must(t, w.replica(t).cancel(repoA, tokens[1]))
+		for _, u := range tokens {
+			if err := w.replica(t).cancel(repoA, u); !errors.Is(err, ErrBlobUploadUnknown) {
+				t.Errorf("cancel again = %v, want ErrBlobUploadUnknown", err)
+			}
+			w.mustHold(t)
+		}
+	})
+}

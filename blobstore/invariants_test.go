@@ -353,7 +353,7 @@ func (c *checker) checkSessions(f *findings, inv *inventory) {
 			switch {
 			case r.isEnd() && !last:
 				f.add("session %s: record %d ends it (%s), and there are %d", id, e.seq, r.Kind, len(chain))
-			case r.Kind == "spent" && (r.End != e.seq+1 || r.End > len(chain) || !chain[r.End-1].Value.isEnd()):
+			case r.Kind == "spent" && (r.End <= e.seq || r.End > len(chain) || !chain[r.End-1].Value.isEnd()):
 				f.add("session %s: record %d is spent for %d of %d, which is no end", id, e.seq, r.End, len(chain))
 			case r.Kind == "open":
 				sum := e.RawSize

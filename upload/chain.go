@@ -181,6 +181,9 @@ func (m *Manager) Cancel(ctx context.Context, t Token) error {
 		// It is cancelled, by this request or by one that may not have come as
 		// far as this.
 		by := record{Kind: kindSpent, End: t.Seq + 1}
+		if isEnd && ended.end > 0 {
+			by.End = ended.end // the next record was spent too
+		}
 		switch {
 		case t.Seq == 0:
 		case last.Value.Upload == nil:

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -133,9 +134,10 @@ type explorer struct {
 	stores  []*Store // by actor
 	auditor *Store   // of nobody
 
+	gated   atomic.Bool
+	stopped atomic.Bool
+
 	mu      sync.Mutex
-	gated   bool
-	stopped bool
 	waiting []*step
 	made    []int // calls, by actor
 	trace   []string
@@ -182,20 +184,19 @@ func openMemory(t *testing.T, h memory.Habits) drivers.Bucket {
 // gate makes the calls of an actor wait for their turn.
 func (e *explorer) gate(i int) drivertest.Intercept {
 	return func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
-		if !e.gated {
+		if !e.gated.Load() {
 			return do(ctx)
 		}
 		turn := make(chan struct{})
 		e.mu.Lock()
-		stopped := e.stopped
 		s := &step{id: fmt.Sprintf("%d.%d", i, e.made[i]), actor: e.actors[i].name, call: c, make: func() { close(turn) }}
 		e.made[i]++
 		e.waiting = append(e.waiting, s)
 		e.mu.Unlock()
-		if !stopped {
+		if !e.stopped.Load() {
 			<-turn
 		}
-		if e.stopped {
+		if e.stopped.Load() {
 			return errStopped
 		}
 		if e.late.n > 0 && e.late.actor == i {
@@ -210,7 +211,9 @@ func (e *explorer) begin(t *testing.T) error {
 	t.Helper()
 	e.target.Bucket = e.open(t)
 	e.waiting, e.trace, e.made = nil, nil, make([]int, len(e.actors))
-	e.gated, e.stopped, e.landing = false, false, false
+	e.gated.Store(false)
+	e.stopped.Store(false)
+	e.landing = false
 	e.faulty = &drivertest.Faulty{Mode: drivertest.Late, Nth: e.late.n, Match: drivertest.Call.Writes}
 	w := &stage{ctx: t.Context(), bucket: e.target.Bucket, rivals: e.rivals, results: make([]error, len(e.actors)), ledger: &ledger{}, lost: map[string]bool{}}
 	for _, s := range e.stores {
@@ -222,7 +225,7 @@ func (e *explorer) begin(t *testing.T) error {
 			return fmt.Errorf("setup: %w", err)
 		}
 	}
-	e.gated = true
+	e.gated.Store(true)
 	for i, a := range e.actors {
 		go func() {
 			err := stubborn(func() error { return a.run(w.clients[i]) })
@@ -256,7 +259,9 @@ func (e *explorer) run(t *testing.T, from int, choose func(depth int, waiting []
 			return errPruned
 		}
 		e.trace = append(e.trace, s.String())
+		e.mu.Lock()
 		e.waiting = slices.DeleteFunc(e.waiting, func(o *step) bool { return o == s })
+		e.mu.Unlock()
 		s.make()
 		synctest.Wait()
 		if depth >= from && changes(s.call) {
@@ -266,6 +271,8 @@ func (e *explorer) run(t *testing.T, from int, choose func(depth int, waiting []
 			}
 		}
 	}
+	e.stage.mu.Lock()
+	defer e.stage.mu.Unlock()
 	if e.stage.finished < len(e.actors) {
 		return errors.New("an actor waits for something that isn't the store")
 	}
@@ -292,6 +299,8 @@ func (e *explorer) violations(c *checker) error {
 // choose from, always in the same order.
 func (e *explorer) settle() []*step {
 	synctest.Wait()
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if call, hit := e.faulty.Hit(); hit && !e.landing {
 		e.landing = true
 		e.waiting = append(e.waiting, &step{id: "late", actor: "late", call: call, make: func() {
@@ -299,14 +308,14 @@ func (e *explorer) settle() []*step {
 		}})
 	}
 	slices.SortFunc(e.waiting, func(a, b *step) int { return strings.Compare(a.id, b.id) })
-	return e.waiting
+	return slices.Clone(e.waiting)
 }
 
 // stop lets all actors end at once.
 func (e *explorer) stop() {
+	e.stopped.Store(true)
 	e.mu.Lock()
-	e.stopped = true
-	waiting := e.waiting
+	waiting := slices.Clone(e.waiting)
 	e.mu.Unlock()
 	for _, s := range waiting {
 		if s.id != "late" {

@@ -1,0 +1,17 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/berthhq/berth/drivers/drivertest/emulator"
+)
+
+// TestReplicasOnGCS is TestReplicasOnADirectory on fake-gcs-server, behind the
+// strict proxy.
+func TestReplicasOnGCS(t *testing.T) {
+	s := emulator.FakeGCS(t)
+	env := append(cleanEnv(),
+		"BERTH_STORAGE_DRIVER=gcs", "BERTH_STORAGE_GCS_BUCKET="+s.Bucket(t), "BERTH_STORAGE_GCS_ENDPOINT="+s.Endpoint,
+		"BERTH_STORAGE_GCS_CREDENTIALS_FILE="+s.CredentialsFile)
+	testReplicas(t, func() (*process, error) { return start(t.TempDir(), env) })
+}

@@ -30,13 +30,28 @@ func request(ctx context.Context, p *process, method, path string, body io.Reade
 	if body != nil {
 		req.Header.Set("Content-Type", "application/octet-stream")
 	}
-	res, err := http.DefaultClient.Do(req)
+	client := http.DefaultClient
+	if _, stalls := body.(*stalling); stalls {
+		client = hesitant()
+		defer client.CloseIdleConnections()
+		req.Header.Set("Expect", "100-continue")
+	}
+	res, err := client.Do(req)
 	if err != nil {
 		return answer{}, err
 	}
 	defer res.Body.Close()
 	data, err := io.ReadAll(res.Body)
 	return answer{res.StatusCode, res.Header, data}, err
+}
+
+// hesitant is a client that sends a body when the server has begun to read it.
+// What the system holds for a server that has not is no request to it yet, and
+// is lost when the server shuts down.
+func hesitant() *http.Client {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.ExpectContinueTimeout = patience
+	return &http.Client{Transport: t}
 }
 
 // want sends a request, and stops the test if it is not answered with status.

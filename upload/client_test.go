@@ -400,6 +400,38 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestDrainWakesWaiters: a PATCH that waits for memory when the process shuts
+// down does not wait until others are done, and what it has sent is kept.
+func TestDrainWakesWaiters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := replica(t, &membucket.Store{Habits: smallS3()}, nil)
+		data := randomBytes(11, 100*kiB)
+		body := newSlowBody(data, int(10*kiB), time.Second)
+		s := receive(t.Context(), m, body)
+		time.Sleep(2500 * time.Millisecond)
+		all := &buffer{client: m.mem.newClient(func() {})} // it is the runner, and has the reserve too
+		m.mem.runner = all
+		if err := all.reserve(t.Context(), m.mem.free); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if len(m.mem.queue) != 1 || isDone(s) {
+			t.Fatalf("%d wait, done %v; want the PATCH to wait", len(m.mem.queue), isDone(s))
+		}
+		m.Drain()
+		synctest.Wait()
+		if !isDone(s) || !errors.Is(s.err, ErrCut) || s.kept != nil || s.size == 0 {
+			t.Fatalf("done %v, ReadFrom = %v, Suspend = %v at %d; want %v and bytes that are kept", isDone(s), s.err, s.kept, s.size, ErrCut)
+		}
+		give(all)
+		wantIdle(t, m)
+		other := replica(t, &membucket.Store{Habits: smallS3()}, nil)
+		other.cfg.Bucket, other.key = m.cfg.Bucket, m.key
+		wantCommit(t, other, s.next, data[s.size:], data)
+	})
+}
+
 // TestCutOffAndNotKept: a writer that nobody works with is cut off, and its
 // bytes cannot be recorded. Then they are lost: no later record says that they
 // are there.

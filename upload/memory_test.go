@@ -173,7 +173,8 @@ func TestTooManyWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, budget := testMemory()
 		m.maxWaiting = 2
-		holder := take(t, m, 1)
+		had, holder := take(t, m, 1), take(t, m, 1)
+		had.release() // its part is stored, and its body goes on
 		all := take(t, m, m.free-m.reserve)
 		runner := want(t.Context(), m, m.reserve)
 		waiting := []*wanting{want(t.Context(), m, 1), want(t.Context(), m, 1)}
@@ -184,19 +185,27 @@ func TestTooManyWait(t *testing.T) {
 		if !errors.Is(refused.err, ErrTooMany) {
 			t.Errorf("a new body when two wait = %v, want %v", refused.err, ErrTooMany)
 		}
-		more := &wanting{buffer: &buffer{client: holder.client}}
-		go func() { more.err = more.reserve(t.Context(), 1); more.done = true }()
-		synctest.Wait()
-		if more.done {
-			t.Errorf("a body that has memory already = %v, want it to wait", more.err)
+		begun := map[string]*wanting{
+			"has memory": {buffer: &buffer{client: holder.client}},
+			"had memory": {buffer: &buffer{client: had.client}},
+		}
+		for name, more := range begun {
+			go func() { more.err = more.reserve(t.Context(), 1); more.done = true }()
+			synctest.Wait()
+			if more.done {
+				t.Errorf("a body that %s already = %v, want it to wait", name, more.err)
+			}
 		}
 		give(runner.buffer)
 		give(all)
 		synctest.Wait()
-		if !more.done || more.err != nil {
-			t.Errorf("when there is memory again = %v, %v, want success", more.done, more.err)
+		for name, more := range begun {
+			if !more.done || more.err != nil {
+				t.Errorf("a body that %s, when there is memory again = %v, %v, want success", name, more.done, more.err)
+			}
+			give(more.buffer)
 		}
-		for _, b := range []*buffer{more.buffer, waiting[0].buffer, waiting[1].buffer, refused.buffer, holder} {
+		for _, b := range []*buffer{waiting[0].buffer, waiting[1].buffer, refused.buffer, holder} {
 			give(b)
 		}
 		wantAllFree(t, m, budget)

@@ -1,0 +1,67 @@
+package upload
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest"
+	membucket "github.com/berthhq/berth/drivers/memory"
+)
+
+// TestEndlessBodyIsKept: a body that still comes near the end of the request's
+// time is ended while what came can be recorded.
+func TestEndlessBodyIsKept(t *testing.T) {
+	for name, habits := range map[string]membucket.Habits{"S3": smallS3(), "directory": streaming()} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := replica(t, &membucket.Store{Habits: habits}, nil)
+				data := randomBytes(20, 200*kiB)
+				began := time.Now()
+				s := receive(t.Context(), m, newSlowBody(data, 500, time.Minute))
+				<-s.done
+				if d := time.Since(began); d >= m.cfg.RequestLimit {
+					t.Errorf("it was ended after %v, want less than %v", d, m.cfg.RequestLimit)
+				}
+				if !errors.Is(s.err, ErrCut) || s.kept != nil || s.size == 0 {
+					t.Fatalf("ReadFrom = %v, Suspend = %v at %d, want %v and bytes that are kept", s.err, s.kept, s.size, ErrCut)
+				}
+				wantCommit(t, m, s.next, data[s.size:], data)
+				wantIdle(t, m)
+			})
+		})
+	}
+}
+
+// TestNothingIsCompletedTooLate: the last part takes so long that the request's
+// time is over. It completes nothing then; the same request sent again does.
+func TestNothingIsCompletedTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		counter := &drivertest.Counter{}
+		slow := false
+		m := replica(t, &membucket.Store{Habits: smallS3()}, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+			if slow && c.Method == "PutPart" {
+				time.Sleep(6 * time.Minute)
+			}
+			return counter.Intercept(ctx, c, do)
+		}, func(c *Config) { c.RequestLimit = 5 * time.Minute })
+		data := randomBytes(21, 300*kiB)
+		tok := patch(t, m, m.Start("r", digest.SHA256), data)
+		counter.Reset()
+		slow = true
+		if _, err := commit(t.Context(), m, tok, nil, data); !errors.Is(err, drivers.ErrBusy) {
+			t.Errorf("commit whose last part came too late = %v, want %v", err, drivers.ErrBusy)
+		}
+		if calls := counter.ByMethod(); calls["PutPart"] != 1 || calls["Complete"] != 0 {
+			t.Errorf("it made the calls %v, want one PutPart and no Complete", calls)
+		}
+		slow = false
+		wantCommit(t, m, tok, nil, data)
+		wantIdle(t, m)
+	})
+}

@@ -25,7 +25,7 @@ build: ## Build ./berth
 	$(GO) build -o berth ./cmd/berth
 
 .PHONY: test
-test: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp ## Run every test, with the race detector; installs what they need
+test: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp ## Run every test, with the race detector; installs what they need
 	$(GO) test -race -timeout 9m ./...
 
 .PHONY: race
@@ -43,7 +43,7 @@ fuzz: ## Run every fuzzer for FUZZTIME (30s)
 	done
 
 .PHONY: soak
-soak: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp ## Run what is too slow for `make test` (BERTH_TEST_SOAK=1)
+soak: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp ## Run what is too slow for `make test` (BERTH_TEST_SOAK=1)
 	BERTH_TEST_SOAK=1 $(GO) test -timeout 2h -count 1 ./...
 
 .PHONY: bench
@@ -78,4 +78,8 @@ $(TOOLS)/azurite.stamp: testdata/tools/azurite/package.json testdata/tools/azuri
 	cp $^ $(TOOLS)/azurite
 	cd $(TOOLS)/azurite && npm ci --no-audit --no-fund
 	ln -sf ../azurite/node_modules/.bin/azurite-blob $(BIN)/azurite-blob
+	@touch $@
+
+$(TOOLS)/nginx.stamp: testdata/tools/nginx.sh
+	$< $(TOOLS)
 	@touch $@

@@ -1,0 +1,312 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/drivers/drivertest/emulator"
+)
+
+// edge is berth on versitygw with nginx as its CDN, both as deploy/cdn sets
+// them up: nginx reads the bucket by no right but its policy's.
+type edge struct {
+	*emulator.Nginx
+	berth  *process
+	key    string       // of the links
+	origin string       // the bucket, for whoever has no credentials
+	asked  atomic.Int64 // requests that nginx has made
+}
+
+func startEdge(t *testing.T) *edge {
+	t.Helper()
+	store := emulator.VersityGW(t)
+	bucket := store.Bucket(t)
+	publish(t, store, bucket)
+
+	e := &edge{key: "the key of links"}
+	upstream, err := url.Parse(store.Endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(upstream) }}
+	counter := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e.asked.Add(1)
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(counter.Close)
+	e.origin = counter.URL + "/" + bucket
+	e.Nginx = emulator.StartNginx(t, func(dir, addr, cert, key string) string {
+		return filledIn(t, "nginx.conf",
+			"/var/cache/nginx/berth", filepath.Join(dir, "cache"),
+			"listen 443 ", "listen "+addr+" ",
+			"/etc/nginx/cdn.example.com.pem", cert,
+			"/etc/nginx/cdn.example.com.key", key,
+			"/etc/ssl/certs/ca-certificates.crt", cert,
+			"KEY", e.key,
+			"https://BUCKET.s3.REGION.amazonaws.com", e.origin)
+	})
+
+	config := filepath.Join(t.TempDir(), "berth.yaml")
+	err = os.WriteFile(config, fmt.Appendf(nil, `
+storage:
+  driver: s3
+  s3: {bucket: %q, region: %q, endpoint: %q, path_style: true}
+redirect:
+  cdn: {edge: {kind: nginx, base_url: %q, keys: [{env: EDGE_KEY}]}}
+  rules: [{target: "cdn:edge"}]
+`, bucket, store.Region, store.Endpoint, e.URL), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.berth, err = start(t.TempDir(), append(cleanEnv(), "EDGE_KEY="+e.key,
+		"BERTH_STORAGE_S3_ACCESS_KEY_ID="+store.AccessKeyID, "BERTH_STORAGE_S3_SECRET_ACCESS_KEY="+store.SecretAccessKey), "--config", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.berth.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return e
+}
+
+// publish gives the bucket the policy that lets the CDN in.
+func publish(t *testing.T, store *emulator.S3, bucket string) {
+	t.Helper()
+	client := s3.New(s3.Options{
+		Region: store.Region, BaseEndpoint: &store.Endpoint, UsePathStyle: true,
+		Credentials: credentials.NewStaticCredentialsProvider(store.AccessKeyID, store.SecretAccessKey, ""),
+	})
+	policy := filledIn(t, "nginx-origin.json", "BUCKET", bucket, "203.0.113.7/32", "127.0.0.1/32")
+	if _, err := client.PutBucketPolicy(t.Context(), &s3.PutBucketPolicyInput{Bucket: &bucket, Policy: aws.String(policy)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// filledIn is an example of deploy/cdn with what was left to fill in, or is
+// different here. Every old text must be in it.
+func filledIn(t *testing.T, name string, oldnew ...string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("..", "..", "deploy", "cdn", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(oldnew); i += 2 {
+		if !bytes.Contains(data, []byte(oldnew[i])) {
+			t.Fatalf("deploy/cdn/%s has no %q", name, oldnew[i])
+		}
+	}
+	return strings.NewReplacer(oldnew...).Replace(string(data))
+}
+
+// signed is the link that nginx takes for a path until that time.
+func (e *edge) signed(path string, until time.Time) string {
+	sum := md5.Sum(fmt.Appendf(nil, "%d%s %s", until.Unix(), path, e.key))
+	return fmt.Sprintf("%s%s?md5=%s&expires=%d", e.URL, path, base64.RawURLEncoding.EncodeToString(sum[:]), until.Unix())
+}
+
+// get fetches a URL, with a header or without, and follows nothing.
+func (e *edge) get(ctx context.Context, url string, header http.Header) (answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return answer{}, err
+	}
+	maps.Copy(req.Header, header)
+	res, err := e.Transport.RoundTrip(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	return answer{res.StatusCode, res.Header, body}, err
+}
+
+// pull reads a blob as clients do: berth says where, and nginx gives it. It
+// returns where that was, and nginx's answer.
+func (e *edge) pull(ctx context.Context, data []byte) (link string, got answer, err error) {
+	path := "/v2/test/blobs/" + digest.FromBytes(data).String()
+	a, err := e.get(ctx, e.berth.url+path, nil)
+	if err != nil {
+		return "", answer{}, err
+	}
+	link = a.header.Get("Location")
+	if a.status != http.StatusTemporaryRedirect || !strings.HasPrefix(link, e.URL+"/data/") || len(a.body) != 0 {
+		return "", answer{}, fmt.Errorf("GET %s = %d to %q with %d bytes, want a redirect to %s/data/ and no bytes", path, a.status, link, len(a.body), e.URL)
+	}
+	got, err = e.get(ctx, link, nil)
+	if err == nil && (got.status != http.StatusOK || !bytes.Equal(got.body, data)) {
+		err = fmt.Errorf("GET %s = %d, %d bytes, want the %d that were pushed", link, got.status, len(got.body), len(data))
+	}
+	return link, got, err
+}
+
+// push pushes a blob in one request.
+func (e *edge) push(ctx context.Context, data []byte) error {
+	path := "/v2/test/blobs/uploads/?digest=" + digest.FromBytes(data).String()
+	a, err := request(ctx, e.berth, http.MethodPost, path, bytes.NewReader(data))
+	if err == nil && a.status != http.StatusCreated {
+		err = fmt.Errorf("POST %s = %d %s, want %d", path, a.status, a.body, http.StatusCreated)
+	}
+	return err
+}
+
+// each calls f for all blobs, a few at a time, and ends the test at an error.
+func each(t *testing.T, blobs [][]byte, f func(data []byte) error) {
+	t.Helper()
+	const workers = 8
+	var failed [workers]error
+	var work sync.WaitGroup
+	for w := range workers {
+		work.Go(func() {
+			for i := w; i < len(blobs) && failed[w] == nil; i += workers {
+				failed[w] = f(blobs[i])
+			}
+		})
+	}
+	work.Wait()
+	if err := errors.Join(failed[:]...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCDN pulls a thousand blobs through nginx, twice. It is also the test of
+// the examples: the store gives nginx what the policy allows, and nginx gives
+// clients what berth has signed.
+func TestCDN(t *testing.T) {
+	e := startEdge(t)
+	const count, size = 1000, 17 << 10 // more than what is inline
+	blobs := make([][]byte, count)
+	for i := range blobs {
+		blobs[i] = randomBytes(uint64(i), size)
+	}
+	each(t, blobs, func(data []byte) error { return e.push(t.Context(), data) })
+
+	for _, pull := range []struct {
+		name  string
+		asked int64
+		cache string
+	}{{"first", count, "MISS"}, {"second", 0, "HIT"}} {
+		before := e.asked.Load()
+		each(t, blobs, func(data []byte) error {
+			_, a, err := e.pull(t.Context(), data)
+			if cache := a.header.Get("X-Cache-Status"); err == nil && cache != pull.cache {
+				err = fmt.Errorf("%s pull: X-Cache-Status: %q, want %s", pull.name, cache, pull.cache)
+			}
+			return err
+		})
+		if asked := e.asked.Load() - before; asked != pull.asked {
+			t.Errorf("the %s pull of %d blobs asked the store %d times, want %d", pull.name, count, asked, pull.asked)
+		}
+	}
+	e.refuses(t, blobs[0])
+	e.servesTools(t, blobs[:3])
+}
+
+// TestCDNSlices: a blob of more than a slice comes whole, and in ranges.
+func TestCDNSlices(t *testing.T) {
+	e := startEdge(t)
+	const slice = 16 << 20
+	data := randomBytes(1, slice+slice/4)
+	if err := e.push(t.Context(), data); err != nil {
+		t.Fatal(err)
+	}
+	link, _, err := e.pull(t.Context(), data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []struct{ from, to int }{{0, 0}, {slice - 10, slice + 10}, {len(data) - 5, len(data) - 1}} {
+		a, err := e.get(t.Context(), link, http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", r.from, r.to)}})
+		if err != nil || a.status != http.StatusPartialContent || !bytes.Equal(a.body, data[r.from:r.to+1]) {
+			t.Errorf("bytes %d to %d = %d, %d bytes, %v, want those of the blob", r.from, r.to, a.status, len(a.body), err)
+		}
+	}
+	if asked := e.asked.Load(); asked != 2 {
+		t.Errorf("the store was asked %d times, want one time for each of two slices", asked)
+	}
+}
+
+// refuses tries to get from nginx, and from the store behind it, what berth has
+// not signed. The blob is in nginx's cache.
+func (e *edge) refuses(t *testing.T, data []byte) {
+	link, _, err := e.pull(t.Context(), data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	soon, past := time.Now().Add(time.Hour), time.Now().Add(-time.Second)
+	hex := digest.FromBytes(data).Encoded()
+	record := "/blobs/sha256/" + hex[:2] + "/" + hex + "/record"
+	for _, c := range []struct {
+		what, url string
+		want      int
+	}{
+		{"a link made as berth makes it", e.signed(u.Path, soon), http.StatusOK},
+		{"no signature", e.URL + u.Path, http.StatusForbidden},
+		{"another time", strings.Replace(link, "expires=1", "expires=2", 1), http.StatusForbidden},
+		{"another path", strings.Replace(link, u.Path, u.Path[:len(u.Path)-1]+"0", 1), http.StatusForbidden},
+		{"another signature", strings.Replace(link, "md5=", "md5=0", 1), http.StatusForbidden},
+		{"an expired link", e.signed(u.Path, past), http.StatusGone},
+		{"meta/format, signed", e.signed("/meta/format", soon), http.StatusNotFound},
+		{"meta/token-key, signed", e.signed("/meta/token-key", soon), http.StatusNotFound},
+		{"a record, signed", e.signed(record, soon), http.StatusNotFound},
+		{"a record, past data/", e.signed("/data/.."+record, soon), http.StatusNotFound},
+		{"a record, past an escaped data/", e.signed("/data/%2e%2e"+record, soon), http.StatusNotFound},
+		{"a listing of data/, signed", e.signed("/data/", soon), http.StatusNotFound},
+		{"the listing of the bucket, by its origin", e.origin + "?list-type=2", http.StatusForbidden},
+		{"meta/format, by its origin", e.origin + "/meta/format", http.StatusForbidden},
+		{"a record, by its origin", e.origin + record, http.StatusForbidden},
+		{"what is under data/, by its origin", e.origin + u.Path, http.StatusOK},
+	} {
+		if a, err := e.get(t.Context(), c.url, nil); err != nil || a.status != c.want {
+			t.Errorf("%s: GET %s = %d, %v, want %d", c.what, c.url, a.status, err, c.want)
+		}
+	}
+}
+
+// servesTools has oras and crane fetch blobs.
+func (e *edge) servesTools(t *testing.T, blobs [][]byte) {
+	env, tools := append(cleanEnv(), "SSL_CERT_FILE="+e.CertFile), toolsDir(t)
+	host := strings.TrimPrefix(e.berth.url, "http://")
+	for _, data := range blobs {
+		name := host + "/test@" + digest.FromBytes(data).String()
+		for _, args := range [][]string{
+			{"oras", "blob", "fetch", "--plain-http", "--output", "-", name},
+			{"crane", "blob", "--insecure", name},
+		} {
+			cmd := exec.CommandContext(t.Context(), filepath.Join(tools, args[0]), args[1:]...)
+			cmd.Env = env
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
+			if got, err := cmd.Output(); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("%s gives %d bytes, %v, want the %d that were pushed\n%s", strings.Join(args, " "), len(got), err, len(data), &stderr)
+			}
+		}
+	}
+}

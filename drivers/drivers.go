@@ -8,10 +8,13 @@
 //
 // # Outcomes
 //
-// A write that fails with one of the sentinels below did not happen. A write
-// that fails with any other error may have happened, and may still happen
-// later: a request can outlive the answer to it. The caller finds out by
-// reading back. Package envelope does that for small bodies.
+// A write that reports [ErrNotFound], and [ErrExists] or [ErrChanged] too,
+// changes nothing by itself. Where the driver has tried again after a lost
+// answer, though, what it met may be the first try's own write: ErrExists and
+// ErrChanged say that something is there, not whose it is. A write that fails
+// with any other error may have happened, and may still happen later: a request
+// can outlive the answer to it. The caller finds out by reading back. Package
+// envelope does that for small bodies.
 //
 // A sentinel is a claim by the store about a key. A missing bucket, a refused
 // credential, a name that does not resolve or a cancelled context is none of

@@ -69,6 +69,9 @@ func encode[T any](value T, raw drivers.Body) (drivers.Body, string, error) {
 	if err != nil {
 		return drivers.Body{}, "", fmt.Errorf("envelope: encode: %w", err)
 	}
+	if len(line) >= maxHead { // nobody could read it
+		return drivers.Body{}, "", fmt.Errorf("envelope: encode: %d bytes of JSON, and %d are the most", len(line), maxHead-1)
+	}
 	line = append(line, '\n')
 	return drivers.Body{
 		Segments: append([][]byte{line}, raw.Segments...),

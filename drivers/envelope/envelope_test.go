@@ -126,6 +126,26 @@ func TestEncodeIsWhatCreateStores(t *testing.T) {
 	}
 }
 
+// TestLongestValue: whatever can be written can be read.
+func TestLongestValue(t *testing.T) {
+	const longest = 16 << 20
+	empty, err := envelope.Encode(note{}, drivers.Body{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Repeat("x", longest-int(empty.Size))
+	b := bucket(t, &memory.Store{}, nil)
+	if _, err := envelope.Create(t.Context(), b, key, note{Text: text}, drivers.Body{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, b).Value.Text; got != text {
+		t.Errorf("%d bytes were written, and %d others read", len(text), len(got))
+	}
+	if _, err := envelope.Encode(note{Text: text + "x"}, drivers.Body{}); err == nil {
+		t.Error("Encode of what Read would refuse = nil, want an error")
+	}
+}
+
 func TestCreateMeetsAnother(t *testing.T) {
 	b := bucket(t, &memory.Store{}, nil)
 	if _, err := envelope.Create(t.Context(), b, key, note{Text: "first"}, drivers.NewBody([]byte("raw"))); err != nil {

@@ -77,8 +77,8 @@ func (r azureRole) granted() []string { return slices.Concat(r.Actions, r.DataAc
 // identity, which needs a key to sign with.
 func TestAzure(t *testing.T) {
 	var role, signRole azureRole
-	readJSON(t, "azure/role.json", &role)
-	readJSON(t, "azure/role-sign.json", &signRole)
+	read(t, "azure/role.json", &role)
+	read(t, "azure/role-sign.json", &signRole)
 
 	server := emulator.Azurite(t)
 	r := &recorder{permissions: azurePermissions(server.Account), base: server.Transport}

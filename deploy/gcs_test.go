@@ -82,11 +82,11 @@ func TestGCS(t *testing.T) {
 
 	var role, checkRole, signRole struct {
 		Title, Description, Stage string
-		IncludedPermissions       []string `yaml:"includedPermissions"`
+		IncludedPermissions       []string
 	}
-	readYAML(t, "gcs/role.yaml", &role)
-	readYAML(t, "gcs/role-check.yaml", &checkRole)
-	readYAML(t, "gcs/role-sign.yaml", &signRole)
+	read(t, "gcs/role.yaml", &role)
+	read(t, "gcs/role-check.yaml", &checkRole)
+	read(t, "gcs/role-sign.yaml", &signRole)
 
 	r := &recorder{permissions: gcsPermissions, base: http.DefaultTransport}
 	cfg.Transport = r

@@ -26,7 +26,7 @@ const kept = 7
 // nothing that is current.
 func TestS3Lifecycle(t *testing.T) {
 	var got types.BucketLifecycleConfiguration
-	readJSON(t, "s3/lifecycle.json", &got)
+	read(t, "s3/lifecycle.json", &got)
 	want := types.BucketLifecycleConfiguration{Rules: []types.LifecycleRule{
 		{
 			Status: types.ExpirationStatusEnabled, Filter: &types.LifecycleRuleFilter{Prefix: new("")},
@@ -51,7 +51,7 @@ func TestS3Lifecycle(t *testing.T) {
 // is live is taken.
 func TestGCSLifecycle(t *testing.T) {
 	var got struct{ Lifecycle storage.BucketLifecycle }
-	readJSON(t, "gcs/lifecycle.json", &got)
+	read(t, "gcs/lifecycle.json", &got)
 	remove := &storage.BucketLifecycleRuleAction{Type: "Delete"}
 	want := []*storage.BucketLifecycleRule{
 		{Action: remove, Condition: &storage.BucketLifecycleRuleCondition{Age: new(unused()), MatchesPrefix: []string{"parts/"}}},
@@ -76,7 +76,7 @@ func TestAzureLifecycle(t *testing.T) {
 		}
 	}
 	var got struct{ Rules []rule }
-	readJSON(t, "azure/lifecycle.json", &got)
+	read(t, "azure/lifecycle.json", &got)
 	if len(got.Rules) != 1 {
 		t.Fatalf("azure/lifecycle.json has %d rules, want 1", len(got.Rules))
 	}

@@ -99,7 +99,7 @@ func TestS3(t *testing.T) {
 			Resource    string
 		}
 	}
-	readJSON(t, "s3/policy.json", &policy)
+	read(t, "s3/policy.json", &policy)
 	var granted, settings []string
 	for _, s := range policy.Statement {
 		if s.Effect != "Allow" {

@@ -26,8 +26,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/opencontainers/go-digest"
+	"github.com/spf13/pflag"
 
+	"github.com/berthhq/berth/cmd/berth/config"
+	"github.com/berthhq/berth/drivers/drivertest"
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
+	"github.com/berthhq/berth/redirect"
 )
 
 // edge is berth on versitygw with nginx as its CDN, both as deploy/cdn sets
@@ -307,6 +311,42 @@ func (e *edge) servesTools(t *testing.T, blobs [][]byte) {
 			if got, err := cmd.Output(); err != nil || !bytes.Equal(got, data) {
 				t.Errorf("%s gives %d bytes, %v, want the %d that were pushed\n%s", strings.Join(args, " "), len(got), err, len(data), &stderr)
 			}
+		}
+	}
+}
+
+// TestCDNConfig has the configuration beside the examples sign a link for each
+// of the CDNs.
+func TestCDNConfig(t *testing.T) {
+	keys := t.TempDir()
+	for name, text := range map[string]string{"nginx.key": "secret", "cloudflare.key": "secret", "cloudcdn.key": "MDEyMzQ1Njc4OWFiY2RlZg=="} {
+		if err := os.WriteFile(filepath.Join(keys, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rsa, err := filepath.Abs(filepath.Join("..", "..", "redirect", "testdata", "rsa.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const target = "target: cdn:cloudfront"
+	example := filledIn(t, "berth.yaml", "/etc/berth/cloudfront.pem", rsa, "/etc/berth/", keys+"/")
+	const key = "data/new/ab/ABC"
+	for _, name := range []string{"nginx", "cloudfront", "cloudcdn", "frontdoor", "cloudflare"} {
+		file := filepath.Join(t.TempDir(), "berth.yaml")
+		if err := os.WriteFile(file, []byte(strings.Replace(example, target, "target: cdn:"+name, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := config.Load(file, pflag.NewFlagSet("berth", pflag.ContinueOnError))
+		if err != nil {
+			t.Fatal(err)
+		}
+		policy, err := cfg.RedirectPolicy()
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := policy.Decide(t.Context(), drivertest.Signing(nil), redirect.Request{Key: key, Size: 1 << 20})
+		if want := cfg.Redirect.CDN[name].BaseURL + "/" + key + "?"; err != nil || !strings.HasPrefix(d.URL, want) {
+			t.Errorf("%s: a read goes to %q, %v, want %s…", name, d.URL, err, want)
 		}
 	}
 }

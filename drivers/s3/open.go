@@ -75,21 +75,11 @@ const openTimeout = 2 * time.Minute
 // storage.s3.<setting>; drivers.ErrBusy says that the store can't be reached
 // at the moment, and no other sentinel is reported.
 func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
-	if err := cfg.check(); err != nil {
-		return nil, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	sdk, err := cfg.load(ctx)
+	b, sdk, err := connect(ctx, cfg)
 	if err != nil {
 		return nil, err
-	}
-	if _, err := sdk.Credentials.Retrieve(ctx); err != nil {
-		return nil, fmt.Errorf("no credentials (set storage.s3.access_key_id or storage.s3.profile, or run where the SDK finds some): %w", err)
-	}
-	b := &bucket{cfg: cfg, prefix: cfg.prefix(), region: sdk.Region, client: cfg.client(sdk, cfg.Endpoint), closeIdle: func() {}}
-	if client, ok := sdk.HTTPClient.(*http.Client); ok {
-		b.closeIdle = client.CloseIdleConnections
 	}
 	if b.signer, err = newSigner(ctx, &cfg, sdk); err != nil {
 		return nil, err
@@ -102,6 +92,26 @@ func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// connect makes a client that has credentials. It knows nothing of the store
+// yet, and asks it nothing.
+func connect(ctx context.Context, cfg Config) (*bucket, aws.Config, error) {
+	if err := cfg.check(); err != nil {
+		return nil, aws.Config{}, err
+	}
+	sdk, err := cfg.load(ctx)
+	if err != nil {
+		return nil, sdk, err
+	}
+	if _, err := sdk.Credentials.Retrieve(ctx); err != nil {
+		return nil, sdk, fmt.Errorf("no credentials (set storage.s3.access_key_id or storage.s3.profile, or run where the SDK finds some): %w", err)
+	}
+	b := &bucket{cfg: cfg, prefix: cfg.prefix(), region: sdk.Region, client: cfg.client(sdk, cfg.Endpoint), closeIdle: func() {}}
+	if client, ok := sdk.HTTPClient.(*http.Client); ok {
+		b.closeIdle = client.CloseIdleConnections
+	}
+	return b, sdk, nil
 }
 
 // Limits are those of Amazon S3.

@@ -1,0 +1,163 @@
+package s3
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest/emulator"
+)
+
+const day = 24 * time.Hour
+
+// TestInspect reads the settings of servers, and what they say of those that
+// they don't have.
+func TestInspect(t *testing.T) {
+	t.Parallel()
+	t.Run("MinIO", func(t *testing.T) {
+		server := emulator.MinIO(t)
+		cfg := configOf(server, server.Bucket(t))
+		cfg.Prefix = "team"
+		settings := inspect(t, cfg)
+		if s := settings.Lifecycle; s.Err != nil || len(s.Value) != 0 {
+			t.Errorf("without rules: %+v", s)
+		}
+		if s := settings.Versioning; s.Err != nil || s.Value {
+			t.Errorf("without versions: %+v", s)
+		}
+		b, _, err := connect(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = b.client.PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{
+			Bucket: b.bucketName(), VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = b.client.PutBucketLifecycleConfiguration(t.Context(), &s3.PutBucketLifecycleConfigurationInput{
+			Bucket: b.bucketName(), LifecycleConfiguration: &types.BucketLifecycleConfiguration{Rules: []types.LifecycleRule{
+				{
+					ID: aws.String("old"), Status: types.ExpirationStatusEnabled, Filter: &types.LifecycleRuleFilter{Prefix: aws.String("team/data/")},
+					Expiration: &types.LifecycleExpiration{Days: aws.Int32(30)},
+				},
+				{
+					ID: aws.String("versions"), Status: types.ExpirationStatusEnabled, Filter: &types.LifecycleRuleFilter{Prefix: aws.String("")},
+					NoncurrentVersionExpiration: &types.NoncurrentVersionExpiration{NoncurrentDays: aws.Int32(7)},
+				},
+			}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		settings = inspect(t, cfg)
+		want := []drivers.Rule{
+			{ID: "old", Action: drivers.RuleExpire, Prefix: "data/", Age: 30 * day},
+			{ID: "versions", Action: drivers.RuleDropVersions, Age: 7 * day},
+		}
+		if diff := cmp.Diff(want, settings.Lifecycle.Value); diff != "" || settings.Lifecycle.Err != nil {
+			t.Errorf("rules, %v (-want +got):\n%s", settings.Lifecycle.Err, diff)
+		}
+		if s := settings.Versioning; s.Err != nil || !s.Value {
+			t.Errorf("with versions: %+v", s)
+		}
+		if !errors.Is(settings.SoftDelete.Err, errors.ErrUnsupported) {
+			t.Errorf("soft delete: %+v, want %v", settings.SoftDelete, errors.ErrUnsupported)
+		}
+	})
+	t.Run("versitygw", func(t *testing.T) {
+		server := emulator.VersityGW(t)
+		settings := inspect(t, configOf(server, server.Bucket(t)))
+		if s := settings.Lifecycle; !errors.Is(s.Err, errors.ErrUnsupported) {
+			t.Errorf("lifecycle: %+v, want %v", s, errors.ErrUnsupported)
+		}
+		if s := settings.Versioning; s.Err != nil || s.Value {
+			t.Errorf("versioning: %+v, want none", s)
+		}
+	})
+}
+
+func inspect(t *testing.T, cfg Config) drivers.Settings {
+	t.Helper()
+	settings, err := Inspect(t.Context(), cfg)
+	if err != nil {
+		t.Fatalf("Inspect() = %v", err)
+	}
+	return settings
+}
+
+// TestInspectAmazon has the answers that Amazon S3 documents, of which no server
+// here has all.
+func TestInspectAmazon(t *testing.T) {
+	t.Parallel()
+	d, cfg := newDouble(t)
+	cfg.Prefix = "team"
+	rule := func(id, body string) string {
+		return "<Rule><ID>" + id + "</ID><Status>Enabled</Status>" + body + "</Rule>"
+	}
+	const abort = "<AbortIncompleteMultipartUpload><DaysAfterInitiation>9</DaysAfterInitiation></AbortIncompleteMultipartUpload>"
+	d.plays(answersSettings(
+		rule("abort", "<Filter><Prefix></Prefix></Filter>"+abort)+
+			rule("old form", "<Prefix>team/data/</Prefix>"+abort)+
+			"<Rule><ID>off</ID><Status>Disabled</Status><Filter><Prefix></Prefix></Filter>"+abort+"</Rule>"+
+			rule("another's", "<Filter><Prefix>other/</Prefix></Filter><Expiration><Days>1</Days></Expiration>")+
+			rule("tagged", "<Filter><Tag><Key>k</Key><Value>v</Value></Tag></Filter><Expiration><Days>1</Days></Expiration>")+
+			rule("tagged too", "<Filter><And><Prefix>team/</Prefix><Tag><Key>k</Key><Value>v</Value></Tag></And></Filter><Expiration><Days>1</Days></Expiration>")+
+			rule("markers", "<Filter><Prefix></Prefix></Filter><Expiration><ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker></Expiration>")+
+			rule("big", "<Filter><And><Prefix>team/data/new/</Prefix><ObjectSizeGreaterThan>1048576</ObjectSizeGreaterThan></And></Filter>"+
+				"<Expiration><Date>2030-01-01T00:00:00Z</Date></Expiration>")+
+			rule("archive", "<Filter><Prefix>team/</Prefix></Filter>"+
+				"<Transition><Days>30</Days><StorageClass>STANDARD_IA</StorageClass></Transition>"+
+				"<Transition><Days>90</Days><StorageClass>DEEP_ARCHIVE</StorageClass></Transition>"+
+				"<NoncurrentVersionExpiration><NoncurrentDays>7</NoncurrentDays><NewerNoncurrentVersions>3</NewerNoncurrentVersions></NoncurrentVersionExpiration>"),
+		"<Status>Suspended</Status>"))
+	settings := inspect(t, cfg)
+	want := []drivers.Rule{
+		{ID: "abort", Action: drivers.RuleAbortUploads, Age: 9 * day},
+		{ID: "old form", Action: drivers.RuleAbortUploads, Prefix: "data/", Age: 9 * day},
+		{ID: "big", Action: drivers.RuleExpire, Prefix: "data/new/", Narrowed: true},
+		{ID: "archive", Action: drivers.RuleDropVersions, Age: 7 * day, Narrowed: true},
+		{ID: "archive", Action: drivers.RuleArchive, Age: 90 * day, Class: "DEEP_ARCHIVE"},
+	}
+	if diff := cmp.Diff(want, settings.Lifecycle.Value); diff != "" || settings.Lifecycle.Err != nil {
+		t.Errorf("rules, %v (-want +got):\n%s", settings.Lifecycle.Err, diff)
+	}
+	if s := settings.Versioning; s.Err != nil || s.Value {
+		t.Errorf("suspended versions: %+v", s)
+	}
+
+	d.plays(always("", http.StatusForbidden, "AccessDenied"))
+	settings = inspect(t, cfg)
+	if s := settings.Lifecycle; s.Err == nil || s.Permission != "s3:GetLifecycleConfiguration" || errors.Is(s.Err, errors.ErrUnsupported) {
+		t.Errorf("lifecycle where access is denied: %+v, want an error and the permission", s)
+	}
+	if s := settings.Versioning; s.Err == nil || s.Permission != "s3:GetBucketVersioning" || !strings.Contains(s.Err.Error(), "denied") {
+		t.Errorf("versioning where access is denied: %+v, want an error that says so and the permission", s)
+	}
+}
+
+// answersSettings plays a bucket with these rules and versions.
+func answersSettings(rules, versioning string) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		q := r.URL.Query()
+		name, body := "LifecycleConfiguration", rules
+		if q.Has("versioning") {
+			name, body = "VersioningConfiguration", versioning
+		} else if !q.Has("lifecycle") {
+			return false
+		}
+		w.Header().Set("Content-Type", "application/xml")
+		_, err := io.WriteString(w, fmt.Sprintf("<%[1]s xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">%[2]s</%[1]s>", name, body))
+		return err == nil
+	}
+}

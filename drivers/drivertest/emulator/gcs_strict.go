@@ -154,6 +154,8 @@ func (s *strictGCS) serveJSON(w http.ResponseWriter, r *http.Request, bucket, re
 		}
 		r.URL.RawQuery = q.Encode()
 		s.pass(w, r, nil)
+	case rest == "" && r.Method == http.MethodGet: // the bucket's own settings
+		s.pass(w, r, nil)
 	case isCompose && r.Method == http.MethodPost:
 		s.serveCompose(w, r, bucket, name)
 	case isObject && r.Method == http.MethodGet:

@@ -1,0 +1,96 @@
+package gcs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	raw "google.golang.org/api/storage/v1"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// Inspect reads what the bucket is set to do by itself, in one request. If that
+// is refused the error is in the place of each setting; the one that Inspect
+// returns is of the configuration.
+func Inspect(ctx context.Context, cfg Config) (drivers.Settings, error) {
+	b, err := open(ctx, cfg)
+	if err != nil {
+		return drivers.Settings{}, fmt.Errorf("gcs: inspect: %w", err)
+	}
+	defer b.client.Close() //nolint:errcheck // frees connections only
+	attrs, err := b.raw.Buckets.Get(cfg.Bucket).Fields("lifecycle", "versioning", "softDeletePolicy").Context(ctx).Do()
+	if err != nil {
+		if status(err) == http.StatusForbidden {
+			err = errors.New("access is denied")
+		} else {
+			err = cfg.explain(err)
+		}
+		attrs = new(raw.Bucket)
+	}
+	const permission = "storage.buckets.get"
+	s := drivers.Settings{
+		Lifecycle:       drivers.Setting[[]drivers.Rule]{Err: err, Permission: permission},
+		Versioning:      drivers.Setting[bool]{Err: err, Permission: permission, Value: attrs.Versioning != nil && attrs.Versioning.Enabled},
+		SoftDelete:      drivers.Setting[time.Duration]{Err: err, Permission: permission},
+		PartsAreObjects: true,
+	}
+	if p := attrs.SoftDeletePolicy; p != nil {
+		s.SoftDelete.Value = time.Duration(p.RetentionDurationSeconds) * time.Second
+	}
+	if attrs.Lifecycle != nil {
+		for _, r := range attrs.Lifecycle.Rule {
+			s.Lifecycle.Value = append(s.Lifecycle.Value, b.rules(r)...)
+		}
+	}
+	return s, nil
+}
+
+// rules are what a rule of the bucket does, one for each of its prefixes.
+// https://cloud.google.com/storage/docs/lifecycle
+func (b *bucket) rules(r *raw.BucketLifecycleRule) []drivers.Rule {
+	if r.Action == nil || r.Condition == nil {
+		return nil
+	}
+	c := r.Condition
+	if c.DaysSinceCustomTime != 0 || c.CustomTimeBefore != "" {
+		return nil // berth sets no such time, without which these never hold
+	}
+	// One of these holds for versions only that are not current.
+	old := c.DaysSinceNoncurrentTime != 0 || c.NoncurrentTimeBefore != "" || c.NumNewerVersions != 0 || c.IsLive != nil && !*c.IsLive
+	rule := drivers.Rule{
+		Class: r.Action.StorageClass,
+		Narrowed: c.CreatedBefore != "" || c.MatchesPattern != "" || len(c.MatchesStorageClass) > 0 || len(c.MatchesSuffix) > 0 ||
+			c.SizeAboveBytes != 0 || c.SizeBelowBytes != 0,
+	}
+	const day = 24 * time.Hour
+	if c.Age != nil {
+		rule.Age = time.Duration(*c.Age) * day
+	}
+	switch {
+	case r.Action.Type == "Delete" && old:
+		rule.Action = drivers.RuleDropVersions
+		rule.Age = max(rule.Age, time.Duration(c.DaysSinceNoncurrentTime)*day)
+		rule.Narrowed = rule.Narrowed || c.NumNewerVersions > 1 || c.NoncurrentTimeBefore != ""
+	case r.Action.Type == "Delete":
+		rule.Action = drivers.RuleExpire
+	case r.Action.Type == "SetStorageClass" && !old:
+		rule.Action = drivers.RuleCool // all classes are read at once here
+	default: // AbortIncompleteMultipartUpload is about uploads of the XML API
+		return nil
+	}
+	prefixes := c.MatchesPrefix
+	if len(prefixes) == 0 {
+		prefixes = []string{""}
+	}
+	var rules []drivers.Rule
+	for _, p := range prefixes {
+		var ok bool
+		if rule.Prefix, ok = drivers.RulePrefix(b.prefix, p); ok {
+			rules = append(rules, rule)
+		}
+	}
+	return rules
+}

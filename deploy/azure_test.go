@@ -90,7 +90,7 @@ func TestAzure(t *testing.T) {
 	}
 	proven(t, b, "azure")
 	exercise(t, b)
-	r.grants(t, role.granted(), nil)
+	r.grants(t, role.granted()...)
 
 	server = emulator.AzuriteOAuth(t)
 	beManaged(t)
@@ -102,7 +102,7 @@ func TestAzure(t *testing.T) {
 		t.Fatal(err)
 	}
 	exercise(t, b)
-	r.grants(t, slices.Concat(role.granted(), signRole.granted()), nil)
+	r.grants(t, slices.Concat(role.granted(), signRole.granted())...)
 }
 
 // beManaged gives the process a managed identity, as App Service does.

@@ -93,14 +93,20 @@ func TestGCS(t *testing.T) {
 	b := openGCS(t, cfg)
 	proven(t, b, "gcs")
 	exercise(t, b)
-	r.grants(t, role.IncludedPermissions, checkRole.IncludedPermissions)
+	r.grants(t, role.IncludedPermissions...)
+
+	r.forget()
+	if _, err := gcs.Inspect(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	r.grants(t, checkRole.IncludedPermissions...)
 
 	// One that signs by IAM is not the emulator's to verify.
 	r = &recorder{permissions: gcsPermissions, base: iam{http.DefaultTransport}}
 	cfg.Transport, cfg.SignAs = r, "signer@test.iam.gserviceaccount.com"
 	b = openGCS(t, cfg)
 	exercise(t, b)
-	r.grants(t, slices.Concat(role.IncludedPermissions, signRole.IncludedPermissions), nil)
+	r.grants(t, slices.Concat(role.IncludedPermissions, signRole.IncludedPermissions)...)
 }
 
 func openGCS(t *testing.T, cfg gcs.Config) drivers.Bucket {

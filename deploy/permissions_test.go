@@ -55,9 +55,15 @@ func (r *recorder) note(req *http.Request) {
 	}
 }
 
-// grants fails the test unless what is granted is what was used, and what
-// `berth check` uses to look at settings, where it can.
-func (r *recorder) grants(t *testing.T, granted, settings []string) {
+// forget begins again.
+func (r *recorder) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.used, r.unknown = nil, nil
+}
+
+// grants fails the test unless what is granted is what was used.
+func (r *recorder) grants(t *testing.T, granted ...string) {
 	t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -65,7 +71,7 @@ func (r *recorder) grants(t *testing.T, granted, settings []string) {
 		t.Errorf("which permission does it take to %s?", request)
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.used)) {
-		if !slices.Contains(granted, name) && !slices.Contains(settings, name) {
+		if !slices.Contains(granted, name) {
 			t.Errorf("%s is not granted, and it takes that to %s", name, r.used[name])
 		}
 	}

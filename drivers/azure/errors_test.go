@@ -171,15 +171,15 @@ func TestOpenSaysWhichKey(t *testing.T) {
 		"If-None-Match is ignored": {func(c *Config) {
 			c.SAS, c.SharedKey = containerSAS(t, *c), ""
 			c.Transport = without("If-None-Match", http.MethodPut, server)
-		}, "create-only"},
+		}, "ignores If-None-Match: * on Put Blob (create-only)"},
 		"If-Match is ignored by writes": {func(c *Config) {
 			c.SAS, c.SharedKey = containerSAS(t, *c), ""
 			c.Transport = without("If-Match", http.MethodPut, server)
-		}, "compare-and-swap"},
+		}, "ignores If-Match on Put Blob (compare-and-swap)"},
 		"If-Match is ignored by deletes": {func(c *Config) {
 			c.SAS, c.SharedKey = containerSAS(t, *c), ""
 			c.Transport = without("If-Match", http.MethodDelete, server)
-		}, "a delete with an old ETag"},
+		}, "ignores If-Match on Delete Blob"},
 		"directories are blobs": {func(c *Config) {
 			c.Transport = wire(func(req *http.Request) (*http.Response, error) {
 				if strings.HasSuffix(req.URL.Path, "/"+drivers.PartsPrefix+"probe") {

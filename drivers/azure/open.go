@@ -57,6 +57,7 @@ type bucket struct {
 	prefix    string // of the names of blobs
 	tier      *blob.AccessTier
 	scope     *blob.CPKScopeInfo
+	service   *service.Client
 	sign      *signer
 	client    *http.Client
 	pageSize  *int32 // of listings; the service's own if nil
@@ -124,13 +125,12 @@ func newBucket(cfg Config) (*bucket, error) {
 	if cfg.pageSize > 0 {
 		b.pageSize = &cfg.pageSize
 	}
+	if b.service, err = account.openService(options); err != nil {
+		return nil, fmt.Errorf("storage.azure.endpoint: %w", err)
+	}
 	b.sign = &signer{account: account, container: cfg.Container, public: public}
 	if account.identity != nil {
-		keys, err := service.NewClient(account.endpoint.String()+"/", account.identity, &service.ClientOptions{ClientOptions: options})
-		if err != nil {
-			return nil, fmt.Errorf("storage.azure.endpoint: %w", err)
-		}
-		b.sign.delegated = newDelegation(keys)
+		b.sign.delegated = newDelegation(b.service)
 	}
 	return b, nil
 }
@@ -147,6 +147,21 @@ func (a *account) open(name string, options policy.ClientOptions) (*container.Cl
 		return container.NewClientWithNoCredential(url.String(), opts)
 	default:
 		return container.NewClient(url.String(), a.identity, opts)
+	}
+}
+
+// openService makes the SDK's client of the account, with its credential.
+func (a *account) openService(options policy.ClientOptions) (*service.Client, error) {
+	url := a.endpoint.JoinPath("/")
+	opts := &service.ClientOptions{ClientOptions: options}
+	switch {
+	case a.key != nil:
+		return service.NewClientWithSharedKeyCredential(url.String(), a.key, opts)
+	case a.sas != "":
+		url.RawQuery = a.sas
+		return service.NewClientWithNoCredential(url.String(), opts)
+	default:
+		return service.NewClient(url.String(), a.identity, opts)
 	}
 }
 
@@ -175,17 +190,17 @@ func (b *bucket) probe(ctx context.Context) error {
 	if err != nil {
 		return b.explain(ctx, err)
 	}
-	refuse := func(what string, err, want error) error {
+	refuse := func(what, danger string, err, want error) error {
 		if errors.Is(err, want) {
 			return nil
 		}
 		if err == nil {
-			err = errors.New("the store did it all the same")
+			return fmt.Errorf("storage.azure.endpoint: this store ignores %s: %s, so berth does not serve from it", what, danger)
 		}
-		return fmt.Errorf("%s, on which berth's correctness rests, was not refused: %w", what, b.explain(ctx, err))
+		return fmt.Errorf("%s that must be refused: %w", what, b.explain(ctx, err))
 	}
 	_, err = b.create(ctx, key, second)
-	if err := refuse("a create-only write onto a blob that exists", err, drivers.ErrExists); err != nil {
+	if err := refuse("If-None-Match: * on Put Blob (create-only)", "two uploads could overwrite each other", err, drivers.ErrExists); err != nil {
 		return err
 	}
 	replaced, err := b.replace(ctx, key, created.Tag, second)
@@ -193,11 +208,11 @@ func (b *bucket) probe(ctx context.Context) error {
 		return b.explain(ctx, err)
 	}
 	_, err = b.replace(ctx, key, created.Tag, first)
-	if err := refuse("a compare-and-swap with an old ETag", err, drivers.ErrChanged); err != nil {
+	if err := refuse("If-Match on Put Blob (compare-and-swap)", "a push and the collector could overwrite each other", err, drivers.ErrChanged); err != nil {
 		return err
 	}
 	err = b.deleteIf(ctx, key, created.Tag)
-	if err := refuse("a delete with an old ETag", err, drivers.ErrChanged); err != nil {
+	if err := refuse("If-Match on Delete Blob", "a deletion that lands late could take a blob that was pushed since", err, drivers.ErrChanged); err != nil {
 		return err
 	}
 	if err := b.flat(ctx, drivers.PartsPrefix+"probe"); err != nil {

@@ -65,9 +65,9 @@ func TestOpenRefused(t *testing.T) {
 		"no credentials":        {func(c *Config) { c.CredentialsFile = "" }, []string{"storage.gcs.credentials_file", "not accepted"}},
 		"missing bucket":        {func(c *Config) { c.Bucket = "absent" }, []string{"storage.gcs.bucket", `"absent" does not exist`}},
 		"endpoint down":         {func(c *Config) { c.Endpoint, c.CredentialsFile = "http://127.0.0.1:1", "" }, []string{"storage.gcs.endpoint", "cannot be reached"}},
-		"no create-only":        {drop("create", http.MethodPost), []string{"storage.gcs.endpoint", "create-only"}},
-		"no CAS":                {drop("swap", http.MethodPost), []string{"storage.gcs.endpoint", "compare-and-swap"}},
-		"no conditional delete": {drop("", http.MethodDelete), []string{"storage.gcs.endpoint", "conditional deletion"}},
+		"no create-only":        {drop("create", http.MethodPost), []string{"storage.gcs.endpoint", "ignores ifGenerationMatch=0 on writes (create-only)"}},
+		"no CAS":                {drop("swap", http.MethodPost), []string{"storage.gcs.endpoint", "ignores ifGenerationMatch on writes (compare-and-swap)"}},
+		"no conditional delete": {drop("", http.MethodDelete), []string{"storage.gcs.endpoint", "ignores ifGenerationMatch on DELETE"}},
 		"denied": {through(func(r *http.Request) (*http.Response, error) {
 			return answer(r, http.StatusForbidden, "writer does not have storage.objects.create access")
 		}), []string{"storage.gcs.credentials_file", "roles/storage.objectUser", "storage.objects.create"}},

@@ -34,24 +34,24 @@ func (b *bucket) probe(ctx context.Context) error {
 func (b *bucket) refuses(ctx context.Context, name string, generation int64) error {
 	body := drivers.NewBody([]byte("this should not have been written\n"))
 	for _, c := range []struct {
-		what string
-		try  func() error
+		what, danger string
+		try          func() error
 	}{
-		{"create-only writes (ifGenerationMatch=0)", func() error {
+		{"ifGenerationMatch=0 on writes (create-only)", "two uploads could overwrite each other", func() error {
 			_, err := b.write(ctx, name, "", whenAbsent(), body, drivers.ErrChanged)
 			return err
 		}},
-		{"compare-and-swap (ifGenerationMatch on writes)", func() error {
+		{"ifGenerationMatch on writes (compare-and-swap)", "a push and the collector could overwrite each other", func() error {
 			_, err := b.write(ctx, name, "", whenAt(generation+1), body, drivers.ErrChanged)
 			return err
 		}},
-		{"conditional deletion (ifGenerationMatch on DELETE)", func() error {
+		{"ifGenerationMatch on DELETE", "a deletion that lands late could take a blob that was pushed since", func() error {
 			return classify(ctx, b.handle.Object(name).If(whenAt(generation+1)).Delete(ctx), drivers.ErrChanged)
 		}},
 	} {
 		err := c.try()
 		if err == nil || errors.Is(err, drivers.ErrNotFound) {
-			return fmt.Errorf("storage.gcs.endpoint: %s does not keep to %s: berth would lose data there", b.cfg.endpoint(), c.what)
+			return fmt.Errorf("storage.gcs.endpoint: %s ignores %s: %s, so berth does not serve from it", b.cfg.endpoint(), c.what, c.danger)
 		}
 		if !errors.Is(err, drivers.ErrChanged) {
 			return b.cfg.explain(err)

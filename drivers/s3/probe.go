@@ -82,11 +82,11 @@ func (b *bucket) probeConditions(ctx context.Context, key string) (conditionalDe
 		return false, false, fmt.Errorf("write to the bucket: %w", b.classify(ctx, err))
 	}
 	if _, err := put(ifFree); status(err) != http.StatusPreconditionFailed {
-		return false, false, b.ignores(ctx, err, "If-None-Match: *", "two uploads could overwrite each other")
+		return false, false, b.ignores(ctx, err, "If-None-Match: * on PutObject (create-only)", "two uploads could overwrite each other")
 	}
 	ifOther := func(in *s3.PutObjectInput) { in.IfMatch = ifMatch(noTag) }
 	if _, err := put(ifOther); status(err) != http.StatusPreconditionFailed {
-		return false, false, b.ignores(ctx, err, "If-Match", "a push and the collector could overwrite each other")
+		return false, false, b.ignores(ctx, err, "If-Match on PutObject (compare-and-swap)", "a push and the collector could overwrite each other")
 	}
 	if tag, err = put(func(in *s3.PutObjectInput) { in.IfMatch = ifMatch(tag) }); err != nil {
 		return false, false, fmt.Errorf("replace an object by its ETag (If-Match): %w", b.classify(ctx, err))
@@ -109,11 +109,11 @@ func (b *bucket) probeConditions(ctx context.Context, key string) (conditionalDe
 
 // ignores is the refusal of a store that should have refused a write with this
 // condition.
-func (b *bucket) ignores(ctx context.Context, err error, header, danger string) error {
+func (b *bucket) ignores(ctx context.Context, err error, condition, danger string) error {
 	if err == nil {
-		return fmt.Errorf("this store ignores %s on PutObject: %s, so berth does not serve from it", header, danger)
+		return fmt.Errorf("storage.s3.endpoint: this store ignores %s: %s, so berth does not serve from it", condition, danger)
 	}
-	return fmt.Errorf("a write with %s that must be refused as 412: %w", header, b.classify(ctx, err))
+	return fmt.Errorf("%s that must be refused as 412: %w", condition, b.classify(ctx, err))
 }
 
 // markEmpty looks for the mark that empty objects are absent ones, and leaves it

@@ -153,14 +153,14 @@ func (s *strictGCS) serveJSON(w http.ResponseWriter, r *http.Request, bucket, re
 			q.Set("maxResults", "1000")
 		}
 		r.URL.RawQuery = q.Encode()
-		s.pass(w, r, nil)
+		s.pass(w, r)
 	case rest == "" && r.Method == http.MethodGet: // the bucket's own settings
-		s.pass(w, r, nil)
+		s.pass(w, r)
 	case isCompose && r.Method == http.MethodPost:
 		s.serveCompose(w, r, bucket, name)
 	case isObject && r.Method == http.MethodGet:
 		if s.holds(w, bucket, name, r.URL.Query().Get("ifGenerationMatch")) {
-			s.pass(w, r, nil)
+			s.pass(w, r)
 		}
 	case isObject && r.Method == http.MethodDelete:
 		s.serveDelete(w, r, bucket, name)
@@ -191,7 +191,7 @@ func (s *strictGCS) serveMedia(w http.ResponseWriter, r *http.Request, bucket, e
 		return
 	}
 	if s.holds(w, bucket, name, r.Header.Get("X-Goog-If-Generation-Match")) {
-		s.pass(w, r, nil)
+		s.pass(w, r)
 	}
 }
 
@@ -364,8 +364,8 @@ func (s *strictGCS) ask(r *http.Request, body []byte) (status int, header http.H
 }
 
 // pass makes the request to the server and hands on its answer as it comes.
-func (s *strictGCS) pass(w http.ResponseWriter, r *http.Request, body []byte) {
-	resp, err := s.send(r, body)
+func (s *strictGCS) pass(w http.ResponseWriter, r *http.Request) {
+	resp, err := s.send(r, nil)
 	if err != nil {
 		gcsError(w, http.StatusBadGateway, "backendError", err.Error())
 		return

@@ -64,6 +64,7 @@ type signer interface {
 
 // cdn is a compiled [CDN].
 type cdn struct {
+	kind       string
 	base, path string // neither ends in a slash
 	signer     signer
 	maxLife    time.Duration
@@ -75,7 +76,7 @@ func (c *cdn) sign(key string, l life, presign func() (drivers.Signed, error)) (
 
 // newCDN compiles c for URLs that live for longest, or less.
 func newCDN(bad problems, c CDN, s service, longest time.Duration) *cdn {
-	out := &cdn{maxLife: longest}
+	out := &cdn{kind: c.Kind, maxLife: longest}
 	switch u, err := parseURL(c.BaseURL); {
 	case err != nil:
 		bad.at("base_url").add(err)

@@ -94,17 +94,17 @@ func New(c Config) (*Policy, error) {
 
 	longest := p.expiry + p.window
 	p.maxLife = longest
-	cdns := make(map[string]*cdn)
+	p.cdns = make(map[string]*cdn)
 	for _, name := range slices.Sorted(maps.Keys(c.CDNs)) {
-		cdns[name] = newCDN(bad.at("cdn").at(name), c.CDNs[name], p.service, longest)
-		p.maxLife = max(p.maxLife, cdns[name].maxLife)
+		p.cdns[name] = newCDN(bad.at("cdn").at(name), c.CDNs[name], p.service, longest)
+		p.maxLife = max(p.maxLife, p.cdns[name].maxLife)
 	}
 	for i, rc := range c.Rules {
 		at := bad.at(fmt.Sprintf("rules[%d]", i))
 		if i > 0 && p.rules[i-1].always() {
 			at.addf("is never reached, for %s has no conditions", p.rules[i-1].name)
 		}
-		p.rules = append(p.rules, newRule(at, rc, cdns))
+		p.rules = append(p.rules, newRule(at, rc, p.cdns))
 	}
 	p.rules = append(p.rules, rule{name: "default", target: targetPresign})
 

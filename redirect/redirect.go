@@ -102,6 +102,7 @@ func (d Decision) LogValue() slog.Value {
 // for concurrent use.
 type Policy struct {
 	rules          []rule // the last has no conditions
+	cdns           map[string]*cdn
 	expiry, window time.Duration
 	maxLife        time.Duration
 	presigns       bool // whether some read can end in a URL signed by the store

@@ -1,0 +1,73 @@
+package redirect
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// TestEdges has each CDN's verifier look at what its Edge makes: what is signed
+// for any key is good, and what has expired was good once.
+func TestEdges(t *testing.T) {
+	for _, c := range append(signerCases(), signerCase{name: "plain", cdn: CDN{Kind: "plain", BaseURL: testBase}}) {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(time.Until(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)))
+				p := cdnPolicy(t, c.cdn)
+				edges := p.Edges()
+				if len(edges) != 1 || edges[0].Name != "edge" || edges[0].Kind != c.cdn.Kind {
+					t.Fatalf("Edges() = %+v, want the one of kind %s", edges, c.cdn.Kind)
+				}
+				e := edges[0]
+				for _, key := range []string{testKey, "meta/format"} {
+					if got, want := e.URL(key), testBase+"/"+key; got != want {
+						t.Errorf("URL(%q) = %s, want %s", key, got, want)
+					}
+					signed, err := e.Sign(t.Context(), nil, key)
+					if err != nil || !strings.HasPrefix(signed.URL, e.URL(key)) {
+						t.Fatalf("Sign(%q) = %v, %v", key, signed, err)
+					}
+					expired, err := e.SignExpired(key)
+					if !e.Signs() {
+						if signed.URL != e.URL(key) || !errors.Is(err, errors.ErrUnsupported) {
+							t.Errorf("Sign(%q) = %v, SignExpired = %v, want no signature and %v", key, signed, err, errors.ErrUnsupported)
+						}
+						continue
+					}
+					known := c.known(t, c.cdn.Keys...)
+					if err := c.verify(signed.URL, time.Now(), known); err != nil {
+						t.Errorf("Sign(%q): %v", key, err)
+					}
+					if err != nil || c.verify(expired.URL, time.Now(), known) == nil {
+						t.Errorf("SignExpired(%q) = %v, want a URL that is refused", key, err)
+					}
+					if err := c.verify(expired.URL, time.Now().Add(-2*p.MaxLife()), known); err != nil {
+						t.Errorf("SignExpired(%q), while it was good: %v", key, err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestEdgeOfStore: the store signs keys under data/ only, whatever is asked for.
+func TestEdgeOfStore(t *testing.T) {
+	p := cdnPolicy(t, CDN{Kind: "frontdoor", BaseURL: testBase})
+	bucket := bucketFunc(func(key string, _ drivers.SignOptions) (drivers.Signed, error) {
+		return drivers.Signed{URL: "https://account.example/" + key + "?sig=" + key, Expires: time.Now().Add(time.Hour)}, nil
+	})
+	e := p.Edges()[0]
+	for key, want := range map[string]string{testKey: testKey, "meta/format": "data/check", "data/../meta/format": "data/check"} {
+		signed, err := e.Sign(t.Context(), bucket, key)
+		if want = testBase + "/" + key + "?sig=" + want; err != nil || signed.URL != want {
+			t.Errorf("Sign(%q) = %s, %v, want %s", key, signed.URL, err, want)
+		}
+	}
+	if _, err := e.SignExpired(testKey); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("SignExpired = %v, want %v", err, errors.ErrUnsupported)
+	}
+}

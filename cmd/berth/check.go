@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/berthhq/berth/cmd/berth/check"
 	"github.com/berthhq/berth/cmd/berth/config"
+	"github.com/berthhq/berth/drivers"
 )
 
 var errCheckFailed = errors.New("the store does not do what berth needs")
@@ -28,22 +30,51 @@ func checkCommand(stdout io.Writer) *cobra.Command {
 	return cmd
 }
 
+// settingsTimeout is for reading the bucket's settings.
+const settingsTimeout = time.Minute
+
 func checkStore(ctx context.Context, cfg *config.Config, asJSON bool, stdout io.Writer) error {
-	bucket, name, err := openBucket(ctx, cfg.Storage)
-	if err != nil {
-		return err
-	}
-	defer bucket.Close()
-	results := check.Run(ctx, bucket, cfg.Storage.Driver)
+	store, results, failed := runChecks(ctx, cfg)
+	var err error
 	if asJSON {
 		err = json.NewEncoder(stdout).Encode(results)
 	} else {
-		err = printResults(stdout, name, results)
+		err = printResults(stdout, store, results)
 	}
-	if err == nil && !check.Passed(results) {
-		err = errCheckFailed
+	if err == nil && failed == nil && !check.Passed(results) {
+		failed = errCheckFailed
 	}
-	return err
+	return errors.Join(err, failed)
+}
+
+// runChecks takes all steps. The error is one that leaves nothing to check.
+func runChecks(ctx context.Context, cfg *config.Config) (store string, results []check.Result, err error) {
+	policy, err := cfg.RedirectPolicy()
+	if err != nil {
+		return "", nil, err
+	}
+	bucket, name, err := openBucket(ctx, cfg.Storage)
+	results = append(results, check.Opened(err))
+	if err != nil {
+		return cfg.Storage.Driver, results, err
+	}
+	defer bucket.Close()
+	results = append(results, check.Run(ctx, bucket, cfg.Storage.Driver)...)
+	settings, err := inspect(ctx, cfg.Storage)
+	switch {
+	case err == nil:
+		life := check.Lifetimes{Session: cfg.Upload.SessionLifetime, Request: cfg.Limits.Request}
+		results = append(results, check.Settings(settings, life)...)
+	case !errors.Is(err, errors.ErrUnsupported):
+		return name, results, err
+	}
+	return name, append(results, check.Redirects(ctx, bucket, policy)...), nil
+}
+
+func inspect(ctx context.Context, cfg config.Storage) (drivers.Settings, error) {
+	ctx, cancel := context.WithTimeout(ctx, settingsTimeout)
+	defer cancel()
+	return inspectBucket(ctx, cfg)
 }
 
 // printResults is for people: a table, and then what is wrong, step by step.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -42,6 +43,21 @@ func openBucket(ctx context.Context, cfg config.Storage) (bucket drivers.Bucket,
 		return nil, "", fmt.Errorf("storage.%s: %w", cfg.Driver, err)
 	}
 	return bucket, name, nil
+}
+
+// inspectBucket reads what the store that the configuration names is set to do
+// by itself. Without a cloud there is no such thing: errors.ErrUnsupported.
+func inspectBucket(ctx context.Context, cfg config.Storage) (drivers.Settings, error) {
+	switch cfg.Driver {
+	case "s3":
+		return s3.Inspect(ctx, s3Config(cfg))
+	case "gcs":
+		return gcs.Inspect(ctx, gcsConfig(cfg))
+	case "azure":
+		return azure.Inspect(ctx, azureConfig(cfg))
+	default:
+		return drivers.Settings{}, errors.ErrUnsupported
+	}
 }
 
 func s3Config(cfg config.Storage) s3.Config {

@@ -1,6 +1,8 @@
 // Package check proves, step by step, that a bucket does what berth needs of
-// it. It works on an open bucket through the driver's contract alone, under keys
-// of its own that it deletes again, and can run beside live traffic.
+// it: the bucket itself (Run), what it is set to do by itself (Settings), and
+// the CDNs before it (CDNs). It works on an open bucket through the driver's
+// contract alone, under keys of its own that it deletes again, and can run
+// beside live traffic.
 package check
 
 import (
@@ -73,12 +75,25 @@ type finding struct {
 	error
 }
 
+// skipped is an error that says why there is nothing to prove.
+type skipped struct {
+	error
+}
+
 // bench is what steps work on.
 type bench struct {
 	drivers.Bucket
 	client *http.Client // without any credentials
 	root   string       // of the keys of this run
 	used   []string
+}
+
+func newBench(bucket drivers.Bucket) *bench {
+	return &bench{
+		Bucket: bucket,
+		client: &http.Client{Timeout: fetchTimeout},
+		root:   "meta/check/" + rand.Text() + "/",
+	}
 }
 
 // key makes a key that no other run uses, and has it deleted at the end.
@@ -88,14 +103,21 @@ func (b *bench) key(name string) string {
 	return k
 }
 
+// Opened is the result of opening the bucket, before all other steps. The error
+// of a driver names the setting that mends it.
+func Opened(err error) Result {
+	this := step{
+		name:   "open",
+		breaks: "Nothing works: berth serve ends with the same error.",
+		mend:   "Look at the setting that the error names.",
+	}
+	return this.result("reachable, and keeps to create-only and compare-and-swap", err, "")
+}
+
 // Run takes all steps, also after one failed, and cleans up. driver is the name
 // of the driver, for the permissions that are named.
 func Run(ctx context.Context, bucket drivers.Bucket, driver string) []Result {
-	b := &bench{
-		Bucket: bucket,
-		client: &http.Client{Timeout: fetchTimeout},
-		root:   "meta/check/" + rand.Text() + "/",
-	}
+	b := newBench(bucket)
 	var results []Result
 	for _, s := range steps {
 		results = append(results, s.take(ctx, b, driver))
@@ -107,10 +129,19 @@ func (s step) take(ctx context.Context, b *bench, driver string) Result {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	seen, err := s.run(ctx, b)
+	return s.result(seen, err, s.needs.of(driver))
+}
+
+// result is what a step found. The permission is one that the step needs.
+func (s step) result(seen string, err error, permission string) Result {
 	r := Result{Step: s.name, Status: OK, Detail: seen}
-	switch _, worth := errors.AsType[finding](err); {
+	_, worth := errors.AsType[finding](err)
+	why, nothing := errors.AsType[skipped](err)
+	switch {
 	case err == nil:
 		return r
+	case nothing:
+		return Result{Step: s.name, Status: Skipped, Detail: why.Error()}
 	case errors.Is(err, errors.ErrUnsupported):
 		return Result{Step: s.name, Status: Skipped, Detail: "this store has no such thing, and berth does without"}
 	case worth:
@@ -119,8 +150,8 @@ func (s step) take(ctx context.Context, b *bench, driver string) Result {
 		r.Status = Failed
 	}
 	r.Detail, r.Breaks, r.Mend = err.Error(), s.breaks, s.mend
-	if p := s.needs.of(driver); p != "" {
-		r.Mend += fmt.Sprintf(" It needs the permission %s.", p)
+	if permission != "" {
+		r.Mend += fmt.Sprintf(" It needs the permission %s.", permission)
 	}
 	return r
 }

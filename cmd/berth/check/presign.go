@@ -25,22 +25,29 @@ func presigned(ctx context.Context, b *bench, name string, expires time.Duration
 	return signed, err
 }
 
-// fetch is what a client without any credentials gets.
-func (b *bench) fetch(ctx context.Context, url, header, value string) (int, string, error) {
+// answer is one to a client without any credentials.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// fetch asks for a URL, with a header if it has a name.
+func (b *bench) fetch(ctx context.Context, url, header, value string) (answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return 0, "", errors.New("the driver signed a URL that can't be parsed")
+		return answer{}, errors.New("that is no URL, although it was signed")
 	}
 	if header != "" {
 		req.Header.Set(header, value)
 	}
 	resp, err := b.client.Do(req)
 	if err != nil {
-		return 0, "", fmt.Errorf("can't reach %s from here: %w", req.URL.Host, errors.Unwrap(err)) // the URL itself stays out
+		return answer{}, fmt.Errorf("can't reach %s from here: %w", req.URL.Host, errors.Unwrap(err)) // the URL itself stays out
 	}
 	defer resp.Body.Close()
 	p, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-	return resp.StatusCode, string(p), err
+	return answer{resp.StatusCode, resp.Header, string(p)}, err
 }
 
 func presignedGet(ctx context.Context, b *bench) (string, error) {
@@ -48,19 +55,19 @@ func presignedGet(ctx context.Context, b *bench) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	status, body, err := b.fetch(ctx, signed.URL, "", "")
+	a, err := b.fetch(ctx, signed.URL, "", "")
 	if err != nil {
 		return "", finding{err}
 	}
-	if status != http.StatusOK || body != secret {
-		return "", finding{fmt.Errorf("the signed URL answers %d", status)}
+	if a.status != http.StatusOK || a.body != secret {
+		return "", finding{fmt.Errorf("the signed URL answers %d", a.status)}
 	}
-	status, body, err = b.fetch(ctx, signed.URL, "Range", "bytes=5-7")
+	a, err = b.fetch(ctx, signed.URL, "Range", "bytes=5-7")
 	if err != nil {
 		return "", finding{err}
 	}
-	if status != http.StatusPartialContent || body != secret[5:8] {
-		return "", finding{fmt.Errorf("the signed URL answers %d to a Range", status)}
+	if a.status != http.StatusPartialContent || a.body != secret[5:8] {
+		return "", finding{fmt.Errorf("the signed URL answers %d to a Range", a.status)}
 	}
 	return "whole, and by Range", nil
 }
@@ -94,12 +101,12 @@ func presignedRefused(ctx context.Context, b *bench) (string, error) {
 }
 
 func (b *bench) refused(ctx context.Context, url, how string) error {
-	status, _, err := b.fetch(ctx, url, "", "")
+	a, err := b.fetch(ctx, url, "", "")
 	if err != nil {
 		return finding{err}
 	}
-	if status < 400 || status >= 500 {
-		return fmt.Errorf("the URL %s answers %d, want 403", how, status)
+	if a.status < 400 || a.status >= 500 {
+		return fmt.Errorf("the URL %s answers %d, want 403", how, a.status)
 	}
 	return nil
 }

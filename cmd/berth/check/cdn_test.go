@@ -1,0 +1,224 @@
+package check
+
+import (
+	"crypto/md5"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/memory"
+	"github.com/berthhq/berth/redirect"
+)
+
+// cdn stands before a bucket, and is as bad as its flaws.
+type cdn struct {
+	bucket drivers.Bucket
+	signed func(r *http.Request) (known, live bool) // what it finds of the signature
+
+	shows      string // prefix of the keys that it may read
+	unsigned   bool   // it looks at no signature
+	immortal   bool   // it looks at no expiry
+	careless   bool   // it gives what is in its cache to anybody
+	cleans     bool   // it takes dots out of paths once it has looked at the signature
+	rangeless  bool
+	answersFor int // what it answers for what it doesn't show; 404 if zero
+
+	mu    sync.Mutex
+	cache map[string]bool
+}
+
+func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	key := strings.TrimPrefix(r.URL.Path, "/")
+	c.mu.Lock()
+	cached := c.cache[key]
+	c.mu.Unlock()
+	known, live := c.signed(r)
+	known, live = known || c.unsigned || c.careless && cached, live || c.immortal || c.careless && cached
+	if !known || !live {
+		w.WriteHeader(http.StatusForbidden)
+		return
+	}
+	allowed := strings.HasPrefix(key, c.shows)
+	if c.cleans {
+		key = path.Clean(key)
+	}
+	body, _, err := c.bucket.Open(r.Context(), key, 0, -1)
+	if !allowed || err != nil {
+		if c.answersFor == http.StatusConflict {
+			w.Header().Set("x-ms-error-code", "PublicAccessNotPermitted")
+		}
+		w.WriteHeader(max(c.answersFor, http.StatusNotFound))
+		return
+	}
+	defer body.Close()
+	c.mu.Lock()
+	c.cache[key] = true
+	c.mu.Unlock()
+	if c.rangeless {
+		r.Header.Del("Range")
+	}
+	text, _ := io.ReadAll(body)
+	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(string(text)))
+}
+
+const cdnSecret = "the secret"
+
+// nginxSigned checks links as nginx's secure_link does.
+func nginxSigned(r *http.Request) (known, live bool) {
+	expires := r.FormValue("expires")
+	sum := md5.Sum([]byte(expires + r.URL.Path + " " + cdnSecret))
+	until, _ := strconv.ParseInt(expires, 10, 64)
+	return r.FormValue("md5") == base64.RawURLEncoding.EncodeToString(sum[:]), time.Now().Unix() < until
+}
+
+// storeSigned has the store check what signer signs.
+func storeSigned(r *http.Request) (known, live bool) {
+	until, _ := strconv.ParseInt(r.FormValue("expires"), 10, 64)
+	return r.FormValue("for") == strings.TrimPrefix(r.URL.Path, "/"), time.Now().UnixMilli() < until
+}
+
+func anySigned(*http.Request) (known, live bool) { return true, true }
+
+func TestCDNs(t *testing.T) {
+	const data, signatures, nothing = "CDN edge: data", "CDN edge: signatures", "CDN edge: nothing but data"
+	steps := []string{data, signatures, nothing, "clean up"}
+	for _, tc := range []struct {
+		name string
+		kind string
+		bad  func(c *cdn)
+		want []Status // of each step
+		says string   // by the first that is not ok
+	}{
+		{"nginx", "nginx", func(*cdn) {}, []Status{OK, OK, OK, OK}, ""},
+		{"nginx, all of the bucket", "nginx", func(c *cdn) { c.shows = "" }, []Status{OK, OK, Failed, OK}, "with a signature, answers 200"},
+		{"nginx, all but data", "nginx", func(c *cdn) { c.shows = "meta/" }, []Status{Failed, OK, Failed, OK}, "answers 404"},
+		{"nginx, dots", "nginx", func(c *cdn) { c.cleans = true }, []Status{OK, OK, Failed, OK}, "data/../"},
+		{"nginx, no signatures", "nginx", func(c *cdn) { c.unsigned, c.immortal = true, true }, []Status{OK, Failed, OK, OK}, "without its signature answers 200"},
+		{"nginx, no expiry", "nginx", func(c *cdn) { c.immortal = true }, []Status{OK, Failed, OK, OK}, "after it expired answers 200"},
+		{"nginx, a cache for anybody", "nginx", func(c *cdn) { c.careless = true }, []Status{OK, Failed, OK, OK}, "without its signature answers 200"},
+		{"nginx, no ranges", "nginx", func(c *cdn) { c.rangeless = true }, []Status{Warning, OK, OK, OK}, "to a Range"},
+		{"nginx, broken", "nginx", func(c *cdn) { c.answersFor = http.StatusBadGateway }, []Status{OK, OK, Failed, OK}, "answers 502"},
+		{"plain", "plain", func(*cdn) {}, []Status{OK, Skipped, OK, OK}, "for as long as it exists"},
+		{"plain, all of the bucket", "plain", func(c *cdn) { c.shows = "" }, []Status{OK, Skipped, Failed, OK}, "for as long as it exists"},
+		{"frontdoor", "frontdoor", func(*cdn) {}, []Status{OK, OK, OK, OK}, ""},
+		{"frontdoor, as Azure answers", "frontdoor", func(c *cdn) { c.answersFor = http.StatusConflict }, []Status{OK, OK, OK, OK}, ""},
+		{"frontdoor, a cache without the query", "frontdoor", func(c *cdn) { c.careless = true }, []Status{OK, Failed, OK, OK}, "without its signature answers 200"},
+		{"frontdoor, a public container", "frontdoor", func(c *cdn) { c.unsigned, c.immortal, c.shows = true, true, "" }, []Status{OK, Failed, Failed, OK}, "without its signature"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			b := openMemory(t, memory.S3())
+			for _, key := range []string{"meta/format", "blobs/sha256/00/00ff/links/team!app"} {
+				if _, err := b.Create(t.Context(), key, drivers.NewBody([]byte("secret"))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c := &cdn{bucket: b, shows: "data/", cache: map[string]bool{}}
+			server := httptest.NewServer(c)
+			defer server.Close()
+			entry := redirect.CDN{Kind: tc.kind, BaseURL: server.URL}
+			switch tc.kind {
+			case "nginx":
+				c.signed, entry.Keys = nginxSigned, []redirect.Key{{Value: cdnSecret}}
+			case "frontdoor":
+				c.signed, b = storeSigned, signer{b, "http://store.example"}
+			default:
+				c.signed = anySigned
+			}
+			tc.bad(c)
+			policy, err := redirect.New(redirect.Config{CDNs: map[string]redirect.CDN{"edge": entry}})
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			said := ""
+			results := Redirects(t.Context(), b, policy)
+			for i, r := range results {
+				if i < len(steps) && (r.Step != steps[i] || r.Status != tc.want[i]) {
+					t.Errorf("%s: %s (%s), want %s: %s", r.Step, r.Status, r.Detail, steps[i], tc.want[i])
+				}
+				if r.Status != OK && said == "" {
+					said = r.Detail
+				}
+				if strings.Contains(r.Detail, "md5=") || strings.Contains(r.Detail, "expires=") {
+					t.Errorf("%s shows a signature: %s", r.Step, r.Detail)
+				}
+			}
+			if len(results) != len(steps) || !strings.Contains(said, tc.says) {
+				t.Errorf("%d steps, the first of which that went wrong says %q, want %d and %q", len(results), said, len(steps), tc.says)
+			}
+			if left := keysOf(t, b); len(left) != 2 {
+				t.Errorf("left behind: %q", left)
+			}
+		})
+	}
+}
+
+func keysOf(t *testing.T, b drivers.Bucket) []string {
+	t.Helper()
+	var keys []string
+	for o, err := range b.List(t.Context(), "", "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, o.Key)
+	}
+	return keys
+}
+
+// TestCDNDown has a CDN that can't be reached, and a bucket that can't be written
+// to: neither proves anything.
+func TestCDNDown(t *testing.T) {
+	down := httptest.NewServer(nil)
+	down.Close()
+	policy, err := redirect.New(redirect.Config{CDNs: map[string]redirect.CDN{
+		"edge": {Kind: "nginx", BaseURL: down.URL, Keys: []redirect.Key{{Value: cdnSecret}}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := openMemory(t, memory.S3())
+	for name, b := range map[string]drivers.Bucket{"CDN down": good, "bucket denied": denied{good}} {
+		var got []string
+		for _, r := range Redirects(t.Context(), b, policy) {
+			if r.Step != "clean up" {
+				got = append(got, fmt.Sprint(r.Step, ": ", r.Status))
+			}
+		}
+		signatures := "CDN edge: signatures: failed"
+		if name == "CDN down" {
+			signatures = "CDN edge: signatures: warning" // data has failed already
+		}
+		want := []string{"CDN edge: data: failed", signatures, "CDN edge: nothing but data: failed"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// TestRedirectHost has a store on the service's own host.
+func TestRedirectHost(t *testing.T) {
+	policy, err := redirect.New(redirect.Config{PublicURL: "https://registry.example.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := openMemory(t, memory.S3())
+	if got := Redirects(t.Context(), signer{b, "https://store.example.com"}, policy); len(got) != 0 {
+		t.Errorf("on another host: %+v, want nothing", got)
+	}
+	got := Redirects(t.Context(), signer{b, "https://store.registry.example.com"}, policy)
+	if len(got) != 1 || got[0].Status != Failed || !strings.Contains(got[0].Detail, "subdomain") {
+		t.Errorf("on a subdomain: %+v, want a failure", got)
+	}
+}

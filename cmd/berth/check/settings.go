@@ -1,0 +1,191 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// Lifetimes is how long berth needs what an upload has stored.
+type Lifetimes struct {
+	Session time.Duration // upload.session_lifetime
+	Request time.Duration // limits.request, which may go on past the session's end
+}
+
+// Settings looks at what a bucket is set to do by itself: what would lose blobs
+// or uploads fails, what costs money is a warning, and so is what could not be
+// read.
+func Settings(s drivers.Settings, l Lifetimes) []Result {
+	return []Result{
+		abandonedUploads(s, l),
+		keptObjects(s),
+		versions(s),
+		softDelete(s),
+	}
+}
+
+// unread is the result of a step whose setting is not known.
+func unread[T any](s step, setting drivers.Setting[T]) Result {
+	if errors.Is(setting.Err, errors.ErrUnsupported) {
+		return Result{Step: s.name, Status: Skipped, Detail: setting.Err.Error()}
+	}
+	s.breaks = "Nothing by itself, but nobody has looked: " + lower(s.breaks)
+	s.mend = "Let berth check read the setting, or look yourself: " + lower(s.mend)
+	return s.result("", finding{fmt.Errorf("can't be read: %w", setting.Err)}, setting.Permission)
+}
+
+func lower(sentence string) string { return strings.ToLower(sentence[:1]) + sentence[1:] }
+
+// abandonedUploads wants the store to drop uploads that nobody completes, once
+// berth has no use for them, and not before.
+func abandonedUploads(s drivers.Settings, l Lifetimes) Result {
+	this := step{
+		name:   "abandoned uploads",
+		breaks: "The parts of uploads that nobody completes are stored and paid for until berth's collector finds them.",
+		mend: fmt.Sprintf("Add a lifecycle rule that aborts incomplete multipart uploads after %d days (AbortIncompleteMultipartUpload). "+
+			"Stores that aren't Amazon's may do so by a setting of their own, which can't be read here.", days(l.Session+l.Request)+2),
+	}
+	if s.PartsAreObjects {
+		this.mend = fmt.Sprintf("Add a lifecycle rule that deletes objects under %s of an age of %d days.", drivers.PartsPrefix, days(l.Session+l.Request)+2)
+	}
+	short := this
+	short.breaks = "Uploads that are not done lose what they have sent."
+	short.mend = "Make the rule wait for longer than upload.session_lifetime and limits.request together, or leave out what berth stores."
+
+	dropped := "" // by what, and when
+	if s.PartsKept > 0 {
+		if s.PartsKept < l.Session {
+			short.mend = "Set upload.session_lifetime to less."
+			return short.result("", fmt.Errorf("the store drops parts after %d days, and uploads live %v", days(s.PartsKept), l.Session), "")
+		}
+		dropped = fmt.Sprintf("the store drops their parts after %d days", days(s.PartsKept))
+	}
+	for _, r := range s.Lifecycle.Value {
+		drops := r.Action == drivers.RuleAbortUploads
+		where := drivers.BulkPrefix
+		if s.PartsAreObjects {
+			drops, where = r.Action == drivers.RuleExpire, drivers.PartsPrefix
+		}
+		// Parts of more than one class can't be composed.
+		ends := drops || s.PartsAreObjects && r.Action == drivers.RuleCool
+		switch {
+		case !ends || !r.Touches(where):
+		case r.Age < l.Session:
+			return short.result("", fmt.Errorf("%s ends uploads after %d days, and they live %v", title(r), days(r.Age), l.Session), "")
+		case r.Age < l.Session+l.Request:
+			return short.result("", finding{fmt.Errorf("%s ends uploads after %d days, and their last request may end %v later than their %v",
+				title(r), days(r.Age), l.Request, l.Session)}, "")
+		case drops && r.Covers(where):
+			dropped = fmt.Sprintf("%s drops them after %d days", title(r), days(r.Age))
+		}
+	}
+	switch {
+	case dropped != "":
+		return this.result(dropped, nil, "")
+	case s.Lifecycle.Err != nil:
+		return unread(this, s.Lifecycle)
+	default:
+		return this.result("", finding{errors.New("no lifecycle rule drops them")}, "")
+	}
+}
+
+// keptObjects wants no rule to take away what is stored.
+func keptObjects(s drivers.Settings) Result {
+	this := step{
+		name:   "lifecycle rules",
+		breaks: "Blobs vanish, or their records do, while repositories still name them.",
+		mend:   "Narrow the rule to a prefix that berth does not use, or delete it: only berth knows what is unused.",
+	}
+	if s.Lifecycle.Err != nil {
+		return unread(this, s.Lifecycle)
+	}
+	cool := ""
+	for _, r := range s.Lifecycle.Value {
+		switch {
+		case s.PartsAreObjects && strings.HasPrefix(r.Prefix, drivers.PartsPrefix): // see abandonedUploads
+		case r.Action == drivers.RuleExpire:
+			return this.result("", fmt.Errorf("%s deletes objects%s after %d days", title(r), under(r), days(r.Age)), "")
+		case r.Action == drivers.RuleArchive:
+			this.breaks = "Blobs that old, or their records, can't be read until somebody restores them."
+			this.mend = "Move objects to a class that is read at once, or leave the rule out."
+			return this.result("", fmt.Errorf("%s moves objects%s to %s after %d days", title(r), under(r), r.Class, days(r.Age)), "")
+		case r.Action == drivers.RuleCool && !strings.HasPrefix(r.Prefix, drivers.BulkPrefix):
+			cool = fmt.Sprintf("%s moves all%s to %s after %d days", title(r), under(r), r.Class, days(r.Age))
+		}
+	}
+	if cool != "" {
+		this.breaks = "Nothing, but records are small and read all the time, and each read of one costs more there."
+		this.mend = fmt.Sprintf("Narrow the rule to the prefix %s.", drivers.BulkPrefix)
+		return this.result("", finding{errors.New(cool)}, "")
+	}
+	return this.result("none takes what is in use", nil, "")
+}
+
+// versions wants none, or a rule that drops them: berth keeps count of what is
+// in use, and never asks for an old version.
+func versions(s drivers.Settings) Result {
+	this := step{
+		name:   "versions",
+		breaks: "Nothing, but what berth replaces and deletes stays, and is paid for.",
+		mend: "Switch versioning off, or add a lifecycle rule that drops versions which are not current " +
+			"(NoncurrentVersionExpiration, daysSinceNoncurrentTime, or version.delete of a management policy).",
+	}
+	if s.Versioning.Err != nil {
+		return unread(this, s.Versioning)
+	}
+	if !s.Versioning.Value {
+		return this.result("none are kept", nil, "")
+	}
+	for _, r := range s.Lifecycle.Value {
+		if r.Action == drivers.RuleDropVersions && r.Covers("") {
+			return this.result(fmt.Sprintf("%s drops them after %d days", title(r), days(r.Age)), nil, "")
+		}
+	}
+	if s.Lifecycle.Err != nil {
+		return this.result("", finding{errors.New("they are kept; whether a rule drops them can't be read")}, s.Lifecycle.Permission)
+	}
+	return this.result("", finding{errors.New("they are kept, and no lifecycle rule drops all of them")}, "")
+}
+
+func softDelete(s drivers.Settings) Result {
+	this := step{
+		name:   "soft delete",
+		breaks: "Nothing, but what berth replaces and deletes is paid for that much longer.",
+		mend:   "Switch soft delete off, or shorten it, unless you want it against accidents.",
+	}
+	if s.PartsAreObjects {
+		this.breaks = "Nothing, but what berth replaces and deletes is paid for that much longer. Parts are deleted when they are composed, " +
+			"so that every blob of more than one part is paid for twice for that time."
+	}
+	switch kept := s.SoftDelete.Value; {
+	case s.SoftDelete.Err != nil:
+		return unread(this, s.SoftDelete)
+	case kept > 0:
+		return this.result("", finding{fmt.Errorf("what is deleted is kept for %d more days", days(kept))}, "")
+	default:
+		return this.result("off", nil, "")
+	}
+}
+
+func title(r drivers.Rule) string {
+	if r.ID == "" {
+		return "a lifecycle rule"
+	}
+	return fmt.Sprintf("the lifecycle rule %q", r.ID)
+}
+
+func under(r drivers.Rule) string {
+	if r.Prefix == "" {
+		return ""
+	}
+	return " under " + r.Prefix
+}
+
+// days is a time in days, rounded up.
+func days(d time.Duration) int {
+	const day = 24 * time.Hour
+	return int((d + day - 1) / day)
+}

@@ -1,0 +1,115 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+const day = 24 * time.Hour
+
+// s3Settings are those of a bucket that is set up well, with these rules.
+func s3Settings(rules ...drivers.Rule) drivers.Settings {
+	return drivers.Settings{
+		Lifecycle:  drivers.Setting[[]drivers.Rule]{Value: rules, Permission: "s3:GetLifecycleConfiguration"},
+		Versioning: drivers.Setting[bool]{Permission: "s3:GetBucketVersioning"},
+		SoftDelete: drivers.Setting[time.Duration]{Err: errors.ErrUnsupported},
+	}
+}
+
+func gcsSettings(rules ...drivers.Rule) drivers.Settings {
+	return drivers.Settings{Lifecycle: drivers.Setting[[]drivers.Rule]{Value: rules}, PartsAreObjects: true}
+}
+
+func TestSettings(t *testing.T) {
+	abort := drivers.Rule{ID: "abort", Action: drivers.RuleAbortUploads, Age: 9 * day}
+	parts := drivers.Rule{Action: drivers.RuleExpire, Prefix: "parts/", Age: 9 * day}
+	with := func(s drivers.Settings, change func(*drivers.Settings)) drivers.Settings {
+		change(&s)
+		return s
+	}
+	changed := func(r drivers.Rule, change func(*drivers.Rule)) drivers.Rule {
+		change(&r)
+		return r
+	}
+	denied := errors.New("access is denied")
+	for _, tc := range []struct {
+		name     string
+		settings drivers.Settings
+		step     string
+		status   Status
+		says     string // in the detail, or what mends it
+	}{
+		{"S3", s3Settings(abort), "abandoned uploads", OK, `"abort" drops them after 9 days`},
+		{"S3", s3Settings(abort), "lifecycle rules", OK, ""},
+		{"S3", s3Settings(abort), "versions", OK, "none"},
+		{"S3", s3Settings(abort), "soft delete", Skipped, ""},
+		{"S3 without a rule", s3Settings(), "abandoned uploads", Warning, "AbortIncompleteMultipartUpload"},
+		{"a rule for some", s3Settings(changed(abort, func(r *drivers.Rule) { r.Prefix = "data/new/" })), "abandoned uploads", Warning, "no lifecycle rule"},
+		{"a rule for others", s3Settings(changed(abort, func(r *drivers.Rule) { r.Prefix, r.Age = "uploads/", day })), "abandoned uploads", Warning, "no lifecycle rule"},
+		{"a short rule", s3Settings(changed(abort, func(r *drivers.Rule) { r.Age = 5 * day })), "abandoned uploads", Failed, "after 5 days"},
+		{"a short rule for some", s3Settings(abort, changed(abort, func(r *drivers.Rule) { r.Prefix, r.Age = "data/sha256/", day })),
+			"abandoned uploads", Failed, "after 1 days"},
+		{"a rule that ends with the session", s3Settings(changed(abort, func(r *drivers.Rule) { r.Age = 6 * day })), "abandoned uploads", Warning, "last request"},
+		{"rules that may not be read", with(s3Settings(), func(s *drivers.Settings) { s.Lifecycle.Err = denied }),
+			"abandoned uploads", Warning, "s3:GetLifecycleConfiguration"},
+		{"rules that may not be read", with(s3Settings(), func(s *drivers.Settings) { s.Lifecycle.Err = denied }),
+			"lifecycle rules", Warning, "s3:GetLifecycleConfiguration"},
+		{"no rules on this store", with(s3Settings(), func(s *drivers.Settings) { s.Lifecycle.Err = errors.ErrUnsupported }), "abandoned uploads", Skipped, ""},
+		{"a rule that deletes", s3Settings(drivers.Rule{ID: "old", Action: drivers.RuleExpire, Age: 30 * day}), "lifecycle rules", Failed, `"old" deletes objects after 30 days`},
+		{"a rule that deletes parts where there are none", s3Settings(parts), "lifecycle rules", Failed, "under parts/"},
+		{"a rule that archives", s3Settings(drivers.Rule{Action: drivers.RuleArchive, Prefix: "data/", Class: "GLACIER", Age: 90 * day}),
+			"lifecycle rules", Failed, "GLACIER"},
+		{"versions", with(s3Settings(abort), func(s *drivers.Settings) { s.Versioning.Value = true }), "versions", Warning, "NoncurrentVersionExpiration"},
+		{"versions, and a rule", with(s3Settings(drivers.Rule{Action: drivers.RuleDropVersions, Age: 7 * day}), func(s *drivers.Settings) { s.Versioning.Value = true }),
+			"versions", OK, "after 7 days"},
+		{"versions, and a rule for some", with(s3Settings(drivers.Rule{Action: drivers.RuleDropVersions, Narrowed: true}),
+			func(s *drivers.Settings) { s.Versioning.Value = true }), "versions", Warning, "all of them"},
+		{"versions that may not be read", with(s3Settings(), func(s *drivers.Settings) { s.Versioning.Err = denied }), "versions", Warning, "s3:GetBucketVersioning"},
+
+		{"GCS", gcsSettings(parts), "abandoned uploads", OK, "after 9 days"},
+		{"GCS", gcsSettings(parts), "lifecycle rules", OK, ""},
+		{"GCS", gcsSettings(parts), "soft delete", OK, "off"},
+		{"GCS without a rule", gcsSettings(), "abandoned uploads", Warning, "under parts/ of an age of 9 days"},
+		{"GCS, a rule that deletes all", gcsSettings(drivers.Rule{Action: drivers.RuleExpire, Age: day}), "abandoned uploads", Failed, "after 1 days"},
+		{"GCS, a rule that deletes all", gcsSettings(drivers.Rule{Action: drivers.RuleExpire, Age: day}), "lifecycle rules", Failed, "deletes objects"},
+		{"GCS, a class that parts move to", gcsSettings(parts, drivers.Rule{Action: drivers.RuleCool, Class: "NEARLINE", Age: day}),
+			"abandoned uploads", Failed, "after 1 days"},
+		{"GCS, a class that records move to", gcsSettings(drivers.Rule{Action: drivers.RuleCool, Class: "NEARLINE", Age: 30 * day}),
+			"lifecycle rules", Warning, "the prefix data/"},
+		{"GCS, a class that data moves to", gcsSettings(drivers.Rule{Action: drivers.RuleCool, Prefix: "data/", Class: "NEARLINE", Age: 30 * day}),
+			"lifecycle rules", OK, ""},
+		{"GCS, soft delete", with(gcsSettings(parts), func(s *drivers.Settings) { s.SoftDelete.Value = 7 * day }), "soft delete", Warning, "for 7 more days"},
+
+		{"Azure", drivers.Settings{PartsKept: 7 * day, Lifecycle: drivers.Setting[[]drivers.Rule]{Err: fmt.Errorf("%w: look elsewhere", errors.ErrUnsupported)}},
+			"abandoned uploads", OK, "after 7 days"},
+		{"Azure", drivers.Settings{PartsKept: 7 * day, Lifecycle: drivers.Setting[[]drivers.Rule]{Err: fmt.Errorf("%w: look elsewhere", errors.ErrUnsupported)}},
+			"lifecycle rules", Skipped, "look elsewhere"},
+		{"Azure, parts kept too short", drivers.Settings{PartsKept: day}, "abandoned uploads", Failed, "upload.session_lifetime"},
+		{"Azure, versions", drivers.Settings{
+			Versioning: drivers.Setting[bool]{Value: true},
+			Lifecycle:  drivers.Setting[[]drivers.Rule]{Err: errors.ErrUnsupported},
+		}, "versions", Warning, "can't be read"},
+	} {
+		t.Run(tc.name+", "+tc.step, func(t *testing.T) {
+			results := Settings(tc.settings, Lifetimes{Session: 144 * time.Hour, Request: 6 * time.Hour})
+			for _, r := range results {
+				if r.Step != tc.step {
+					continue
+				}
+				if r.Status != tc.status || !strings.Contains(r.Detail+" "+r.Mend, tc.says) {
+					t.Errorf("got %+v, want %s with %q", r, tc.status, tc.says)
+				}
+				if wrong := r.Status == Failed || r.Status == Warning; wrong != (r.Breaks != "" && r.Mend != "") {
+					t.Errorf("got %+v, want what breaks and what mends it just where something is wrong", r)
+				}
+				return
+			}
+			t.Fatalf("no step %q in %+v", tc.step, results)
+		})
+	}
+}

@@ -37,6 +37,8 @@ func azurePermissions(account string) func(*http.Request) ([]string, bool) {
 		switch method := r.Method; {
 		case container == "" && method == http.MethodPost && comp == "userdelegationkey":
 			return []string{service + "generateUserDelegationKey/action"}, true
+		case container == "" && method == http.MethodGet && comp == "properties":
+			return []string{service + "read"}, true
 		case blob == "" && method == http.MethodGet && comp == "list":
 			return []string{read}, true
 		case blob == "" && method == http.MethodPost && comp == "batch":
@@ -76,8 +78,9 @@ func (r azureRole) granted() []string { return slices.Concat(r.Actions, r.DataAc
 // TestAzure records what the driver asks with an account key, and with an
 // identity, which needs a key to sign with.
 func TestAzure(t *testing.T) {
-	var role, signRole azureRole
+	var role, checkRole, signRole azureRole
 	read(t, "azure/role.json", &role)
+	read(t, "azure/role-check.json", &checkRole)
 	read(t, "azure/role-sign.json", &signRole)
 
 	server := emulator.Azurite(t)
@@ -95,14 +98,16 @@ func TestAzure(t *testing.T) {
 	server = emulator.AzuriteOAuth(t)
 	beManaged(t)
 	r = &recorder{permissions: azurePermissions(server.Account), base: server.Transport}
-	b, err = azure.Open(t.Context(), azure.Config{
-		Account: server.Account, Endpoint: server.Endpoint, Container: server.Container(t), Transport: r,
-	})
-	if err != nil {
+	cfg := azure.Config{Account: server.Account, Endpoint: server.Endpoint, Container: server.Container(t), Transport: r}
+	if b, err = azure.Open(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
 	exercise(t, b)
 	r.grants(t, slices.Concat(role.granted(), signRole.granted())...)
+	if _, err := azure.Inspect(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	r.grants(t, slices.Concat(role.granted(), signRole.granted(), checkRole.granted())...)
 }
 
 // beManaged gives the process a managed identity, as App Service does.

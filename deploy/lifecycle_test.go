@@ -1,20 +1,32 @@
 package deploy_test
 
 import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/api/storage/v1"
+
+	"github.com/berthhq/berth/cmd/berth/check"
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/gcs"
+	"github.com/berthhq/berth/drivers/s3"
 )
 
+// The defaults of upload.session_lifetime, limits.request and gc.grace.
+const lifetime, request, grace = 144 * time.Hour, 6 * time.Hour, 24 * time.Hour
+
 // unused is the age, in days, at which what an upload has stored can't be of
-// use any more: its session is over (upload.session_lifetime), and so are the
-// last request (limits.request) and berth's own collector (gc.grace, twice),
-// which comes first.
+// use any more: its session is over, and so are the last request and berth's
+// own collector, which comes first.
 func unused() int64 {
-	const lifetime, request, grace = 144 * time.Hour, 6 * time.Hour, 24 * time.Hour // by default
 	const day = 24 * time.Hour
 	return int64((lifetime + request + 2*grace + day - 1) / day)
 }
@@ -22,9 +34,24 @@ func unused() int64 {
 // kept is how many days deleted versions are kept.
 const kept = 7
 
+// pleases fails the test unless `berth check` is content with a bucket that has
+// versions, and the rules in the file.
+func pleases(t *testing.T, file string, settings drivers.Settings, err error) {
+	t.Helper()
+	if err != nil || settings.Lifecycle.Err != nil || !settings.Versioning.Value {
+		t.Fatalf("%s: Inspect = %+v, %v, want rules, and versions", file, settings, err)
+	}
+	for _, r := range check.Settings(settings, check.Lifetimes{Session: lifetime, Request: request}) {
+		if r.Status == check.Failed || r.Status == check.Warning {
+			t.Errorf("%s: berth check: %s: %s: %s", file, r.Step, r.Status, r.Detail)
+		}
+	}
+}
+
 // TestS3Lifecycle: the rules are the command line's form of the API's, and take
 // nothing that is current.
 func TestS3Lifecycle(t *testing.T) {
+	t.Parallel()
 	var got types.BucketLifecycleConfiguration
 	read(t, "s3/lifecycle.json", &got)
 	want := types.BucketLifecycleConfiguration{Rules: []types.LifecycleRule{
@@ -45,11 +72,38 @@ func TestS3Lifecycle(t *testing.T) {
 	if diff := cmp.Diff(want, got, mark); diff != "" {
 		t.Errorf("s3/lifecycle.json (-want +got):\n%s", diff)
 	}
+
+	var rules []byte // as they were put
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/xml")
+		switch q := r.URL.Query(); {
+		case r.Method == http.MethodPut && q.Has("lifecycle"):
+			rules, _ = io.ReadAll(r.Body) // Inspect misses what is missing
+		case q.Has("lifecycle"):
+			_, _ = w.Write(rules)
+		case q.Has("versioning"):
+			_, _ = io.WriteString(w, "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>")
+		}
+	}))
+	t.Cleanup(server.Close)
+	cfg := s3.Config{Bucket: "bucket", Endpoint: server.URL, PathStyle: true, AccessKeyID: "id", SecretAccessKey: "secret"}
+	client := awss3.New(awss3.Options{
+		Region: "us-east-1", BaseEndpoint: &cfg.Endpoint, UsePathStyle: true,
+		Credentials: credentials.NewStaticCredentialsProvider(cfg.AccessKeyID, cfg.SecretAccessKey, ""),
+	})
+	if _, err := client.PutBucketLifecycleConfiguration(t.Context(), &awss3.PutBucketLifecycleConfigurationInput{
+		Bucket: &cfg.Bucket, LifecycleConfiguration: &got,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	settings, err := s3.Inspect(t.Context(), cfg)
+	pleases(t, "s3/lifecycle.json", settings, err)
 }
 
 // TestGCSLifecycle: parts are objects here, under parts/, and nothing else that
 // is live is taken.
 func TestGCSLifecycle(t *testing.T) {
+	t.Parallel()
 	var got struct{ Lifecycle storage.BucketLifecycle }
 	read(t, "gcs/lifecycle.json", &got)
 	remove := &storage.BucketLifecycleRuleAction{Type: "Delete"}
@@ -60,11 +114,21 @@ func TestGCSLifecycle(t *testing.T) {
 	if diff := cmp.Diff(want, got.Lifecycle.Rule); diff != "" {
 		t.Errorf("gcs/lifecycle.json (-want +got):\n%s", diff)
 	}
+
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		bucket := storage.Bucket{Lifecycle: &got.Lifecycle, Versioning: &storage.BucketVersioning{Enabled: true}}
+		_ = json.NewEncoder(w).Encode(bucket) // Inspect misses what is missing
+	}))
+	t.Cleanup(server.Close)
+	settings, err := gcs.Inspect(t.Context(), gcs.Config{Bucket: "bucket", Endpoint: server.URL})
+	pleases(t, "gcs/lifecycle.json", settings, err)
 }
 
 // TestAzureLifecycle: no rule takes a base blob. What was staged and never
 // committed the service drops by itself.
 func TestAzureLifecycle(t *testing.T) {
+	t.Parallel()
 	type age struct{ DaysAfterCreationGreaterThan int }
 	type actions struct{ Version, Snapshot struct{ Delete age } }
 	type rule struct {

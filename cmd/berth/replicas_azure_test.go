@@ -8,9 +8,14 @@ import (
 
 // TestReplicasOnAzure is TestReplicasOnADirectory on Azurite.
 func TestReplicasOnAzure(t *testing.T) {
-	s := emulator.Azurite(t)
-	env := append(cleanEnv(),
+	env := azureEnv(t, emulator.Azurite(t))
+	testReplicas(t, func() (*process, error) { return start(t.TempDir(), env) })
+}
+
+// azureEnv is the environment of a berth on an empty container of the server.
+func azureEnv(t *testing.T, s *emulator.Azure) []string {
+	t.Helper()
+	return append(cleanEnv(),
 		"BERTH_STORAGE_DRIVER=azure", "BERTH_STORAGE_AZURE_CONTAINER="+s.Container(t), "BERTH_STORAGE_AZURE_ENDPOINT="+s.Endpoint,
 		"BERTH_STORAGE_AZURE_ACCOUNT="+s.Account, "BERTH_STORAGE_AZURE_SHARED_KEY="+s.SharedKey)
-	testReplicas(t, func() (*process, error) { return start(t.TempDir(), env) })
 }

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/berthhq/berth/cmd/berth/check"
+	"github.com/berthhq/berth/drivers/drivertest/emulator"
+)
+
+// runCheck runs `berth check --json`, and returns how each step went.
+func runCheck(t *testing.T, env []string, args ...string) map[string]check.Result {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), filepath.Join(buildDir, "berth"), append([]string{"check", "--json"}, args...)...)
+	var stdout, stderr bytes.Buffer
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = t.TempDir(), env, &stdout, &stderr
+	failed := cmd.Run() != nil
+	var results []check.Result
+	if err := json.Unmarshal(stdout.Bytes(), &results); err != nil {
+		t.Fatalf("berth check --json: %v\n%s%s", err, &stdout, &stderr)
+	}
+	if failed == check.Passed(results) {
+		t.Errorf("berth check exits with %v, want 1 just where a step failed\n%s%s", cmd.ProcessState, &stdout, &stderr)
+	}
+	steps := map[string]check.Result{}
+	for _, r := range results {
+		steps[r.Step] = r
+	}
+	return steps
+}
+
+// TestCheckOnServers proves each server, all steps but those named here being ok.
+func TestCheckOnServers(t *testing.T) {
+	for name, c := range map[string]struct {
+		env  func(t *testing.T) []string
+		want map[string]check.Status
+	}{
+		"versitygw": {
+			func(t *testing.T) []string { return s3Env(t, emulator.VersityGW(t)) },
+			map[string]check.Status{"abandoned uploads": check.Skipped, "lifecycle rules": check.Skipped, "soft delete": check.Skipped},
+		},
+		"MinIO": {
+			func(t *testing.T) []string { return s3Env(t, emulator.MinIO(t)) },
+			map[string]check.Status{"abandoned uploads": check.Warning, "soft delete": check.Skipped},
+		},
+		"fake-gcs-server": {
+			func(t *testing.T) []string { return gcsEnv(t, emulator.FakeGCS(t)) },
+			map[string]check.Status{"abandoned uploads": check.Warning},
+		},
+		"Azurite": {
+			func(t *testing.T) []string { return azureEnv(t, emulator.Azurite(t)) },
+			map[string]check.Status{"lifecycle rules": check.Skipped},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			steps := runCheck(t, c.env(t))
+			for step, r := range steps {
+				want, ok := c.want[step]
+				if !ok {
+					want = check.OK
+				}
+				if r.Status != want {
+					t.Errorf("%+v, want %s", r, want)
+				}
+			}
+			for _, step := range []string{"open", "abandoned uploads", "lifecycle rules", "versions", "soft delete", "presigned GET"} {
+				if _, ok := steps[step]; !ok {
+					t.Errorf("there is no step %q", step)
+				}
+			}
+		})
+	}
+}
+
+// TestCheckCDN checks nginx as deploy/cdn sets it up, with a blob in the bucket
+// whose record it must not show.
+func TestCheckCDN(t *testing.T) {
+	e := startEdge(t)
+	if err := e.push(t.Context(), []byte("a small blob, which is in its record")); err != nil {
+		t.Fatal(err)
+	}
+	args := e.berth.cmd.Args
+	steps := runCheck(t, append(e.berth.cmd.Env, "SSL_CERT_FILE="+e.CertFile), args[len(args)-2:]...)
+	for _, step := range []string{"data", "signatures", "nothing but data"} {
+		if r := steps["CDN edge: "+step]; r.Status != check.OK {
+			t.Errorf("CDN edge: %s: %+v, want %s", step, r, check.OK)
+		}
+	}
+	if r := steps["CDN edge: nothing but data"]; !strings.HasPrefix(r.Detail, "9 keys") { // three, each in three ways
+		t.Errorf("CDN edge: nothing but data: %q, want 9 keys asked for", r.Detail)
+	}
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/sas"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"github.com/berthhq/berth/drivers/drivertest/emulator"
+)
+
+// TestServeRefusesUnsafeStores starts berth on stores that ignore a condition,
+// since a proxy before them takes it out of requests. None is served, and the
+// error says why.
+func TestServeRefusesUnsafeStores(t *testing.T) {
+	t.Run("S3", func(t *testing.T) {
+		t.Parallel()
+		s := emulator.VersityGW(t)
+		env := s3Env(t, s)
+		for header, says := range map[string]string{
+			"If-None-Match": "this store ignores If-None-Match: * on PutObject (create-only): two uploads could overwrite each other",
+			"If-Match":      "this store ignores If-Match on PutObject (compare-and-swap): a push and the collector could overwrite each other",
+		} {
+			endpoint := proxy(t, s.Endpoint, func(r *http.Request) {
+				if r.Method == http.MethodPut && r.Header.Get(header) != "" {
+					r.Header.Del(header)
+					signAgain(t, s, r)
+				}
+			})
+			wantRefused(t, append(env, "BERTH_STORAGE_S3_ENDPOINT="+endpoint), "storage.s3.endpoint", says)
+		}
+	})
+	t.Run("GCS", func(t *testing.T) {
+		t.Parallel()
+		s := emulator.FakeGCS(t)
+		env := gcsEnv(t, s)
+		for generation, says := range map[bool]string{
+			false: "ignores ifGenerationMatch=0 on writes (create-only): two uploads could overwrite each other",
+			true:  "ignores ifGenerationMatch on writes (compare-and-swap): a push and the collector could overwrite each other",
+		} {
+			endpoint := proxy(t, s.Endpoint, func(r *http.Request) {
+				q := r.URL.Query()
+				if r.Method == http.MethodPost && generation == (q.Get("ifGenerationMatch") != "0") {
+					q.Del("ifGenerationMatch")
+					r.URL.RawQuery = q.Encode()
+				}
+			})
+			wantRefused(t, append(env, "BERTH_STORAGE_GCS_ENDPOINT="+endpoint), "storage.gcs.endpoint", says)
+		}
+	})
+	t.Run("Azure", func(t *testing.T) {
+		t.Parallel()
+		s := emulator.Azurite(t)
+		name := s.Container(t)
+		env := append(cleanEnv(), "BERTH_STORAGE_DRIVER=azure", "BERTH_STORAGE_AZURE_ACCOUNT="+s.Account,
+			"BERTH_STORAGE_AZURE_CONTAINER="+name, "BERTH_STORAGE_AZURE_SAS="+containerSAS(t, s, name)) // headers are not signed with it
+		for header, says := range map[string]string{
+			"If-None-Match": "this store ignores If-None-Match: * on Put Blob (create-only): two uploads could overwrite each other",
+			"If-Match":      "this store ignores If-Match on Put Blob (compare-and-swap): a push and the collector could overwrite each other",
+		} {
+			endpoint := proxy(t, s.Endpoint, func(r *http.Request) {
+				if r.Method == http.MethodPut {
+					r.Header.Del(header)
+				}
+			})
+			wantRefused(t, append(env, "BERTH_STORAGE_AZURE_ENDPOINT="+endpoint), "storage.azure.endpoint", says)
+		}
+	})
+}
+
+// wantRefused wants `berth serve` to end with an error that names the setting
+// and says this.
+func wantRefused(t *testing.T, env []string, setting, says string) {
+	t.Helper()
+	p, err := start(t.TempDir(), env)
+	if err == nil {
+		p.kill()
+		t.Errorf("berth serve serves, want an error that says %q", says)
+		return
+	}
+	for _, want := range []string{"exit status 1", setting, says, "berth does not serve from it"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want it to say %q", err, want)
+		}
+	}
+}
+
+// proxy changes the requests to a store on their way.
+func proxy(t *testing.T, endpoint string, change func(*http.Request)) string {
+	t.Helper()
+	upstream, err := url.Parse(endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = upstream.Scheme, upstream.Host, r.In.Host
+		change(r.Out)
+	}})
+	t.Cleanup(p.Close)
+	return p.URL + upstream.Path
+}
+
+// signAgain signs a request of which a header was taken out.
+func signAgain(t *testing.T, s *emulator.S3, r *http.Request) {
+	r.Header.Del("Authorization")
+	credentials := aws.Credentials{AccessKeyID: s.AccessKeyID, SecretAccessKey: s.SecretAccessKey}
+	err := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }).
+		SignHTTP(context.WithoutCancel(r.Context()), credentials, r, r.Header.Get("X-Amz-Content-Sha256"), "s3", s.Region, time.Now())
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// containerSAS is the query of a SAS that may do all with the container's blobs.
+func containerSAS(t *testing.T, s *emulator.Azure, name string) string {
+	t.Helper()
+	key, err := container.NewSharedKeyCredential(s.Account, s.SharedKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := sas.BlobSignatureValues{
+		ExpiryTime: time.Now().Add(time.Hour), ContainerName: name,
+		Permissions: (&sas.ContainerPermissions{Read: true, Add: true, Create: true, Write: true, Delete: true, List: true}).String(),
+	}.SignWithSharedKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q.Encode()
+}

@@ -23,8 +23,10 @@ func checkCommand(stdout io.Writer) *cobra.Command {
 	cmd := configured(&cobra.Command{
 		Use:   "check",
 		Short: "Prove that the configured store does what berth needs",
-		Long: "Prove, step by step, that the configured store does what berth needs, and say what breaks and what mends it where it\n" +
-			"does not. It writes small objects under meta/check/ and deletes them again, and can run beside live traffic.",
+		Long: "Prove, step by step, that the configured store does what berth needs, that it takes nothing away by itself, and that CDNs\n" +
+			"show what they should and no more; and say what breaks and what mends it where that is not so. It exits with 1 if a step\n" +
+			"failed; warnings don't count. It writes small objects under meta/check/, and under data/ where there are CDNs, deletes\n" +
+			"them again, and can run beside live traffic.",
 	}, func(ctx context.Context, cfg *config.Config) error { return checkStore(ctx, cfg, asJSON, stdout) })
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the results as JSON")
 	return cmd
@@ -82,7 +84,11 @@ func printResults(w io.Writer, store string, results []check.Result) error {
 	fmt.Fprintln(w, store)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, r := range results {
-		fmt.Fprintf(t, "  %s\t%s\t%s\n", r.Status, r.Step, r.Detail)
+		detail := r.Detail
+		if r.Breaks != "" {
+			detail = "see below"
+		}
+		fmt.Fprintf(t, "  %s\t%s\t%s\n", r.Status, r.Step, detail)
 	}
 	if err := t.Flush(); err != nil {
 		return err

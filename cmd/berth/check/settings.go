@@ -30,7 +30,7 @@ func Settings(s drivers.Settings, l Lifetimes) []Result {
 // unread is the result of a step whose setting is not known.
 func unread[T any](s step, setting drivers.Setting[T]) Result {
 	if errors.Is(setting.Err, errors.ErrUnsupported) {
-		return Result{Step: s.name, Status: Skipped, Detail: setting.Err.Error()}
+		return Result{Step: s.name, Status: Skipped, Detail: strings.TrimPrefix(setting.Err.Error(), errors.ErrUnsupported.Error()+": ")}
 	}
 	s.breaks = "Nothing by itself, but nobody has looked: " + lower(s.breaks)
 	s.mend = "Let berth check read the setting, or look yourself: " + lower(s.mend)
@@ -46,10 +46,11 @@ func abandonedUploads(s drivers.Settings, l Lifetimes) Result {
 		name:   "abandoned uploads",
 		breaks: "The parts of uploads that nobody completes are stored and paid for until berth's collector finds them.",
 		mend: fmt.Sprintf("Add a lifecycle rule that aborts incomplete multipart uploads after %d days (AbortIncompleteMultipartUpload). "+
-			"Stores that aren't Amazon's may do so by a setting of their own, which can't be read here.", days(l.Session+l.Request)+2),
+			"Other stores than Amazon's may drop uploads by a setting of their own, which can't be read here and must leave them "+
+			"upload.session_lifetime (MinIO: api stale_uploads_expiry, 24h by default).", days(l.Session+l.Request)+2),
 	}
 	if s.PartsAreObjects {
-		this.mend = fmt.Sprintf("Add a lifecycle rule that deletes objects under %s of an age of %d days.", drivers.PartsPrefix, days(l.Session+l.Request)+2)
+		this.mend = fmt.Sprintf("Add a lifecycle rule that deletes objects under %s (after storage.prefix) of an age of %d days.", drivers.PartsPrefix, days(l.Session+l.Request)+2)
 	}
 	short := this
 	short.breaks = "Uploads that are not done lose what they have sent."

@@ -74,7 +74,7 @@ func TestSettings(t *testing.T) {
 		{"GCS", gcsSettings(parts), "abandoned uploads", OK, "after 9 days"},
 		{"GCS", gcsSettings(parts), "lifecycle rules", OK, ""},
 		{"GCS", gcsSettings(parts), "soft delete", OK, "off"},
-		{"GCS without a rule", gcsSettings(), "abandoned uploads", Warning, "under parts/ of an age of 9 days"},
+		{"GCS without a rule", gcsSettings(), "abandoned uploads", Warning, "under parts/ (after storage.prefix) of an age of 9 days"},
 		{"GCS, a rule that deletes all", gcsSettings(drivers.Rule{Action: drivers.RuleExpire, Age: day}), "abandoned uploads", Failed, "after 1 days"},
 		{"GCS, a rule that deletes all", gcsSettings(drivers.Rule{Action: drivers.RuleExpire, Age: day}), "lifecycle rules", Failed, "deletes objects"},
 		{"GCS, a class that parts move to", gcsSettings(parts, drivers.Rule{Action: drivers.RuleCool, Class: "NEARLINE", Age: day}),

@@ -52,8 +52,10 @@ type twin[T any] struct{ ref, sub T }
 type modelUpload struct {
 	twin[drivers.Upload]
 	parts []twin[drivers.Part]
-	data  map[string][]byte // of parts, by the reference's number and tag
-	over  bool              // completed or aborted
+	data  map[string][]byte    // of parts, by the reference's number and tag
+	over  bool                 // completed or aborted
+	made  twin[[]drivers.Part] // of which it was completed
+	tag   string               // that it then had, for the reference
 }
 
 // machine runs a program on both.
@@ -256,7 +258,8 @@ func (m *machine) put(b drivers.Bucket) {
 func partName(p drivers.Part) string { return fmt.Sprint(p.Number, p.Tag) }
 
 // complete names any of the parts ever stored, one of each number, of which all
-// but the last are large enough.
+// but the last are large enough. Of what is complete it names the same again:
+// callers must complete a key with one content only.
 func (m *machine) complete(b drivers.Bucket) {
 	u := m.upload()
 	if u == nil {
@@ -280,6 +283,12 @@ func (m *machine) complete(b drivers.Bucket) {
 		}
 		chosen.ref, chosen.sub = append(chosen.ref, p.ref), append(chosen.sub, p.sub)
 	}
+	if u.made.ref != nil {
+		if o, err := m.ref.Stat(m.ctx, u.ref.Key); err == nil && o.Tag != u.tag {
+			return // others have written to its key, which must be its own
+		}
+		chosen = u.made
+	}
 	if len(chosen.ref) == 0 {
 		return
 	}
@@ -293,7 +302,7 @@ func (m *machine) complete(b drivers.Bucket) {
 		refErr = drivers.ErrNotFound
 	}
 	if m.same(refErr, err, "Complete(%q) of %v", u.ref.Key, chosen.sub) && err == nil {
-		u.over = true
+		u.over, u.made, u.tag = true, chosen, ref.Tag
 		m.wroteBoth(u.ref.Key, ref, sub)
 	}
 	m.agree(u.ref.Key)

@@ -66,6 +66,11 @@ func TestConflict(t *testing.T) {
 		t.Errorf("DeleteIf after one conflict = %v", err)
 	}
 
+	d.plays(once("PutObject", always("", http.StatusConflict, "ExistingObjectIsDirectory")))
+	if _, err := b.Create(t.Context(), "dir/k", drivers.NewBody([]byte("x"))); err != nil {
+		t.Errorf("Create whose directory went away once = %v", err)
+	}
+
 	d.plays(always("PutObject", http.StatusConflict, "ConditionalRequestConflict"))
 	_, err = b.Create(t.Context(), "l", drivers.NewBody([]byte("x")))
 	wantBusy(t, err, "Create in conflict all the time")

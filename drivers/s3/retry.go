@@ -13,7 +13,9 @@ import (
 
 // retryer is the SDK's standard one, which also tries again what Amazon S3 and
 // its look-alikes ask to try again. A 409 comes when another write of the key
-// is under way, and says that this one did not happen.
+// is under way, and says that this one did not happen. versitygw, whose keys
+// are paths, answers one (ExistingObjectIsDirectory) when a delete of the last
+// key in a directory takes that away under a write.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 func (c *Config) retryer() aws.Retryer {
 	attempts := 1 + defaultRetries
@@ -29,6 +31,7 @@ func (c *Config) retryer() aws.Retryer {
 			retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{429: {}}},
 			retry.RetryableErrorCode{Codes: map[string]struct{}{
 				"ConditionalRequestConflict": {}, "OperationAborted": {}, "InternalError": {}, "ServiceUnavailable": {},
+				"ExistingObjectIsDirectory": {},
 			}},
 		)
 	})

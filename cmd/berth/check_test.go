@@ -8,6 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
 	"github.com/berthhq/berth/cmd/berth/check"
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
@@ -47,6 +51,17 @@ func TestCheckOnServers(t *testing.T) {
 			func(t *testing.T) []string { return s3Env(t, emulator.MinIO(t)) },
 			map[string]check.Status{"abandoned uploads": check.Warning, "soft delete": check.Skipped},
 		},
+		"MinIO, set to lose blobs": {
+			func(t *testing.T) []string {
+				server := emulator.MinIO(t)
+				env := s3Env(t, server)
+				expireAll(t, server, env)
+				return env
+			},
+			map[string]check.Status{
+				"abandoned uploads": check.Warning, "lifecycle rules": check.Failed, "versions": check.Warning, "soft delete": check.Skipped,
+			},
+		},
 		"fake-gcs-server": {
 			func(t *testing.T) []string { return gcsEnv(t, emulator.FakeGCS(t)) },
 			map[string]check.Status{"abandoned uploads": check.Warning},
@@ -74,6 +89,37 @@ func TestCheckOnServers(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// expireAll gives the bucket of env a rule that deletes objects by their age, and
+// versions.
+func expireAll(t *testing.T, server *emulator.S3, env []string) {
+	t.Helper()
+	var bucket string
+	for _, s := range env {
+		if name, ok := strings.CutPrefix(s, "BERTH_STORAGE_S3_BUCKET="); ok {
+			bucket = name
+		}
+	}
+	client := s3.New(s3.Options{
+		Region: server.Region, BaseEndpoint: &server.Endpoint, UsePathStyle: true,
+		Credentials: credentials.NewStaticCredentialsProvider(server.AccessKeyID, server.SecretAccessKey, ""),
+	})
+	_, err := client.PutBucketLifecycleConfiguration(t.Context(), &s3.PutBucketLifecycleConfigurationInput{
+		Bucket: &bucket, LifecycleConfiguration: &types.BucketLifecycleConfiguration{Rules: []types.LifecycleRule{{
+			ID: new("old"), Status: types.ExpirationStatusEnabled, Filter: &types.LifecycleRuleFilter{Prefix: new("")},
+			Expiration: &types.LifecycleExpiration{Days: new(int32(90))},
+		}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{
+		Bucket: &bucket, VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

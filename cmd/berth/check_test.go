@@ -126,12 +126,12 @@ func expireAll(t *testing.T, server *emulator.S3, env []string) {
 // TestCheckCDN checks nginx as deploy/cdn sets it up, with a blob in the bucket
 // whose record it must not show.
 func TestCheckCDN(t *testing.T) {
+	t.Parallel()
 	e := startEdge(t)
 	if err := e.push(t.Context(), []byte("a small blob, which is in its record")); err != nil {
 		t.Fatal(err)
 	}
-	args := e.berth.cmd.Args
-	steps := runCheck(t, append(e.berth.cmd.Env, "SSL_CERT_FILE="+e.CertFile), args[len(args)-2:]...)
+	steps := runCheck(t, e.env, "--config", e.config)
 	for _, step := range []string{"data", "signatures", "nothing but data"} {
 		if r := steps["CDN edge: "+step]; r.Status != check.OK {
 			t.Errorf("CDN edge: %s: %+v, want %s", step, r, check.OK)

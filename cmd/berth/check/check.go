@@ -88,11 +88,14 @@ type bench struct {
 	used   []string
 }
 
+// checkPrefix begins all keys but those that are for CDNs.
+const checkPrefix = "meta/check/"
+
 func newBench(bucket drivers.Bucket) *bench {
 	return &bench{
 		Bucket: bucket,
 		client: &http.Client{Timeout: fetchTimeout},
-		root:   "meta/check/" + rand.Text() + "/",
+		root:   checkPrefix + rand.Text() + "/",
 	}
 }
 

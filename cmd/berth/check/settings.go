@@ -3,6 +3,7 @@ package check
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,9 +61,9 @@ func abandonedUploads(s drivers.Settings, l Lifetimes) Result {
 	if s.PartsKept > 0 {
 		if s.PartsKept < l.Session {
 			short.mend = "Set upload.session_lifetime to less."
-			return short.result("", fmt.Errorf("the store drops parts after %d days, and uploads live %v", days(s.PartsKept), l.Session), "")
+			return short.result("", fmt.Errorf("the store drops parts %s, and uploads live %v", after(s.PartsKept), l.Session), "")
 		}
-		dropped = fmt.Sprintf("the store drops their parts after %d days", days(s.PartsKept))
+		dropped = fmt.Sprintf("the store drops their parts %s", after(s.PartsKept))
 	}
 	for _, r := range s.Lifecycle.Value {
 		drops := r.Action == drivers.RuleAbortUploads
@@ -75,12 +76,12 @@ func abandonedUploads(s drivers.Settings, l Lifetimes) Result {
 		switch {
 		case !ends || !r.Touches(where):
 		case r.Age < l.Session:
-			return short.result("", fmt.Errorf("%s ends uploads after %d days, and they live %v", title(r), days(r.Age), l.Session), "")
+			return short.result("", fmt.Errorf("%s ends uploads %s, and they live %v", title(r), after(r.Age), l.Session), "")
 		case r.Age < l.Session+l.Request:
-			return short.result("", finding{fmt.Errorf("%s ends uploads after %d days, and their last request may end %v later than their %v",
-				title(r), days(r.Age), l.Request, l.Session)}, "")
+			return short.result("", finding{fmt.Errorf("%s ends uploads %s, and their last request may end %v later than their %v",
+				title(r), after(r.Age), l.Request, l.Session)}, "")
 		case drops && r.Covers(where):
-			dropped = fmt.Sprintf("%s drops them after %d days", title(r), days(r.Age))
+			dropped = fmt.Sprintf("%s drops them %s", title(r), after(r.Age))
 		}
 	}
 	switch {
@@ -91,6 +92,13 @@ func abandonedUploads(s drivers.Settings, l Lifetimes) Result {
 	default:
 		return this.result("", finding{errors.New("no lifecycle rule drops them")}, "")
 	}
+}
+
+// isOurs says whether a rule may apply to keys that berth needs. A bucket may
+// have others, and what check itself leaves behind nobody needs.
+func isOurs(r drivers.Rule) bool {
+	ours := []string{"aliases/", "blobs/", "meta/", "uploads/", drivers.BulkPrefix, drivers.PartsPrefix}
+	return slices.ContainsFunc(ours, r.Touches) && !strings.HasPrefix(r.Prefix, checkPrefix)
 }
 
 // keptObjects wants no rule to take away what is stored.
@@ -106,15 +114,16 @@ func keptObjects(s drivers.Settings) Result {
 	cool := ""
 	for _, r := range s.Lifecycle.Value {
 		switch {
+		case !isOurs(r):
 		case s.PartsAreObjects && strings.HasPrefix(r.Prefix, drivers.PartsPrefix): // see abandonedUploads
 		case r.Action == drivers.RuleExpire:
-			return this.result("", fmt.Errorf("%s deletes objects%s after %d days", title(r), under(r), days(r.Age)), "")
+			return this.result("", fmt.Errorf("%s deletes objects%s %s", title(r), under(r), after(r.Age)), "")
 		case r.Action == drivers.RuleArchive:
 			this.breaks = "Blobs that old, or their records, can't be read until somebody restores them."
 			this.mend = "Move objects to a class that is read at once, or leave the rule out."
-			return this.result("", fmt.Errorf("%s moves objects%s to %s after %d days", title(r), under(r), r.Class, days(r.Age)), "")
+			return this.result("", fmt.Errorf("%s moves objects%s to %s %s", title(r), under(r), r.Class, after(r.Age)), "")
 		case r.Action == drivers.RuleCool && !strings.HasPrefix(r.Prefix, drivers.BulkPrefix):
-			cool = fmt.Sprintf("%s moves all%s to %s after %d days", title(r), under(r), r.Class, days(r.Age))
+			cool = fmt.Sprintf("%s moves all%s to %s %s", title(r), under(r), r.Class, after(r.Age))
 		}
 	}
 	if cool != "" {
@@ -142,7 +151,7 @@ func versions(s drivers.Settings) Result {
 	}
 	for _, r := range s.Lifecycle.Value {
 		if r.Action == drivers.RuleDropVersions && r.Covers("") {
-			return this.result(fmt.Sprintf("%s drops them after %d days", title(r), days(r.Age)), nil, "")
+			return this.result(fmt.Sprintf("%s drops them %s", title(r), after(r.Age)), nil, "")
 		}
 	}
 	if s.Lifecycle.Err != nil {
@@ -183,6 +192,18 @@ func under(r drivers.Rule) string {
 		return ""
 	}
 	return " under " + r.Prefix
+}
+
+// after says at which age a rule acts.
+func after(age time.Duration) string {
+	switch n := days(age); n {
+	case 0:
+		return "at once"
+	case 1:
+		return "after a day"
+	default:
+		return fmt.Sprintf("after %d days", n)
+	}
 }
 
 // days is a time in days, rounded up.

@@ -1,0 +1,46 @@
+package emulator
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+)
+
+// TestWire makes the way to a server bad in two ways, and good again.
+func TestWire(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(make([]byte, 10_000)) // the client may be gone
+	}))
+	defer server.Close()
+	w := NewWire(t, server.URL+"/path")
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	get := func() (int, error) {
+		resp, err := client.Get(w.URL)
+		if err != nil {
+			return 0, err
+		}
+		defer resp.Body.Close()
+		data, err := io.ReadAll(resp.Body)
+		return len(data), err
+	}
+	well := func(when string) {
+		t.Helper()
+		if n, err := get(); n != 10_000 || err != nil {
+			t.Errorf("GET %s = %d bytes, %v, want 10000", when, n, err)
+		}
+	}
+	well("at first")
+	w.Poison(t, Toxic{"limit_data", "downstream", map[string]int64{"bytes": 1000}})
+	if n, err := get(); n >= 1000 || err == nil {
+		t.Errorf("GET of at most 1000 bytes = %d bytes, %v, want an error", n, err)
+	}
+	w.Heal(t)
+	well("once healed")
+	w.Cut(t)
+	if n, err := get(); err == nil {
+		t.Errorf("GET over a wire that was cut = %d bytes, want an error", n)
+	}
+	w.Heal(t)
+	well("once mended")
+}

@@ -163,7 +163,8 @@ type Bucket interface {
 	// reports ErrNotFound if the key is absent, and ErrRange if off is not zero
 	// and is at or past the end. The reader goes on reading the version that it
 	// began with, or fails; it never mixes two. The Object is that version's,
-	// with its whole size. A driver that keeps objects in files returns an
+	// with its whole size. A connection that breaks under the reader is ErrBusy,
+	// as it is under a call. A driver that keeps objects in files returns an
 	// *os.File if n is -1, so that it can be sent from the kernel.
 	Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, Object, error)
 

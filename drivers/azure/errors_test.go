@@ -5,11 +5,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -218,4 +220,20 @@ func TestDown(t *testing.T) {
 	cfg.Transport, cfg.Endpoint = nil, "http://127.0.0.1:1/account"
 	_, err := Open(t.Context(), cfg)
 	wantError(t, "a port where nobody listens", err, drivers.ErrBusy, "127.0.0.1:1")
+}
+
+// TestReadBreaksOff has the connection end in the middle of a blob.
+func TestReadBreaksOff(t *testing.T) {
+	b := fake(t, func(req *http.Request) (*http.Response, error) {
+		resp := answer(req, http.StatusOK, "", http.Header{"Content-Length": {"13"}, "Etag": {`"0x1"`}})
+		resp.Body = io.NopCloser(io.MultiReader(strings.NewReader("a long"), iotest.ErrReader(io.ErrUnexpectedEOF)))
+		return resp, nil
+	})
+	r, _, err := b.Open(t.Context(), "k", 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	_, err = io.ReadAll(r)
+	wantError(t, "a read that breaks off", err, drivers.ErrBusy, "broke off")
 }

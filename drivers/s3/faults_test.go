@@ -2,6 +2,7 @@ package s3
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -315,4 +316,27 @@ func TestRangeIgnored(t *testing.T) {
 	})
 	_, _, err := b.Open(t.Context(), "k", 5, -1)
 	wantNoClaim(t, err, "Open where Range is ignored")
+}
+
+// TestReadBreaksOff has a connection end in the middle of an answer.
+func TestReadBreaksOff(t *testing.T) {
+	t.Parallel()
+	d, cfg := newDouble(t)
+	b := openBucket(t, cfg)
+	create(t, b, "a longer text")
+	d.plays(func(w http.ResponseWriter, r *http.Request) bool {
+		if operation(r) != "GetObject" {
+			return false
+		}
+		w.Header().Set("Content-Length", "13")
+		_, _ = w.Write([]byte("a long")) // the server closes the connection, since there is no more
+		return true
+	})
+	r, _, err := b.Open(t.Context(), "k", 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	_, err = io.ReadAll(r)
+	wantBusy(t, err, "a read that breaks off")
 }

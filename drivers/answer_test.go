@@ -1,0 +1,30 @@
+package drivers_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+func TestAnswer(t *testing.T) {
+	for _, test := range []struct {
+		end, want error
+		busy      bool
+	}{
+		{io.EOF, nil, false},
+		{io.ErrUnexpectedEOF, io.ErrUnexpectedEOF, true},
+		{context.Canceled, context.Canceled, false},
+		{context.DeadlineExceeded, context.DeadlineExceeded, false},
+	} {
+		body := io.MultiReader(strings.NewReader("text"), iotest.ErrReader(test.end))
+		got, err := io.ReadAll(drivers.Answer(io.NopCloser(body)))
+		if string(got) != "text" || !errors.Is(err, test.want) || errors.Is(err, drivers.ErrBusy) != test.busy {
+			t.Errorf("an answer that ends with %v reads %q, %v, want ErrBusy: %t", test.end, got, err, test.busy)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/sas"
@@ -87,10 +88,17 @@ func (s *signer) get(ctx context.Context, blob string, now time.Time, opts drive
 // the day, by UTC, in which the signing time lies. All replicas ask for the
 // same times, so that those of one identity get the same key, and sign the same
 // URLs.
+//
+// One caller at a time asks. The others wait for it only if they have no key
+// that is still good, and a failure answers for all until keyPause is over: a
+// service that is down does not hold up reads.
 type delegation struct {
 	service *service.Client
-	turn    chan struct{} // holds one token: whoever has it may use newest
-	newest  delegatedKey
+	newest  atomic.Pointer[delegatedKey]
+
+	turn   chan struct{} // holds one token: whoever has it may ask, and use what follows
+	failed error         // of the last time, until pause is over
+	pause  time.Time
 }
 
 type delegatedKey struct {
@@ -103,6 +111,7 @@ const (
 	keyPeriod = 24 * time.Hour
 	keyLife   = 7 * 24 * time.Hour // the most that the service lends
 	keySkew   = 15 * time.Minute   // that the clocks of this machine and the service may differ
+	keyPause  = 30 * time.Second   // after a failure, before the service is asked again
 )
 
 func newDelegation(s *service.Client) *delegation {
@@ -111,33 +120,57 @@ func newDelegation(s *service.Client) *delegation {
 	return d
 }
 
-// key is the key for what is signed at a time. If the service can't be asked
-// for the day's, the one before still serves, for at least as long again as a
-// day.
+// key is the key for what is signed at a time. While there is none of the day,
+// one of an earlier day serves that is good for two more.
 func (d *delegation) key(ctx context.Context, at time.Time) (delegatedKey, error) {
-	select {
-	case <-d.turn:
-	case <-ctx.Done():
-		return delegatedKey{}, ctx.Err()
+	day := at.UTC().Truncate(keyPeriod)
+	kept := d.newest.Load()
+	if kept != nil && !kept.day.Before(day) {
+		return *kept, nil
+	}
+	if kept != nil && at.Before(kept.expires.Add(-2*keyPeriod)) {
+		select {
+		case <-d.turn:
+		default:
+			return *kept, nil
+		}
+	} else {
+		kept = nil
+		select {
+		case <-d.turn:
+		case <-ctx.Done():
+			return delegatedKey{}, ctx.Err()
+		}
 	}
 	defer func() { d.turn <- struct{}{} }()
-	day := at.UTC().Truncate(keyPeriod)
-	if d.newest.credential != nil && !d.newest.day.Before(day) {
-		return d.newest, nil
+	if newest := d.newest.Load(); newest != nil && !newest.day.Before(day) { // meanwhile
+		return *newest, nil
 	}
+
+	err := d.failed
+	if !time.Now().Before(d.pause) {
+		var key delegatedKey
+		if key, err = d.ask(ctx, day); err == nil {
+			d.newest.Store(&key)
+			return key, nil
+		}
+		if ctx.Err() == nil {
+			d.failed, d.pause = err, time.Now().Add(keyPause)
+		}
+	}
+	if kept != nil {
+		return *kept, nil
+	}
+	return delegatedKey{}, fmt.Errorf("user delegation key: %w", err)
+}
+
+// ask has the service lend the key of a day.
+func (d *delegation) ask(ctx context.Context, day time.Time) (delegatedKey, error) {
 	start := day.Add(-keySkew)
 	key := delegatedKey{day: day, expires: start.Add(keyLife)}
 	var err error
 	key.credential, err = d.service.GetUserDelegationCredential(ctx, service.KeyInfo{
 		Start: new(start.Format(sas.TimeFormat)), Expiry: new(key.expires.Format(sas.TimeFormat)),
 	}, nil)
-	switch {
-	case err == nil:
-		d.newest = key
-		return key, nil
-	case d.newest.credential != nil && at.Before(d.newest.expires.Add(-2*keyPeriod)):
-		return d.newest, nil
-	default:
-		return delegatedKey{}, fmt.Errorf("user delegation key: %w", err)
-	}
+	return key, err
 }

@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
@@ -50,9 +52,11 @@ func TestSignNothing(t *testing.T) {
 // takes it away.
 func TestDelegation(t *testing.T) {
 	var asked atomic.Int32
+	var refused atomic.Int32
 	var down atomic.Bool
 	cfg := Config{Account: "account", Container: "container", identity: token{}, Transport: wire(func(req *http.Request) (*http.Response, error) {
 		if down.Load() {
+			refused.Add(1)
 			return answer(req, http.StatusForbidden, "AuthorizationPermissionMismatch", nil), nil
 		}
 		if req.URL.Query().Get("comp") != "userdelegationkey" {
@@ -122,6 +126,56 @@ func TestDelegation(t *testing.T) {
 	if err == nil {
 		t.Errorf("with the service down, and the last key about to expire, SignGet = %+v, want an error", s)
 	}
+	if n := refused.Load(); n != 1 {
+		t.Errorf("with the service down it was asked %d times at once, want 1", n)
+	}
+}
+
+// TestDelegationDown takes the service away. Reads go on with the last key, and
+// those that can't are told at once, but for one of them now and then.
+func TestDelegationDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		b, err := newBucket(Config{Account: "account", Container: "container", identity: token{}, Transport: wire(func(req *http.Request) (*http.Response, error) {
+			asked.Add(1)
+			<-req.Context().Done() // nobody answers
+			return nil, req.Context().Err()
+		})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sign := func(at time.Time) error {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			_, err := b.sign.delegated.key(ctx, at)
+			return err
+		}
+
+		day := time.Now().UTC().Truncate(keyPeriod)
+		kept := delegatedKey{day: day.Add(-keyPeriod), expires: day.Add(5 * keyPeriod)}
+		b.sign.delegated.newest.Store(&kept)
+		go func() { _ = sign(day) }() // waits
+		synctest.Wait()
+		began := time.Now()
+		if err := sign(day); err != nil || asked.Load() != 1 || time.Since(began) > 0 {
+			t.Errorf("a key while another asks = %v, after %d requests and %v, want the last at once", err, asked.Load(), time.Since(began))
+		}
+		time.Sleep(2 * time.Hour)
+
+		refuse := errors.New("no route")
+		b.sign.delegated.failed, b.sign.delegated.pause = refuse, time.Now().Add(keyPause)
+		before := asked.Load()
+		if err := sign(day); err != nil || asked.Load() != before {
+			t.Errorf("a key just after a failure = %v, with %d requests, want the last, with none", err, asked.Load()-before)
+		}
+		if err := sign(day.Add(4 * keyPeriod)); !errors.Is(err, refuse) || asked.Load() != before {
+			t.Errorf("a key just after a failure, and none to go on with = %v, with %d requests, want %v, with none", err, asked.Load()-before, refuse)
+		}
+		time.Sleep(keyPause)
+		if err := sign(day.Add(4 * keyPeriod)); err == nil || asked.Load() == before {
+			t.Errorf("a key after the pause = %v, with %d requests, want it asked for", err, asked.Load()-before)
+		}
+	})
 }
 
 // containerSAS is a SAS for cfg's container with the permissions that Config

@@ -107,6 +107,15 @@ func (c *Config) check() error {
 		return fmt.Errorf("storage.s3.checksum: %q, want crc32c or none", c.Checksum)
 	case (c.AccessKeyID == "") != (c.SecretAccessKey == ""):
 		return errors.New("storage.s3.access_key_id and storage.s3.secret_access_key go together")
+	case c.Accelerate && c.PathStyle:
+		return errors.New("storage.s3.accelerate does not go with storage.s3.path_style: its URLs have the bucket in the host name")
+	case c.Accelerate && c.FIPS:
+		return errors.New("storage.s3.accelerate does not go with storage.s3.fips: no such endpoint is FIPS-validated")
+	}
+	for name, set := range map[string]bool{"accelerate": c.Accelerate, "dual_stack": c.DualStack, "fips": c.FIPS} {
+		if set && c.Endpoint != "" {
+			return fmt.Errorf("storage.s3.%s chooses among Amazon's endpoints, and does not go with storage.s3.endpoint", name)
+		}
 	}
 	for name, value := range map[string]string{"endpoint": c.Endpoint, "public_endpoint": c.PublicEndpoint} {
 		if value == "" {
@@ -160,7 +169,8 @@ func (c *Config) load(ctx context.Context) (aws.Config, error) {
 		cfg.Region = "us-east-1"
 	}
 	if client, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok { // with AWS_CA_BUNDLE, if set
-		cfg.HTTPClient = client.Freeze()
+		// The client that the SDK itself makes of it cannot close what is idle.
+		cfg.HTTPClient = &http.Client{Transport: client.GetTransport(), CheckRedirect: redirects}
 	}
 	if c.RoleARN != "" {
 		role := stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), c.RoleARN, func(o *stscreds.AssumeRoleOptions) {
@@ -186,19 +196,31 @@ func (c *Config) httpClient() *awshttp.BuildableClient {
 	}).WithDialerOptions(func(d *net.Dialer) { d.Timeout = dialTimeout })
 }
 
+// redirects follows those that keep the method, as the SDK does. The others are
+// S3's answer to a wrong region, which is told as it is.
+func redirects(to *http.Request, _ []*http.Request) error {
+	switch to.Response.StatusCode {
+	case http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return nil
+	default:
+		return http.ErrUseLastResponse
+	}
+}
+
 // client makes a client of the store at endpoint, or of Amazon's if it is empty.
 func (c *Config) client(cfg aws.Config, endpoint string) *s3.Client {
 	return s3.NewFromConfig(cfg, func(o *s3.Options) {
+		o.UsePathStyle = c.PathStyle
 		if endpoint != "" {
 			o.BaseEndpoint = aws.String(endpoint)
-		}
-		o.UsePathStyle = c.PathStyle
-		o.UseAccelerate = c.Accelerate
-		if c.DualStack {
-			o.EndpointOptions.UseDualStackEndpoint = aws.DualStackEndpointStateEnabled
-		}
-		if c.FIPS {
-			o.EndpointOptions.UseFIPSEndpoint = aws.FIPSEndpointStateEnabled
+		} else { // these choose among Amazon's own
+			o.UseAccelerate = c.Accelerate
+			if c.DualStack {
+				o.EndpointOptions.UseDualStackEndpoint = aws.DualStackEndpointStateEnabled
+			}
+			if c.FIPS {
+				o.EndpointOptions.UseFIPSEndpoint = aws.FIPSEndpointStateEnabled
+			}
 		}
 		// Checksums come with the bodies; none is computed on the way.
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired

@@ -105,6 +105,9 @@ func connect(ctx context.Context, cfg Config) (*bucket, aws.Config, error) {
 		return nil, sdk, err
 	}
 	if _, err := sdk.Credentials.Retrieve(ctx); err != nil {
+		if cfg.RoleARN != "" {
+			return nil, sdk, fmt.Errorf("storage.s3.role_arn: no credentials of role %s (the ones it is asked for with need sts:AssumeRole on it, and its trust policy must name them): %w", cfg.RoleARN, err)
+		}
 		return nil, sdk, fmt.Errorf("no credentials (set storage.s3.access_key_id or storage.s3.profile, or run where the SDK finds some): %w", err)
 	}
 	b := &bucket{cfg: cfg, prefix: cfg.prefix(), region: sdk.Region, client: cfg.client(sdk, cfg.Endpoint), closeIdle: func() {}}

@@ -1,0 +1,197 @@
+package s3
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// TestCheck refuses what the SDK would refuse too, later and without the names
+// of the settings.
+func TestCheck(t *testing.T) {
+	for _, test := range []struct {
+		cfg  Config
+		want string // empty if it is right
+	}{
+		{Config{Accelerate: true, DualStack: true}, ""},
+		{Config{FIPS: true, DualStack: true}, ""},
+		{Config{Accelerate: true, PublicEndpoint: "https://s3.example.com"}, ""},
+		{Config{Accelerate: true, Endpoint: "https://s3.example.com"}, "storage.s3.accelerate"},
+		{Config{DualStack: true, Endpoint: "https://s3.example.com"}, "storage.s3.dual_stack"},
+		{Config{FIPS: true, Endpoint: "https://s3.example.com"}, "storage.s3.fips"},
+		{Config{Accelerate: true, PathStyle: true}, "storage.s3.accelerate"},
+		{Config{Accelerate: true, FIPS: true}, "storage.s3.accelerate"},
+	} {
+		cfg := test.cfg
+		cfg.Bucket, cfg.Region, cfg.AccessKeyID, cfg.SecretAccessKey = "blobs", "us-west-2", "id", "secret"
+		err := cfg.check()
+		if test.want != "" {
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%+v: check() = %v, want an error that names %s", test.cfg, err, test.want)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%+v: check() = %v", test.cfg, err)
+		}
+		if _, _, err := connect(t.Context(), cfg); err != nil {
+			t.Errorf("%+v: connect() = %v", test.cfg, err)
+		}
+	}
+}
+
+// TestRetries counts the requests of a store that is always busy.
+func TestRetries(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ retries, want int }{{-1, 1}, {0, 1 + defaultRetries}, {1, 2}} {
+		d, cfg := newDouble(t)
+		cfg.Retries = test.retries
+		b := openBucket(t, cfg)
+		d.plays(always("", http.StatusServiceUnavailable, "SlowDown"))
+		_, err := b.Create(t.Context(), "k", drivers.NewBody([]byte("text")))
+		wantBusy(t, err, "Create")
+		if got := len(d.operations()); got != test.want {
+			t.Errorf("with Retries %d a Create makes %d requests, want %d", test.retries, got, test.want)
+		}
+	}
+}
+
+// TestConnections looks at the pool, and that Close empties it.
+func TestConnections(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ connections, want int }{{0, defaultConnections}, {7, 7}} {
+		tr := (&Config{Connections: test.connections}).httpClient().GetTransport()
+		if tr.MaxIdleConns != test.want || tr.MaxIdleConnsPerHost != test.want || tr.MaxConnsPerHost != 0 {
+			t.Errorf("with Connections %d there are %d idle, %d a host, and %d at most, want %d, %d, 0",
+				test.connections, tr.MaxIdleConns, tr.MaxIdleConnsPerHost, tr.MaxConnsPerHost, test.want, test.want)
+		}
+	}
+	d, cfg := newDouble(t)
+	d.plays(nil)
+	var mu sync.Mutex
+	open := make(map[net.Conn]bool)
+	server := httptest.NewUnstartedServer(d)
+	server.Config.ConnState = func(c net.Conn, state http.ConnState) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch state {
+		case http.StateNew:
+			open[c] = true
+		case http.StateClosed, http.StateHijacked:
+			delete(open, c)
+		default:
+		}
+	}
+	server.Start()
+	defer server.Close()
+	cfg.Endpoint = server.URL
+	b, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		mu.Lock()
+		left := len(open)
+		mu.Unlock()
+		if left == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after Close %d connections are open, want none", left)
+		}
+	}
+}
+
+// fakeSTS answers AssumeRole with temporary credentials, and the configuration
+// of the SDK that leads there.
+func fakeSTS(t *testing.T, status int) {
+	t.Helper()
+	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("Action") != "AssumeRole" || r.FormValue("RoleArn") != "arn:aws:iam::1:role/berth" {
+			t.Errorf("STS is asked for %s of %s", r.FormValue("Action"), r.FormValue("RoleArn"))
+		}
+		if !strings.Contains(r.Header.Get("Authorization"), "Credential=FROMPROFILE/") {
+			t.Errorf("STS is asked by %s, want the profile's key", r.Header.Get("Authorization"))
+		}
+		w.Header().Set("Content-Type", "text/xml")
+		w.WriteHeader(status)
+		if status != http.StatusOK {
+			fmt.Fprint(w, `<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>not authorized to perform sts:AssumeRole</Message></Error></ErrorResponse>`)
+			return
+		}
+		fmt.Fprintf(w, `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>`+
+			`<AccessKeyId>FROMROLE</AccessKeyId><SecretAccessKey>secret</SecretAccessKey><SessionToken>TOKEN</SessionToken>`+
+			`<Expiration>%s</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+	}))
+	t.Cleanup(sts.Close)
+	t.Setenv("AWS_ENDPOINT_URL_STS", sts.URL)
+	file := filepath.Join(t.TempDir(), "config")
+	profile := "[profile other]\nregion = eu-west-3\naws_access_key_id = FROMPROFILE\naws_secret_access_key = secret\n"
+	if err := os.WriteFile(file, []byte(profile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_CONFIG_FILE", file)
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+}
+
+// TestProfileAndRole: the profile's key and region, and the role's credentials,
+// whose token goes along with requests and URLs, which expire before it.
+func TestProfileAndRole(t *testing.T) {
+	fakeSTS(t, http.StatusOK)
+	var last http.Header
+	store := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { last = r.Header.Clone() }))
+	defer store.Close()
+	cfg := Config{Bucket: "b", Endpoint: store.URL, PathStyle: true, Profile: "other"}
+	ask := func(wantKey, wantToken string) *bucket {
+		t.Helper()
+		b, sdk, err := connect(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.signer, err = newSigner(t.Context(), &cfg, sdk); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Delete(t.Context(), "k"); err != nil {
+			t.Fatal(err)
+		}
+		if got := last.Get("Authorization"); !strings.Contains(got, "Credential="+wantKey+"/") || !strings.Contains(got, "/eu-west-3/s3/") {
+			t.Errorf("Delete has Authorization: %s, want the key %s in eu-west-3", got, wantKey)
+		}
+		if got := last.Get("X-Amz-Security-Token"); got != wantToken {
+			t.Errorf("Delete has the session token %q, want %q", got, wantToken)
+		}
+		return b
+	}
+	ask("FROMPROFILE", "")
+	cfg.RoleARN = "arn:aws:iam::1:role/berth"
+	b := ask("FROMROLE", "TOKEN")
+	signed, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: 24 * time.Hour})
+	if err != nil || !strings.Contains(signed.URL, "X-Amz-Security-Token=TOKEN") || time.Until(signed.Expires) > time.Hour-credentialMargin {
+		t.Errorf("SignGet() = %+v, %v, want one with the role's token that expires before it", signed, err)
+	}
+	cfg.Profile, cfg.RoleARN, cfg.Region = "", "", "eu-west-3"
+	cfg.AccessKeyID, cfg.SecretAccessKey, cfg.SessionToken = "STATIC", "secret", "STATICTOKEN"
+	ask("STATIC", "STATICTOKEN")
+}
+
+// TestRoleDenied: the error names the role, not the key that may not take it.
+func TestRoleDenied(t *testing.T) {
+	fakeSTS(t, http.StatusForbidden)
+	_, err := Open(t.Context(), Config{Bucket: "b", Profile: "other", RoleARN: "arn:aws:iam::1:role/berth"})
+	wantNoClaim(t, err, "Open")
+	if err == nil || !strings.Contains(err.Error(), "storage.s3.role_arn") || !strings.Contains(err.Error(), "sts:AssumeRole") {
+		t.Errorf("Open() = %v, want an error that names storage.s3.role_arn and sts:AssumeRole", err)
+	}
+}

@@ -20,8 +20,9 @@ const (
 
 // SignGet makes a V4 signed URL:
 // https://cloud.google.com/storage/docs/authentication/signatures. It lives at
-// most seven days, and twelve hours if IAM signs it. The SDK's own signing
-// knows no other signing time than now, so that no two URLs are equal.
+// most seven days, and twelve hours if IAM signs it; a URL that would have to
+// live longer is refused. The SDK's own signing knows no other signing time than
+// now, so that no two URLs are equal.
 func (b *bucket) SignGet(ctx context.Context, key string, opts drivers.SignOptions) (drivers.Signed, error) {
 	s, err := b.signGet(ctx, key, opts, time.Now())
 	if err != nil {
@@ -47,7 +48,11 @@ func (b *bucket) signGet(ctx context.Context, key string, opts drivers.SignOptio
 
 	from := now.UTC().Truncate(max(opts.Window, time.Second))
 	// Whole seconds, rounded up, from a time that is up to a window ago.
-	lifetime := min((opts.Expires + max(opts.Window, time.Second) + time.Second - 1).Truncate(time.Second), b.signer.lifetime())
+	lifetime := (opts.Expires + max(opts.Window, time.Second) + time.Second - 1).Truncate(time.Second)
+	if most := b.signer.lifetime(); lifetime > most {
+		return drivers.Signed{}, fmt.Errorf("a URL for %v, signed up to %v ago, would outlive its signature, which is good for %v at most",
+			opts.Expires, opts.Window, most)
+	}
 	scope := from.Format("20060102") + "/auto/storage/goog4_request"
 	q := url.Values{
 		"X-Goog-Algorithm":     {algorithm},

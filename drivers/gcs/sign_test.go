@@ -1,6 +1,7 @@
 package gcs
 
 import (
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -17,11 +18,16 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"cloud.google.com/go/storage"
+	lru "github.com/hashicorp/golang-lru/v2"
+	"google.golang.org/api/iamcredentials/v1"
+	"google.golang.org/api/option"
 
 	"github.com/berthhq/berth/drivers"
 )
@@ -135,8 +141,8 @@ func TestSignLifetime(t *testing.T) {
 	}{
 		{byKey, time.Minute, 0, now.Truncate(time.Second), now.Truncate(time.Second).Add(61 * time.Second)},
 		{byKey, 20 * time.Minute, time.Hour, now.Truncate(time.Hour), now.Truncate(time.Hour).Add(80 * time.Minute)},
-		{byKey, 100 * time.Hour, 100 * time.Hour, now.Truncate(100 * time.Hour), now.Truncate(100 * time.Hour).Add(7 * 24 * time.Hour)},
-		{managed{byKey}, 11 * time.Hour, 5 * time.Hour, now.Truncate(5 * time.Hour), now.Truncate(5 * time.Hour).Add(12 * time.Hour)},
+		{byKey, 100 * time.Hour, 68 * time.Hour, now.Truncate(68 * time.Hour), now.Truncate(68 * time.Hour).Add(7 * 24 * time.Hour)},
+		{managed{byKey}, 7 * time.Hour, 5 * time.Hour, now.Truncate(5 * time.Hour), now.Truncate(5 * time.Hour).Add(12 * time.Hour)},
 	} {
 		b := openUnprobed(t, Config{CredentialsFile: writeCredentials(t, key), Transport: refuseAll, PublicEndpoint: "https://blobs.example:8443"})
 		b.signer = c.signer
@@ -150,6 +156,25 @@ func TestSignLifetime(t *testing.T) {
 		}
 		if u.Host != "blobs.example:8443" || u.Path != "/"+b.cfg.Bucket+"/data/k" {
 			t.Errorf("signGet = %s, want a URL of the public endpoint", s.URL)
+		}
+	}
+}
+
+// TestSignForTooLong wants no URL that ends sooner than it was asked to.
+func TestSignForTooLong(t *testing.T) {
+	key := newKey(t)
+	b := openUnprobed(t, Config{CredentialsFile: writeCredentials(t, key), Transport: refuseAll})
+	for _, c := range []struct {
+		signer          signer
+		expires, window time.Duration
+	}{
+		{keySigner{testAccount, key}, 7 * 24 * time.Hour, time.Minute},
+		{managed{keySigner{testAccount, key}}, 11 * time.Hour, 2 * time.Hour},
+	} {
+		b.signer = c.signer
+		s, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: c.expires, Window: c.window})
+		if want := c.signer.lifetime().String(); err == nil || !strings.Contains(err.Error(), want) || errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("SignGet for %v in a window of %v = %+v, %v, want an error that names %s", c.expires, c.window, s, err, want)
 		}
 	}
 }
@@ -212,6 +237,65 @@ func TestSignByIAM(t *testing.T) {
 	if n := asked.Load(); n != 2 {
 		t.Errorf("IAM was asked %d times for two URLs, want twice", n)
 	}
+}
+
+// TestSignByIAMAtOnce has many want one URL, of whom the first goes away.
+func TestSignByIAMAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		status := http.StatusOK
+		service, err := iamcredentials.NewService(t.Context(), option.WithHTTPClient(&http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+			asked.Add(1)
+			time.Sleep(time.Second)
+			return answer(r, status, map[string]string{"signedBlob": base64.StdEncoding.EncodeToString([]byte("signature"))})
+		})}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept, err := lru.New[string, []byte](10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &iamSigner{email: testAccount, service: service, kept: kept}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := s.sign(ctx, []byte("a")); !errors.Is(err, context.Canceled) {
+				t.Errorf("sign, when the client goes away, = %v, want %v", err, context.Canceled)
+			}
+		})
+		synctest.Wait()
+		for range 50 {
+			wg.Go(func() {
+				if got, err := s.sign(t.Context(), []byte("a")); err != nil || string(got) != "signature" {
+					t.Errorf("sign = %q, %v", got, err)
+				}
+			})
+		}
+		synctest.Wait()
+		cancel()
+		wg.Wait()
+		if n := asked.Load(); n != 1 {
+			t.Errorf("IAM was asked %d times for one URL, want once", n)
+		}
+
+		status = http.StatusServiceUnavailable
+		if got, err := s.sign(t.Context(), []byte("b")); err == nil {
+			t.Errorf("sign, with IAM down, = %q, want an error", got)
+		}
+		before, began := asked.Load(), time.Now()
+		if _, err := s.sign(t.Context(), []byte("c")); err == nil || asked.Load() != before || time.Since(began) > 0 {
+			t.Errorf("sign just after a failure = %v, with %d requests, want an error at once", err, asked.Load()-before)
+		}
+		if got, err := s.sign(t.Context(), []byte("a")); err != nil {
+			t.Errorf("sign of what was signed before a failure = %q, %v", got, err)
+		}
+		status = http.StatusOK
+		time.Sleep(iamPause)
+		if got, err := s.sign(t.Context(), []byte("c")); err != nil || string(got) != "signature" {
+			t.Errorf("sign once IAM is back = %q, %v", got, err)
+		}
+	})
 }
 
 func TestSignByNobody(t *testing.T) {

@@ -13,11 +13,13 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"cloud.google.com/go/auth"
 	"cloud.google.com/go/compute/metadata"
 	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/singleflight"
 	"google.golang.org/api/iamcredentials/v1"
 	"google.golang.org/api/option"
 )
@@ -91,7 +93,7 @@ func newSigner(ctx context.Context, cfg *Config, creds *auth.Credentials, hc *ht
 	if err != nil {
 		return nil, err
 	}
-	return &iamSigner{email, service, kept}, nil
+	return &iamSigner{email: email, service: service, kept: kept}, nil
 }
 
 func parseKey(text string) (*rsa.PrivateKey, error) {
@@ -126,13 +128,27 @@ func (s keySigner) sign(_ context.Context, data []byte) ([]byte, error) {
 	return rsa.SignPKCS1v15(nil, s.key, crypto.SHA256, sum[:])
 }
 
-// iamSigner asks IAM, once for each thing to sign while it is remembered. Two
-// processes may get different signatures, by two keys of the account.
+// iamSigner asks IAM, once for each thing to sign while it is remembered,
+// however many want it. Two processes may get different signatures, by two keys
+// of the account. After a failure it asks for nothing until iamPause is over:
+// reads that can do without a URL don't wait for an IAM that is down.
 type iamSigner struct {
 	email   string
 	service *iamcredentials.Service
 	kept    *lru.Cache[string, []byte]
+	flights singleflight.Group
+	failure atomic.Pointer[iamFailure] // the last one
 }
+
+type iamFailure struct {
+	err   error
+	until time.Time
+}
+
+const (
+	iamTimeout = 15 * time.Second // for a signature, with all attempts
+	iamPause   = 5 * time.Second
+)
 
 func (s *iamSigner) account() (string, error) { return s.email, nil }
 func (s *iamSigner) lifetime() time.Duration  { return maxManagedLifetime }
@@ -141,6 +157,33 @@ func (s *iamSigner) sign(ctx context.Context, data []byte) ([]byte, error) {
 	if signature, ok := s.kept.Get(string(data)); ok {
 		return signature, nil
 	}
+	if f := s.failure.Load(); f != nil && time.Now().Before(f.until) {
+		return nil, f.err
+	}
+	// The flight outlasts this request: others may have joined it.
+	flight := s.flights.DoChan(string(data), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), iamTimeout)
+		defer cancel()
+		signature, err := s.ask(ctx, data)
+		if err != nil {
+			s.failure.Store(&iamFailure{err, time.Now().Add(iamPause)})
+			return nil, err
+		}
+		s.kept.Add(string(data), signature)
+		return signature, nil
+	})
+	select {
+	case landed := <-flight:
+		signature, _ := landed.Val.([]byte)
+		return signature, landed.Err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// ask has IAM sign:
+// https://cloud.google.com/iam/docs/reference/credentials/rest/v1/projects.serviceAccounts/signBlob.
+func (s *iamSigner) ask(ctx context.Context, data []byte) ([]byte, error) {
 	call := s.service.Projects.ServiceAccounts.SignBlob("projects/-/serviceAccounts/"+s.email,
 		&iamcredentials.SignBlobRequest{Payload: base64.StdEncoding.EncodeToString(data)}).Context(ctx)
 	var answer *iamcredentials.SignBlobResponse
@@ -155,7 +198,6 @@ func (s *iamSigner) sign(ctx context.Context, data []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signBlob as %s: %w", s.email, err)
 	}
-	s.kept.Add(string(data), signature)
 	return signature, nil
 }
 

@@ -65,6 +65,7 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 		UserAgent:   req.UserAgent(),
 		Client:      r.s.cfg.Redirect.ClientAddr(req),
 		Key:         rec.Data,
+		Unverified:  rec.State == unverified,
 		ContentType: rec.MediaType,
 	})
 	if err != nil { // the bytes can be had from here all the same

@@ -285,6 +285,7 @@ func TestUnverifiedIsServed(t *testing.T) {
 	}{
 		{"live", "", "cdn.example", live},
 		{"adopted", "docker/registry/v2/blobs/data", "signed.example", unverified},
+		{"adopted from a registry whose own root is data", "data/docker/registry/v2/blobs/data", "signed.example", unverified},
 	} {
 		bucket := openMemoryView(t, &memory.Store{})
 		r := &reads{Repository: repository(t, openStore(t, drivertest.Signing(bucket), Config{Redirect: policy}), "a"), bucket: bucket}

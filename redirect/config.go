@@ -62,7 +62,7 @@ type Rule struct {
 	UserAgent  string   // regular expression (RE2), found anywhere in the header
 
 	// Target is "cdn:<name>", "presign" or "direct". A rule with a CDN never
-	// matches a key that is not under "data/".
+	// matches a key that is not under "data/", nor bytes that are unverified.
 	Target string
 }
 

@@ -51,6 +51,10 @@ type Request struct {
 	// in the blob's record, and such a read is always served directly.
 	Key string
 
+	// Unverified says that nobody hashed these bytes here. They are never sent
+	// by a CDN, whatever their key.
+	Unverified bool
+
 	// ContentType and ContentDisposition, where they are not empty, override
 	// the headers of the answer if the store signs the URL. CDNs answer with
 	// the headers of the stored object.

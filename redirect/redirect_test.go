@@ -115,6 +115,7 @@ func TestRules(t *testing.T) {
 		{Request{UserAgent: "moby/BuildKit 0.20"}, "redirect.rules[3]", "edge.example.net"},
 		{Request{Size: 5000}, "redirect.rules[4]", "edge.example.net"},
 		{Request{Size: 5000, Key: "docker/registry/v2/blobs/sha256/9f/9f86/data"}, "default", "bucket.s3.example.net"},
+		{Request{Size: 5000, Unverified: true}, "default", "bucket.s3.example.net"},
 		{Request{Size: 5000, Key: "meta/token-key"}, "default", "bucket.s3.example.net"},
 		{Request{Size: 5000, Key: "data/../meta/token-key"}, "default", "bucket.s3.example.net"},
 		{Request{Size: 5000, Key: "data/a+b"}, "default", "bucket.s3.example.net"},
@@ -168,6 +169,11 @@ func TestExplain(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, p.Explain(req)); diff != "" {
 		t.Errorf("Explain(%+v) (-want +got):\n%s", req, diff)
+	}
+
+	req.Key, req.Unverified = testKey, true
+	if got, want := p.Explain(req)[4], (Step{"redirect.rules[4]", "cdn:edge", false, "target: a CDN is never shown bytes that nobody hashed here"}); got != want {
+		t.Errorf("unverified: got %+v, want %+v", got, want)
 	}
 
 	req = Request{Key: "adopted/x"}

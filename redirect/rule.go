@@ -66,7 +66,7 @@ func (r *rule) mismatch(req Request) string {
 		return "min_size"
 	case r.userAgent != nil && !r.userAgent.MatchString(req.UserAgent):
 		return "user_agent"
-	case r.cdn != nil && !cdnKey(req.Key):
+	case r.cdn != nil && (req.Unverified || !cdnKey(req.Key)):
 		return "target"
 	}
 	return ""
@@ -87,6 +87,9 @@ func (r *rule) why(condition string, req Request) string {
 	case "user_agent":
 		return fmt.Sprintf("user_agent: %q does not match %q", req.UserAgent, r.config.UserAgent)
 	case "target":
+		if req.Unverified {
+			return "target: a CDN is never shown bytes that nobody hashed here"
+		}
 		return fmt.Sprintf("target: a CDN is never shown the key %q", req.Key)
 	}
 	if r.always() {

@@ -26,8 +26,8 @@ func redirectCommand(stdout io.Writer) *cobra.Command {
 }
 
 func explainCommand(stdout io.Writer) *cobra.Command {
-	var from, size string
-	req := redirect.Request{Key: drivers.BulkPrefix + "sha256/00/example"}
+	var from, size, key string
+	var req redirect.Request
 	cmd := configured(&cobra.Command{
 		Use:   "explain",
 		Short: "Say which rule decides about a read, and print the URL",
@@ -44,13 +44,18 @@ func explainCommand(stdout io.Writer) *cobra.Command {
 		if req.Size, ok = config.ParseSize(size); !ok {
 			return badFlag("size", size, "a size such as 16MiB")
 		}
+		if key != "" {
+			req.Key = key
+		} else if req.Size > cfg.Storage.InlineMax {
+			req.Key = drivers.BulkPrefix + "sha256/00/example"
+		} // else the bytes are in the record, and have no key
 		return explain(ctx, cfg, req, stdout)
 	})
 	cmd.Flags().StringVar(&req.Repository, "repo", "", "repository that is read")
 	cmd.Flags().StringVar(&size, "size", "64MiB", "size of the blob")
 	cmd.Flags().StringVar(&from, "from", "", "address of the client")
 	cmd.Flags().StringVar(&req.UserAgent, "user-agent", "", "User-Agent of the client")
-	cmd.Flags().StringVar(&req.Key, "key", req.Key, "where the bytes are in the bucket")
+	cmd.Flags().StringVar(&key, "key", "", "where the bytes are in the bucket; by its size if empty: up to storage.inline_max with the blob's record, else under data/")
 	return cmd
 }
 

@@ -43,11 +43,27 @@ func claim(err, unmet error) error {
 		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return drivers.ErrBusy
 	}
-	_, isDNS := errors.AsType[*net.DNSError](err)
-	if _, isNet := errors.AsType[*net.OpError](err); isNet && !isDNS {
-		return drivers.ErrBusy // refused, reset, timed out
+	if broken(err) {
+		return drivers.ErrBusy
 	}
 	return nil
+}
+
+// broken says that the connection could not be made, or ended too early, or
+// that nothing came over it for too long; to the store, or to what gives the
+// tokens for it. A name that does not resolve is none of these.
+func broken(err error) bool {
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		return false
+	}
+	if token, ok := errors.AsType[*auth.Error](err); ok && token.Temporary() {
+		return true
+	}
+	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
+		return true
+	}
+	_, isNet := errors.AsType[*net.OpError](err)
+	return isNet || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // status is the HTTP status that the store answered with, or 0.
@@ -76,7 +92,12 @@ func (c *Config) explain(err error) error {
 	case http.StatusForbidden:
 		return fmt.Errorf("storage.gcs.credentials_file: %s may not write to bucket %q: grant roles/storage.objectUser on it: %w", who, c.Bucket, err)
 	}
-	if _, ok := errors.AsType[*auth.Error](err); ok {
+	if e, ok := errors.AsType[*auth.Error](err); ok {
+		// RFC 6749, section 5.2. A JWT of another time is invalid, and so is one
+		// by a key that is not the account's any more.
+		if bytes.Contains(e.Body, []byte("invalid_grant")) {
+			return fmt.Errorf("storage.gcs.credentials_file: the key in %s is not accepted: it was deleted, or the clock of this machine is wrong: %w", who, err)
+		}
 		return fmt.Errorf("storage.gcs.credentials_file: there is no token for %s: %w", who, err)
 	}
 	if _, ok := errors.AsType[*net.OpError](err); ok {

@@ -26,6 +26,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -106,16 +107,19 @@ func open(ctx context.Context, cfg Config) (*bucket, error) {
 }
 
 // newTransport speaks HTTP/1.1 only: over HTTP/2 all parts of all uploads share
-// one connection, and its windows.
+// one connection, and its windows. Its timeouts end what hangs, not what is
+// slow: none counts while a body is being sent or read.
 func newTransport() http.RoundTripper {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 		Protocols:             &protocols,
 		MaxIdleConnsPerHost:   128,
 		IdleConnTimeout:       90 * time.Second,
 		TLSHandshakeTimeout:   10 * time.Second,
+		ResponseHeaderTimeout: 2 * time.Minute, // from the last byte of a request
 		ExpectContinueTimeout: time.Second,
 		DisableCompression:    true, // bytes are what was stored, never what was inflated
 	}

@@ -1,6 +1,7 @@
 package gcs
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -31,6 +32,10 @@ func TestBusy(t *testing.T) {
 		{http.StatusServiceUnavailable, 2, nil},
 		{http.StatusServiceUnavailable, 1000, drivers.ErrBusy},
 		{0, 1000, drivers.ErrBusy}, // nobody listens
+		{-1, 2, nil},               // the connection ends before the answer
+		{-1, 1000, drivers.ErrBusy},
+		{-2, 2, nil}, // no answer in time
+		{-2, 1000, drivers.ErrBusy},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			asked := 0
@@ -44,6 +49,10 @@ func TestBusy(t *testing.T) {
 					return answer(r, http.StatusOK, map[string]string{"generation": "7", "size": "1", "updated": "2026-01-02T03:04:05Z"})
 				case c.status == 0:
 					return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
+				case c.status == -1:
+					return nil, io.EOF
+				case c.status == -2:
+					return nil, tooLate{}
 				}
 				return answer(r, c.status, "no")
 			})})
@@ -67,4 +76,34 @@ func TestBusy(t *testing.T) {
 			}
 		})
 	}
+}
+
+// tooLate is what an http.Transport says when its patience is at an end.
+type tooLate struct{}
+
+func (tooLate) Error() string   { return "timeout awaiting response headers" }
+func (tooLate) Timeout() bool   { return true }
+func (tooLate) Temporary() bool { return true }
+
+// TestTransport: what hangs ends, also where the caller has no deadline.
+func TestTransport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := net.Pipe()
+		defer server.Close()
+		go io.Copy(io.Discard, server) //nolint:errcheck // it reads, and never answers
+		tr, ok := newTransport().(*http.Transport)
+		if !ok {
+			t.Fatal("newTransport is no http.Transport")
+		}
+		defer tr.CloseIdleConnections()
+		tr.DialContext = func(context.Context, string, string) (net.Conn, error) { return client, nil }
+		began := time.Now()
+		_, err := (&http.Client{Transport: tr}).Get("http://gcs.example/")
+		if e, ok := errors.AsType[net.Error](err); !ok || !e.Timeout() || !errors.Is(claim(err, nil), drivers.ErrBusy) {
+			t.Errorf("a store that never answers is %v, want a timeout that is %v", err, drivers.ErrBusy)
+		}
+		if d := time.Since(began); d > 5*time.Minute {
+			t.Errorf("it took %v", d)
+		}
+	})
 }

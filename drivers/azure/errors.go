@@ -9,9 +9,11 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
 
 	"github.com/berthhq/berth/drivers"
@@ -42,7 +44,11 @@ func (a *account) explain(ctx context.Context, err error) error {
 		return a.refused(e)
 	}
 	if e, ok := errors.AsType[*identityError](err); ok {
-		return fmt.Errorf("%s is not set, and the environment gives no identity that works (see AZURE_CLIENT_ID and its kin): %w", a.credential, e.err)
+		err := fmt.Errorf("%s is not set, and the environment gives no identity that works (see AZURE_CLIENT_ID and its kin): %w", a.credential, e)
+		if e.passes() {
+			err = fmt.Errorf("%w: %w", drivers.ErrBusy, err)
+		}
+		return err
 	}
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		err = e.Err
@@ -83,9 +89,7 @@ func (a *account) refused(e *azcore.ResponseError) error {
 			answer += ", request " + id
 		}
 	}
-	switch e.StatusCode { // those that the SDK repeats
-	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway,
-		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	if passes(e.StatusCode) {
 		return fmt.Errorf("%w: %s", drivers.ErrBusy, answer)
 	}
 	switch code := bloberror.Code(e.ErrorCode); code {
@@ -99,6 +103,16 @@ func (a *account) refused(e *azcore.ResponseError) error {
 		}
 		return errors.New(answer)
 	}
+}
+
+// passes says that an answer is one that the SDK repeats.
+func passes(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway,
+		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
 }
 
 // advice says which key of the configuration to look at, if one can mend it.
@@ -148,7 +162,20 @@ type identityError struct {
 	err error
 }
 
-func (e *identityError) Error() string { return e.err.Error() }
+// Error is on one line. The SDK's has the whole answer of the token service, in
+// which the reason is, between rules of dashes.
+func (e *identityError) Error() string {
+	words := slices.DeleteFunc(strings.Fields(e.err.Error()), func(w string) bool { return strings.Trim(w, "-") == "" })
+	return strings.Join(words, " ")
+}
+
+// passes says that the token service may give a token later.
+func (e *identityError) passes() bool {
+	if refused, ok := errors.AsType[*azidentity.AuthenticationFailedError](e.err); ok && refused.RawResponse != nil {
+		return passes(refused.RawResponse.StatusCode)
+	}
+	return false
+}
 
 // Unwrap keeps the SDK from asking again where the credential says that it
 // would be in vain.

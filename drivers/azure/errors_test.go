@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
@@ -130,6 +132,34 @@ func (noIdentity) GetToken(context.Context, policy.TokenRequestOptions) (azcore.
 	return azcore.AccessToken{}, errors.New("there is no metadata service")
 }
 
+// busyIdentity has a token service that is down, or throttles.
+type busyIdentity int
+
+func (status busyIdentity) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return azcore.AccessToken{}, &azidentity.AuthenticationFailedError{RawResponse: &http.Response{
+		StatusCode: int(status), Body: http.NoBody, Request: httptest.NewRequest(http.MethodPost, "/token", nil),
+	}}
+}
+
+// TestBusyIdentity tells a token that is refused from one that isn't to be had
+// at the moment.
+func TestBusyIdentity(t *testing.T) {
+	for status, want := range map[int]error{
+		http.StatusServiceUnavailable: drivers.ErrBusy, http.StatusTooManyRequests: drivers.ErrBusy, http.StatusUnauthorized: nil,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := fakeConfig(func(req *http.Request) (*http.Response, error) { return answer(req, http.StatusOK, "", nil), nil })
+			cfg.SAS, cfg.identity = "", busyIdentity(status)
+			b, err := newBucket(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = b.Stat(t.Context(), "k")
+			wantError(t, http.StatusText(status), err, want, "gives no identity that works")
+		})
+	}
+}
+
 func TestNoIdentity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := fakeConfig(func(req *http.Request) (*http.Response, error) { return answer(req, http.StatusOK, "", nil), nil })
@@ -219,7 +249,7 @@ func TestDown(t *testing.T) {
 	cfg := fakeConfig(nil)
 	cfg.Transport, cfg.Endpoint = nil, "http://127.0.0.1:1/account"
 	_, err := Open(t.Context(), cfg)
-	wantError(t, "a port where nobody listens", err, drivers.ErrBusy, "127.0.0.1:1")
+	wantError(t, "a port where nobody listens", err, drivers.ErrBusy, "storage.azure.endpoint: store is busy: 127.0.0.1:1")
 }
 
 // TestReadBreaksOff has the connection end in the middle of a blob.

@@ -46,6 +46,10 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 	case req.Header.Get("If-Match") == "" && matches(req.Header.Get("If-None-Match"), etag):
 		describe()
 		h.Del("Content-Type")
+		// What is kept may be a redirect. A cache takes these headers over into
+		// it (https://www.rfc-editor.org/rfc/rfc9111#section-4.3.4), and its URL
+		// lives no longer for that.
+		h.Set("Cache-Control", "private, no-cache")
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	case req.Method == http.MethodHead:

@@ -221,6 +221,13 @@ func TestRedirect(t *testing.T) {
 		if err != nil || w.Code != http.StatusTemporaryRedirect || w.Header().Get("Docker-Content-Digest") != alias.String() {
 			t.Errorf("GET by sha512 = %d, %v, %v", w.Code, err, w.Header())
 		}
+		for _, inm := range []string{strconv.Quote(d.String()), `"x", W/` + strconv.Quote(d.String()), "*"} {
+			w, err = r.serve(t, "GET", d, "If-None-Match", inm)
+			if h := w.Header(); err != nil || w.Code != http.StatusNotModified || h.Get("Location") != "" || h.Get("Cache-Control") != "private, no-cache" ||
+				h.Get("Docker-Content-Digest") != d.String() || h.Get("Etag") != strconv.Quote(d.String()) {
+				t.Errorf("GET with If-None-Match %s = %d, %v, %v, want 304 that makes no kept redirect live longer", inm, w.Code, err, h)
+			}
+		}
 		w, err = r.serve(t, "HEAD", d)
 		if err != nil || w.Code != http.StatusOK || w.Header().Get("Content-Length") != "100000" || w.Header().Get("Location") != "" {
 			t.Errorf("HEAD = %d, %v, %v, want it answered here", w.Code, err, w.Header())

@@ -167,9 +167,15 @@ func (p *Policy) ClientAddr(r *http.Request) netip.Addr {
 }
 
 // Check signs a URL in bucket and reports what is unsafe about it, as New does
-// for the base URLs of CDNs. It is for the start of a service: only the driver
-// knows the host of the URLs that it signs.
+// for the base URLs of CDNs, and whether the CDNs can do with what the store
+// signs. It is for the start of a service: only the driver knows the URLs that
+// it signs.
 func (p *Policy) Check(ctx context.Context, bucket Signer) error {
+	for _, e := range p.Edges() {
+		if _, err := e.Sign(ctx, bucket, drivers.BulkPrefix+"check"); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+	}
 	if !p.presigns {
 		return nil
 	}

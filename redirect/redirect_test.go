@@ -217,6 +217,7 @@ func TestCheck(t *testing.T) {
 		})
 	}
 	service := Config{PublicURL: "https://Registry.Example.com:8443/"}
+	frontDoor := Config{CDNs: map[string]CDN{"edge": {Kind: "frontdoor", BaseURL: testBase}}}
 	never := Config{PublicURL: service.PublicURL, Rules: []Rule{{Target: "direct"}}}
 	for _, test := range []struct {
 		config Config
@@ -234,6 +235,10 @@ func TestCheck(t *testing.T) {
 		{service, url("/x?sig=5ec7e7"), "not an absolute"},
 		{Config{}, url("http://s3.registry.example.com/x"), ""},
 		{never, url("https://registry.example.com/x"), ""},
+		{frontDoor, url("https://account.blob.core.windows.net/c/x?sv=1&sig=5ec7e7"), ""},
+		{frontDoor, failing(errors.ErrUnsupported), ""},
+		{frontDoor, url("https://bucket.s3.amazonaws.com/x?X-Amz-Signature=5ec7e7"), "redirect.cdn.edge: the store's signature is good for its own host only"},
+		{frontDoor, url("https://storage.googleapis.com/b/x?X-Goog-Signature=5ec7e7"), "redirect.cdn.edge: the store's signature is good for its own host only"},
 	} {
 		p, err := New(test.config)
 		if err != nil {
@@ -251,7 +256,10 @@ func TestCheck(t *testing.T) {
 
 func TestNothingInLogs(t *testing.T) {
 	for _, c := range append(signerCases(), signerCase{name: "presign", cdn: CDN{Kind: "frontdoor", BaseURL: testBase}}) {
-		d, err := cdnPolicy(t, c.cdn).Decide(t.Context(), signing(), Request{Key: testKey})
+		sas := bucketFunc(func(key string, _ drivers.SignOptions) (drivers.Signed, error) {
+			return drivers.Signed{URL: "https://account.example.net/" + key + "?sv=2026-12-06&sig=5ec7e75ec7e75ec7e7", Expires: time.Now().Add(time.Hour)}, nil
+		})
+		d, err := cdnPolicy(t, c.cdn).Decide(t.Context(), sas, Request{Key: testKey})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -76,6 +76,9 @@ func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 	}
 	if err := b.probe(ctx); err != nil {
 		b.client.CloseIdleConnections()
+		if errors.Is(err, drivers.ErrBusy) {
+			err = fmt.Errorf("storage.azure.endpoint: %w", err)
+		}
 		return nil, fmt.Errorf("azure: open container %s: %w", cfg.Container, err)
 	}
 	return b, nil

@@ -41,6 +41,7 @@ func TestNewRefuses(t *testing.T) {
 		{Config{Window: time.Millisecond}, []string{"redirect.window: 1ms is not a whole number of seconds, one or more"}},
 		{Config{TrustedProxies: -1}, []string{"redirect.trusted_proxies: -1 is negative"}},
 		{Config{PublicURL: "registry.example.com"}, []string{`public_url: "registry.example.com" is not an absolute http or https URL`}},
+		{Config{PublicURL: "https://bücher.example.com"}, []string{`public_url: host "bücher.example.com": write it in punycode (xn--…)`}},
 
 		{Config{Expiry: 7 * day}, []string{"redirect.expiry: 168h0m0s and a window of 5m0s make 168h5m0s, and URLs that the store signs, " +
 			"as it does after the last rule, live 168h0m0s at most"}},
@@ -185,6 +186,8 @@ func TestBadKeys(t *testing.T) {
 		{"cloudfront", Key{File: file("cert", pemOf("CERTIFICATE", nil, nil))}, ".file: " + dir + "/cert: is a PEM CERTIFICATE, not a private key"},
 		{"cloudfront", Key{File: file("locked", pemOf("ENCRYPTED PRIVATE KEY", nil, nil))},
 			".file: " + dir + "/locked: the private key is encrypted; give it without a passphrase"},
+		{"cloudfront", Key{File: file("locked1", "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n")},
+			".file: " + dir + "/locked1: the private key is encrypted; give it without a passphrase"},
 		{"cloudfront", Key{File: file("broken", pemOf("EC PRIVATE KEY", []byte("x"), nil))}, ".file: " + dir + "/broken: PEM EC PRIVATE KEY: "},
 		{"cloudfront", Key{File: file("rsa3072", pkcs8(rsa3072, rsaErr))},
 			".file: " + dir + "/rsa3072: CloudFront takes RSA of 2048 bits and ECDSA on P-256, and this key is RSA of 3072 bits"},

@@ -111,6 +111,9 @@ func parsePrivateKey(data []byte) (crypto.Signer, error) {
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		var key any
 		var err error
+		if strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") || block.Type == "ENCRYPTED PRIVATE KEY" {
+			return nil, errors.New("the private key is encrypted; give it without a passphrase")
+		}
 		switch block.Type {
 		case "EC PARAMETERS": // openssl writes it before the key
 			continue
@@ -120,8 +123,6 @@ func parsePrivateKey(data []byte) (crypto.Signer, error) {
 			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
 		case "EC PRIVATE KEY":
 			key, err = x509.ParseECPrivateKey(block.Bytes)
-		case "ENCRYPTED PRIVATE KEY":
-			return nil, errors.New("the private key is encrypted; give it without a passphrase")
 		default:
 			return nil, fmt.Errorf("is a PEM %s, not a private key", block.Type)
 		}

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // service is this service as its clients see it. Both are empty if unknown.
@@ -19,6 +20,10 @@ func parseService(publicURL string) (service, error) {
 	u, err := parseURL(publicURL)
 	if err != nil {
 		return service{}, err
+	}
+	// The hosts that it is compared with are ASCII, and mean the same.
+	if strings.ContainsFunc(u.Host, func(r rune) bool { return r > unicode.MaxASCII }) {
+		return service{}, fmt.Errorf("host %q: write it in punycode (xn--…)", u.Host)
 	}
 	return service{scheme: u.Scheme, host: hostname(u)}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/berthhq/berth/blobstore"
 	"github.com/berthhq/berth/cmd/berth/config"
@@ -16,9 +17,15 @@ import (
 	"github.com/berthhq/berth/drivers/s3"
 )
 
+// openTimeout is how long a store may take to answer what a driver asks it at
+// first: some ten requests, and those for credentials.
+const openTimeout = 30 * time.Second
+
 // openBucket opens the store that the configuration names, and gives it a name
 // for people.
 func openBucket(ctx context.Context, cfg config.Storage) (bucket drivers.Bucket, name string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
 	switch cfg.Driver {
 	case "filesystem":
 		bucket, err = filesystem.Open(ctx, filesystem.Config{Root: cfg.Filesystem.Root, Prefix: cfg.Prefix})
@@ -39,7 +46,10 @@ func openBucket(ctx context.Context, cfg config.Storage) (bucket drivers.Bucket,
 		return nil, "", &config.Error{Problems: []string{fmt.Sprintf(
 			"storage.driver: %q is not built into this berth: want filesystem, s3, gcs, azure or memory", cfg.Driver)}}
 	}
-	if err != nil {
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded) && err != nil:
+		return nil, "", fmt.Errorf("storage.%s.endpoint: the store has not answered in time (check it, and firewalls and proxies on the way): %w", cfg.Driver, err)
+	case err != nil:
 		return nil, "", fmt.Errorf("storage.%s: %w", cfg.Driver, err)
 	}
 	return bucket, name, nil

@@ -61,7 +61,7 @@ func TestOpenRefused(t *testing.T) {
 		"public endpoint":       {func(c *Config) { c.PublicEndpoint = "blobs.example" }, []string{"storage.gcs.public_endpoint"}},
 		"no such file":          {func(c *Config) { c.CredentialsFile += "x" }, []string{"storage.gcs.credentials_file", "no such file"}},
 		"nonsense file":         {func(c *Config) { c.CredentialsFile = nonsense }, []string{"storage.gcs.credentials_file"}},
-		"key of another":        {func(c *Config) { c.CredentialsFile = otherKey(t, server.Endpoint) }, []string{"storage.gcs.credentials_file", "token"}},
+		"key of another":        {func(c *Config) { c.CredentialsFile = otherKey(t, server.Endpoint) }, []string{"storage.gcs.credentials_file", "clock"}},
 		"no credentials":        {func(c *Config) { c.CredentialsFile = "" }, []string{"storage.gcs.credentials_file", "not accepted"}},
 		"missing bucket":        {func(c *Config) { c.Bucket = "absent" }, []string{"storage.gcs.bucket", `"absent" does not exist`}},
 		"endpoint down":         {func(c *Config) { c.Endpoint, c.CredentialsFile = "http://127.0.0.1:1", "" }, []string{"storage.gcs.endpoint", "cannot be reached"}},

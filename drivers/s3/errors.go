@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 
@@ -73,9 +74,13 @@ func isBusy(err error) bool {
 		"TooManyRequests", "TooManyRequestsException", "RequestLimitExceeded", "ConditionalRequestConflict", "OperationAborted":
 		return true
 	}
-	if s := status(err); s >= 500 && s != http.StatusNotImplemented || s == http.StatusTooManyRequests {
+	switch s := status(err); {
+	case s >= 500 && s != http.StatusNotImplemented, s == http.StatusTooManyRequests:
 		return true
-	} else if s != 0 {
+	case s == http.StatusOK: // an answer that broke off says no more than none
+		_, isNetwork := errors.AsType[*net.OpError](err)
+		return isNetwork || errors.Is(err, io.ErrUnexpectedEOF)
+	case s != 0:
 		return false
 	}
 	// No answer. A name that doesn't resolve and a certificate that nobody

@@ -2,8 +2,10 @@ package s3
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -339,4 +341,36 @@ func TestReadBreaksOff(t *testing.T) {
 	defer r.Close()
 	_, err = io.ReadAll(r)
 	wantBusy(t, err, "a read that breaks off")
+}
+
+// TestAnswerBroken breaks connections in the middle of an answer, which says no
+// more than none at all.
+func TestAnswerBroken(t *testing.T) {
+	t.Parallel()
+	d, cfg := newDouble(t)
+	cfg.Retries = -1
+	b := openBucket(t, cfg)
+	u, err := b.StartUpload(t.Context(), "data/u")
+	if err != nil {
+		t.Fatal(err)
+	}
+	part, err := b.PutPart(t.Context(), u, 1, drivers.NewBody([]byte("part")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.plays(func(w http.ResponseWriter, r *http.Request) bool {
+		d.backend.ServeHTTP(httptest.NewRecorder(), r)
+		w.Header().Set("Content-Type", "application/xml")
+		w.Header().Set("Content-Length", "1000")
+		fmt.Fprint(w, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<")
+		return true
+	})
+	_, err = b.Complete(t.Context(), u, []drivers.Part{part}, part.CRC32C)
+	wantBusy(t, err, "Complete with half an answer")
+	wantBusy(t, firstError(b.List(t.Context(), "", "")), "List with half an answer")
+	d.plays(nil)
+	if _, err := b.Complete(t.Context(), u, []drivers.Part{part}, part.CRC32C); err != nil {
+		t.Errorf("Complete again = %v", err)
+	}
+	wantObject(t, b, "data/u", "part")
 }

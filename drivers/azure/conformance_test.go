@@ -25,7 +25,12 @@ import (
 var gaps = map[string]string{
 	"UploadHidden":  emptyTaken + "; TestStagedBlocksAreHidden has the rest of the case",
 	"CompleteTaken": emptyTaken + "; TestCompleteTaken has the rest of the case",
+	"SignHost":      hostUnsigned,
 }
+
+// hostUnsigned: https://learn.microsoft.com/rest/api/storageservices/create-service-sas
+// lists what is signed, and the account is all that stands for the host.
+const hostUnsigned = "a SAS is good on any host that leads to its account; TestSignAnyHost has what holds"
 
 const emptyTaken = "Put Blob with If-None-Match: * is 409 BlobAlreadyExists where there are only staged blocks"
 
@@ -66,7 +71,10 @@ func TestConformance(t *testing.T) {
 		}
 		drivertest.Run(t, suite(cfg, drivertest.Suite{
 			Keys: 6000, Parts: 2000,
-			Gaps: map[string]string{"Keys": "the service takes names of at most 254 segments that don't end with a dot"},
+			Gaps: map[string]string{
+				"Keys":     "the service takes names of at most 254 segments that don't end with a dot",
+				"SignHost": hostUnsigned,
+			},
 		}))
 	})
 }

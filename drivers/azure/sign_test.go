@@ -30,6 +30,37 @@ func TestSignPublicEndpoint(t *testing.T) {
 	}
 }
 
+// TestSignAnyHost fetches a URL by another name of the same server, as CDNs do
+// that pass a SAS on. It is good there, and not for another container.
+func TestSignAnyHost(t *testing.T) {
+	cfg := configOf(t, emulator.Azurite(t))
+	b := open(t, cfg)
+	if _, err := b.Create(t.Context(), "data/k", drivers.NewBody([]byte("text"))); err != nil {
+		t.Fatal(err)
+	}
+	s, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		old, other string
+		status     int
+	}{
+		{"127.0.0.1", "localhost", http.StatusOK},
+		{cfg.Container, "other", http.StatusForbidden},
+	} {
+		url := strings.Replace(s.URL, test.old, test.other, 1)
+		resp, err := (&http.Client{Transport: cfg.Transport}).Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != test.status {
+			t.Errorf("GET %s = %s, want %d", url, resp.Status, test.status)
+		}
+	}
+}
+
 // TestSignNothing has nobody to sign.
 func TestSignNothing(t *testing.T) {
 	b := fake(t, nil)

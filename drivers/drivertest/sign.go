@@ -17,6 +17,7 @@ func signCases() []testCase {
 		{"Sign", sign},
 		{"SignWindow", signWindow},
 		{"SignTampered", signTampered},
+		{"SignHost", signHost},
 		{"SignExpired", signExpired},
 	}
 }
@@ -82,11 +83,18 @@ func sign(e *env) {
 	}
 }
 
-// signWindow signs with two replicas: within a window the URL is the same.
+// signWindow signs with two replicas: within a window the URL is the same, and
+// in the next it is another.
 func signWindow(e *env) {
 	data := e.text()
 	e.create(e.a, "data/k", data)
-	opts := drivers.SignOptions{Expires: 10 * time.Minute, Window: time.Hour}
+	opts := drivers.SignOptions{Expires: 10 * time.Minute, Window: time.Second}
+	before := e.sign(e.a, "data/k", opts)
+	time.Sleep(opts.Window + 10*time.Millisecond)
+	if after := e.sign(e.b, "data/k", opts); after.URL == before.URL {
+		e.Errorf("SignGet in the next window = %s, as in the one before", after.URL)
+	}
+	opts.Window = time.Hour
 	for range 3 { // the hour may end between two calls, but not each time
 		s, again := e.sign(e.a, "data/k", opts), e.sign(e.b, "data/k", opts)
 		if s.URL != again.URL {
@@ -136,6 +144,21 @@ func signTampered(e *env) {
 		}
 	}
 	e.Errorf("%s has no signature that this test knows", s.URL)
+}
+
+// signHost sends a signed URL for another host to the one that it is of.
+func signHost(e *env) {
+	e.create(e.a, "data/k", e.text())
+	s := e.sign(e.a, "data/k", drivers.SignOptions{Expires: 10 * time.Minute})
+	req, err := http.NewRequestWithContext(e.Context(), http.MethodGet, s.URL, nil)
+	e.must(err, "NewRequest(%q)", s.URL)
+	req.Host = "other.example"
+	resp, err := e.Client.Do(req)
+	e.must(err, "GET %s", s.URL)
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 4 {
+		e.Errorf("GET of a signed URL on another host = %s, want 4xx", resp.Status)
+	}
 }
 
 func signExpired(e *env) {

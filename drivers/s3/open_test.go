@@ -172,6 +172,7 @@ func TestOpenAdvice(t *testing.T) {
 		{"bad public endpoint", func(c *Config) { c.PublicEndpoint = "cdn" }, nil, "storage.s3.public_endpoint"},
 		{"bad checksum", func(c *Config) { c.Checksum = "md5" }, nil, "storage.s3.checksum"},
 		{"denied", nil, always("", http.StatusForbidden, "AccessDenied"), "s3:PutObject"},
+		{"missing keys are denied", nil, always("HeadObject", http.StatusForbidden, "AccessDenied"), "s3:ListBucket"},
 		{"expired", nil, always("", http.StatusBadRequest, "ExpiredToken"), "storage.s3.session_token"},
 		{"clock", nil, always("", http.StatusForbidden, "RequestTimeTooSkewed"), "clock"},
 		{"other region", nil, func(w http.ResponseWriter, _ *http.Request) bool {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/textproto"
 	"strings"
 	"syscall"
 	"testing"
@@ -95,6 +96,7 @@ func TestConnections(t *testing.T) {
 		{dial(syscall.ECONNREFUSED), drivers.ErrBusy, "account.blob.core.windows.net"},
 		{&net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}, drivers.ErrBusy, ""},
 		{dial(&net.DNSError{Err: "no such host", Name: "account.blob.core.windows.net", IsNotFound: true}), nil, "storage.azure.account"},
+		{fmt.Errorf("transport connection broken: %w", textproto.ProtocolError("malformed MIME header")), drivers.ErrBusy, ""},
 		{x509.UnknownAuthorityError{}, nil, "unknown authority"},
 	} {
 		synctest.Test(t, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/textproto"
 
 	"cloud.google.com/go/auth"
 	"cloud.google.com/go/storage"
@@ -63,7 +64,8 @@ func broken(err error) bool {
 		return true
 	}
 	_, isNet := errors.AsType[*net.OpError](err)
-	return isNet || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	_, halfHeader := errors.AsType[textproto.ProtocolError](err)
+	return isNet || halfHeader || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // status is the HTTP status that the store answered with, or 0.

@@ -3,9 +3,11 @@ package gcs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/textproto"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -106,4 +108,21 @@ func TestTransport(t *testing.T) {
 			t.Errorf("it took %v", d)
 		}
 	})
+}
+
+// TestHalfHeader has the connection end in the middle of an answer's header.
+func TestHalfHeader(t *testing.T) {
+	b := openUnprobed(t, Config{Endpoint: "http://gcs.example", Transport: transport(func(*http.Request) (*http.Response, error) {
+		return nil, fmt.Errorf("transport connection broken: %w", textproto.ProtocolError("malformed MIME header"))
+	})})
+	if _, err := b.Stat(t.Context(), "k"); !errors.Is(err, drivers.ErrBusy) {
+		t.Errorf("Stat = %v, want %v", err, drivers.ErrBusy)
+	}
+	r, _, err := b.Open(t.Context(), "k", 0, -1)
+	if err == nil {
+		r.Close()
+	}
+	if !errors.Is(err, drivers.ErrBusy) {
+		t.Errorf("Open = %v, want %v", err, drivers.ErrBusy)
+	}
 }

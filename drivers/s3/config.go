@@ -90,10 +90,6 @@ const (
 
 	dialTimeout   = 10 * time.Second
 	answerTimeout = 2 * time.Minute // from the last byte of a request to the first of the answer
-
-	// A process whose credentials expire asks for new ones this long before,
-	// and so has at least the difference to credentialMargin for signed URLs.
-	credentialWindow = 10 * time.Minute
 )
 
 // check says which setting cannot be, without asking anybody.
@@ -149,7 +145,6 @@ func (c *Config) load(ctx context.Context) (aws.Config, error) {
 		config.WithRetryer(c.retryer),
 		config.WithRegion(c.Region),
 		config.WithSharedConfigProfile(c.Profile),
-		config.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = credentialWindow }),
 	}
 	if c.AccessKeyID != "" {
 		options = append(options, config.WithCredentialsProvider(
@@ -176,7 +171,10 @@ func (c *Config) load(ctx context.Context) (aws.Config, error) {
 		role := stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), c.RoleARN, func(o *stscreds.AssumeRoleOptions) {
 			o.RoleSessionName = "berth"
 		})
-		cfg.Credentials = aws.NewCredentialsCache(role, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = credentialWindow })
+		cfg.Credentials = aws.NewCredentialsCache(role)
+	}
+	if cache, ok := cfg.Credentials.(*aws.CredentialsCache); ok { // anything else never expires
+		cfg.Credentials = &refreshing{cache: cache}
 	}
 	return cfg, nil
 }

@@ -1,0 +1,61 @@
+package s3
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+)
+
+const (
+	// A process whose credentials expire asks for new ones this long before,
+	// and so has at least the difference to credentialMargin for signed URLs.
+	credentialWindow = 10 * time.Minute
+
+	// credentialPause is how often it asks in that time.
+	credentialPause = time.Minute
+)
+
+// refreshing asks for new credentials before those that it has expire, and goes
+// on with those while it gets none. The SDK's cache can ask early too, but then
+// calls the credentials expired that much earlier: URLs would be signed for
+// seconds, and in the end for no time at all, and requests would fail with
+// credentials that are good.
+type refreshing struct {
+	cache *aws.CredentialsCache // has no window of its own
+	kept  atomic.Pointer[aws.Credentials]
+
+	turn sync.Mutex // of whoever asks early
+	next time.Time  // when to ask again
+}
+
+// Retrieve gives credentials with the time at which they really expire.
+func (r *refreshing) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	kept := r.kept.Load()
+	if kept == nil || kept.Expired() {
+		return r.ask(ctx)
+	}
+	if !kept.CanExpire || time.Until(kept.Expires) > credentialWindow || !r.turn.TryLock() {
+		return *kept, nil
+	}
+	defer r.turn.Unlock()
+	if time.Now().Before(r.next) {
+		return *r.kept.Load(), nil
+	}
+	r.next = time.Now().Add(credentialPause)
+	r.cache.Invalidate()
+	if fresh, err := r.ask(ctx); err == nil {
+		return fresh, nil
+	}
+	return *kept, nil
+}
+
+func (r *refreshing) ask(ctx context.Context) (aws.Credentials, error) {
+	c, err := r.cache.Retrieve(ctx)
+	if err == nil {
+		r.kept.Store(&c)
+	}
+	return c, err
+}

@@ -34,7 +34,7 @@ func TestServeSaysWhatIsWrongWithS3(t *testing.T) {
 	answers := func(status int, code string, header http.Header) string {
 		return double(t, status, header, "application/xml", "<Error><Code>"+code+"</Code><Message>no</Message></Error>")
 	}
-	testBadInput(t, s3Env(t, s), []string{s.SecretAccessKey, "session-secret"}, []badInput{
+	testBadInput(t, append(s3Env(t, s), "BERTH_STORAGE_S3_RETRIES=0"), []string{s.SecretAccessKey, "session-secret"}, []badInput{
 		{"bucket", []string{"BERTH_STORAGE_S3_BUCKET=nowhere"}, []string{`storage.s3.bucket: bucket "nowhere" does not exist`, "check the name"}},
 		{"region", []string{"BERTH_STORAGE_S3_REGION=eu-north-1"}, []string{"storage.s3.region"}},
 		{"key id", []string{"BERTH_STORAGE_S3_ACCESS_KEY_ID=nobody"}, []string{"storage.s3.access_key_id"}},
@@ -113,19 +113,21 @@ func testBadInput(t *testing.T, good, secrets []string, inputs []badInput) {
 // TestOpenBucketSilent has a store that never answers, as behind a firewall.
 func TestOpenBucketSilent(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	endpoint := "http://" + l.Addr().String()
-	for _, storage := range []config.Storage{
-		{Driver: "s3", S3: config.S3{Bucket: "b", Endpoint: endpoint, PathStyle: true, AccessKeyID: "id", SecretAccessKey: "secret", Retries: 2}},
-		{Driver: "gcs", GCS: config.GCS{Bucket: "b", Endpoint: endpoint}},
-		{Driver: "azure", Azure: config.Azure{Account: "account", Container: "c", Endpoint: endpoint, SharedKey: "c2VjcmV0"}},
-	} {
+	for _, driver := range []string{"s3", "gcs", "azure"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		endpoint := "http://" + l.Addr().String()
+		storage := config.Storage{
+			Driver: driver,
+			S3:     config.S3{Bucket: "b", Endpoint: endpoint, PathStyle: true, AccessKeyID: "id", SecretAccessKey: "secret"},
+			GCS:    config.GCS{Bucket: "b", Endpoint: endpoint},
+			Azure:  config.Azure{Account: "account", Container: "c", Endpoint: endpoint, SharedKey: "c2VjcmV0"},
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		_, _, err := openBucket(ctx, storage)
+		context.AfterFunc(ctx, func() { l.Close() }) // what is asked afterwards, to clean up, is refused
+		_, _, err = openBucket(ctx, storage)
 		cancel()
 		if want := "storage." + storage.Driver + ".endpoint: the store has not answered"; err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("openBucket of a silent store = %v, want it to say %q", err, want)

@@ -50,6 +50,11 @@ fuzz: ## Run every fuzzer for FUZZTIME (30s)
 soak: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp ## Run what is too slow for `make test` (BERTH_TEST_SOAK=1)
 	BERTH_TEST_SOAK=1 $(GO) test -timeout 2h -count 1 ./...
 
+.PHONY: requests
+requests: $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp ## Count the requests that berth makes to each store, and print the README's table, if it is right
+	BERTH_TEST_REQUESTS=1 $(GO) test -count 1 -timeout 30m -run '^TestRequests$$' ./cmd/berth
+	@sed -n '/^<!-- requests -->/,/^<!-- end of requests -->/ { /^|/p }' README.md
+
 .PHONY: bench
 bench: ## Run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...

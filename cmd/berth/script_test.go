@@ -16,7 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-var update = flag.Bool("update", false, "write the output that scripts compare into them")
+var update = flag.Bool("update", false, "write what is compared into scripts and the README")
 
 // TestScript runs the command lines of testdata/script against the real binary,
 // and the clients that the scripts need, as `make test` installs them. Besides

@@ -192,7 +192,7 @@ func TestRedirect(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if w.Code != http.StatusTemporaryRedirect || w.Body.Len() != 0 || u.Host != "signed.example" || u.Query().Get("type") != "application/x-test" ||
+			if w.Code != http.StatusTemporaryRedirect || w.Body.Len() != 0 || u.Host != "signed.example" || u.Query().Get("type") != "application/x-test" || u.Query().Get("disposition") != "attachment" ||
 				h.Get("Docker-Content-Digest") != d.String() || h.Get("Etag") != strconv.Quote(d.String()) || h.Get("Content-Type") != "" {
 				t.Fatalf("GET = %d, %v", w.Code, h)
 			}

@@ -55,12 +55,15 @@ type Request struct {
 	// by a CDN, whatever their key.
 	Unverified bool
 
-	// ContentType and ContentDisposition, where they are not empty, override
-	// the headers of the answer if the store signs the URL. CDNs answer with
-	// the headers of the stored object.
-	ContentType        string
-	ContentDisposition string
+	// ContentType, where it is not empty, overrides the header of the answer if
+	// the store signs the URL. CDNs answer with the headers of the stored
+	// object.
+	ContentType string
 }
+
+// attachment has browsers save what they are sent to, by URLs that the store
+// signs. They must not show what somebody pushed as a page of the store's host.
+const attachment = "attachment"
 
 // Decision says how to answer a read. Its String and LogValue leave out what
 // makes the URL work, so it can be logged.
@@ -132,7 +135,7 @@ func (p *Policy) Decide(ctx context.Context, bucket Signer, req Request) (Decisi
 			Expires:            p.expiry,
 			Window:             p.window,
 			ContentType:        req.ContentType,
-			ContentDisposition: req.ContentDisposition,
+			ContentDisposition: attachment,
 		})
 	}
 	now := time.Now()

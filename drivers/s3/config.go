@@ -145,6 +145,8 @@ func (c *Config) load(ctx context.Context) (aws.Config, error) {
 		config.WithRetryer(c.retryer),
 		config.WithRegion(c.Region),
 		config.WithSharedConfigProfile(c.Profile),
+		// For some sources the SDK has a window of its own; see refreshing.
+		config.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = 0 }),
 	}
 	if c.AccessKeyID != "" {
 		options = append(options, config.WithCredentialsProvider(

@@ -3,6 +3,9 @@ package s3
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -74,4 +77,30 @@ func TestCredentialsRefresh(t *testing.T) {
 		down = false
 		sign()
 	})
+}
+
+// TestCredentialsOfContainer: those of a container's role are known to expire
+// when they do, though the SDK itself would have them expire minutes before.
+func TestCredentialsOfContainer(t *testing.T) {
+	expires := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"AccessKeyId":"FROMCONTAINER","SecretAccessKey":"secret","Token":"TOKEN","Expiration":%q}`, expires.Format(time.RFC3339))
+	}))
+	t.Cleanup(server.Close)
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("AWS_CONFIG_FILE", "/nonexistent")
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+	t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", server.URL)
+
+	sdk, err := (&Config{Bucket: "b", Region: "eu-west-1"}).load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := sdk.Credentials.Retrieve(t.Context())
+	if err != nil || c.AccessKeyID != "FROMCONTAINER" || !c.Expires.Equal(expires) {
+		t.Errorf("Retrieve = %s that expires at %v, %v, want FROMCONTAINER, at %v", c.AccessKeyID, c.Expires, err, expires)
+	}
 }

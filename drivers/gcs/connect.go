@@ -18,11 +18,7 @@ const scope = "https://www.googleapis.com/auth/cloud-platform"
 // connect makes the client that authenticates, and the signer that goes with
 // its credentials.
 func connect(ctx context.Context, cfg *Config) (*http.Client, signer, error) {
-	base := cfg.Transport
-	if base == nil {
-		base = newTransport()
-	}
-	base = bucketWatch{base}
+	base := bucketWatch{cfg.Transport}
 	if cfg.anonymous() {
 		return &http.Client{Transport: base}, noSigner("no credentials are used at " + cfg.Endpoint), nil
 	}

@@ -79,6 +79,9 @@ func open(ctx context.Context, cfg Config) (*bucket, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	if cfg.Transport == nil {
+		cfg.Transport = newTransport()
+	}
 	hc, signer, err := connect(ctx, &cfg)
 	if err != nil {
 		return nil, err
@@ -134,5 +137,9 @@ func (b *bucket) Limits() drivers.Limits {
 	return drivers.Limits{MaxPart: maxObject, MaxParts: maxParts}
 }
 
-// Close frees the connections.
-func (b *bucket) Close() error { return b.client.Close() }
+// Close closes the connections that are not in use. The SDK's own Close gets no
+// further than the transport that authenticates.
+func (b *bucket) Close() error {
+	(&http.Client{Transport: b.cfg.Transport}).CloseIdleConnections()
+	return b.client.Close()
+}

@@ -20,7 +20,7 @@ func Inspect(ctx context.Context, cfg Config) (drivers.Settings, error) {
 	if err != nil {
 		return drivers.Settings{}, fmt.Errorf("gcs: inspect: %w", err)
 	}
-	defer b.client.Close() //nolint:errcheck // frees connections only
+	defer b.Close() //nolint:errcheck // it closes connections only
 	attrs, err := b.raw.Buckets.Get(cfg.Bucket).Fields("lifecycle", "versioning", "softDeletePolicy").Context(ctx).Do()
 	if err != nil {
 		if status(err) == http.StatusForbidden {

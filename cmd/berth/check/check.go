@@ -1,8 +1,8 @@
 // Package check proves, step by step, that a bucket does what berth needs of
 // it: the bucket itself (Run), what it is set to do by itself (Settings), and
-// the CDNs before it (CDNs). It works on an open bucket through the driver's
-// contract alone, under keys of its own that it deletes again, and can run
-// beside live traffic.
+// the CDNs before it (Redirects). It works on an open bucket through the
+// driver's contract alone, under keys of its own that it deletes again, and can
+// run beside live traffic.
 package check
 
 import (
@@ -94,8 +94,11 @@ const checkPrefix = "meta/check/"
 func newBench(bucket drivers.Bucket) *bench {
 	return &bench{
 		Bucket: bucket,
-		client: &http.Client{Timeout: fetchTimeout},
-		root:   checkPrefix + rand.Text() + "/",
+		client: &http.Client{Timeout: fetchTimeout, Transport: &http.Transport{
+			Proxy:             http.ProxyFromEnvironment,
+			DisableKeepAlives: true, // each request stands for another client
+		}},
+		root: checkPrefix + rand.Text() + "/",
 	}
 }
 

@@ -93,6 +93,37 @@ func TestBadStores(t *testing.T) {
 	}
 }
 
+// TestDenied: a step that fails names the permissions that it takes, as the
+// cloud calls them.
+func TestDenied(t *testing.T) {
+	for driver, want := range map[string]map[string]string{
+		"s3": {
+			"write and read": "s3:PutObject and s3:GetObject", "create-only, raced": "s3:PutObject", "compare-and-swap, raced": "s3:PutObject",
+			"conditional delete": "s3:DeleteObject", "list after write": "s3:ListBucket", "ranged reads": "s3:GetObject",
+			"multipart upload": "s3:PutObject and s3:AbortMultipartUpload", "a replaced part is refused": "s3:PutObject and s3:AbortMultipartUpload",
+		},
+		"gcs": {
+			"write and read": "storage.objects.create and storage.objects.get", "conditional delete": "storage.objects.delete",
+			"list after write": "storage.objects.list", "multipart upload": "storage.objects.create and storage.objects.delete",
+		},
+		"azure": {
+			"write and read":     "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write and read",
+			"conditional delete": "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/delete",
+			"list after write":   "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read",
+		},
+	} {
+		got := map[string]Result{}
+		for _, r := range Run(t.Context(), denied{partless{openMemory(t, memory.S3())}}, driver) {
+			got[r.Step] = r
+		}
+		for step, permission := range want {
+			if r := got[step]; r.Status != Failed || !strings.HasSuffix(r.Mend, "the permission "+permission+".") {
+				t.Errorf("%s: %+v, want a failure that names %s", driver, r, permission)
+			}
+		}
+	}
+}
+
 type denied struct{ drivers.Bucket }
 
 func (denied) Create(context.Context, string, drivers.Body) (drivers.Object, error) {

@@ -88,7 +88,7 @@ func TestGCS(t *testing.T) {
 	read(t, "gcs/role-check.yaml", &checkRole)
 	read(t, "gcs/role-sign.yaml", &signRole)
 
-	r := &recorder{permissions: gcsPermissions, base: http.DefaultTransport}
+	r := &recorder{permissions: gcsPermissions, base: ownTransport()}
 	cfg.Transport = r
 	b := openGCS(t, cfg)
 	proven(t, b, "gcs")
@@ -102,7 +102,7 @@ func TestGCS(t *testing.T) {
 	r.grants(t, checkRole.IncludedPermissions...)
 
 	// One that signs by IAM is not the emulator's to verify.
-	r = &recorder{permissions: gcsPermissions, base: iam{http.DefaultTransport}}
+	r = &recorder{permissions: gcsPermissions, base: iam{ownTransport()}}
 	cfg.Transport, cfg.SignAs = r, "signer@test.iam.gserviceaccount.com"
 	b = openGCS(t, cfg)
 	exercise(t, b)

@@ -124,6 +124,7 @@ func (r *recorder) inFrontOf(t *testing.T, endpoint string) string {
 		t.Fatal(err)
 	}
 	proxy := &httputil.ReverseProxy{
+		Transport: ownTransport(),
 		Rewrite: func(p *httputil.ProxyRequest) {
 			r.note(p.In)
 			p.SetURL(upstream)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -68,7 +69,8 @@ func cleanEnv() []string {
 // process is a running `berth serve`.
 type process struct {
 	cmd    *exec.Cmd
-	url    string // http://127.0.0.1:port
+	url    string       // http://127.0.0.1:port
+	client *http.Client // of this process alone
 	stdout lockedBuffer
 	stderr lockedBuffer
 	exited chan struct{} // closed when it has
@@ -77,7 +79,7 @@ type process struct {
 // start runs `berth serve` with these arguments on a free port, and waits until
 // it serves.
 func start(dir string, env []string, args ...string) (*process, error) {
-	p := &process{exited: make(chan struct{})}
+	p := &process{client: &http.Client{Transport: ownTransport()}, exited: make(chan struct{})}
 	p.cmd = exec.Command(filepath.Join(buildDir, "berth"), append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)
 	p.cmd.Dir, p.cmd.Env = dir, env
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr

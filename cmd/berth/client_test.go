@@ -30,7 +30,7 @@ func request(ctx context.Context, p *process, method, path string, body io.Reade
 	if body != nil {
 		req.Header.Set("Content-Type", "application/octet-stream")
 	}
-	client := http.DefaultClient
+	client := p.client
 	if _, stalls := body.(*stalling); stalls {
 		client = hesitant()
 		defer client.CloseIdleConnections()
@@ -49,10 +49,15 @@ func request(ctx context.Context, p *process, method, path string, body io.Reade
 // What the system holds for a server that has not is no request to it yet, and
 // is lost when the server shuts down.
 func hesitant() *http.Client {
-	t := http.DefaultTransport.(*http.Transport).Clone()
+	t := ownTransport()
 	t.ExpectContinueTimeout = patience
 	return &http.Client{Transport: t}
 }
+
+// ownTransport shares no connections with other tests: each httptest.Server that
+// is closed closes the idle ones of http.DefaultTransport, and an answer without
+// a body, whose connection is idle already when it comes, may then be lost.
+func ownTransport() *http.Transport { return http.DefaultTransport.(*http.Transport).Clone() }
 
 // want sends a request, and stops the test if it is not answered with status.
 func want(t *testing.T, p *process, status int, method, path string, body io.Reader) answer {

@@ -123,7 +123,7 @@ func (c *meter) do(status int, method, path string, body io.Reader, length int64
 		c.t.Fatal(err)
 	}
 	req.ContentLength = length
-	res, err := http.DefaultTransport.RoundTrip(req)
+	res, err := c.p.client.Transport.RoundTrip(req)
 	if err != nil {
 		c.t.Fatalf("%s %s: %v\n%s", method, path, err, &c.p.stderr)
 	}

@@ -126,7 +126,7 @@ func (c *pusher) patch(ctx context.Context, end int) (answer, error) {
 		return answer{}, err
 	}
 	req.Header.Set("Content-Range", fmt.Sprintf("%d-%d", c.offset, end-1))
-	res, err := http.DefaultClient.Do(req)
+	res, err := p.client.Do(req)
 	if err != nil {
 		return answer{}, err
 	}

@@ -101,7 +101,7 @@ func proxy(t *testing.T, endpoint string, change func(*http.Request)) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+	p := httptest.NewServer(&httputil.ReverseProxy{Transport: ownTransport(), Rewrite: func(r *httputil.ProxyRequest) {
 		r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = upstream.Scheme, upstream.Host, r.In.Host
 		change(r.Out)
 	}})

@@ -44,6 +44,8 @@ func newDouble(t *testing.T) (*double, Config) {
 		t.Fatal(err)
 	}
 	d := &double{t: t, backend: &httputil.ReverseProxy{
+		// Not http.DefaultTransport, whose connections other tests close.
+		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true},
 		// The Host stays as it came: it is signed.
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host = target.Scheme, target.Host

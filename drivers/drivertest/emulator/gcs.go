@@ -84,7 +84,7 @@ func credentialsFile(t testing.TB, key *rsa.PrivateKey, tokenURL string) string 
 func (g *GCS) Bucket(t testing.TB) string {
 	t.Helper()
 	name := "test-" + strings.ToLower(rand.Text())
-	resp, err := http.Post(g.strict.upstream+"/storage/v1/b?project=test", "application/json", strings.NewReader(fmt.Sprintf(`{"name":%q}`, name)))
+	resp, err := g.strict.client.Post(g.strict.upstream+"/storage/v1/b?project=test", "application/json", strings.NewReader(fmt.Sprintf(`{"name":%q}`, name)))
 	if err != nil {
 		t.Fatal(err)
 	}

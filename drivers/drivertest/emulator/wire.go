@@ -15,7 +15,8 @@ import (
 type Wire struct {
 	URL string // of the server, by this way
 
-	api string
+	api    string
+	client *http.Client // to the API
 }
 
 // Toxic is what is wrong with a Wire: one of toxiproxy's toxics.
@@ -37,7 +38,8 @@ func NewWire(t testing.TB, endpoint string) *Wire {
 		host, port, _ := strings.Cut(addr, ":")
 		return command{name: "toxiproxy-server", args: []string{"-host", host, "-port", port}, env: []string{"LOG_LEVEL=error"}, ready: "http://" + addr + "/version"}
 	})
-	w := &Wire{api: "http://" + api}
+	// Not http.DefaultClient, whose connections other tests close.
+	w := &Wire{api: "http://" + api, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
 	var made struct {
 		Listen string `json:"listen"`
 	}
@@ -75,7 +77,7 @@ func (w *Wire) ask(t testing.TB, path string, body, answer any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := http.Post(w.api+path, "application/json", bytes.NewReader(data))
+	resp, err := w.client.Post(w.api+path, "application/json", bytes.NewReader(data))
 	if err != nil {
 		t.Fatal(err)
 	}

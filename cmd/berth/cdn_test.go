@@ -23,7 +23,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/pflag"
@@ -104,12 +103,8 @@ redirect:
 // publish gives the bucket the policy that lets the CDN in.
 func publish(t *testing.T, store *emulator.S3, bucket string) {
 	t.Helper()
-	client := s3.New(s3.Options{
-		Region: store.Region, BaseEndpoint: &store.Endpoint, UsePathStyle: true,
-		Credentials: credentials.NewStaticCredentialsProvider(store.AccessKeyID, store.SecretAccessKey, ""),
-	})
 	policy := filledIn(t, "nginx-origin.json", "BUCKET", bucket, "203.0.113.7/32", "127.0.0.1/32")
-	if _, err := client.PutBucketPolicy(t.Context(), &s3.PutBucketPolicyInput{Bucket: &bucket, Policy: aws.String(policy)}); err != nil {
+	if _, err := s3Client(store).PutBucketPolicy(t.Context(), &s3.PutBucketPolicyInput{Bucket: &bucket, Policy: aws.String(policy)}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -3,6 +3,9 @@ package main
 import (
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
@@ -24,4 +27,12 @@ func s3Env(t *testing.T, s *emulator.S3) []string {
 		"BERTH_STORAGE_DRIVER=s3", "BERTH_STORAGE_S3_BUCKET="+s.Bucket(t), "BERTH_STORAGE_S3_REGION="+s.Region,
 		"BERTH_STORAGE_S3_ENDPOINT="+s.Endpoint, "BERTH_STORAGE_S3_PATH_STYLE=true",
 		"BERTH_STORAGE_S3_ACCESS_KEY_ID="+s.AccessKeyID, "BERTH_STORAGE_S3_SECRET_ACCESS_KEY="+s.SecretAccessKey)
+}
+
+// s3Client sets up buckets of the server as their owner would.
+func s3Client(s *emulator.S3) *s3.Client {
+	return s3.New(s3.Options{
+		Region: s.Region, BaseEndpoint: &s.Endpoint, UsePathStyle: true,
+		Credentials: credentials.NewStaticCredentialsProvider(s.AccessKeyID, s.SecretAccessKey, ""),
+	})
 }

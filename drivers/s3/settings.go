@@ -55,14 +55,16 @@ func (b *bucket) lifecycle(ctx context.Context) drivers.Setting[[]drivers.Rule] 
 
 // unread says why a setting could not be read.
 func (b *bucket) unread(ctx context.Context, err error) error {
-	switch status(err) {
-	case http.StatusNotImplemented, http.StatusMethodNotAllowed, http.StatusBadRequest:
-		return fmt.Errorf("%w: this store answers %s", errors.ErrUnsupported, code(err))
-	case http.StatusForbidden:
-		return fmt.Errorf("access is denied (%s)", code(err))
-	}
 	if err == nil {
 		return nil
+	}
+	switch status(err) {
+	case http.StatusForbidden:
+		return fmt.Errorf("access is denied (%s)", code(err))
+	case http.StatusNotImplemented, http.StatusMethodNotAllowed, http.StatusBadRequest:
+		if b.advice(err) == "" { // else it is not about the setting
+			return fmt.Errorf("%w: this store answers %s", errors.ErrUnsupported, code(err))
+		}
 	}
 	return b.classify(ctx, err)
 }

@@ -144,6 +144,11 @@ func TestInspectAmazon(t *testing.T) {
 	if s := settings.Versioning; s.Err == nil || s.Permission != "s3:GetBucketVersioning" || !strings.Contains(s.Err.Error(), "denied") {
 		t.Errorf("versioning where access is denied: %+v, want an error that says so and the permission", s)
 	}
+
+	d.plays(always("", http.StatusBadRequest, "ExpiredToken"))
+	if s := inspect(t, cfg).Lifecycle; s.Err == nil || errors.Is(s.Err, errors.ErrUnsupported) || !strings.Contains(s.Err.Error(), "storage.s3.session_token") {
+		t.Errorf("lifecycle with expired credentials: %+v, want an error that says so", s)
+	}
 }
 
 // answersSettings plays a bucket with these rules and versions.

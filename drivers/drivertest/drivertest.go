@@ -48,7 +48,7 @@ type Suite struct {
 	// Steps is how many calls the random sequence has: 400 if zero.
 	Steps int
 
-	// Client fetches signed URLs: http.DefaultClient if nil.
+	// Client fetches signed URLs: one with connections of its own if nil.
 	Client *http.Client
 }
 
@@ -72,7 +72,9 @@ func Run(t *testing.T, s Suite) {
 	s.Workers = orDefault(s.Workers, 16)
 	s.Steps = orDefault(s.Steps, 400)
 	if s.Client == nil {
-		s.Client = http.DefaultClient
+		own := &http.Transport{Proxy: http.ProxyFromEnvironment}
+		t.Cleanup(own.CloseIdleConnections)
+		s.Client = &http.Client{Transport: own}
 	}
 	all := cases()
 	for name := range s.Gaps {

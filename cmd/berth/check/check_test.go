@@ -124,6 +124,31 @@ func TestDenied(t *testing.T) {
 	}
 }
 
+// TestUploadsEnd: no upload is left behind, whichever step has failed.
+func TestUploadsEnd(t *testing.T) {
+	for name, bad := range map[string]func(drivers.Bucket) drivers.Bucket{
+		"none fails":      func(b drivers.Bucket) drivers.Bucket { return b },
+		"PutPart fails":   func(b drivers.Bucket) drivers.Bucket { return unstored{b} },
+		"parts get mixed": func(b drivers.Bucket) drivers.Bucket { return &unpinned{Bucket: b} },
+	} {
+		b := openMemory(t, memory.S3())
+		Run(t.Context(), bad(b), "s3")
+		for u, err := range b.Uploads(t.Context(), "") {
+			t.Errorf("%s: left behind: %+v, %v", name, u, err)
+		}
+	}
+}
+
+// unstored takes the last part of an upload, and no other.
+type unstored struct{ drivers.Bucket }
+
+func (b unstored) PutPart(ctx context.Context, u drivers.Upload, n int, body drivers.Body) (drivers.Part, error) {
+	if n == 1 {
+		return drivers.Part{}, errors.New("AccessDenied")
+	}
+	return b.Bucket.PutPart(ctx, u, n, body)
+}
+
 type denied struct{ drivers.Bucket }
 
 func (denied) Create(context.Context, string, drivers.Body) (drivers.Object, error) {

@@ -286,12 +286,20 @@ func (b *bench) parts(fill byte) (first, last drivers.Body) {
 	return drivers.NewBody(bytes.Repeat([]byte{fill}, int(max(b.Limits().MinPart, 1)))), drivers.NewBody([]byte("end"))
 }
 
+// abort ends an upload that may have been completed.
+func (b *bench) abort(ctx context.Context, u drivers.Upload) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTimeout)
+	defer cancel()
+	_ = b.Abort(ctx, u) // else it is left to the collector
+}
+
 func multipart(ctx context.Context, b *bench) (string, error) {
 	key := b.key("multipart")
 	u, err := b.StartUpload(ctx, key)
 	if err != nil {
 		return "", err
 	}
+	defer b.abort(ctx, u)
 	one, two := b.parts('a')
 	last, err := b.PutPart(ctx, u, 2, two)
 	if err != nil {
@@ -332,7 +340,7 @@ func replacedPart(ctx context.Context, b *bench) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = b.Abort(context.WithoutCancel(ctx), u) }() // or it was completed
+	defer b.abort(ctx, u)
 	one, two := b.parts('a')
 	other, _ := b.parts('b')
 	first, err := b.PutPart(ctx, u, 1, one)

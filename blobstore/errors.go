@@ -82,6 +82,7 @@ func translate(err error) error {
 		{upload.ErrTooMany, ErrTooMany},
 		{upload.ErrCut, ErrUnavailable},
 		{drivers.ErrBusy, ErrUnavailable},
+		{drivers.ErrRefused, ErrUnavailable},       // until an operator has mended it; other services may be well
 		{context.DeadlineExceeded, ErrUnavailable}, // a call to the store, or the request as a whole, took too long
 	} {
 		if errors.Is(err, t.from) && !errors.Is(err, t.to) {

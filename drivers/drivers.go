@@ -16,9 +16,10 @@
 // can outlive the answer to it. The caller finds out by reading back. Package
 // envelope does that for small bodies.
 //
-// A sentinel is a claim by the store about a key. A missing bucket, a refused
-// credential, a name that does not resolve or a cancelled context is none of
-// them, and an error that wraps none of them says nothing about the key.
+// [ErrBusy] and [ErrRefused] are about the store, the other sentinels claims by
+// it about a key. A missing bucket, a refused credential, a name that does not
+// resolve or a cancelled context is no such claim, and an error that wraps none
+// says nothing about the key.
 package drivers
 
 import (
@@ -50,6 +51,13 @@ var (
 	// retries that the driver makes by itself. Whether a write took effect is
 	// unknown. Trying again later is right.
 	ErrBusy = errors.New("store is busy")
+
+	// ErrRefused says that the store can't be used as things are: it does not
+	// take this process's credentials or clock, denies it access, or has no
+	// such bucket, or its name does not resolve. What was asked for did not
+	// happen. The rest of the error says what to mend; then trying again is
+	// right, without opening the bucket again.
+	ErrRefused = errors.New("store can't be used")
 )
 
 // Object describes a stored object.

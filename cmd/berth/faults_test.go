@@ -149,21 +149,22 @@ func testFaults(t *testing.T, p *process, w *emulator.Wire, faults []fault) {
 			t.Fatalf("%s: %v\n%s", fault.name, fault.toxics, &p.stderr)
 		}
 	}
-	testDown(t, p, w)
+	testUnavailable(t, p, func() { w.Cut(t) }, func() { w.Heal(t) })
 	c.readAll(t)
 	wantQuiet(t, p)
 }
 
 const faultLasts = 250 * time.Millisecond
 
-// testDown has the store gone in the middle of an upload. All is answered 503
-// with Retry-After, and the upload goes on where it was when the store is back.
-func testDown(t *testing.T, p *process, w *emulator.Wire) {
+// testUnavailable has a store that can't be used in the middle of an upload, and
+// then can be again. All is answered 503 with Retry-After, and the upload goes
+// on where it was.
+func testUnavailable(t *testing.T, p *process, cut, heal func()) {
 	data := randomBytes(7, 300_000)
 	const half = 150_000
 	blob := "/v2/test/blobs/" + digest.FromBytes(data).String()
 	location := want(t, p, http.StatusAccepted, http.MethodPatch, startUpload(t, p), bytes.NewReader(data[:half])).header.Get("Location")
-	w.Cut(t)
+	cut()
 	var clients sync.WaitGroup
 	for _, r := range []struct {
 		method, path string
@@ -180,14 +181,14 @@ func testDown(t *testing.T, p *process, w *emulator.Wire) {
 		clients.Go(func() {
 			a, err := request(t.Context(), p, r.method, r.path, r.body)
 			if err != nil {
-				t.Errorf("%s with the store down: %v", r.method, err)
+				t.Errorf("%s without the store: %v", r.method, err)
 				return
 			}
-			wantUnavailable(t, r.method+" with the store down", a)
+			wantUnavailable(t, r.method+" without the store", a)
 		})
 	}
 	clients.Wait()
-	w.Heal(t)
+	heal()
 	location, offset := status(t, p, location)
 	if offset != half {
 		t.Errorf("the upload is at %d, want %d", offset, half)

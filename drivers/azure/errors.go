@@ -33,7 +33,7 @@ func failed(op, key string, err error) error {
 // and URLs, which may carry a SAS. An error that isn't the SDK's stays.
 //
 // ErrBusy is an answer that the SDK would repeat, and a connection that cannot
-// be made or breaks. A name that doesn't resolve is neither.
+// be made or breaks. ErrRefused is what some setting mends.
 func (a *account) explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -45,17 +45,17 @@ func (a *account) explain(ctx context.Context, err error) error {
 		return a.refused(e)
 	}
 	if e, ok := errors.AsType[*identityError](err); ok {
-		err := fmt.Errorf("%s is not set, and the environment gives no identity that works (see AZURE_CLIENT_ID and its kin): %w", a.credential, e)
+		sentinel := drivers.ErrRefused
 		if e.passes() {
-			err = fmt.Errorf("%w: %w", drivers.ErrBusy, err)
+			sentinel = drivers.ErrBusy
 		}
-		return err
+		return fmt.Errorf("%w: %s is not set, and the environment gives no identity that works (see AZURE_CLIENT_ID and its kin): %w", sentinel, a.credential, e)
 	}
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		err = e.Err
 	}
 	if e, ok := errors.AsType[*net.DNSError](err); ok {
-		return fmt.Errorf("storage.azure.account or storage.azure.endpoint: the host %s does not resolve: %w", a.endpoint.Hostname(), e)
+		return fmt.Errorf("%w: storage.azure.account or storage.azure.endpoint: the host %s does not resolve: %w", drivers.ErrRefused, a.endpoint.Hostname(), e)
 	}
 	if broken(err) {
 		return fmt.Errorf("%w: %s: %w", drivers.ErrBusy, a.endpoint.Host, err)
@@ -101,7 +101,7 @@ func (a *account) refused(e *azcore.ResponseError) error {
 		return drivers.ErrRange
 	default:
 		if advice := a.advice(code); advice != "" {
-			return fmt.Errorf("%s (%s)", advice, answer)
+			return fmt.Errorf("%w: %s (%s)", drivers.ErrRefused, advice, answer)
 		}
 		return errors.New(answer)
 	}

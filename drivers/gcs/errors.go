@@ -43,9 +43,16 @@ func claim(err, unmet error) error {
 	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
 		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return drivers.ErrBusy
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return drivers.ErrRefused
 	}
 	if broken(err) {
 		return drivers.ErrBusy
+	}
+	_, noName := errors.AsType[*net.DNSError](err)
+	_, noToken := errors.AsType[*auth.Error](err)
+	if noName || noToken || errors.Is(err, errNoBucket) {
+		return drivers.ErrRefused
 	}
 	return nil
 }

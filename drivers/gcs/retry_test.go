@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cloud.google.com/go/auth"
+
 	"github.com/berthhq/berth/drivers"
 )
 
@@ -81,6 +83,33 @@ func TestBusy(t *testing.T) {
 }
 
 // tooLate is what an http.Transport says when its patience is at an end.
+// TestRefused has a store not want this process: it is asked once.
+func TestRefused(t *testing.T) {
+	for name, refuse := range map[string]func(*http.Request) (*http.Response, error){
+		"401":       func(r *http.Request) (*http.Response, error) { return answer(r, http.StatusUnauthorized, "no") },
+		"403":       func(r *http.Request) (*http.Response, error) { return answer(r, http.StatusForbidden, "no") },
+		"no bucket": func(*http.Request) (*http.Response, error) { return nil, errNoBucket },
+		"no such host": func(*http.Request) (*http.Response, error) {
+			return nil, &net.DNSError{Err: "no such host", IsNotFound: true}
+		},
+		"no token is given": func(*http.Request) (*http.Response, error) {
+			return nil, &auth.Error{Response: &http.Response{StatusCode: http.StatusBadRequest}}
+		},
+	} {
+		asked := 0
+		b := openUnprobed(t, Config{Endpoint: "http://gcs.example", Transport: transport(func(r *http.Request) (*http.Response, error) {
+			if r.Body != nil {
+				readAll(r)
+			}
+			asked++
+			return refuse(r)
+		})})
+		if _, err := b.Stat(t.Context(), "k"); !errors.Is(err, drivers.ErrRefused) || asked != 1 {
+			t.Errorf("Stat with %s = %v after %d requests, want %v after one", name, err, asked, drivers.ErrRefused)
+		}
+	}
+}
+
 type tooLate struct{}
 
 func (tooLate) Error() string   { return "timeout awaiting response headers" }

@@ -57,10 +57,10 @@ func (b *bucket) classify(ctx context.Context, err error) error {
 	if credentials := credentialsError(err); credentials != nil {
 		err = fmt.Errorf("no credentials: %w", err)
 		if !isBusy(credentials) {
-			return err
+			return fmt.Errorf("%w: %w", drivers.ErrRefused, err)
 		}
 	} else if advice := b.advice(err); advice != "" {
-		return fmt.Errorf("%s: %w", advice, err)
+		return fmt.Errorf("%w: %s: %w", drivers.ErrRefused, advice, err)
 	}
 	if isBusy(err) {
 		return fmt.Errorf("%w: %w", drivers.ErrBusy, err)

@@ -16,7 +16,7 @@ import (
 // sentinels are the names of those that err wraps.
 func sentinels(err error) string {
 	var names []string
-	for _, s := range []error{drivers.ErrNotFound, drivers.ErrExists, drivers.ErrChanged, drivers.ErrRange, drivers.ErrBusy, errors.ErrUnsupported} {
+	for _, s := range []error{drivers.ErrNotFound, drivers.ErrExists, drivers.ErrChanged, drivers.ErrRange, drivers.ErrBusy, drivers.ErrRefused, errors.ErrUnsupported} {
 		if errors.Is(err, s) {
 			names = append(names, s.Error())
 		}
@@ -250,6 +250,35 @@ func TestCompleteError200(t *testing.T) {
 	wantObject(t, b, "data/u", "part")
 }
 
+// wantRefused fails the test unless err is ErrRefused alone.
+func wantRefused(t *testing.T, err error, call string) {
+	t.Helper()
+	if got := sentinels(err); got != drivers.ErrRefused.Error() {
+		t.Errorf("%s = %v (%s), want %v", call, err, got, drivers.ErrRefused)
+	}
+}
+
+// TestRefused has the store not want this process any more.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	d, cfg := newDouble(t)
+	cfg.Retries = -1
+	b := openBucket(t, cfg)
+	o := create(t, b, "text")
+	for code, status := range map[string]int{
+		"ExpiredToken": 400, "InvalidAccessKeyId": 403, "SignatureDoesNotMatch": 403, "RequestTimeTooSkewed": 403, "AccessDenied": 403, "PermanentRedirect": 301,
+	} {
+		d.plays(always("", status, code))
+		_, _, err := b.Open(t.Context(), "k", 0, -1)
+		wantRefused(t, err, "Open with "+code)
+		_, err = b.Replace(t.Context(), "k", o.Tag, drivers.NewBody([]byte("x")))
+		wantRefused(t, err, "Replace with "+code)
+		_, err = b.StartUpload(t.Context(), "data/u")
+		wantRefused(t, err, "StartUpload with "+code)
+		wantRefused(t, firstError(b.List(t.Context(), "", "")), "List with "+code)
+	}
+}
+
 // TestBucketGone takes the bucket away in service: that says nothing about keys.
 func TestBucketGone(t *testing.T) {
 	t.Parallel()
@@ -257,13 +286,13 @@ func TestBucketGone(t *testing.T) {
 	b := openBucket(t, cfg)
 	d.plays(always("", http.StatusNotFound, "NoSuchBucket"))
 	_, err := b.Stat(t.Context(), "k")
-	wantNoClaim(t, err, "Stat in a missing bucket")
+	wantRefused(t, err, "Stat in a missing bucket")
 	_, _, err = b.Open(t.Context(), "k", 0, -1)
-	wantNoClaim(t, err, "Open in a missing bucket")
+	wantRefused(t, err, "Open in a missing bucket")
 	_, err = b.Replace(t.Context(), "k", "tag", drivers.NewBody([]byte("x")))
-	wantNoClaim(t, err, "Replace in a missing bucket")
-	wantNoClaim(t, b.DeleteIf(t.Context(), "k", "tag"), "DeleteIf in a missing bucket")
-	wantNoClaim(t, b.Delete(t.Context(), "k"), "Delete in a missing bucket")
+	wantRefused(t, err, "Replace in a missing bucket")
+	wantRefused(t, b.DeleteIf(t.Context(), "k", "tag"), "DeleteIf in a missing bucket")
+	wantRefused(t, b.Delete(t.Context(), "k"), "Delete in a missing bucket")
 	d.plays(nil)
 	if _, err := b.Stat(t.Context(), "k"); !errors.Is(err, drivers.ErrNotFound) {
 		t.Errorf("Stat of an absent key = %v, want %v", err, drivers.ErrNotFound)

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"sync/atomic"
+	"testing"
+
+	"github.com/berthhq/berth/drivers/drivertest/emulator"
+)
+
+// refusal is what a store answers to a service that it does not want.
+type refusal struct {
+	status int
+	code   string
+	header http.Header
+	body   string
+}
+
+// TestStoreRefusesInService has stores that are well when berth starts, and then
+// do not take its credentials or its clock, deny it access, or have lost their
+// bucket. Clients are told to come again, and berth goes on without a restart
+// when it is mended.
+func TestStoreRefusesInService(t *testing.T) {
+	asXML := func(status int, code string, header http.Header) refusal {
+		if header == nil {
+			header = make(http.Header)
+		}
+		header.Set("Content-Type", "application/xml")
+		header.Set("X-Ms-Error-Code", code)
+		return refusal{status, code, header, "<Error><Code>" + code + "</Code><Message>no</Message></Error>"}
+	}
+	asJSON := func(status int, message string) refusal {
+		return refusal{status, message, http.Header{"Content-Type": {"application/json"}}, fmt.Sprintf(`{"error":{"code":%d,"message":%q}}`, status, message)}
+	}
+	t.Run("S3", func(t *testing.T) {
+		t.Parallel()
+		s := emulator.VersityGW(t)
+		// By the clock of a store the SDK sets its own, and needs a retry to set it back.
+		testRefusals(t, s.Endpoint, s3Env(t, s), "BERTH_STORAGE_S3_ENDPOINT",
+			asXML(http.StatusBadRequest, "ExpiredToken", nil), asXML(http.StatusForbidden, "AccessDenied", nil),
+			asXML(http.StatusForbidden, "RequestTimeTooSkewed", longAgo()), asXML(http.StatusNotFound, "NoSuchBucket", nil))
+	})
+	t.Run("GCS", func(t *testing.T) {
+		t.Parallel()
+		s := emulator.FakeGCS(t)
+		testRefusals(t, s.Endpoint, gcsEnv(t, s), "BERTH_STORAGE_GCS_ENDPOINT",
+			asJSON(http.StatusUnauthorized, "Invalid Credentials"), asJSON(http.StatusForbidden, "no storage.objects.create access"),
+			asJSON(http.StatusNotFound, "The specified bucket does not exist."))
+	})
+	t.Run("Azure", func(t *testing.T) {
+		t.Parallel()
+		s := emulator.Azurite(t)
+		testRefusals(t, s.Endpoint, azureEnv(t, s), "BERTH_STORAGE_AZURE_ENDPOINT",
+			asXML(http.StatusForbidden, "AuthenticationFailed", longAgo()), asXML(http.StatusForbidden, "AuthorizationPermissionMismatch", nil),
+			asXML(http.StatusNotFound, "ContainerNotFound", nil))
+	})
+}
+
+// testRefusals runs berth on a way to the store on which refusals come.
+func testRefusals(t *testing.T, endpoint string, env []string, setting string, refusals ...refusal) {
+	upstream, err := url.Parse(endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	through := &httputil.ReverseProxy{Transport: ownTransport(), Rewrite: func(r *httputil.ProxyRequest) {
+		r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = upstream.Scheme, upstream.Host, r.In.Host
+	}}
+	var refused atomic.Pointer[refusal]
+	way := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if no := refused.Load(); no != nil {
+			maps.Copy(w.Header(), no.header)
+			w.WriteHeader(no.status)
+			if r.Method != http.MethodHead {
+				_, _ = w.Write([]byte(no.body)) // berth may be gone
+			}
+			return
+		}
+		through.ServeHTTP(w, r)
+	}))
+	t.Cleanup(way.Close)
+	p := servingDirectly(t, append(env, setting+"="+way.URL+upstream.Path))
+	for _, no := range refusals {
+		t.Logf("%d %s", no.status, no.code)
+		testUnavailable(t, p, func() { refused.Store(&no) }, func() { refused.Store(nil) })
+	}
+}

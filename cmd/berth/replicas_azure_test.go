@@ -9,7 +9,7 @@ import (
 // TestReplicasOnAzure is TestReplicasOnADirectory on Azurite.
 func TestReplicasOnAzure(t *testing.T) {
 	env := azureEnv(t, emulator.Azurite(t))
-	testReplicas(t, func() (*process, error) { return start(t.TempDir(), env) })
+	testReplicas(t, env)
 }
 
 // azureEnv is the environment of a berth on an empty container of the server.

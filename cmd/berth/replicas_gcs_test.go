@@ -10,7 +10,7 @@ import (
 // strict proxy.
 func TestReplicasOnGCS(t *testing.T) {
 	env := gcsEnv(t, emulator.FakeGCS(t))
-	testReplicas(t, func() (*process, error) { return start(t.TempDir(), env) })
+	testReplicas(t, env)
 }
 
 // gcsEnv is the environment of a berth on an empty bucket of the server.

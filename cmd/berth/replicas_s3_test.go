@@ -15,7 +15,7 @@ func TestReplicasOnS3(t *testing.T) {
 	for name, server := range map[string]func(testing.TB) *emulator.S3{"versitygw": emulator.VersityGW, "MinIO": emulator.MinIO} {
 		t.Run(name, func(t *testing.T) {
 			env := s3Env(t, server(t))
-			testReplicas(t, func() (*process, error) { return start(t.TempDir(), env) })
+			testReplicas(t, env)
 		})
 	}
 }

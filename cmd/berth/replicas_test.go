@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +18,9 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/cmd/berth/config"
+	"github.com/berthhq/berth/drivers"
 )
 
 // fleet is several replicas on one store, any of which may be gone at any time.
@@ -169,9 +174,10 @@ func (c *pusher) ask(ctx context.Context) error {
 
 // testReplicas pushes through three replicas that are killed and started again
 // all the time. Every chunk goes to another one. What was acknowledged is there
-// and whole, for each replica and for those that are started afterwards.
-func testReplicas(t *testing.T, start func() (*process, error)) {
-	f := newFleet(t, 3, start)
+// and whole, for each replica and for those that are started afterwards; and
+// what the killed ones have left over can be removed.
+func testReplicas(t *testing.T, env []string) {
+	f := newFleet(t, 3, func() (*process, error) { return start(t.TempDir(), env) })
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
 
@@ -228,9 +234,75 @@ func testReplicas(t *testing.T, start func() (*process, error)) {
 			}
 		}
 	}
+	wantRemovable(t, env)
+}
+
+// wantRemovable empties a bucket through its driver, as a collector would that
+// takes everything: whatever a killed replica has left, the driver shows it.
+func wantRemovable(t *testing.T, env []string) {
+	t.Helper()
+	bucket, _, err := openBucket(t.Context(), storageOf(env))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bucket.Close()
+	uploads, keys := remove(t, bucket)
+	t.Logf("%d objects and %d uploads were left", keys, uploads)
+	if keys == 0 {
+		t.Error("no object was left, not even those of the blobs")
+	}
+	if uploads, keys := remove(t, bucket); uploads+keys > 0 {
+		t.Errorf("after all were removed, %d objects and %d uploads are left", keys, uploads)
+	}
+}
+
+// remove aborts the uploads and deletes the objects that a bucket shows.
+func remove(t *testing.T, bucket drivers.Bucket) (uploads, keys int) {
+	t.Helper()
+	for u, err := range bucket.Uploads(t.Context(), "") {
+		if err == nil {
+			err = bucket.Abort(t.Context(), u)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		uploads++
+	}
+	var all []string
+	for o, err := range bucket.List(t.Context(), "", "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, o.Key)
+	}
+	if err := bucket.Delete(t.Context(), all...); err != nil {
+		t.Fatal(err)
+	}
+	return uploads, len(all)
+}
+
+// storageOf is the store that an environment names.
+func storageOf(env []string) config.Storage {
+	value := func(key string) string {
+		for _, s := range slices.Backward(env) {
+			if v, ok := strings.CutPrefix(s, "BERTH_STORAGE_"+key+"="); ok {
+				return v
+			}
+		}
+		return ""
+	}
+	return config.Storage{
+		Driver:     cmp.Or(value("DRIVER"), "filesystem"),
+		Filesystem: config.Filesystem{Root: value("FILESYSTEM_ROOT")},
+		S3: config.S3{
+			Bucket: value("S3_BUCKET"), Region: value("S3_REGION"), Endpoint: value("S3_ENDPOINT"), PathStyle: true,
+			AccessKeyID: value("S3_ACCESS_KEY_ID"), SecretAccessKey: value("S3_SECRET_ACCESS_KEY"),
+		},
+		GCS:   config.GCS{Bucket: value("GCS_BUCKET"), Endpoint: value("GCS_ENDPOINT"), CredentialsFile: value("GCS_CREDENTIALS_FILE")},
+		Azure: config.Azure{Account: value("AZURE_ACCOUNT"), Container: value("AZURE_CONTAINER"), Endpoint: value("AZURE_ENDPOINT"), SharedKey: value("AZURE_SHARED_KEY")},
+	}
 }
 
 func TestReplicasOnADirectory(t *testing.T) {
-	root := t.TempDir()
-	testReplicas(t, func() (*process, error) { return start(t.TempDir(), cleanEnv(), "--root", root) })
+	testReplicas(t, append(cleanEnv(), "BERTH_STORAGE_FILESYSTEM_ROOT="+t.TempDir()))
 }

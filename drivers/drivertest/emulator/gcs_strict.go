@@ -208,9 +208,10 @@ func (s *strictGCS) serveInsert(w http.ResponseWriter, r *http.Request, bucket s
 	s.keep(w, r, bucket, body)
 }
 
-// keep has the server make an object, and remembers it.
+// keep has the server make an object, and remembers it. What has begun goes on
+// without the client.
 func (s *strictGCS) keep(w http.ResponseWriter, r *http.Request, bucket string, body []byte) bool {
-	status, header, answer, err := s.ask(r, body)
+	status, header, answer, err := s.ask(r.WithContext(context.WithoutCancel(r.Context())), body)
 	if err != nil {
 		gcsError(w, http.StatusBadGateway, "backendError", err.Error())
 		return false
@@ -338,8 +339,7 @@ func (s *strictGCS) serveCompose(w http.ResponseWriter, r *http.Request, bucket,
 		gcsError(w, http.StatusBadRequest, "invalid", "Provided CRC32C "+req.Destination.CRC32C+" doesn't match calculated CRC32C "+sum)
 		return
 	}
-	// What has begun goes on without the client.
-	if !s.keep(w, r.WithContext(context.WithoutCancel(r.Context())), bucket, body) || !req.DeleteSourceObjects {
+	if !s.keep(w, r, bucket, body) || !req.DeleteSourceObjects {
 		return
 	}
 	for _, source := range req.SourceObjects {

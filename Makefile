@@ -30,7 +30,7 @@ build: ## Build ./berth
 
 .PHONY: test
 test: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp ## Run every test, with the race detector; installs what they need
-	$(GO) test -race -timeout 9m ./...
+	$(GO) test -race -tags $(TAGS) -timeout 9m ./...
 
 .PHONY: race
 race: $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp ## Run the tests that search for races, longer than `make test` does
@@ -48,16 +48,16 @@ fuzz: ## Run every fuzzer for FUZZTIME (30s)
 
 .PHONY: soak
 soak: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp ## Run what is too slow for `make test` (BERTH_TEST_SOAK=1)
-	BERTH_TEST_SOAK=1 $(GO) test -timeout 2h -count 1 ./...
+	BERTH_TEST_SOAK=1 $(GO) test -tags $(TAGS) -timeout 2h -count 1 ./...
 
 .PHONY: requests
 requests: $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp ## Count the requests that berth makes to each store, and print the README's table, if it is right
-	BERTH_TEST_REQUESTS=1 $(GO) test -count 1 -timeout 30m -run '^TestRequests$$' ./cmd/berth
+	BERTH_TEST_REQUESTS=1 $(GO) test -tags $(TAGS) -count 1 -timeout 30m -run '^TestRequests$$' ./cmd/berth
 	@sed -n '/^<!-- requests -->/,/^<!-- end of requests -->/ { /^|/p }' README.md
 
 .PHONY: bench
 bench: ## Run the benchmarks
-	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...
+	$(GO) test -tags $(TAGS) -run '^$$' -bench . -benchmem -timeout 30m ./...
 
 .PHONY: check
 check: $(TOOLS)/lint.stamp ## Lint, formatting, vet, and go.mod being tidy

@@ -43,10 +43,7 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	buildDir = dir
-	args := []string{"build", "-o", filepath.Join(dir, "berth")}
-	if raceEnabled() {
-		args = append(args, "-race")
-	}
+	args := append([]string{"build", "-o", filepath.Join(dir, "berth")}, buildFlags()...)
 	build := exec.Command("go", append(args, ".")...)
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {
@@ -56,9 +53,19 @@ func buildAndRun(m *testing.M) int {
 	return m.Run()
 }
 
-func raceEnabled() bool {
-	info, _ := debug.ReadBuildInfo()
-	return info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+// buildFlags are those that this test was built with, for a berth like it.
+func buildFlags() []string {
+	var flags []string
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return nil
+	}
+	for _, s := range info.Settings {
+		if s.Key == "-race" || s.Key == "-tags" {
+			flags = append(flags, s.Key+"="+s.Value)
+		}
+	}
+	return flags
 }
 
 // cleanEnv is the environment without what would configure berth.

@@ -52,15 +52,7 @@ func TestHugeUploads(t *testing.T) {
 				if i == 1 {
 					n = tt.size - n
 				}
-				w := resume(t, m, tok, Options{Length: -1})
-				if _, err := w.ReadFrom(io.TeeReader(io.LimitReader(body, n), hash)); err != nil {
-					t.Fatal(err)
-				}
-				var err error
-				if tok, err = w.Suspend(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-				w.Close()
+				tok = patchFrom(t, m, tok, name, io.TeeReader(io.LimitReader(body, n), hash), n)
 			}
 
 			want := digest.NewDigest(digest.SHA256, hash)

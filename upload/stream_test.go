@@ -30,15 +30,7 @@ func TestStreamedParts(t *testing.T) {
 		for i, n := range []int64{10, 3 * miB, 16 * kiB, 2 * miB, 100} {
 			data := randomBytes(uint64(50+i), n)
 			all = append(all, data...)
-			w := resume(t, m, tok, Options{Length: -1})
-			if got, err := w.ReadFrom(reader(bytes.NewReader(data))); got != n || err != nil {
-				t.Fatalf("%s: ReadFrom = %d, %v, want %d", name, got, err, n)
-			}
-			var err error
-			if tok, err = w.Suspend(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			w.Close()
+			tok = patchFrom(t, m, tok, name, reader(bytes.NewReader(data)), n)
 		}
 		parts, tail := partSizes(t, m, tok)
 		if len(parts) != 2 || parts[0] != 10+3*miB || parts[1] != 16*kiB+2*miB || tail != 100 {

@@ -55,6 +55,21 @@ func partSizes(t testing.TB, m *Manager, tok Token) (parts []int64, tail int64) 
 	return parts, s.RawSize
 }
 
+// patchFrom sends what r gives, n bytes, as a request of unknown length.
+func patchFrom(t testing.TB, m *Manager, tok Token, name string, r io.Reader, n int64) Token {
+	t.Helper()
+	w := resume(t, m, tok, Options{Length: -1})
+	defer w.Close()
+	if got, err := w.ReadFrom(r); got != n || err != nil {
+		t.Fatalf("%s: ReadFrom = %d, %v, want %d", name, got, err, n)
+	}
+	next, err := w.Suspend(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return next
+}
+
 // TestPartBoundaries: they depend on the upload alone, not on how its bytes
 // come, and what is left over is in the record.
 func TestPartBoundaries(t *testing.T) {
@@ -81,15 +96,7 @@ func TestPartBoundaries(t *testing.T) {
 			for i, n := range tt.patches {
 				data := randomBytes(uint64(30+i), n)
 				all = append(all, data...)
-				w := resume(t, m, tok, Options{Length: -1})
-				if got, err := w.ReadFrom(reader(bytes.NewReader(data))); got != n || err != nil {
-					t.Fatalf("%s: ReadFrom = %d, %v, want %d", name, got, err, n)
-				}
-				var err error
-				if tok, err = w.Suspend(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-				w.Close()
+				tok = patchFrom(t, m, tok, name, reader(bytes.NewReader(data)), n)
 			}
 			parts, tail := partSizes(t, m, tok)
 			if !slices.Equal(parts, tt.parts) || tail != tt.tail {

@@ -138,14 +138,24 @@ func TestOpenBucketSilent(t *testing.T) {
 // double is a store that gives one answer to everything.
 func double(t *testing.T, status int, header http.Header, contentType, body string) string {
 	t.Helper()
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		maps.Copy(w.Header(), header)
-		w.Header().Set("Content-Type", contentType)
-		w.WriteHeader(status)
-		_, _ = w.Write([]byte(body)) // berth may be gone
-	}))
+	s := httptest.NewServer(refusal{status, header, contentType, body})
 	t.Cleanup(s.Close)
 	return s.URL
+}
+
+// refusal is what a store answers to a service that it does not want.
+type refusal struct {
+	status      int
+	header      http.Header // besides Content-Type
+	contentType string
+	body        string
+}
+
+func (no refusal) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	maps.Copy(w.Header(), no.header)
+	w.Header().Set("Content-Type", no.contentType)
+	w.WriteHeader(no.status)
+	_, _ = w.Write([]byte(no.body)) // berth may be gone, and a HEAD takes none
 }
 
 // longAgo is the header of a store whose clock is another.

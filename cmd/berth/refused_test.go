@@ -2,24 +2,13 @@ package main
 
 import (
 	"fmt"
-	"maps"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"sync/atomic"
 	"testing"
 
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
-
-// refusal is what a store answers to a service that it does not want.
-type refusal struct {
-	status int
-	code   string
-	header http.Header
-	body   string
-}
 
 // TestStoreRefusesInService has stores that are well when berth starts, and then
 // do not take its credentials or its clock, deny it access, or have lost their
@@ -30,12 +19,11 @@ func TestStoreRefusesInService(t *testing.T) {
 		if header == nil {
 			header = make(http.Header)
 		}
-		header.Set("Content-Type", "application/xml")
 		header.Set("X-Ms-Error-Code", code)
-		return refusal{status, code, header, "<Error><Code>" + code + "</Code><Message>no</Message></Error>"}
+		return refusal{status, header, "application/xml", "<Error><Code>" + code + "</Code><Message>no</Message></Error>"}
 	}
 	asJSON := func(status int, message string) refusal {
-		return refusal{status, message, http.Header{"Content-Type": {"application/json"}}, fmt.Sprintf(`{"error":{"code":%d,"message":%q}}`, status, message)}
+		return refusal{status, nil, "application/json", fmt.Sprintf(`{"error":{"code":%d,"message":%q}}`, status, message)}
 	}
 	t.Run("S3", func(t *testing.T) {
 		t.Parallel()
@@ -63,29 +51,19 @@ func TestStoreRefusesInService(t *testing.T) {
 
 // testRefusals runs berth on a way to the store on which refusals come.
 func testRefusals(t *testing.T, endpoint string, env []string, setting string, refusals ...refusal) {
-	upstream, err := url.Parse(endpoint)
-	if err != nil {
-		t.Fatal(err)
-	}
-	through := &httputil.ReverseProxy{Transport: ownTransport(), Rewrite: func(r *httputil.ProxyRequest) {
-		r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = upstream.Scheme, upstream.Host, r.In.Host
-	}}
+	through, path := wayTo(t, endpoint, nil)
 	var refused atomic.Pointer[refusal]
 	way := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if no := refused.Load(); no != nil {
-			maps.Copy(w.Header(), no.header)
-			w.WriteHeader(no.status)
-			if r.Method != http.MethodHead {
-				_, _ = w.Write([]byte(no.body)) // berth may be gone
-			}
+			no.ServeHTTP(w, r)
 			return
 		}
 		through.ServeHTTP(w, r)
 	}))
 	t.Cleanup(way.Close)
-	p := servingDirectly(t, append(env, setting+"="+way.URL+upstream.Path))
+	p := servingDirectly(t, append(env, setting+"="+way.URL+path))
 	for _, no := range refusals {
-		t.Logf("%d %s", no.status, no.code)
+		t.Log(no.status, no.body)
 		testUnavailable(t, p, func() { refused.Store(&no) }, func() { refused.Store(nil) })
 	}
 }

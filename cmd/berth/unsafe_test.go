@@ -97,16 +97,26 @@ func wantRefused(t *testing.T, env []string, setting, says string) {
 // proxy changes the requests to a store on their way.
 func proxy(t *testing.T, endpoint string, change func(*http.Request)) string {
 	t.Helper()
+	through, path := wayTo(t, endpoint, change)
+	p := httptest.NewServer(through)
+	t.Cleanup(p.Close)
+	return p.URL + path
+}
+
+// wayTo hands requests on to a store, changed if there is a change. Its clients
+// add the path to where they find it.
+func wayTo(t *testing.T, endpoint string, change func(*http.Request)) (through http.Handler, path string) {
+	t.Helper()
 	upstream, err := url.Parse(endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := httptest.NewServer(&httputil.ReverseProxy{Transport: ownTransport(), Rewrite: func(r *httputil.ProxyRequest) {
+	return &httputil.ReverseProxy{Transport: ownTransport(), Rewrite: func(r *httputil.ProxyRequest) {
 		r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = upstream.Scheme, upstream.Host, r.In.Host
-		change(r.Out)
-	}})
-	t.Cleanup(p.Close)
-	return p.URL + upstream.Path
+		if change != nil {
+			change(r.Out)
+		}
+	}}, upstream.Path
 }
 
 // signAgain signs a request of which a header was taken out.

@@ -199,3 +199,17 @@ func wantObject(t *testing.T, b drivers.Bucket, key, text string) {
 		t.Errorf("Open(%q) reads %q, %v, want %q", key, got, err, text)
 	}
 }
+
+// begin starts an upload of data/u, and stores its first part.
+func begin(t *testing.T, b drivers.Bucket) (drivers.Upload, drivers.Part) {
+	t.Helper()
+	u, err := b.StartUpload(t.Context(), "data/u")
+	if err != nil {
+		t.Fatal(err)
+	}
+	part, err := b.PutPart(t.Context(), u, 1, drivers.NewBody([]byte("part")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u, part
+}

@@ -91,14 +91,7 @@ func TestBusy(t *testing.T) {
 	cfg.Retries = -1
 	b := openBucket(t, cfg)
 	o := create(t, b, "text")
-	u, err := b.StartUpload(t.Context(), "data/u")
-	if err != nil {
-		t.Fatal(err)
-	}
-	part, err := b.PutPart(t.Context(), u, 1, drivers.NewBody([]byte("part")))
-	if err != nil {
-		t.Fatal(err)
-	}
+	u, part := begin(t, b)
 	calls := map[string]func() error{
 		"Create":      func() error { _, err := b.Create(t.Context(), "new", drivers.NewBody([]byte("x"))); return err },
 		"Replace":     func() error { _, err := b.Replace(t.Context(), "k", o.Tag, drivers.NewBody([]byte("x"))); return err },
@@ -230,16 +223,9 @@ func TestCompleteError200(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)
 	b := openBucket(t, cfg)
-	u, err := b.StartUpload(t.Context(), "data/u")
-	if err != nil {
-		t.Fatal(err)
-	}
-	part, err := b.PutPart(t.Context(), u, 1, drivers.NewBody([]byte("part")))
-	if err != nil {
-		t.Fatal(err)
-	}
+	u, part := begin(t, b)
 	d.plays(always("CompleteMultipartUpload", http.StatusOK, "InternalError"))
-	_, err = b.Complete(t.Context(), u, []drivers.Part{part}, part.CRC32C)
+	_, err := b.Complete(t.Context(), u, []drivers.Part{part}, part.CRC32C)
 	wantBusy(t, err, "Complete with InternalError in a 200")
 	if _, err := b.Stat(t.Context(), "data/u"); !errors.Is(err, drivers.ErrNotFound) {
 		t.Errorf("Stat after a failed Complete = %v, want %v", err, drivers.ErrNotFound)
@@ -380,14 +366,7 @@ func TestAnswerBroken(t *testing.T) {
 	d, cfg := newDouble(t)
 	cfg.Retries = -1
 	b := openBucket(t, cfg)
-	u, err := b.StartUpload(t.Context(), "data/u")
-	if err != nil {
-		t.Fatal(err)
-	}
-	part, err := b.PutPart(t.Context(), u, 1, drivers.NewBody([]byte("part")))
-	if err != nil {
-		t.Fatal(err)
-	}
+	u, part := begin(t, b)
 	d.plays(func(w http.ResponseWriter, r *http.Request) bool {
 		d.backend.ServeHTTP(httptest.NewRecorder(), r)
 		w.Header().Set("Content-Type", "application/xml")
@@ -395,7 +374,7 @@ func TestAnswerBroken(t *testing.T) {
 		fmt.Fprint(w, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<")
 		return true
 	})
-	_, err = b.Complete(t.Context(), u, []drivers.Part{part}, part.CRC32C)
+	_, err := b.Complete(t.Context(), u, []drivers.Part{part}, part.CRC32C)
 	wantBusy(t, err, "Complete with half an answer")
 	wantBusy(t, firstError(b.List(t.Context(), "", "")), "List with half an answer")
 	d.plays(nil)

@@ -91,21 +91,14 @@ func TestProbeUnknown(t *testing.T) {
 	if got := b.(*bucket).abilities; got != want {
 		t.Errorf("abilities = %+v, want %+v", got, want)
 	}
-	u, err := b.StartUpload(t.Context(), "data/u")
-	if err != nil {
-		t.Fatal(err)
-	}
-	part, err := b.PutPart(t.Context(), u, 1, drivers.NewBody([]byte("part")))
-	if err != nil {
-		t.Fatal(err)
-	}
+	u, part := begin(t, b)
 	if _, err := b.Complete(t.Context(), u, []drivers.Part{part}, part.CRC32C); err != nil {
 		t.Fatalf("Complete without a checksum of the whole = %v", err)
 	}
 	wantObject(t, b, "data/u", "part")
 
 	d.plays(always("CreateMultipartUpload", http.StatusNotImplemented, "NotImplemented"))
-	_, err = Open(t.Context(), cfg)
+	_, err := Open(t.Context(), cfg)
 	if err == nil || !strings.Contains(err.Error(), "storage.s3.checksum") {
 		t.Errorf("Open of a store that takes no CRC-32C = %v, want an error that names storage.s3.checksum", err)
 	}

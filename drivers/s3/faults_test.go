@@ -237,6 +237,22 @@ func TestCompleteError200(t *testing.T) {
 	wantObject(t, b, "data/u", "part")
 }
 
+// TestDeleteOvertaken has the store say 412 of a key that another delete has
+// just taken away: what is gone is gone, and what is there is not.
+func TestDeleteOvertaken(t *testing.T) {
+	t.Parallel()
+	d, cfg := newDouble(t)
+	b := openBucket(t, cfg)
+	d.plays(always("DeleteObject", http.StatusPreconditionFailed, "PreconditionFailed"))
+	if err := b.DeleteIf(t.Context(), "k", "tag"); err != nil {
+		t.Errorf("DeleteIf of what is gone = %v, want success", err)
+	}
+	o := create(t, b, "text")
+	if err := b.DeleteIf(t.Context(), "k", o.Tag); !errors.Is(err, drivers.ErrChanged) {
+		t.Errorf("DeleteIf that is refused = %v, want %v", err, drivers.ErrChanged)
+	}
+}
+
 // wantRefused fails the test unless err is ErrRefused alone.
 func wantRefused(t *testing.T, err error, call string) {
 	t.Helper()

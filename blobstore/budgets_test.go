@@ -80,13 +80,17 @@ func TestBudgets(t *testing.T) {
 			func(c *client) { c.put(c.at, content{}, small.digest) }},
 		{"PUT again, 102.4 MB", 3, func(c *client) { c.pushByPatch(large) },
 			func(c *client) { c.put(c.at, content{}, large.digest) }},
-		// Nothing was worth freeing of the record before the end, so it is
-		// still open, and that the session has ended shows when the request
-		// fails to end it: two requests more, the Create and the reading of
-		// what it met. Asking for the end, or for the link, before that would
-		// cost every first PUT one.
-		{"PUT again, 32 MiB that are two full parts", 5, func(c *client) { c.pushByPatch(whole) },
+		// Only the end is left: nothing of the record before it was worth
+		// freeing, so that the session has ended shows when the request fails
+		// to end it.
+		{"PUT again, 32 MiB that are two full parts", 3 + 1, func(c *client) { c.pushByPatch(whole) },
 			func(c *client) { c.put(c.at, content{}, whole.digest) }},
+		{"PUT again, 32 MiB that are two full parts, sha512", 3 + 1 + 2, func(c *client) { c.pushByPatch(whole.sha512()) },
+			func(c *client) { c.put(c.at, content{}, whole.sha512().digest) }},
+		{"PUT again, 32 MiB that are two full parts, dedup hit", 3 + 1 + dedup, func(c *client) {
+			c.elsewhere().pushByPut(whole)
+			c.pushByPatch(whole)
+		}, func(c *client) { c.put(c.at, content{}, whole.digest) }},
 
 		{"status", 2, func(c *client) { c.patch(c.post(""), small.reader(), small.size) },
 			func(c *client) { c.do(http.MethodGet, c.at, nil, 0, http.StatusNoContent) }},

@@ -75,29 +75,33 @@ func (r *Repository) tryCommit(ctx context.Context, w writer, desc Descriptor) (
 	if size := w.Size(); desc.Size > 0 && desc.Size != size {
 		return Descriptor{}, fmt.Errorf("%w: %d bytes came, not %d", ErrBlobInvalidLength, size, desc.Size)
 	}
-	again, err := w.Seal(ctx, desc.Digest)
+	limit := w.Limit()
+	var there record
+	var linked bool
+	again, err := w.Seal(ctx, desc.Digest, func(canonical digest.Digest, key string) (bool, error) {
+		var err error
+		there, linked, err = r.published(ctx, limit, canonical, desc.Digest)
+		return linked && there.Data == key, err
+	})
 	ended, isEnd := errors.AsType[*upload.EndedError](err)
 	switch {
 	case isEnd && ended.Digest == w.Digest():
-		return r.commitAgain(ctx, w.Limit(), w.Token(), ended, ended.Digest, desc)
+		return r.commitAgain(ctx, limit, w.Token(), ended, ended.Digest, desc)
 	case err != nil:
 		return Descriptor{}, err
-	case again:
-		done, ok, err := r.published(ctx, w.Limit(), w.Digest(), desc.Digest)
-		if err != nil || ok {
-			return done, err
-		}
+	case again && linked:
+		return there.descriptor(), limit.Check()
 	}
 	c, err := w.Store(ctx)
 	if err != nil {
 		return Descriptor{}, err
 	}
-	done, err := r.publish(ctx, w.Limit(), content{Content: c, mediaType: mediaType(desc), seen: *w.seen}, desc.Digest)
+	done, err := r.publish(ctx, limit, content{Content: c, mediaType: mediaType(desc), seen: *w.seen}, desc.Digest)
 	if err != nil {
 		return Descriptor{}, err
 	}
 	w.Spend(ctx, desc.Digest)
-	return done, w.Limit().Check()
+	return done, limit.Check()
 }
 
 func mediaType(desc Descriptor) string {
@@ -112,9 +116,9 @@ func mediaType(desc Descriptor) string {
 // there, or can be finished without its bytes. That the bytes have both digests
 // is known.
 func (r *Repository) commitAgain(ctx context.Context, limit upload.Limit, t upload.Token, ended *upload.EndedError, canonical digest.Digest, desc Descriptor) (Descriptor, error) {
-	done, ok, err := r.published(ctx, limit, canonical, desc.Digest)
+	there, ok, err := r.published(ctx, limit, canonical, desc.Digest)
 	if err != nil || ok {
-		return done, err
+		return there.descriptor(), err
 	}
 	c, err := r.s.uploads.Committed(ctx, t, ended)
 	if err != nil {

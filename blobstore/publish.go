@@ -243,27 +243,27 @@ func (r *Repository) writeLink(ctx context.Context, limit upload.Limit, rec stor
 }
 
 // published says whether the blob is in this repository already: its link
-// agrees with a live record. The store is asked, no cache. If the client named
-// it by another digest, it can be read by that too.
-func (r *Repository) published(ctx context.Context, limit upload.Limit, canonical, named digest.Digest) (Descriptor, bool, error) {
+// agrees with a live record, which is returned. The store is asked, no cache. If
+// the client named the blob by another digest, it can be read by that too.
+func (r *Repository) published(ctx context.Context, limit upload.Limit, canonical, named digest.Digest) (record, bool, error) {
 	l, err := r.readLink(ctx, canonical)
 	if errors.Is(err, ErrBlobUnknown) {
-		return Descriptor{}, false, nil
+		return record{}, false, nil
 	}
 	if err != nil {
-		return Descriptor{}, false, err
+		return record{}, false, err
 	}
 	rec, err := envelope.Read[record](ctx, r.s.bucket, r.s.keys.record(canonical))
 	if errors.Is(err, drivers.ErrNotFound) {
-		return Descriptor{}, false, nil
+		return record{}, false, nil
 	}
 	if err != nil || rec.Value.State != live || !rec.Value.agrees(l.Value) {
-		return Descriptor{}, false, err
+		return record{}, false, err
 	}
 	if named != canonical {
 		if err := r.s.writeAlias(ctx, limit, named, canonical, storedAlias{}); err != nil {
-			return Descriptor{}, false, err
+			return record{}, false, err
 		}
 	}
-	return rec.Value.descriptor(), true, limit.Check()
+	return rec.Value, true, limit.Check()
 }

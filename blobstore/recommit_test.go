@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -64,6 +65,63 @@ func TestCommitAgainByWrongDigest(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A commit that finds another record in the place of the end is answered by what
+// that record says, also where the repository has the blob already: from another
+// upload it proves nothing about this one.
+func TestCommitOvertaken(t *testing.T) {
+	p := randomBytes(4, 256<<10) // two full parts: no bytes are left for the end
+	d := digest.FromBytes(p)
+	for name, tc := range map[string]struct {
+		overtake func(t *testing.T, r *Repository, u Upload) error
+		want     error
+	}{
+		"cancelled": {func(t *testing.T, r *Repository, u Upload) error {
+			return r.CancelUpload(t.Context(), u.ID, u.State)
+		}, ErrBlobUploadUnknown},
+		"gone on": {func(t *testing.T, r *Repository, u Upload) error {
+			_, err := r.AppendUpload(t.Context(), u.ID, u.State, Body{strings.NewReader("more"), 4, -1, nil})
+			return err
+		}, ErrOutOfOrder},
+		"committed": {func(t *testing.T, r *Repository, u Upload) error {
+			return finishAll(t, r, u, nil, d)
+		}, nil},
+	} {
+		for _, linked := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, there before: %v", name, linked), func(t *testing.T) {
+				var r *Repository
+				var u Upload
+				overtaken := false
+				b := drivertest.Wrap(buckets(t)["S3"](t), func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+					if c.Method == "Create" && c.Key == (layout{}).SessionRecord(u.ID, 2) && !overtaken {
+						overtaken = true
+						if err := tc.overtake(t, r, u); err != nil {
+							t.Errorf("overtaking: %v", err)
+						}
+					}
+					return do(ctx)
+				})
+				r = repository(t, openStore(t, b, smallParts()), "a")
+				if linked {
+					if _, err := r.Put(t.Context(), "", p); err != nil {
+						t.Fatal(err)
+					}
+				}
+				fresh := begin(t, r, "")
+				var err error
+				if u, err = r.AppendUpload(t.Context(), fresh.ID, fresh.State, Body{bytes.NewReader(p), -1, -1, nil}); err != nil {
+					t.Fatal(err)
+				}
+				if err := finishAll(t, r, u, nil, d); !errors.Is(err, tc.want) || !overtaken {
+					t.Errorf("commit, overtaken: %v = %v, want %v", overtaken, err, tc.want)
+				}
+				if _, err := r.Stat(t.Context(), d); (err == nil) != (linked || tc.want == nil) {
+					t.Errorf("Stat = %v", err)
+				}
+			})
+		}
 	}
 }
 

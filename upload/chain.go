@@ -108,13 +108,19 @@ func (m *Manager) Find(ctx context.Context, repository, id string) (Token, int64
 // append creates the record after the one that t names. If another is there,
 // it reports ErrOutOfOrder, or how the session ended, and returns the other.
 func (m *Manager) append(ctx context.Context, t Token, limit Limit, r record, tail drivers.Body) (envelope.Stored[record], error) {
+	return m.appendOr(ctx, t, limit, r, tail, func() error { return nil })
+}
+
+// appendOr is append that calls taken before it reads the other record, and
+// reports its error, if any.
+func (m *Manager) appendOr(ctx context.Context, t Token, limit Limit, r record, tail drivers.Body, taken func() error) (envelope.Stored[record], error) {
 	if err := limit.Check(); err != nil {
 		return envelope.Stored[record]{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	r.Repository, r.Started, r.Algorithm = t.Repository, t.Started, t.Algorithm
-	s, err := envelope.Create(ctx, m.cfg.Bucket, m.cfg.Layout.SessionRecord(t.ID, t.Seq+1), r, tail)
+	s, err := envelope.CreateOr(ctx, m.cfg.Bucket, m.cfg.Layout.SessionRecord(t.ID, t.Seq+1), r, tail, taken)
 	switch {
 	case !errors.Is(err, drivers.ErrExists):
 		return s, err

@@ -147,6 +147,9 @@ func (w *Writer) tailBody() drivers.Body {
 	return drivers.Body{Segments: w.tail.bytes(), Size: w.tail.size, CRC32C: w.crc}
 }
 
+// errPublished stops Seal from asking how its session ended.
+var errPublished = errors.New("upload: the blob is there")
+
 // Seal ends the upload: no more bytes, and this is their digest, as the client
 // names it. Where the parts lie under a key that no digest is bound to yet, it
 // binds it, by the record that ends the session. Again is true if another
@@ -155,7 +158,11 @@ func (w *Writer) tailBody() drivers.Body {
 // It reports ErrDigest if the bytes have another digest, or one of an algorithm
 // that was not computed, and then has changed nothing; ErrOutOfOrder, or an
 // EndedError, if another request went on from the same place.
-func (w *Writer) Seal(ctx context.Context, named digest.Digest) (again bool, err error) {
+//
+// If the next record is there already, Seal asks published before it reads it:
+// is the blob of the canonical digest there, with its bytes under key, which is
+// this upload's? Then the session has ended with that digest, and again is true.
+func (w *Writer) Seal(ctx context.Context, named digest.Digest, published func(canonical digest.Digest, key string) (bool, error)) (again bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.client == nil || w.failed != nil {
@@ -179,11 +186,19 @@ func (w *Writer) Seal(ctx context.Context, named digest.Digest) (again bool, err
 	if w.own { // no other record says what its parts are
 		r.Parts = slices.Clone(w.parts.done)
 	}
-	s, err := w.m.append(ctx, w.token, w.limit, r, drivers.Body{})
+	s, err := w.m.appendOr(ctx, w.token, w.limit, r, drivers.Body{}, func() error {
+		there, err := published(r.Digest, w.upload.Key)
+		if there {
+			return errPublished
+		}
+		return err
+	})
 	switch {
 	case err == nil:
 		w.own = false
 		return false, nil
+	case errors.Is(err, errPublished):
+		return true, nil
 	case s.Value.Kind == kindCommitted && s.Value.Digest == r.Digest && s.Value.Upload != nil:
 		if s.Value.Upload.Key != w.upload.Key {
 			w.join(s.Value)

@@ -25,7 +25,7 @@ func TestSealOfAnothersUpload(t *testing.T) {
 		if _, err := w.ReadFrom(bytes.NewReader(p)); err != nil {
 			t.Fatal(err)
 		}
-		again, err := w.Seal(t.Context(), d)
+		again, err := w.Seal(t.Context(), d, unpublished)
 		if tok == theirs && err != nil {
 			t.Fatal(err)
 		}

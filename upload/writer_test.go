@@ -161,7 +161,7 @@ func TestNothingAfterSuspend(t *testing.T) {
 		if _, err := w.Write([]byte("after")); err == nil {
 			t.Error("Write after Suspend = nil, want an error")
 		}
-		if _, err := w.Seal(t.Context(), digest.FromString("before")); err == nil {
+		if _, err := w.Seal(t.Context(), digest.FromString("before"), unpublished); err == nil {
 			t.Error("Seal after Suspend = nil, want an error")
 		}
 		if again, err := w.Suspend(t.Context()); again != tok || err != nil {
@@ -421,10 +421,10 @@ func TestKnown(t *testing.T) {
 			if _, err := w.ReadFrom(bytes.NewReader(data)); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := w.Seal(t.Context(), digest.FromString("other")); !errors.Is(err, ErrDigest) {
+			if _, err := w.Seal(t.Context(), digest.FromString("other"), unpublished); !errors.Is(err, ErrDigest) {
 				t.Errorf("Seal with another digest = %v, want %v", err, ErrDigest)
 			}
-			if _, err := w.Seal(t.Context(), digest.FromBytes(data)); err != nil {
+			if _, err := w.Seal(t.Context(), digest.FromBytes(data), unpublished); err != nil {
 				t.Errorf("Seal = %v", err)
 			}
 			c, err := w.Store(t.Context())

@@ -84,6 +84,13 @@ func encode[T any](value T, raw drivers.Body) (drivers.Body, string, error) {
 // drivers.ErrExists if somebody else's body is there, which it then returns.
 // After any other error the body may be there, or come to be there later.
 func Create[T any](ctx context.Context, b drivers.Bucket, key string, value T, raw drivers.Body) (Stored[T], error) {
+	return CreateOr(ctx, b, key, value, raw, func() error { return nil })
+}
+
+// CreateOr is Create for a caller that may not care whose body is there: when
+// the key is taken, by this very write perhaps, it calls taken before it reads
+// the body, and if that reports an error, so does CreateOr.
+func CreateOr[T any](ctx context.Context, b drivers.Bucket, key string, value T, raw drivers.Body, taken func() error) (Stored[T], error) {
 	body, nonce, err := encode(value, raw)
 	if err != nil {
 		return Stored[T]{}, err
@@ -92,6 +99,11 @@ func Create[T any](ctx context.Context, b drivers.Bucket, key string, value T, r
 		obj, err := b.Create(ctx, key, body)
 		if err == nil {
 			return Stored[T]{Value: value, RawSize: raw.Size, Object: obj, nonce: nonce}, nil
+		}
+		if errors.Is(err, drivers.ErrExists) {
+			if err := taken(); err != nil {
+				return Stored[T]{}, err
+			}
 		}
 		there, readErr := Read[T](ctx, b, key)
 		switch {

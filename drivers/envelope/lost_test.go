@@ -82,12 +82,33 @@ func TestCreateRetriedBelow(t *testing.T) {
 		}
 		return do(ctx)
 	}
-	made, err := envelope.Create(t.Context(), bucket(t, store, retries), key, note{Text: "mine"}, drivers.Body{})
-	if err != nil {
-		t.Fatalf("Create whose retry met itself = %v, want success", err)
+	asked := 0
+	made, err := envelope.CreateOr(t.Context(), bucket(t, store, retries), key, note{Text: "mine"}, drivers.Body{}, func() error {
+		asked++
+		return nil
+	})
+	if err != nil || asked != 1 {
+		t.Fatalf("Create whose retry met itself = %v, want success; it asked %d times whether that matters", err, asked)
 	}
 	if there := read(t, bucket(t, store, nil)); made.Value.Text != "mine" || made.Object.Tag != there.Object.Tag {
 		t.Errorf("Create = %+v, there is %+v", made, there)
+	}
+}
+
+// TestCreateOr: of a key that is taken nothing is read, if the caller says so,
+// and nobody is asked about one that is free.
+func TestCreateOr(t *testing.T) {
+	counter := new(drivertest.Counter)
+	b := bucket(t, &memory.Store{Habits: memory.S3()}, counter.Intercept)
+	enough := errors.New("that's enough")
+	for i, want := range []error{nil, enough} {
+		got, err := envelope.CreateOr(t.Context(), b, key, note{Text: "a"}, drivers.Body{}, func() error { return enough })
+		if !errors.Is(err, want) || want != nil && got.Object.Key != "" {
+			t.Errorf("CreateOr = %+v, %v, want %v", got, err, want)
+		}
+		if n := counter.Total(); n != i+1 {
+			t.Errorf("%d requests, want %d", n, i+1)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,8 +55,30 @@ func (r *refreshing) Retrieve(ctx context.Context) (aws.Credentials, error) {
 
 func (r *refreshing) ask(ctx context.Context) (aws.Credentials, error) {
 	c, err := r.cache.Retrieve(ctx)
-	if err == nil {
-		r.kept.Store(&c)
+	if err != nil {
+		return c, &credentialsError{err}
 	}
-	return c, err
+	r.kept.Store(&c)
+	return c, nil
+}
+
+// credentialsError says that there are no credentials. What is in it is no
+// answer of the store's, and must not be taken for one: errors.As does not find
+// it.
+type credentialsError struct{ err error }
+
+func (e *credentialsError) Error() string        { return e.err.Error() }
+func (e *credentialsError) Is(target error) bool { return errors.Is(e.err, target) }
+
+// isBusy says that whoever gives them throttles or is unavailable.
+func (e *credentialsError) isBusy() bool {
+	// A container's agent need not say more than its status.
+	type answer interface {
+		error
+		HTTPStatusCode() int
+	}
+	if a, ok := errors.AsType[answer](e.err); ok && isBusyStatus(a.HTTPStatusCode()) {
+		return true
+	}
+	return isBusy(e.err) || code(e.err) == "IDPCommunicationError" || errors.Is(e.err, context.DeadlineExceeded)
 }

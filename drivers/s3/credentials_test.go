@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,6 +16,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/smithy-go"
 
 	"github.com/berthhq/berth/drivers"
 )
@@ -79,6 +83,230 @@ func TestCredentialsRefresh(t *testing.T) {
 	})
 }
 
+// noCredentials leaves the SDK none to find.
+func noCredentials(t *testing.T) {
+	t.Helper()
+	for _, setting := range os.Environ() {
+		if name, _, _ := strings.Cut(setting, "="); strings.HasPrefix(name, "AWS_") {
+			t.Setenv(name, "")
+		}
+	}
+	t.Setenv("AWS_CONFIG_FILE", "/nonexistent")
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+}
+
+// giver stands for all of the services that give credentials: a container's
+// agent, an instance's metadata and STS.
+type giver struct {
+	*httptest.Server
+	dir string // has the files token and credentials.json
+
+	expires time.Time
+
+	// How it fails, unless status is zero, and how the bucket does.
+	status            int
+	contentType, body string
+	store             func(http.ResponseWriter)
+}
+
+func newGiver(t *testing.T) *giver {
+	g := &giver{dir: t.TempDir(), expires: time.Now().Add(time.Hour).UTC().Truncate(time.Second)}
+	g.Server = httptest.NewServer(g)
+	t.Cleanup(g.Close)
+	g.write(t, "token", "JWT")
+	g.write(t, "credentials.json", fmt.Sprintf(`{"Version":1,"AccessKeyId":"GIVEN","SecretAccessKey":"secret","SessionToken":"TOKEN","Expiration":%q}`, g.expires.Format(time.RFC3339)))
+	return g
+}
+
+func (g *giver) file(name string) string { return filepath.Join(g.dir, name) }
+
+func (g *giver) write(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(g.file(name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (g *giver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	const role = "/latest/meta-data/iam/security-credentials/"
+	expires := g.expires.Format(time.RFC3339)
+	if g.status != 0 {
+		w.Header().Set("Content-Type", g.contentType)
+		w.WriteHeader(g.status)
+		fmt.Fprint(w, g.body)
+		return
+	}
+	switch {
+	case r.URL.Path == "/container" && r.Header.Get("Authorization") == "JWT":
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"AccessKeyId":"GIVEN","SecretAccessKey":"secret","Token":"TOKEN","Expiration":%q}`, expires)
+	case r.URL.Path == "/latest/api/token" && r.Method == http.MethodPut:
+		w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "300")
+		fmt.Fprint(w, "SESSION")
+	case r.URL.Path == role && r.Header.Get("X-Aws-Ec2-Metadata-Token") == "SESSION":
+		fmt.Fprint(w, "berth")
+	case r.URL.Path == role+"berth":
+		fmt.Fprintf(w, `{"Code":"Success","AccessKeyId":"GIVEN","SecretAccessKey":"secret","Token":"TOKEN","Expiration":%q}`, expires)
+	case r.FormValue("Action") == "AssumeRoleWithWebIdentity" && r.FormValue("RoleArn") == "arn:aws:iam::1:role/berth" && r.FormValue("WebIdentityToken") == "JWT":
+		w.Header().Set("Content-Type", "text/xml")
+		fmt.Fprintf(w, `<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleWithWebIdentityResult><Credentials>`+
+			`<AccessKeyId>GIVEN</AccessKeyId><SecretAccessKey>secret</SecretAccessKey><SessionToken>TOKEN</SessionToken>`+
+			`<Expiration>%s</Expiration></Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`, expires)
+	default:
+		http.Error(w, "not asked like this", http.StatusTeapot)
+	}
+}
+
+// TestCredentialsSources finds credentials where the SDK looks for them, and
+// then, in service, has the place fail.
+func TestCredentialsSources(t *testing.T) {
+	type failure struct {
+		name string
+		fail func(g *giver)
+		want error
+	}
+	answers := func(status int, contentType, body string, want error) failure {
+		name := fmt.Sprintf("%d %s", status, body)
+		return failure{name, func(g *giver) { g.status, g.contentType, g.body = status, contentType, body }, want}
+	}
+	stsError := func(status int, code string, want error) failure {
+		return answers(status, "text/xml", "<ErrorResponse><Error><Type>Sender</Type><Code>"+code+"</Code><Message>no</Message></Error></ErrorResponse>", want)
+	}
+	gone := func(name string) failure {
+		return failure{"no " + name, func(g *giver) { _ = os.Remove(g.file(name)) }, drivers.ErrRefused}
+	}
+	down := failure{"down", func(g *giver) { g.Close() }, drivers.ErrBusy}
+	const text, json = "text/plain", "application/json"
+	for _, test := range []struct {
+		name     string
+		set      func(t *testing.T, g *giver)
+		failures []failure
+	}{
+		{"environment", func(t *testing.T, _ *giver) {
+			t.Setenv("AWS_ACCESS_KEY_ID", "GIVEN")
+			t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+			t.Setenv("AWS_SESSION_TOKEN", "TOKEN")
+		}, []failure{
+			{"expired", func(g *giver) {
+				g.store = func(w http.ResponseWriter) { fails(w, http.StatusBadRequest, "ExpiredToken") }
+			}, drivers.ErrRefused},
+		}},
+		{"process of a profile", func(t *testing.T, g *giver) {
+			g.write(t, "config", "[default]\ncredential_process = cat "+g.file("credentials.json")+"\n")
+			t.Setenv("AWS_CONFIG_FILE", g.file("config"))
+		}, []failure{gone("credentials.json")}},
+		{"container", func(t *testing.T, g *giver) {
+			t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", g.URL+"/container")
+			t.Setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", g.file("token"))
+		}, []failure{
+			answers(400, text, "bad token", drivers.ErrRefused),
+			answers(403, text, "no role", drivers.ErrRefused),
+			answers(404, text, "no role", drivers.ErrRefused),
+			answers(404, json, `{"code":"NotFound","message":"no role"}`, drivers.ErrRefused),
+			answers(404, json, `{"code":"NoSuchKey","message":"no role"}`, drivers.ErrRefused),
+			answers(429, text, "slowly", drivers.ErrBusy),
+			answers(500, text, "oops", drivers.ErrBusy),
+			answers(503, json, `{"code":"x","message":"oops"}`, drivers.ErrBusy),
+			gone("token"),
+			down,
+		}},
+		{"web identity", func(t *testing.T, g *giver) {
+			t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", g.file("token"))
+			t.Setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/berth")
+			t.Setenv("AWS_ENDPOINT_URL_STS", g.URL)
+		}, []failure{
+			stsError(400, "ExpiredTokenException", drivers.ErrRefused),
+			stsError(403, "AccessDenied", drivers.ErrRefused),
+			stsError(400, "IDPCommunicationError", drivers.ErrBusy),
+			stsError(400, "Throttling", drivers.ErrBusy),
+			stsError(500, "InternalFailure", drivers.ErrBusy),
+			gone("token"),
+			down,
+		}},
+		{"instance", func(t *testing.T, g *giver) {
+			t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", g.URL)
+		}, []failure{
+			answers(404, text, "no role", drivers.ErrRefused),
+			answers(403, text, "IMDS is off", drivers.ErrRefused),
+			answers(500, text, "oops", drivers.ErrBusy),
+			down,
+		}},
+	} {
+		for _, failure := range test.failures {
+			t.Run(test.name+", "+failure.name, func(t *testing.T) {
+				noCredentials(t)
+				g := newGiver(t)
+				test.set(t, g)
+				var last http.Header
+				store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if last = r.Header.Clone(); g.store != nil {
+						g.store(w)
+					}
+				}))
+				t.Cleanup(store.Close)
+				cfg := Config{Bucket: "b", Region: "eu-west-1", Endpoint: store.URL, PathStyle: true, Retries: -1}
+				b, sdk, err := connect(t.Context(), cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.conditionalDelete = true
+				if b.signer, err = newSigner(t.Context(), &cfg, sdk); err != nil {
+					t.Fatal(err)
+				}
+				if err := b.Delete(t.Context(), "k"); err != nil {
+					t.Fatal(err)
+				}
+				if got := last.Get("Authorization"); !strings.Contains(got, "Credential=GIVEN/") || last.Get("X-Amz-Security-Token") != "TOKEN" {
+					t.Errorf("Delete has Authorization: %s and the session token %q, want GIVEN and TOKEN", got, last.Get("X-Amz-Security-Token"))
+				}
+
+				failure.fail(g)
+				if r, ok := sdk.Credentials.(*refreshing); ok && g.store == nil { // as if they had expired
+					r.kept.Store(nil)
+					r.cache.Invalidate()
+				}
+				calls := map[string]func() error{
+					"Open":     func() error { _, _, err := b.Open(t.Context(), "k", 0, -1); return err },
+					"Stat":     func() error { _, err := b.Stat(t.Context(), "k"); return err },
+					"Create":   func() error { _, err := b.Create(t.Context(), "k", drivers.NewBody([]byte("x"))); return err },
+					"Delete":   func() error { return b.Delete(t.Context(), "k") },
+					"DeleteIf": func() error { return b.DeleteIf(t.Context(), "k", "tag") },
+					"Abort":    func() error { return b.Abort(t.Context(), drivers.Upload{Key: "data/k", ID: "id"}) },
+					"List":     func() error { return firstError(b.List(t.Context(), "", "")) },
+				}
+				if g.store == nil { // a URL is signed by whoever has credentials
+					calls["SignGet"] = func() error {
+						_, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute})
+						return err
+					}
+				}
+				for name, call := range calls {
+					if err := call(); sentinels(err) != failure.want.Error() {
+						t.Errorf("%s = %v (%s), want %v", name, err, sentinels(err), failure.want)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestCredentialsTimeout: the SDK gives an instance's metadata five seconds, with
+// all retries.
+func TestCredentialsTimeout(t *testing.T) {
+	err := &credentialsError{&smithy.CanceledError{Err: context.DeadlineExceeded}}
+	wantBusy(t, new(bucket).classify(t.Context(), err), "a call for which there are no credentials in time")
+}
+
+// TestCredentialsAtTheirEnd: a URL that would outlive its credentials is not
+// signed, and that passes when there are new ones.
+func TestCredentialsAtTheirEnd(t *testing.T) {
+	c := testCredentials
+	c.SessionToken, c.CanExpire, c.Expires = "token", true, time.Now().Add(credentialMargin/2)
+	b := &bucket{signer: testSigner(t, Config{}, c)}
+	_, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Hour})
+	wantRefused(t, err, "SignGet with credentials at their end")
+}
+
 // TestCredentialsOfContainer: those of a container's role are known to expire
 // when they do, though the SDK itself would have them expire minutes before.
 func TestCredentialsOfContainer(t *testing.T) {
@@ -88,11 +316,7 @@ func TestCredentialsOfContainer(t *testing.T) {
 		fmt.Fprintf(w, `{"AccessKeyId":"FROMCONTAINER","SecretAccessKey":"secret","Token":"TOKEN","Expiration":%q}`, expires.Format(time.RFC3339))
 	}))
 	t.Cleanup(server.Close)
-	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"} {
-		t.Setenv(name, "")
-	}
-	t.Setenv("AWS_CONFIG_FILE", "/nonexistent")
-	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+	noCredentials(t)
 	t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", server.URL)
 
 	sdk, err := (&Config{Bucket: "b", Region: "eu-west-1"}).load(t.Context())

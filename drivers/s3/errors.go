@@ -54,12 +54,14 @@ func (b *bucket) classify(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return err // says nothing about the store
 	}
-	if credentials := credentialsError(err); credentials != nil {
-		err = fmt.Errorf("no credentials: %w", err)
-		if !isBusy(credentials) {
-			return fmt.Errorf("%w: %w", drivers.ErrRefused, err)
+	if credentials, ok := errors.AsType[*credentialsError](err); ok {
+		sentinel := drivers.ErrRefused
+		if credentials.isBusy() {
+			sentinel = drivers.ErrBusy
 		}
-	} else if advice := b.advice(err); advice != "" {
+		return fmt.Errorf("%w: no credentials: %w", sentinel, err)
+	}
+	if advice := b.advice(err); advice != "" {
 		return fmt.Errorf("%w: %s: %w", drivers.ErrRefused, advice, err)
 	}
 	if isBusy(err) {
@@ -75,7 +77,7 @@ func isBusy(err error) bool {
 		return true
 	}
 	switch s := status(err); {
-	case s >= 500 && s != http.StatusNotImplemented, s == http.StatusTooManyRequests:
+	case isBusyStatus(s):
 		return true
 	case s == http.StatusOK: // an answer that broke off says no more than none
 		_, isNetwork := errors.AsType[*net.OpError](err)
@@ -92,6 +94,10 @@ func isBusy(err error) bool {
 	_, unknownAuthority := errors.AsType[x509.UnknownAuthorityError](err)
 	_, notSent := errors.AsType[*smithyhttp.RequestSendError](err)
 	return notSent && !badCertificate && !unknownAuthority
+}
+
+func isBusyStatus(s int) bool {
+	return s >= 500 && s != http.StatusNotImplemented || s == http.StatusTooManyRequests
 }
 
 // advice says what to do about what trying again won't mend, or nothing.
@@ -121,19 +127,6 @@ func (b *bucket) advice(err error) string {
 		}
 	}
 	return ""
-}
-
-// credentialsError is that of asking for credentials, in whose chain there is
-// a call of another service; nil if the failure is the store's own.
-func credentialsError(err error) error {
-	call, ok := errors.AsType[*smithy.OperationError](err)
-	if !ok {
-		return nil
-	}
-	if inner, ok := errors.AsType[*smithy.OperationError](call.Err); ok {
-		return inner
-	}
-	return nil
 }
 
 // regionOf is the bucket's region, where the answer tells.

@@ -66,6 +66,7 @@ func (b *bucket) SignGet(ctx context.Context, key string, opts drivers.SignOptio
 		if s, err = b.signer.sign(ctx, b.prefix+key, opts, time.Now()); err == nil {
 			return s, nil
 		}
+		err = b.classify(ctx, err)
 	}
 	return drivers.Signed{}, fmt.Errorf("s3: sign %s: %w", key, err)
 }
@@ -89,7 +90,7 @@ func (s *signer) sign(ctx context.Context, name string, opts drivers.SignOptions
 	}
 	seconds := int64(until.Sub(signed) / time.Second)
 	if seconds < 1 || !until.After(now) {
-		return drivers.Signed{}, fmt.Errorf("the credentials expire at %s", credentials.Expires.Format(time.RFC3339))
+		return drivers.Signed{}, fmt.Errorf("%w: the credentials expire at %s", drivers.ErrRefused, credentials.Expires.Format(time.RFC3339))
 	}
 
 	u := s.base

@@ -153,7 +153,7 @@ func (c *completion) ensure(ctx context.Context, n *node) (*raw.Object, error) {
 	case http.StatusNotFound, http.StatusPreconditionFailed:
 		return c.climb(ctx, n, err)
 	}
-	return o, classify(ctx, err, nil)
+	return o, c.cfg.classify(ctx, err, nil)
 }
 
 // climb looks for the node and those above it, in this order, after a compose
@@ -191,7 +191,7 @@ func (c *completion) find(ctx context.Context, n *node) (*raw.Object, error) {
 	case status(err) == http.StatusNotFound:
 		return nil, nil
 	case err != nil:
-		return nil, classify(ctx, err, nil)
+		return nil, c.cfg.classify(ctx, err, nil)
 	case n.parent != nil && (int64(o.Size) != n.size || o.Crc32c != encodeCRC(n.crc32c)):
 		return nil, fmt.Errorf("%s has %d bytes with CRC-32C %s, not those of the parts: %w", n.key, o.Size, o.Crc32c, drivers.ErrChanged)
 	}

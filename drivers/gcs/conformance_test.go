@@ -24,8 +24,9 @@ import (
 //	storage classes and KMS keys            the server only notes them: TestClasses and
 //	                                        TestComposeRequest look at what is asked for
 //	IAM roles, signBlob                     the account may do everything: TestOpenRefused (403),
-//	                                        TestSignByIAM
-//	metadata server, workload identity      the SDK's own business
+//	                                        TestSignByIAM, TestSignRefusedByIAM
+//	metadata server, workload identity      there is none: TestMetadataServer, TestCredentialsFile,
+//	                                        TestDefaultCredentials, TestNoToken
 //	soft delete and object versioning       they cost money, and change no answer
 //
 // TestConformance runs on fake-gcs-server behind a strict proxy. BERTH_TEST_GCS

@@ -26,6 +26,7 @@ func connect(ctx context.Context, cfg *Config) (*http.Client, signer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	creds.TokenProvider = identity{creds.TokenProvider, cfg.who()}
 	hc, err := httptransport.NewClient(&httptransport.Options{
 		Credentials:      creds,
 		BaseRoundTripper: base,

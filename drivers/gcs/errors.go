@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/textproto"
 
-	"cloud.google.com/go/auth"
 	"cloud.google.com/go/storage"
 	"google.golang.org/api/googleapi"
 
@@ -20,19 +19,30 @@ import (
 // errNoBucket is no drivers.ErrNotFound: it says nothing about a key.
 var errNoBucket = errors.New("the bucket does not exist")
 
-// classify makes of the SDK's error one that wraps the sentinel it stands for,
-// if it stands for one. A precondition that did not hold is what unmet says.
-func classify(ctx context.Context, err, unmet error) error {
+// classify gives an error of the SDK the sentinel that it stands for, if any,
+// and the setting that mends it, if one does. A precondition that did not hold
+// is what unmet says.
+func (c *Config) classify(ctx context.Context, err, unmet error) error {
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	if sentinel := claim(err, unmet); sentinel != nil {
-		return fmt.Errorf("%w: %w", sentinel, err)
+	if e, ok := errors.AsType[*identityError](err); ok {
+		err = e // the request that it would have been for was not made
 	}
-	return err
+	sentinel := claim(err, unmet)
+	switch {
+	case sentinel == nil:
+		return err
+	case errors.Is(sentinel, drivers.ErrRefused):
+		err = c.advise(err)
+	}
+	return fmt.Errorf("%w: %w", sentinel, err)
 }
 
 func claim(err, unmet error) error {
+	if sentinel := trouble(err); sentinel != nil {
+		return sentinel
+	}
 	switch status(err) {
 	case http.StatusNotFound:
 		return drivers.ErrNotFound
@@ -40,32 +50,48 @@ func claim(err, unmet error) error {
 		return unmet
 	case http.StatusRequestedRangeNotSatisfiable:
 		return drivers.ErrRange
-	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
-		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return drivers.ErrBusy
-	case http.StatusUnauthorized, http.StatusForbidden:
+	}
+	return nil
+}
+
+// trouble is drivers.ErrBusy or drivers.ErrRefused, if the error is about a
+// service, or about the way to it, and not about what it was asked for.
+func trouble(err error) error {
+	if e, ok := errors.AsType[*identityError](err); ok {
+		if e.passes() {
+			return drivers.ErrBusy
+		}
 		return drivers.ErrRefused
 	}
-	if broken(err) {
+	switch code := status(err); {
+	case passes(code), code == 0 && broken(err):
 		return drivers.ErrBusy
+	case code == http.StatusUnauthorized, code == http.StatusForbidden:
+		return drivers.ErrRefused
 	}
 	_, noName := errors.AsType[*net.DNSError](err)
-	_, noToken := errors.AsType[*auth.Error](err)
-	if noName || noToken || errors.Is(err, errNoBucket) {
+	if noName || errors.Is(err, errNoBucket) {
 		return drivers.ErrRefused
 	}
 	return nil
 }
 
+// passes says that the same request may be answered otherwise later.
+func passes(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
+		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
+}
+
 // broken says that the connection could not be made, or ended too early, or
-// that nothing came over it for too long; to the store, or to what gives the
-// tokens for it. A name that does not resolve is none of these.
+// that nothing came over it for too long. A name that does not resolve is none
+// of these.
 func broken(err error) bool {
 	if _, ok := errors.AsType[*net.DNSError](err); ok {
 		return false
-	}
-	if token, ok := errors.AsType[*auth.Error](err); ok && token.Temporary() {
-		return true
 	}
 	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
 		return true
@@ -86,33 +112,43 @@ func status(err error) int {
 	return 0
 }
 
-// explain says which setting to look at after the first requests have failed.
-func (c *Config) explain(err error) error {
-	if errors.Is(err, errNoBucket) {
+// advise says which setting mends what is drivers.ErrRefused.
+func (c *Config) advise(err error) error {
+	switch code := status(err); {
+	case errors.Is(err, errNoBucket):
 		return fmt.Errorf("storage.gcs.bucket: bucket %q does not exist at %s: check the name: %w", c.Bucket, c.endpoint(), err)
+	case code == http.StatusUnauthorized:
+		return fmt.Errorf("storage.gcs.credentials_file: %s are not accepted at %s: %w", c.who(), c.endpoint(), err)
+	case code == http.StatusForbidden:
+		return fmt.Errorf("storage.gcs.credentials_file: %s are denied access to bucket %q: grant roles/storage.objectUser on it: %w", c.who(), c.Bucket, err)
 	}
-	who := c.CredentialsFile
-	if who == "" {
-		who = "the Application Default Credentials"
+	if _, ok := errors.AsType[*identityError](err); ok {
+		return err // says so itself
 	}
-	switch status(err) {
-	case http.StatusUnauthorized:
-		return fmt.Errorf("storage.gcs.credentials_file: %s are not accepted at %s: %w", who, c.endpoint(), err)
-	case http.StatusForbidden:
-		return fmt.Errorf("storage.gcs.credentials_file: %s may not write to bucket %q: grant roles/storage.objectUser on it: %w", who, c.Bucket, err)
+	return fmt.Errorf("storage.gcs.endpoint: the host of %s does not resolve: %w", c.endpoint(), err)
+}
+
+// who is the credentials, in messages.
+func (c *Config) who() string {
+	if c.CredentialsFile == "" {
+		return "the Application Default Credentials"
 	}
-	if e, ok := errors.AsType[*auth.Error](err); ok {
-		// RFC 6749, section 5.2. A JWT of another time is invalid, and so is one
-		// by a key that is not the account's any more.
-		if bytes.Contains(e.Body, []byte("invalid_grant")) {
-			return fmt.Errorf("storage.gcs.credentials_file: the key in %s is not accepted: it was deleted, or the clock of this machine is wrong: %w", who, err)
-		}
-		return fmt.Errorf("storage.gcs.credentials_file: there is no token for %s: %w", who, err)
-	}
-	if _, ok := errors.AsType[*net.OpError](err); ok {
+	return "the credentials in " + c.CredentialsFile
+}
+
+// explain says which setting to look at after the first requests have failed,
+// where classify does not.
+func (c *Config) explain(err error) error {
+	_, noToken := errors.AsType[*identityError](err)
+	_, noConnection := errors.AsType[*net.OpError](err)
+	switch {
+	case noToken, errors.Is(err, drivers.ErrRefused):
+		return err
+	case noConnection:
 		return fmt.Errorf("storage.gcs.endpoint: %s cannot be reached: %w", c.endpoint(), err)
+	default:
+		return fmt.Errorf("storage.gcs: bucket %q at %s: %w", c.Bucket, c.endpoint(), err)
 	}
-	return fmt.Errorf("storage.gcs: bucket %q at %s: %w", c.Bucket, c.endpoint(), err)
 }
 
 // bucketWatch tells a missing bucket from a missing object. Both are answered

@@ -79,7 +79,7 @@ func (b *bucket) list(ctx context.Context, prefix, from, to string) iter.Seq2[*s
 			}
 			if err != nil {
 				if !errors.Is(err, storage.ErrBucketNotExist) {
-					err = classify(ctx, err, nil)
+					err = b.cfg.classify(ctx, err, nil)
 				}
 				yield(nil, err)
 				return

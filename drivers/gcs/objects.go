@@ -91,7 +91,7 @@ func (b *bucket) write(ctx context.Context, name, class string, cond storage.Con
 		attrs = w.Attrs()
 		return nil
 	})
-	return attrs, classify(ctx, err, unmet)
+	return attrs, b.cfg.classify(ctx, err, unmet)
 }
 
 // whenAbsent is the precondition that there is no object.
@@ -125,7 +125,7 @@ func (b *bucket) deleteIf(ctx context.Context, key, tag string) error {
 	}
 	o := b.handle.Object(b.name(key))
 	if generation, ok := parseTag(tag); ok {
-		err := classify(ctx, o.If(whenAt(generation)).Delete(ctx), drivers.ErrChanged)
+		err := b.cfg.classify(ctx, o.If(whenAt(generation)).Delete(ctx), drivers.ErrChanged)
 		if errors.Is(err, drivers.ErrNotFound) {
 			return nil
 		}
@@ -135,7 +135,7 @@ func (b *bucket) deleteIf(ctx context.Context, key, tag string) error {
 	}
 	// An object that is gone does not have this generation either.
 	_, err := o.Attrs(ctx)
-	switch err := classify(ctx, err, nil); {
+	switch err := b.cfg.classify(ctx, err, nil); {
 	case err == nil:
 		return drivers.ErrChanged
 	case errors.Is(err, drivers.ErrNotFound):
@@ -165,7 +165,7 @@ func (b *bucket) deleteAll(ctx context.Context, names []string) error {
 	g.SetLimit(parallel)
 	for _, name := range names {
 		g.Go(func() error {
-			err := classify(ctx, b.handle.Object(name).Delete(ctx), nil)
+			err := b.cfg.classify(ctx, b.handle.Object(name).Delete(ctx), nil)
 			if errors.Is(err, drivers.ErrNotFound) {
 				return nil
 			}
@@ -215,7 +215,7 @@ func (b *bucket) read(ctx context.Context, key string, off, n int64) (*storage.R
 	if off == 0 && n > 0 && status(err) == http.StatusRequestedRangeNotSatisfiable {
 		r, err = b.handle.Object(b.name(key)).NewReader(ctx) // an empty object, which others wrote
 	}
-	return r, classify(ctx, err, nil)
+	return r, b.cfg.classify(ctx, err, nil)
 }
 
 // Stat asks for the object's metadata.
@@ -233,7 +233,7 @@ func (b *bucket) stat(ctx context.Context, key string) (drivers.Object, error) {
 	}
 	attrs, err := b.handle.Object(b.name(key)).Attrs(ctx)
 	if err != nil {
-		return drivers.Object{}, classify(ctx, err, nil)
+		return drivers.Object{}, b.cfg.classify(ctx, err, nil)
 	}
 	return object(key, attrs), nil
 }

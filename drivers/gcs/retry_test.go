@@ -8,11 +8,10 @@ import (
 	"net"
 	"net/http"
 	"net/textproto"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"cloud.google.com/go/auth"
 
 	"github.com/berthhq/berth/drivers"
 )
@@ -82,18 +81,19 @@ func TestBusy(t *testing.T) {
 	}
 }
 
-// tooLate is what an http.Transport says when its patience is at an end.
-// TestRefused has a store not want this process: it is asked once.
+// TestRefused has a store not want this process: it is asked once, and the error
+// names the setting.
 func TestRefused(t *testing.T) {
-	for name, refuse := range map[string]func(*http.Request) (*http.Response, error){
-		"401":       func(r *http.Request) (*http.Response, error) { return answer(r, http.StatusUnauthorized, "no") },
-		"403":       func(r *http.Request) (*http.Response, error) { return answer(r, http.StatusForbidden, "no") },
-		"no bucket": func(*http.Request) (*http.Response, error) { return nil, errNoBucket },
-		"no such host": func(*http.Request) (*http.Response, error) {
-			return nil, &net.DNSError{Err: "no such host", IsNotFound: true}
+	for setting, refuse := range map[string]func(*http.Request) (*http.Response, error){
+		"storage.gcs.credentials_file: the Application Default Credentials are not accepted": func(r *http.Request) (*http.Response, error) {
+			return answer(r, http.StatusUnauthorized, "no")
 		},
-		"no token is given": func(*http.Request) (*http.Response, error) {
-			return nil, &auth.Error{Response: &http.Response{StatusCode: http.StatusBadRequest}}
+		"storage.gcs.credentials_file: the Application Default Credentials are denied": func(r *http.Request) (*http.Response, error) {
+			return answer(r, http.StatusForbidden, "no")
+		},
+		"storage.gcs.bucket: bucket": func(*http.Request) (*http.Response, error) { return nil, errNoBucket },
+		"storage.gcs.endpoint: the host": func(*http.Request) (*http.Response, error) {
+			return nil, &net.DNSError{Err: "no such host", IsNotFound: true}
 		},
 	} {
 		asked := 0
@@ -104,12 +104,13 @@ func TestRefused(t *testing.T) {
 			asked++
 			return refuse(r)
 		})})
-		if _, err := b.Stat(t.Context(), "k"); !errors.Is(err, drivers.ErrRefused) || asked != 1 {
-			t.Errorf("Stat with %s = %v after %d requests, want %v after one", name, err, asked, drivers.ErrRefused)
+		if _, err := b.Stat(t.Context(), "k"); !errors.Is(err, drivers.ErrRefused) || !strings.Contains(err.Error(), setting) || asked != 1 {
+			t.Errorf("Stat = %v after %d requests, want %v after one, that says %q", err, asked, drivers.ErrRefused, setting)
 		}
 	}
 }
 
+// tooLate is what an http.Transport says when its patience is at an end.
 type tooLate struct{}
 
 func (tooLate) Error() string   { return "timeout awaiting response headers" }

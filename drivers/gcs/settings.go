@@ -26,7 +26,7 @@ func Inspect(ctx context.Context, cfg Config) (drivers.Settings, error) {
 		if status(err) == http.StatusForbidden {
 			err = errors.New("access is denied")
 		} else {
-			err = cfg.explain(err)
+			err = cfg.explain(cfg.classify(ctx, err, nil))
 		}
 		attrs = new(raw.Bucket)
 	}

@@ -73,7 +73,7 @@ func (b *bucket) signGet(ctx context.Context, key string, opts drivers.SignOptio
 	sum := sha256.Sum256([]byte(request))
 	signature, err := b.signer.sign(ctx, []byte(strings.Join([]string{algorithm, from.Format(dateTime), scope, hex.EncodeToString(sum[:])}, "\n")))
 	if err != nil {
-		return drivers.Signed{}, classify(ctx, err, nil)
+		return drivers.Signed{}, err
 	}
 	u.RawQuery = query + "&X-Goog-Signature=" + hex.EncodeToString(signature)
 	return drivers.Signed{URL: u.String(), Expires: from.Add(lifetime)}, nil

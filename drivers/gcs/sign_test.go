@@ -298,6 +298,40 @@ func TestSignByIAMAtOnce(t *testing.T) {
 	})
 }
 
+// TestSignRefusedByIAM has IAM not sign. Its 404 is about an account, and says
+// nothing about the key that was to be signed for.
+func TestSignRefusedByIAM(t *testing.T) {
+	for status, want := range map[int]struct {
+		class error
+		says  string
+	}{
+		http.StatusForbidden:          {drivers.ErrRefused, "storage.gcs.sign_as: grant iam.serviceAccounts.signBlob on the service account " + testAccount + " itself"},
+		http.StatusNotFound:           {drivers.ErrRefused, "storage.gcs.sign_as: grant iam.serviceAccounts.signBlob on the service account " + testAccount + " itself"},
+		http.StatusUnauthorized:       {drivers.ErrRefused, "signBlob as " + testAccount},
+		http.StatusTooManyRequests:    {drivers.ErrBusy, "signBlob as " + testAccount},
+		http.StatusServiceUnavailable: {drivers.ErrBusy, "signBlob as " + testAccount},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			service, err := iamcredentials.NewService(t.Context(), option.WithHTTPClient(&http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+				return answer(r, status, "no")
+			})}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept, err := lru.New[string, []byte](10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := openUnprobed(t, Config{Endpoint: "http://gcs.example", Transport: refuseAll})
+			b.signer = &iamSigner{email: testAccount, service: service, kept: kept}
+			s, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute})
+			if !errors.Is(err, want.class) || sentinel(err) != nil && !errors.Is(sentinel(err), want.class) || !strings.Contains(err.Error(), want.says) {
+				t.Errorf("SignGet with %d from IAM = %+v, %v, want %v that says %q", status, s, err, want.class, want.says)
+			}
+		})
+	}
+}
+
 func TestSignByNobody(t *testing.T) {
 	b := openUnprobed(t, Config{Endpoint: "http://127.0.0.1:1", Transport: refuseAll})
 	if s, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute}); !errors.Is(err, errors.ErrUnsupported) {

@@ -22,6 +22,8 @@ import (
 	"golang.org/x/sync/singleflight"
 	"google.golang.org/api/iamcredentials/v1"
 	"google.golang.org/api/option"
+
+	"github.com/berthhq/berth/drivers"
 )
 
 const (
@@ -78,8 +80,13 @@ func newSigner(ctx context.Context, cfg *Config, creds *auth.Credentials, hc *ht
 	}
 	if email == "" && len(creds.JSON()) == 0 { // the metadata server's
 		var err error
-		if email, err = metadata.NewClient(nil).EmailWithContext(ctx, "default"); err != nil {
-			return noSigner(fmt.Sprintf("storage.gcs.sign_as: the metadata server names no service account: %v", err)), nil
+		email, err = metadata.NewClient(nil).EmailWithContext(ctx, "default")
+		_, none := errors.AsType[metadata.NotDefinedError](err)
+		switch {
+		case err != nil && !none:
+			return nil, fmt.Errorf("storage.gcs.sign_as: it is empty, and the metadata server does not tell whose account this is: %w", err)
+		case !strings.Contains(email, "@"): // nothing, or the pool of a workload identity that no account stands for
+			return noSigner("storage.gcs.sign_as: it is empty, and the metadata server names no service account"), nil
 		}
 	}
 	if email == "" {
@@ -192,13 +199,28 @@ func (s *iamSigner) ask(ctx context.Context, data []byte) ([]byte, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("signBlob as %s (it takes iam.serviceAccounts.signBlob): %w", s.email, err)
+		return nil, s.explain(err)
 	}
 	signature, err := base64.StdEncoding.DecodeString(answer.SignedBlob)
 	if err != nil {
 		return nil, fmt.Errorf("signBlob as %s: %w", s.email, err)
 	}
 	return signature, nil
+}
+
+// explain says what an error of IAM's means. None of them says anything about
+// the key whose URL is signed: 404 is an account that does not exist.
+func (s *iamSigner) explain(err error) error {
+	switch status(err) {
+	case http.StatusForbidden, http.StatusNotFound:
+		return fmt.Errorf("%w: storage.gcs.sign_as: grant iam.serviceAccounts.signBlob on the service account %s itself, if there is such an account: %w",
+			drivers.ErrRefused, s.email, err)
+	}
+	err = fmt.Errorf("signBlob as %s: %w", s.email, err)
+	if sentinel := trouble(err); sentinel != nil {
+		return fmt.Errorf("%w: %w", sentinel, err)
+	}
+	return err
 }
 
 // noSigner is the reason why nothing is signed.

@@ -48,7 +48,7 @@ func (b *bucket) putPart(ctx context.Context, u drivers.Upload, number int, body
 		// The name is this attempt's alone: a request whose answer was lost has
 		// written it.
 		attrs, err = b.handle.Object(name).Attrs(ctx)
-		err = classify(ctx, err, nil)
+		err = b.cfg.classify(ctx, err, nil)
 	}
 	if err != nil {
 		return drivers.Part{}, err

@@ -48,7 +48,8 @@ type Config struct {
 
 	// StorageClass is that of keys under drivers.BulkPrefix and of their parts;
 	// the bucket's default if empty. Records are always in the bucket's default
-	// class: they are small and read all the time.
+	// class: they are small and read all the time. Open tries whether the store
+	// takes it.
 	StorageClass string
 
 	// KMSKey is the resource name of a Cloud KMS key,

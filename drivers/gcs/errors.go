@@ -146,6 +146,8 @@ func (c *Config) explain(err error) error {
 		return err
 	case noConnection:
 		return fmt.Errorf("storage.gcs.endpoint: %s cannot be reached: %w", c.endpoint(), err)
+	case status(err) == http.StatusBadRequest && c.StorageClass != "":
+		return fmt.Errorf("storage.gcs.storage_class: bucket %q may not take objects of the class %q: %w", c.Bucket, c.StorageClass, err)
 	default:
 		return fmt.Errorf("storage.gcs: bucket %q at %s: %w", c.Bucket, c.endpoint(), err)
 	}

@@ -68,6 +68,20 @@ func TestOpenRefused(t *testing.T) {
 		"no create-only":        {drop("create", http.MethodPost), []string{"storage.gcs.endpoint", "ignores ifGenerationMatch=0 on writes (create-only)"}},
 		"no CAS":                {drop("swap", http.MethodPost), []string{"storage.gcs.endpoint", "ignores ifGenerationMatch on writes (compare-and-swap)"}},
 		"no conditional delete": {drop("", http.MethodDelete), []string{"storage.gcs.endpoint", "ignores ifGenerationMatch on DELETE"}},
+		"a class of no store's": {func(c *Config) {
+			c.StorageClass = "GLACIAL"
+			c.Transport = transport(func(r *http.Request) (*http.Response, error) {
+				if r.Method == http.MethodPost {
+					body := readAll(r)
+					if strings.Contains(body, `"storageClass":"GLACIAL"`) {
+						return answer(r, http.StatusBadRequest, "Invalid storage class")
+					}
+					r = r.Clone(r.Context())
+					r.Body = io.NopCloser(strings.NewReader(body))
+				}
+				return wire.RoundTrip(r)
+			})
+		}, []string{"storage.gcs.storage_class", "GLACIAL"}},
 		"denied": {through(func(r *http.Request) (*http.Response, error) {
 			return answer(r, http.StatusForbidden, "writer does not have storage.objects.create access")
 		}), []string{"storage.gcs.credentials_file", "roles/storage.objectUser", "storage.objects.create"}},

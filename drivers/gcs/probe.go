@@ -11,9 +11,10 @@ import (
 // probe makes a part of an upload that there is not, so that the collector
 // takes what a killed probe leaves, and writes it with preconditions that do
 // not hold. The first request also finds out whether the bucket can be written
-// to at all.
+// to at all, and in the storage class of data: the fee for deleting so few bytes
+// early is less than what the request costs.
 func (b *bucket) probe(ctx context.Context) error {
-	u, err := b.StartUpload(ctx, "probe")
+	u, err := b.StartUpload(ctx, drivers.BulkPrefix+"probe")
 	if err != nil {
 		return err
 	}
@@ -46,7 +47,7 @@ func (b *bucket) refuses(ctx context.Context, name string, generation int64) err
 			return err
 		}},
 		{"ifGenerationMatch on DELETE", "a deletion that lands late could take a blob that was pushed since", func() error {
-			return classify(ctx, b.handle.Object(name).If(whenAt(generation+1)).Delete(ctx), drivers.ErrChanged)
+			return b.cfg.classify(ctx, b.handle.Object(name).If(whenAt(generation+1)).Delete(ctx), drivers.ErrChanged)
 		}},
 	} {
 		err := c.try()

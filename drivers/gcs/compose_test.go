@@ -9,7 +9,10 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	raw "google.golang.org/api/storage/v1"
 
@@ -55,6 +58,66 @@ func TestCompleteRequests(t *testing.T) {
 			t.Errorf("Complete of %d parts left %d objects", n, len(left))
 		}
 	}
+}
+
+// slow has each request take a second, and counts those under way.
+type slow struct {
+	http.RoundTripper
+	now, most atomic.Int32
+}
+
+func (s *slow) RoundTrip(r *http.Request) (*http.Response, error) {
+	now := s.now.Add(1)
+	defer s.now.Add(-1)
+	for most := s.most.Load(); now > most && !s.most.CompareAndSwap(most, now); most = s.most.Load() {
+	}
+	time.Sleep(time.Second)
+	return s.RoundTripper.RoundTrip(r)
+}
+
+// TestParallel counts the requests that are made at the same time: nodes that do
+// not depend on each other are composed so, and objects deleted, up to a limit.
+func TestParallel(t *testing.T) {
+	for _, test := range []struct {
+		parts int
+		most  int32         // requests at a time
+		takes time.Duration // with a second for each
+	}{
+		{32, 1, time.Second},
+		{63, 1, 2 * time.Second},         // one full node, and the root
+		{100, 3, 2 * time.Second},        // three of them
+		{500, parallel, 2 * time.Second}, // 16
+		{1024, parallel, 3 * time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDouble()
+			parts := testParts(test.parts)
+			d.stage(testUpload, parts)
+			s := new(slow)
+			b := d.open(t, func(rt http.RoundTripper) http.RoundTripper { s.RoundTripper = rt; return s })
+			began := time.Now()
+			if _, err := complete(t, b, parts); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(began); s.most.Load() != test.most || took != test.takes {
+				t.Errorf("Complete of %d parts made %d requests at a time, and took %v, want %d and %v", test.parts, s.most.Load(), took, test.most, test.takes)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		d := newDouble()
+		parts := testParts(100)
+		d.stage(testUpload, parts)
+		s := new(slow)
+		b := d.open(t, func(rt http.RoundTripper) http.RoundTripper { s.RoundTripper = rt; return s })
+		began := time.Now()
+		if err := b.Abort(t.Context(), testUpload); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); s.most.Load() != parallel || took != 8*time.Second || len(d.names()) > 0 { // a listing, and 7 x 16
+			t.Errorf("Abort of 100 parts made %d requests at a time, took %v and left %d, want %d, 8s and none", s.most.Load(), took, len(d.names()), parallel)
+		}
+	})
 }
 
 // TestCompleteKilled kills one at every request, before and after it takes

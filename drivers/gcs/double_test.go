@@ -108,6 +108,10 @@ func (d *double) RoundTrip(r *http.Request) (*http.Response, error) {
 			return answer(r, http.StatusOK, o)
 		}
 		return answer(r, http.StatusNotFound, "No such object")
+	case r.Method == http.MethodDelete:
+		d.requests["delete"]++
+		delete(d.objects, name)
+		return answer(r, http.StatusNoContent, nil)
 	}
 	return nil, fmt.Errorf("double: %s %s", r.Method, r.URL)
 }

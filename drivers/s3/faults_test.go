@@ -113,9 +113,6 @@ func TestBusy(t *testing.T) {
 	}{{503, "SlowDown"}, {503, "ServiceUnavailable"}, {500, "InternalError"}, {429, "TooManyRequests"}, {502, "BadGateway"}, {400, "RequestTimeout"}} {
 		d.plays(always("", trouble.status, trouble.code))
 		for name, call := range calls {
-			if trouble.status == http.StatusBadRequest && name == "Stat" {
-				continue // a HEAD's answer has no body to say so
-			}
 			wantBusy(t, call(), name+" with "+trouble.code)
 		}
 	}
@@ -279,6 +276,11 @@ func TestRefused(t *testing.T) {
 		_, err = b.StartUpload(t.Context(), "data/u")
 		wantRefused(t, err, "StartUpload with "+code)
 		wantRefused(t, firstError(b.List(t.Context(), "", "")), "List with "+code)
+		_, err = b.Stat(t.Context(), "k")
+		wantRefused(t, err, "Stat with "+code)
+		if want := b.(*bucket).advice(&keyError{code: code}); err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("Stat with %s = %v, want an error that says %s", code, err, want)
+		}
 	}
 }
 

@@ -21,6 +21,17 @@ const completeTimeout = 10 * time.Minute
 // Complete is a CompleteMultipartUpload with If-None-Match: *. If that finds
 // the key taken, or the upload gone, what is at the key is the answer.
 //
+// To a 409 Amazon would have one begin again with CreateMultipartUpload. But all
+// that can be in conflict here is another Complete of the same upload, and to
+// take the upload for lost would lose what is committed. So the same request is
+// tried again, which finds the upload and completes it, or finds the object, or
+// is told that the upload is gone; only that, without an object, is ErrNotFound.
+// A 409 to all tries, without an object, is ErrBusy.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
+//
+// A refusal may also come in a 200, since S3 begins to answer before it is done.
+// The SDK then says that the status is 500.
+//
 // Once sent, the request is not broken off when ctx ends: that would make MinIO
 // lose the upload half-way. The caller gets the context's error at once.
 func (b *bucket) Complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
@@ -91,8 +102,13 @@ func (b *bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers
 		return o, nil
 	case code(err) == "InvalidPart":
 		return drivers.Object{}, drivers.ErrChanged
-	case code(err) == "NoSuchUpload", status(err) == http.StatusPreconditionFailed:
+	case code(err) == "NoSuchUpload", code(err) == "PreconditionFailed", status(err) == http.StatusPreconditionFailed:
 		return b.stat(ctx, u.Key)
+	case code(err) == "ConditionalRequestConflict", status(err) == http.StatusConflict:
+		if o, statErr := b.stat(ctx, u.Key); statErr == nil {
+			return o, nil
+		}
+		return drivers.Object{}, b.classify(ctx, err)
 	default:
 		return drivers.Object{}, b.classify(ctx, err)
 	}

@@ -83,6 +83,82 @@ func TestConflict(t *testing.T) {
 	}
 }
 
+// TestCompleteConflict has S3 answer 409 to a Complete, with the status or in a
+// 200. What became of the upload decides.
+func TestCompleteConflict(t *testing.T) {
+	t.Parallel()
+	d, cfg := newDouble(t)
+	b := openBucket(t, cfg)
+	for _, status := range []int{http.StatusConflict, http.StatusOK} {
+		conflict := func(w http.ResponseWriter, _ *http.Request) bool {
+			return fails(w, status, "ConditionalRequestConflict")
+		}
+		start := func(key string) (drivers.Upload, drivers.Part) {
+			t.Helper()
+			d.plays(nil)
+			u, err := b.StartUpload(t.Context(), fmt.Sprintf("data/%d/%s", status, key))
+			if err != nil {
+				t.Fatal(err)
+			}
+			part, err := b.PutPart(t.Context(), u, 1, drivers.NewBody([]byte(key)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return u, part
+		}
+		complete := func(u drivers.Upload, p drivers.Part) error {
+			o, err := b.Complete(t.Context(), u, []drivers.Part{p}, p.CRC32C)
+			if err == nil && (o.Key != u.Key || o.Size != p.Size) {
+				t.Errorf("Complete of %s = %+v, want an object of %d bytes", u.Key, o, p.Size)
+			}
+			return err
+		}
+
+		u, part := start("there")
+		d.plays(once("CompleteMultipartUpload", conflict))
+		if err := complete(u, part); err != nil {
+			t.Errorf("Complete after one conflict = %v", err)
+		}
+		wantObject(t, b, u.Key, "there")
+
+		u, part = start("made")
+		d.plays(once("CompleteMultipartUpload", func(w http.ResponseWriter, r *http.Request) bool {
+			d.backend.ServeHTTP(httptest.NewRecorder(), r)
+			d.plays(always("CompleteMultipartUpload", status, "ConditionalRequestConflict"))
+			return conflict(w, r)
+		}))
+		if err := complete(u, part); err != nil {
+			t.Errorf("Complete in conflict with one that made the object = %v", err)
+		}
+
+		u, part = start("refused")
+		if err := complete(u, part); err != nil {
+			t.Fatal(err)
+		}
+		d.plays(always("CompleteMultipartUpload", status, "PreconditionFailed"))
+		if err := complete(u, part); err != nil {
+			t.Errorf("Complete whose condition fails, since the object is there = %v", err)
+		}
+
+		u, part = start("kept")
+		d.plays(always("CompleteMultipartUpload", status, "ConditionalRequestConflict"))
+		wantBusy(t, complete(u, part), "Complete in conflict all the time")
+		d.plays(nil)
+		if err := complete(u, part); err != nil {
+			t.Errorf("Complete when the conflict is over = %v", err)
+		}
+
+		u, part = start("gone")
+		if err := b.Abort(t.Context(), u); err != nil {
+			t.Fatal(err)
+		}
+		d.plays(once("CompleteMultipartUpload", conflict))
+		if err := complete(u, part); sentinels(err) != drivers.ErrNotFound.Error() {
+			t.Errorf("Complete in conflict, of an upload that is gone = %v, want %v", err, drivers.ErrNotFound)
+		}
+	}
+}
+
 // TestBusy has the store throttle and fail, and then work again, without being
 // opened anew.
 func TestBusy(t *testing.T) {

@@ -170,8 +170,11 @@ func (b *bucket) currentTags(ctx context.Context, u drivers.Upload, parts []driv
 				completed[i].ETag, changed = stored.ETag, true
 			}
 		}
-		if !aws.ToBool(page.IsTruncated) || page.NextPartNumberMarker == nil {
+		if !aws.ToBool(page.IsTruncated) {
 			return changed, nil
+		}
+		if aws.ToString(page.NextPartNumberMarker) == "" {
+			return false, fmt.Errorf("list the parts: %w", errCutShort)
 		}
 		in.PartNumberMarker = page.NextPartNumberMarker
 	}

@@ -159,6 +159,32 @@ func TestCompleteConflict(t *testing.T) {
 	}
 }
 
+// TestCutShort has listings say that they are not the whole, and not how to go
+// on. They fail, and nothing is concluded from them.
+func TestCutShort(t *testing.T) {
+	t.Parallel()
+	d, cfg := newDouble(t)
+	b := openBucket(t, cfg)
+	u, part := begin(t, b)
+	b.(*bucket).sums = sumSHA256 // so that Complete looks for the parts' tags
+	d.plays(func(w http.ResponseWriter, r *http.Request) bool {
+		switch op := operation(r); op {
+		case "ListObjectsV2", "ListMultipartUploads", "ListParts":
+			result := map[string]string{"ListObjectsV2": "ListBucketResult", "ListMultipartUploads": "ListMultipartUploadsResult", "ListParts": "ListPartsResult"}[op]
+			fmt.Fprintf(w, "<%s><IsTruncated>true</IsTruncated></%s>", result, result)
+			return true
+		case "CompleteMultipartUpload":
+			return fails(w, http.StatusBadRequest, "InvalidPart")
+		default:
+			return false
+		}
+	})
+	wantNoClaim(t, firstError(b.List(t.Context(), "", "")), "List of a part of the keys")
+	wantNoClaim(t, firstError(b.Uploads(t.Context(), "")), "Uploads of a part of them")
+	_, err := b.Complete(t.Context(), u, []drivers.Part{part}, part.CRC32C)
+	wantNoClaim(t, err, "Complete with a part of the parts")
+}
+
 // TestBusy has the store throttle and fail, and then work again, without being
 // opened anew.
 func TestBusy(t *testing.T) {

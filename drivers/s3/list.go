@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -11,6 +12,9 @@ import (
 
 	"github.com/berthhq/berth/drivers"
 )
+
+// errCutShort is that of a listing which must not be taken for all there is.
+var errCutShort = errors.New("the store says that there is more, and not where it goes on")
 
 // List pages through ListObjectsV2, whose order is that of bytes.
 func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drivers.Object, error] {
@@ -42,7 +46,11 @@ func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drive
 					return
 				}
 			}
-			if !aws.ToBool(page.IsTruncated) || page.NextContinuationToken == nil {
+			if !aws.ToBool(page.IsTruncated) {
+				return
+			}
+			if aws.ToString(page.NextContinuationToken) == "" {
+				yield(drivers.Object{}, fmt.Errorf("s3: list %s: %w", prefix, errCutShort))
 				return
 			}
 			in.ContinuationToken = page.NextContinuationToken
@@ -71,7 +79,11 @@ func (b *bucket) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.U
 				return
 			}
 			found := page.Uploads
-			more := aws.ToBool(page.IsTruncated) && len(found) > 0
+			more := aws.ToBool(page.IsTruncated)
+			if more && len(found) == 0 {
+				yield(drivers.Upload{}, fmt.Errorf("s3: uploads %s: %w", prefix, errCutShort))
+				return
+			}
 			if more {
 				last := aws.ToString(found[len(found)-1].Key)
 				whole := len(found)

@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -61,6 +62,17 @@ func TestRetries(t *testing.T) {
 		wantBusy(t, err, "Create")
 		if got := len(d.operations()); got != test.want {
 			t.Errorf("with Retries %d a Create makes %d requests, want %d", test.retries, got, test.want)
+		}
+	}
+}
+
+// TestRetriesOfMany: how often one request is tried again is not for the
+// requests beside it to say.
+func TestRetriesOfMany(t *testing.T) {
+	r := (&Config{}).retryer()
+	for n := range 1000 {
+		if _, err := r.GetRetryToken(t.Context(), errors.New("busy")); err != nil {
+			t.Fatalf("after %d retries that failed there is none any more: %v", n, err)
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/logging"
@@ -60,8 +61,8 @@ type Config struct {
 	KMSKeyID string // for aws:kms; the account's default key if empty
 
 	// StorageClass is that of keys under drivers.BulkPrefix; the bucket's
-	// default if empty. Records stay in STANDARD: they are small and read all
-	// the time.
+	// default if empty, and none that is read only after it was restored.
+	// Records stay in STANDARD: they are small and read all the time.
 	StorageClass string
 
 	// Checksum is "crc32c", or empty for the same, or "none" for stores that
@@ -101,6 +102,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("storage.s3.bucket: %q is a directory bucket, which lists keys in no order: use a general purpose bucket", c.Bucket)
 	case c.Checksum != "" && c.Checksum != "crc32c" && c.Checksum != "none":
 		return fmt.Errorf("storage.s3.checksum: %q, want crc32c or none", c.Checksum)
+	case c.StorageClass == string(types.StorageClassGlacier), c.StorageClass == string(types.StorageClassDeepArchive):
+		return fmt.Errorf("storage.s3.storage_class: what is in %s can't be read before it is restored: use another, such as GLACIER_IR", c.StorageClass)
 	case (c.AccessKeyID == "") != (c.SecretAccessKey == ""):
 		return errors.New("storage.s3.access_key_id and storage.s3.secret_access_key go together")
 	case c.Accelerate && c.PathStyle:

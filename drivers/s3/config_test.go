@@ -31,6 +31,9 @@ func TestCheck(t *testing.T) {
 		{Config{FIPS: true, Endpoint: "https://s3.example.com"}, "storage.s3.fips"},
 		{Config{Accelerate: true, PathStyle: true}, "storage.s3.accelerate"},
 		{Config{Accelerate: true, FIPS: true}, "storage.s3.accelerate"},
+		{Config{StorageClass: "GLACIER"}, "storage.s3.storage_class"},
+		{Config{StorageClass: "DEEP_ARCHIVE"}, "storage.s3.storage_class"},
+		{Config{StorageClass: "GLACIER_IR"}, ""},
 	} {
 		cfg := test.cfg
 		cfg.Bucket, cfg.Region, cfg.AccessKeyID, cfg.SecretAccessKey = "blobs", "us-west-2", "id", "secret"

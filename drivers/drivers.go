@@ -54,9 +54,10 @@ var (
 
 	// ErrRefused says that the store can't be used as things are: it does not
 	// take this process's credentials or clock, denies it access, or has no
-	// such bucket, or its name does not resolve. What was asked for did not
-	// happen. The rest of the error says what to mend; then trying again is
-	// right, without opening the bucket again.
+	// such bucket, or its name does not resolve. Whether a write took effect is
+	// unknown: an earlier attempt at it may have. The rest of the error says
+	// what to mend; then trying again is right, without opening the bucket
+	// again.
 	ErrRefused = errors.New("store can't be used")
 )
 

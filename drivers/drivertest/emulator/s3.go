@@ -20,9 +20,18 @@ type S3 struct {
 	dir string // holds a directory for each bucket
 }
 
-// VersityGW starts versitygw on a directory. Its keys are paths: none of them
-// can be another's directory.
+// VersityGW starts versitygw, and in front of it a proxy by which it deletes as
+// Amazon S3 does: see strictS3.
 func VersityGW(t testing.TB) *S3 {
+	t.Helper()
+	s := VersityGWAlone(t)
+	s.Endpoint = newStrictS3(t, s.Endpoint)
+	return s
+}
+
+// VersityGWAlone starts versitygw on a directory. Its keys are paths: none of
+// them can be another's directory.
+func VersityGWAlone(t testing.TB) *S3 {
 	t.Helper()
 	s := newS3()
 	dir, addr := start(t, func(dir, addr string) command {

@@ -8,7 +8,7 @@ import (
 // TestS3 asks each server for an object without credentials: it is there, and
 // refuses.
 func TestS3(t *testing.T) {
-	for name, start := range map[string]func(testing.TB) *S3{"versitygw": VersityGW, "MinIO": MinIO} {
+	for name, start := range map[string]func(testing.TB) *S3{"versitygw": VersityGW, "versitygw alone": VersityGWAlone, "MinIO": MinIO} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := start(t)

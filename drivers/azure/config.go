@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
@@ -56,6 +57,7 @@ type Config struct {
 	// AccessTier is the tier of blobs under drivers.BulkPrefix
 	// (storage.azure.access_tier): Hot, Cool or Cold, or the account's own if
 	// it is empty. Archive is refused, since what is archived can't be read.
+	// Open tries whether the account takes it.
 	AccessTier string
 
 	// EncryptionScope encrypts all that is written (storage.azure.encryption_scope);
@@ -66,9 +68,10 @@ type Config struct {
 	// timeouts and a pool of connections that suits many parts at a time.
 	Transport http.RoundTripper
 
-	// For tests: what takes the place of the environment's identity, and how
-	// many blobs a page of a listing has.
+	// For tests: what takes the place of the environment's identity, or carries
+	// its requests for tokens, and how many blobs a page of a listing has.
 	identity azcore.TokenCredential
+	tokens   http.RoundTripper
 	pageSize int32
 }
 
@@ -78,6 +81,7 @@ type account struct {
 	endpoint *url.URL // of its blob service, with no "/" at the end
 	key      *blob.SharedKeyCredential
 	sas      string
+	sasEnds  time.Time // zero if the SAS does not tell
 	identity azcore.TokenCredential
 
 	// credential is the configuration key that gave the right, for messages.
@@ -111,13 +115,19 @@ func (cfg Config) resolve() (*account, error) {
 		}
 	case cfg.SAS != "":
 		a.sas = strings.TrimPrefix(cfg.SAS, "?")
-		if q, err := url.ParseQuery(a.sas); err != nil || !q.Has("sig") {
+		q, err := url.ParseQuery(a.sas)
+		if err != nil || !q.Has("sig") {
 			return nil, fmt.Errorf("%s: want the query of a shared access signature, with its sig=", credential)
 		}
+		a.sasEnds = sasTime(q.Get("se"))
 	case cfg.identity != nil:
 		a.identity = identity{cfg.identity}
 	default:
-		chain, err := azidentity.NewDefaultAzureCredential(nil)
+		options := new(azidentity.DefaultAzureCredentialOptions)
+		if cfg.tokens != nil {
+			options.Transport = &http.Client{Transport: cfg.tokens}
+		}
+		chain, err := azidentity.NewDefaultAzureCredential(options)
 		if err != nil {
 			return nil, fmt.Errorf("%s is not set, and the environment gives no identity: %w", credential, err)
 		}
@@ -127,6 +137,17 @@ func (cfg Config) resolve() (*account, error) {
 		return nil, fmt.Errorf("storage.azure.endpoint: want https with an identity, whose tokens are not sent in the clear; or set storage.azure.shared_key")
 	}
 	return a, nil
+}
+
+// sasTime is a time of a SAS, in any of the forms that it may have, or zero:
+// https://learn.microsoft.com/rest/api/storageservices/formatting-datetime-values.
+func sasTime(text string) time.Time {
+	for _, form := range []string{time.RFC3339, "2006-01-02T15:04Z07:00", time.DateOnly} {
+		if t, err := time.Parse(form, text); err == nil {
+			return t
+		}
+	}
+	return time.Time{}
 }
 
 // unpacked is cfg with the fields that its connection string stands for, and

@@ -3,6 +3,7 @@ package azure
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -53,6 +54,17 @@ func TestResolve(t *testing.T) {
 		got := resolved{a.name, a.endpoint.String(), a.credential, a.sas, a.key != nil, a.identity != nil}
 		if diff := cmp.Diff(test.want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestSASTime(t *testing.T) {
+	for text, want := range map[string]time.Time{
+		"2030-05-01T13:14:15Z": time.Date(2030, 5, 1, 13, 14, 15, 0, time.UTC), "2030-05-01T13:14Z": time.Date(2030, 5, 1, 13, 14, 0, 0, time.UTC),
+		"2030-05-01": time.Date(2030, 5, 1, 0, 0, 0, 0, time.UTC), "": {}, "soon": {},
+	} {
+		if got := sasTime(text); !got.Equal(want) {
+			t.Errorf("sasTime(%q) = %v, want %v", text, got, want)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -42,7 +43,7 @@ func (a *account) explain(ctx context.Context, err error) error {
 		return ended
 	}
 	if e, ok := errors.AsType[*azcore.ResponseError](err); ok {
-		return a.refused(e)
+		return a.refused(e, a.toBlobs())
 	}
 	if e, ok := errors.AsType[*identityError](err); ok {
 		sentinel := drivers.ErrRefused
@@ -82,9 +83,10 @@ func broken(err error) bool {
 	return halfHeader || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// refused says what an answer of the service means.
+// refused says what an answer of the service means. Where access is denied,
+// needs is what the request takes.
 // The codes: https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes.
-func (a *account) refused(e *azcore.ResponseError) error {
+func (a *account) refused(e *azcore.ResponseError, needs right) error {
 	answer := fmt.Sprintf("the service answered %d %s", e.StatusCode, e.ErrorCode)
 	if e.RawResponse != nil {
 		if id := e.RawResponse.Header.Get("x-ms-request-id"); id != "" {
@@ -100,7 +102,7 @@ func (a *account) refused(e *azcore.ResponseError) error {
 	case bloberror.InvalidRange:
 		return drivers.ErrRange
 	default:
-		if advice := a.advice(code); advice != "" {
+		if advice := a.advice(code, needs); advice != "" {
 			return fmt.Errorf("%w: %s (%s)", drivers.ErrRefused, advice, answer)
 		}
 		return errors.New(answer)
@@ -117,11 +119,33 @@ func passes(status int) bool {
 	return false
 }
 
-// advice says which key of the configuration to look at, if one can mend it.
-func (a *account) advice(code bloberror.Code) string {
-	right := "berth needs racwdl of " + a.credential
+// right is what a request takes, and the setting that names what it is granted
+// on.
+type right struct {
+	setting, grant string
+}
+
+// toBlobs is what requests about blobs take.
+func (a *account) toBlobs() right {
 	if a.identity != nil {
-		right = "give the identity the role Storage Blob Data Contributor on the container"
+		return right{"storage.azure.container", "give the identity the role Storage Blob Data Contributor on the container"}
+	}
+	return right{"storage.azure.container", "berth needs racwdl of " + a.credential}
+}
+
+// toSign is what it takes to borrow a key to sign URLs with.
+func (a *account) toSign() right {
+	return right{"storage.azure.account", fmt.Sprintf("to sign URLs the identity needs "+
+		"Microsoft.Storage/storageAccounts/blobServices/generateUserDelegationKey/action on the account %q; it is not granted on less", a.name)}
+}
+
+// advice says which key of the configuration to look at, if one can mend it.
+func (a *account) advice(code bloberror.Code, needs right) string {
+	if ends := a.sasEnds; !ends.IsZero() && time.Now().After(ends) {
+		switch code {
+		case bloberror.AuthenticationFailed, bloberror.AuthorizationFailure:
+			return fmt.Sprintf("%s: it has expired, at %v; make another", a.credential, ends.UTC().Format(time.RFC3339))
+		}
 	}
 	switch code {
 	case bloberror.ContainerNotFound, bloberror.InvalidResourceName, bloberror.ContainerBeingDeleted, bloberror.ContainerDisabled:
@@ -133,11 +157,13 @@ func (a *account) advice(code bloberror.Code) string {
 		return fmt.Sprintf("%s: account %q refuses it; it is wrong or has expired, or this machine's clock is off", a.credential, a.name)
 	case bloberror.AuthorizationPermissionMismatch, bloberror.InsufficientAccountPermissions, bloberror.UnauthorizedBlobOverwrite,
 		bloberror.AuthorizationResourceTypeMismatch, bloberror.AuthorizationServiceMismatch:
-		return fmt.Sprintf("storage.azure.container: access is denied; %s", right)
+		return fmt.Sprintf("%s: access is denied; %s", needs.setting, needs.grant)
 	case bloberror.AuthorizationFailure, bloberror.AuthorizationSourceIPMismatch, bloberror.AuthorizationProtocolMismatch:
-		return fmt.Sprintf("%s: account %q denies access; check it, and the account's network rules; %s", a.credential, a.name, right)
+		return fmt.Sprintf("%s: account %q denies access; check it, and the account's network rules; %s", a.credential, a.name, needs.grant)
 	case "KeyBasedAuthenticationNotPermitted":
 		return fmt.Sprintf("%s: account %q takes no keys; leave it out to use an identity", a.credential, a.name)
+	case "BlobAccessTierNotSupportedForAccountType":
+		return fmt.Sprintf("storage.azure.access_tier: account %q is of a type that has none; leave it out", a.name)
 	case bloberror.AccountIsDisabled:
 		return fmt.Sprintf("storage.azure.account: %q is disabled", a.name)
 	default:

@@ -202,6 +202,20 @@ func TestOpenSaysWhichKey(t *testing.T) {
 			c.SAS, c.SharedKey = strings.Replace(containerSAS(t, *c), "sp=racwdl", "sp=racwdlf", 1), ""
 		}, "storage.azure.sas"},
 		"a SAS that may only read": {func(c *Config) { c.SAS, c.SharedKey = readSAS(t, *c), "" }, "racwdl of storage.azure.sas"},
+		"a SAS that has expired": {func(c *Config) {
+			c.SAS, c.SharedKey = expiringSAS(t, *c, time.Now().Add(-time.Minute)), ""
+		}, "storage.azure.sas: it has expired, at 20"},
+		"a tier that the account lacks": {func(c *Config) {
+			c.AccessTier = "Cold"
+			c.Transport = wire(func(req *http.Request) (*http.Response, error) {
+				for name := range req.Header { // the SDK's names are not canonical
+					if strings.EqualFold(name, "x-ms-access-tier") {
+						return answer(req, http.StatusBadRequest, "BlobAccessTierNotSupportedForAccountType", nil), nil
+					}
+				}
+				return server.RoundTrip(req)
+			})
+		}, "storage.azure.access_tier"},
 		"If-None-Match is ignored": {func(c *Config) {
 			c.SAS, c.SharedKey = containerSAS(t, *c), ""
 			c.Transport = without("If-None-Match", http.MethodPut, server)
@@ -235,6 +249,49 @@ func TestOpenSaysWhichKey(t *testing.T) {
 	b := open(t, good)
 	for o, err := range b.List(t.Context(), "", "") {
 		t.Errorf("Open left %+v, %v", o, err)
+	}
+}
+
+// TestSASExpired has the service's own answer to a SAS that has expired, where
+// Azurite says AuthorizationFailure, and one that is about something else.
+func TestSASExpired(t *testing.T) {
+	for code, text := range map[string]string{
+		"AuthenticationFailed":            "storage.azure.sas: it has expired, at 2026-01-02T03:04:00Z",
+		"AuthorizationPermissionMismatch": "racwdl of storage.azure.sas",
+	} {
+		cfg := fakeConfig(func(req *http.Request) (*http.Response, error) {
+			return answer(req, http.StatusForbidden, code, nil), nil
+		})
+		cfg.SAS = "sv=1&se=2026-01-02T03%3A04Z&sig=SIGNATURE"
+		b, err := newBucket(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = b.Stat(t.Context(), "k")
+		wantError(t, code, err, drivers.ErrRefused, text)
+	}
+}
+
+// TestSASExpires opens with a SAS that expires in service.
+func TestSASExpires(t *testing.T) {
+	t.Parallel()
+	cfg := configOf(t, emulator.Azurite(t))
+	expires := time.Now().Add(6 * time.Second).Truncate(time.Second)
+	cfg.SAS, cfg.SharedKey = expiringSAS(t, cfg, expires), ""
+	b := open(t, cfg)
+	body := drivers.NewBody([]byte("text"))
+	if _, err := b.Create(t.Context(), "k", body); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Until(expires) + time.Second)
+	_, _, opened := b.Open(t.Context(), "k", 0, -1)
+	_, stat := b.Stat(t.Context(), "k")
+	_, created := b.Create(t.Context(), "l", body)
+	for call, err := range map[string]error{"Open": opened, "Stat": stat, "Create": created, "Delete": b.Delete(t.Context(), "k")} {
+		wantError(t, call+" with a SAS that has expired", err, drivers.ErrRefused, "storage.azure.sas: it has expired, at "+expires.UTC().Format(time.RFC3339))
+	}
+	for _, err := range b.List(t.Context(), "", "") {
+		wantError(t, "List with a SAS that has expired", err, drivers.ErrRefused, "storage.azure.sas")
 	}
 }
 

@@ -267,7 +267,7 @@ func (b *bucket) blob(key string) *blockblob.Client {
 
 // tierOf is the access tier of a new blob, nil for the account's own.
 func (b *bucket) tierOf(key string) *blob.AccessTier {
-	if strings.HasPrefix(key, drivers.BulkPrefix) {
+	if strings.HasPrefix(key, drivers.BulkPrefix) || strings.HasPrefix(key, probePrefix) {
 		return b.tier
 	}
 	return nil

@@ -38,6 +38,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -133,7 +134,7 @@ func newBucket(cfg Config) (*bucket, error) {
 	}
 	b.sign = &signer{account: account, container: cfg.Container, public: public}
 	if account.identity != nil {
-		b.sign.delegated = newDelegation(b.service)
+		b.sign.delegated = newDelegation(account, b.service)
 	}
 	return b, nil
 }
@@ -185,9 +186,14 @@ func newTransport() *http.Transport {
 	}
 }
 
-// probe tries what the bucket relies on, in six requests and one more.
+// probePrefix begins the keys of what is tried out.
+const probePrefix = drivers.PartsPrefix + "probe/"
+
+// probe tries what the bucket relies on, in six requests and one more. They are
+// made in the access tier of data, which not every account has: the fee for
+// deleting so few bytes early is less than what the requests cost.
 func (b *bucket) probe(ctx context.Context) error {
-	key := drivers.PartsPrefix + "probe/" + rand.Text()
+	key := probePrefix + rand.Text()
 	first, second := drivers.NewBody([]byte(rand.Text())), drivers.NewBody([]byte(rand.Text()))
 	created, err := b.create(ctx, key, first)
 	if err != nil {
@@ -218,7 +224,7 @@ func (b *bucket) probe(ctx context.Context) error {
 	if err := refuse("If-Match on Delete Blob", "a deletion that lands late could take a blob that was pushed since", err, drivers.ErrChanged); err != nil {
 		return err
 	}
-	if err := b.flat(ctx, drivers.PartsPrefix+"probe"); err != nil {
+	if err := b.flat(ctx, strings.TrimSuffix(probePrefix, "/")); err != nil {
 		return err
 	}
 	return b.explain(ctx, b.deleteIf(ctx, key, replaced.Tag))

@@ -62,7 +62,7 @@ func (b *bucket) softDelete(ctx context.Context) drivers.Setting[time.Duration] 
 // https://learn.microsoft.com/azure/storage/blobs/versioning-overview
 func (b *bucket) versioning(ctx context.Context) drivers.Setting[bool] {
 	s := drivers.Setting[bool]{Permission: "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write"}
-	key := drivers.PartsPrefix + "probe/" + rand.Text()
+	key := probePrefix + rand.Text()
 	o, err := b.create(ctx, key, drivers.NewBody([]byte(rand.Text())))
 	if err == nil {
 		p, lookErr := b.blob(key).GetProperties(ctx, nil)

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/sas"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/service"
 
@@ -93,6 +94,7 @@ func (s *signer) get(ctx context.Context, blob string, now time.Time, opts drive
 // that is still good, and a failure answers for all until keyPause is over: a
 // service that is down does not hold up reads.
 type delegation struct {
+	account *account
 	service *service.Client
 	newest  atomic.Pointer[delegatedKey]
 
@@ -114,8 +116,8 @@ const (
 	keyPause  = 30 * time.Second   // after a failure, before the service is asked again
 )
 
-func newDelegation(s *service.Client) *delegation {
-	d := &delegation{service: s, turn: make(chan struct{}, 1)}
+func newDelegation(a *account, s *service.Client) *delegation {
+	d := &delegation{account: a, service: s, turn: make(chan struct{}, 1)}
 	d.turn <- struct{}{}
 	return d
 }
@@ -164,7 +166,8 @@ func (d *delegation) key(ctx context.Context, at time.Time) (delegatedKey, error
 	return delegatedKey{}, fmt.Errorf("user delegation key: %w", err)
 }
 
-// ask has the service lend the key of a day.
+// ask has the service lend the key of a day. That takes a right of its own:
+// https://learn.microsoft.com/rest/api/storageservices/get-user-delegation-key.
 func (d *delegation) ask(ctx context.Context, day time.Time) (delegatedKey, error) {
 	start := day.Add(-keySkew)
 	key := delegatedKey{day: day, expires: start.Add(keyLife)}
@@ -172,5 +175,8 @@ func (d *delegation) ask(ctx context.Context, day time.Time) (delegatedKey, erro
 	key.credential, err = d.service.GetUserDelegationCredential(ctx, service.KeyInfo{
 		Start: new(start.Format(sas.TimeFormat)), Expiry: new(key.expires.Format(sas.TimeFormat)),
 	}, nil)
+	if e, ok := errors.AsType[*azcore.ResponseError](err); ok {
+		err = d.account.refused(e, d.account.toSign())
+	}
 	return key, err
 }

@@ -162,6 +162,42 @@ func TestDelegation(t *testing.T) {
 	}
 }
 
+// TestDelegationDenied has an identity that may do all with blobs, and borrow no
+// key.
+func TestDelegationDenied(t *testing.T) {
+	denied := func(code string) *bucket {
+		cfg := fakeConfig(func(req *http.Request) (*http.Response, error) {
+			return answer(req, http.StatusForbidden, code, nil), nil
+		})
+		cfg.SAS, cfg.identity = "", token{}
+		b, err := newBucket(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	const action = "Microsoft.Storage/storageAccounts/blobServices/generateUserDelegationKey/action"
+	for code, want := range map[string][]string{
+		"AuthorizationPermissionMismatch": {"storage.azure.account: ", action + ` on the account "account"`},
+		"InsufficientAccountPermissions":  {"storage.azure.account: ", action + ` on the account "account"`},
+		"AuthorizationFailure":            {"network rules", action + ` on the account "account"`},
+		"AuthenticationFailed":            {"storage.azure.account: ", "token"},
+	} {
+		b := denied(code)
+		for range 2 { // also while it does not ask again
+			_, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Hour})
+			for _, text := range want {
+				wantError(t, "SignGet, "+code, err, drivers.ErrRefused, text)
+			}
+			if err != nil && strings.Contains(err.Error(), "Data Contributor") {
+				t.Errorf("SignGet, %s = %v, which names a role that does not mend it", code, err)
+			}
+		}
+	}
+	_, err := denied("AuthorizationPermissionMismatch").Stat(t.Context(), "k")
+	wantError(t, "Stat", err, drivers.ErrRefused, "Storage Blob Data Contributor on the container")
+}
+
 // TestDelegationDown takes the service away. Reads go on with the last key, and
 // those that can't are told at once, but for one of them now and then.
 func TestDelegationDown(t *testing.T) {
@@ -213,22 +249,27 @@ func TestDelegationDown(t *testing.T) {
 // asks for, and readSAS one with too few.
 func containerSAS(t *testing.T, cfg Config) string {
 	t.Helper()
-	return signSAS(t, cfg, sas.ContainerPermissions{Read: true, Add: true, Create: true, Write: true, Delete: true, List: true})
+	return expiringSAS(t, cfg, time.Now().Add(time.Hour))
+}
+
+func expiringSAS(t *testing.T, cfg Config, expires time.Time) string {
+	t.Helper()
+	return signSAS(t, cfg, sas.ContainerPermissions{Read: true, Add: true, Create: true, Write: true, Delete: true, List: true}, expires)
 }
 
 func readSAS(t *testing.T, cfg Config) string {
 	t.Helper()
-	return signSAS(t, cfg, sas.ContainerPermissions{Read: true, List: true})
+	return signSAS(t, cfg, sas.ContainerPermissions{Read: true, List: true}, time.Now().Add(time.Hour))
 }
 
-func signSAS(t *testing.T, cfg Config, permissions sas.ContainerPermissions) string {
+func signSAS(t *testing.T, cfg Config, permissions sas.ContainerPermissions, expires time.Time) string {
 	t.Helper()
 	key, err := container.NewSharedKeyCredential(cfg.Account, cfg.SharedKey)
 	if err != nil {
 		t.Fatal(err)
 	}
 	q, err := sas.BlobSignatureValues{
-		ExpiryTime: time.Now().Add(time.Hour), Permissions: permissions.String(), ContainerName: cfg.Container,
+		ExpiryTime: expires.UTC(), Permissions: permissions.String(), ContainerName: cfg.Container,
 	}.SignWithSharedKey(key)
 	if err != nil {
 		t.Fatal(err)

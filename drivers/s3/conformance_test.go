@@ -24,6 +24,35 @@ var gaps = map[string]map[string]string{
 	"MinIO": {},
 }
 
+// What Amazon S3, or Cloudflare R2, does and the servers do not show, and what
+// stands for it:
+//
+//	409 to writes that are in conflict       only 412 comes: TestConflict, TestCompleteConflict
+//	503 SlowDown, 429                        TestBusy
+//	an error in the 200 to a Complete        TestCompleteError200
+//	400 to a HEAD, without a reason          TestRefused
+//	403 for a missing key to whoever         both say 404: TestOpenAdvice
+//	can't list
+//	policies and roles                       the key may do everything: TestOpenAdvice and TestRefused,
+//	                                         and deploy's TestS3, which knows what each call needs
+//	credentials that expire                  neither gives any: TestCredentialsSources, TestCredentialsRefresh
+//	301 from another region                  MinIO takes any, versitygw says 400: TestOpenAdvice
+//	storage classes                          versitygw takes all for STANDARD, MinIO knows few: TestRequests
+//	                                         looks at what is asked for
+//	SSE-S3 and SSE-KMS                       versitygw ignores them: TestProbe and TestConformanceKMS on MinIO
+//	deletes by tag                           MinIO ignores the tag: TestConformanceVersityGW
+//	a prefix of uploads                      MinIO finds nothing by it: not asked for
+//	more than 1,000 keys in a DeleteObjects  versitygw takes them: TestConformanceMinIO
+//	an object that is as old as its upload   both say when it was completed: memory.S3, on which
+//	                                         blobstore is tested
+//	uploads that a lifecycle rule aborts     neither has the rule: TestPartRefusedEarly aborts one,
+//	                                         deploy's TestS3Lifecycle reads the rule
+//	no CRC-32C of the whole (R2)             TestProbeUnknown
+//	parts of one size (R2)                   drivers/memory's TestConformance, upload's TestChooseSizes
+//	one write of a key a second (R2)         TestBusy
+//	accelerated, dual-stack, FIPS endpoints  TestSignBase looks at the URLs
+//	versions and locks                       they cost money, and change no answer
+
 // configOf is how to reach a bucket of the server.
 func configOf(s *emulator.S3, bucket string) Config {
 	return Config{

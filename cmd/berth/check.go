@@ -16,7 +16,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-var errCheckFailed = errors.New("the store does not do what berth needs")
+var errCheckFailed = errors.New("the store does not do what berth needs, or was too busy to show it")
 
 func checkCommand(stdout io.Writer) *cobra.Command {
 	var asJSON bool
@@ -25,8 +25,8 @@ func checkCommand(stdout io.Writer) *cobra.Command {
 		Short: "Prove that the configured store does what berth needs",
 		Long: "Prove, step by step, that the configured store does what berth needs, that it takes nothing away by itself, and that CDNs\n" +
 			"show what they should and no more; and say what breaks and what mends it where that is not so. It exits with 1 if a step\n" +
-			"failed; warnings don't count. It writes small objects under meta/check/, and under data/ where there are CDNs, deletes\n" +
-			"them again, and can run beside live traffic.",
+			"failed, or found the store busy; warnings don't count. It writes small objects under meta/check/ and data/, deletes them\n" +
+			"again, and can run beside live traffic.",
 	}, func(ctx context.Context, cfg *config.Config) error { return checkStore(ctx, cfg, asJSON, stdout) })
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the results as JSON")
 	return cmd

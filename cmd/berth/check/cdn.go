@@ -3,8 +3,6 @@ package check
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -21,23 +19,23 @@ import (
 func Redirects(ctx context.Context, bucket drivers.Bucket, policy *redirect.Policy) []Result {
 	var results []Result
 	if err := policy.Check(ctx, bucket); err != nil {
-		results = append(results, redirectHost.result("", err, ""))
+		results = append(results, redirectHost.result("", err))
 	}
 	edges := policy.Edges()
 	if len(edges) == 0 {
 		return results // nothing where nothing is wrong
 	}
-	b := newBench(bucket)
+	b := newBench(bucket, "")
 	bait, err := b.layBait(ctx)
 	for _, e := range edges {
 		for _, s := range edgeSteps(e, bait) {
 			if err != nil {
 				s.run = func(context.Context, *bench) (string, error) { return "", err }
 			}
-			results = append(results, s.take(ctx, b, ""))
+			results = append(results, s.take(ctx, b))
 		}
 	}
-	return append(results, cleanUp.take(context.WithoutCancel(ctx), b, ""))
+	return append(results, cleanUp.take(context.WithoutCancel(ctx), b))
 }
 
 var redirectHost = step{
@@ -59,7 +57,8 @@ type object struct {
 func (b *bench) layBait(ctx context.Context) (bait, error) {
 	var lure bait
 	for _, o := range []*object{&lure.shown, &lure.other} {
-		*o = b.data("berth asks what a CDN shows: " + rand.Text())
+		o.content = "berth asks what a CDN shows: " + rand.Text()
+		o.key = b.dataKey([]byte(o.content))
 		if _, err := b.Create(ctx, o.key, drivers.NewBody([]byte(o.content))); err != nil {
 			return lure, err
 		}
@@ -78,18 +77,6 @@ func (b *bench) layBait(ctx context.Context) (bait, error) {
 		break
 	}
 	return lure, nil
-}
-
-// data is an object under the key of bytes whose digest was known before they
-// were stored, so that the collector takes it if it is left behind.
-func (b *bench) data(content string) object {
-	sum := sha256.Sum256([]byte(content))
-	digest := hex.EncodeToString(sum[:])
-	var id [16]byte
-	rand.Read(id[:])
-	o := object{key: drivers.BulkPrefix + "sha256/" + digest[:2] + "/" + digest + "/" + hex.EncodeToString(id[:]), content: content}
-	b.used = append(b.used, o.key)
-	return o
 }
 
 func edgeSteps(e redirect.Edge, lure bait) []step {

@@ -6,11 +6,15 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/berthhq/berth/drivers"
@@ -31,6 +35,10 @@ const (
 
 	// Skipped says that the store has no such thing, and berth does without.
 	Skipped Status = "skipped"
+
+	// Busy says that the store throttles or is unavailable, so that nothing is
+	// known.
+	Busy Status = "busy"
 )
 
 // Result is what one step found.
@@ -45,14 +53,9 @@ type Result struct {
 	Mend   string `json:"mend,omitempty"`
 }
 
-// Passed says that no step failed.
+// Passed says that no step failed, and none found the store busy.
 func Passed(results []Result) bool {
-	for _, r := range results {
-		if r.Status == Failed {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(results, func(r Result) bool { return r.Status == Failed || r.Status == Busy })
 }
 
 const (
@@ -66,7 +69,7 @@ type step struct {
 	name   string
 	breaks string
 	mend   string
-	needs  permission
+	needs  []permissions
 	run    func(ctx context.Context, b *bench) (string, error)
 }
 
@@ -83,17 +86,20 @@ type skipped struct {
 // bench is what steps work on.
 type bench struct {
 	drivers.Bucket
-	client *http.Client // without any credentials
-	root   string       // of the keys of this run
-	used   []string
+	driver  string       // empty where no permissions are named
+	client  *http.Client // without any credentials
+	root    string       // of the keys of this run but those under data/
+	used    []string
+	uploads []drivers.Upload
 }
 
-// checkPrefix begins all keys but those that are for CDNs.
+// checkPrefix begins all keys but those under data/.
 const checkPrefix = "meta/check/"
 
-func newBench(bucket drivers.Bucket) *bench {
+func newBench(bucket drivers.Bucket, driver string) *bench {
 	return &bench{
 		Bucket: bucket,
+		driver: driver,
 		client: &http.Client{Timeout: fetchTimeout, Transport: &http.Transport{
 			Proxy:             http.ProxyFromEnvironment,
 			DisableKeepAlives: true, // each request stands for another client
@@ -109,6 +115,29 @@ func (b *bench) key(name string) string {
 	return k
 }
 
+// dataKey makes the key of a blob with this content, by which the store gives
+// it the class of blobs, and has it deleted at the end. It is that of bytes
+// whose digest was known before they were stored, so that the collector takes
+// it if it is left behind.
+func (b *bench) dataKey(content []byte) string {
+	sum := sha256.Sum256(content)
+	digest := hex.EncodeToString(sum[:])
+	var id [16]byte
+	rand.Read(id[:])
+	k := drivers.BulkPrefix + "sha256/" + digest[:2] + "/" + digest + "/" + hex.EncodeToString(id[:])
+	b.used = append(b.used, k)
+	return k
+}
+
+// upload begins an upload, and has it aborted at the end, completed or not.
+func (b *bench) upload(ctx context.Context, key string) (drivers.Upload, error) {
+	u, err := b.StartUpload(ctx, key)
+	if err == nil {
+		b.uploads = append(b.uploads, u)
+	}
+	return u, err
+}
+
 // Opened is the result of opening the bucket, before all other steps. The error
 // of a driver names the setting that mends it.
 func Opened(err error) Result {
@@ -117,29 +146,36 @@ func Opened(err error) Result {
 		breaks: "Nothing works: berth serve ends with the same error.",
 		mend:   "Look at the setting that the error names.",
 	}
-	return this.result("reachable, and keeps to create-only and compare-and-swap", err, "")
+	return this.result("reachable, and keeps to create-only and compare-and-swap", err)
 }
 
 // Run takes all steps, also after one failed, and cleans up. driver is the name
-// of the driver, for the permissions that are named.
+// of the driver, for the permissions that are named and for what its store does
+// by itself.
 func Run(ctx context.Context, bucket drivers.Bucket, driver string) []Result {
-	b := newBench(bucket)
+	b := newBench(bucket, driver)
 	var results []Result
 	for _, s := range steps {
-		results = append(results, s.take(ctx, b, driver))
+		results = append(results, s.take(ctx, b))
 	}
-	return append(results, cleanUp.take(context.WithoutCancel(ctx), b, driver))
+	return append(results, cleanUp.take(context.WithoutCancel(ctx), b))
 }
 
-func (s step) take(ctx context.Context, b *bench, driver string) Result {
+func (s step) take(ctx context.Context, b *bench) Result {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	seen, err := s.run(ctx, b)
-	return s.result(seen, err, s.needs.of(driver))
+	r := s.result(seen, err, names(b.driver, s.needs)...)
+	if r.Status == Failed && errors.Is(err, drivers.ErrBusy) {
+		r.Status = Busy
+		r.Breaks = "Nothing is known, since the store was busy or down. At worst: " + lower(s.breaks)
+		r.Mend = "Run berth check again when the store is up, and has less to do."
+	}
+	return r
 }
 
-// result is what a step found. The permission is one that the step needs.
-func (s step) result(seen string, err error, permission string) Result {
+// result is what a step found. The permissions are those that the step takes.
+func (s step) result(seen string, err error, permissions ...string) Result {
 	r := Result{Step: s.name, Status: OK, Detail: seen}
 	_, worth := errors.AsType[finding](err)
 	why, nothing := errors.AsType[skipped](err)
@@ -155,49 +191,22 @@ func (s step) result(seen string, err error, permission string) Result {
 	default:
 		r.Status = Failed
 	}
-	r.Detail, r.Breaks, r.Mend = err.Error(), s.breaks, s.mend
-	if permission != "" {
-		r.Mend += fmt.Sprintf(" It needs the permission %s.", permission)
-	}
+	r.Detail, r.Breaks, r.Mend = err.Error(), s.breaks, s.mend+sentence(permissions)
 	return r
 }
 
-// permission is what a step needs, by the names that each cloud gives it.
-type permission struct {
-	s3, gcs, azure string
-}
-
-func (p permission) of(driver string) string {
-	switch driver {
-	case "s3":
-		return p.s3
-	case "gcs":
-		return p.gcs
-	case "azure":
-		return p.azure
-	default:
-		return ""
-	}
-}
-
-const azureBlobs = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/"
-
-var (
-	toWrite  = permission{"s3:PutObject", "storage.objects.create", azureBlobs + "write"}
-	toRead   = permission{"s3:GetObject", "storage.objects.get", azureBlobs + "read"}
-	toList   = permission{"s3:ListBucket", "storage.objects.list", azureBlobs + "read"}
-	toDelete = permission{"s3:DeleteObject", "storage.objects.delete", azureBlobs + "delete"}
-	toUpload = permission{"s3:PutObject and s3:AbortMultipartUpload", "storage.objects.create and storage.objects.delete", azureBlobs + "write"}
-)
-
 var cleanUp = step{
 	name:   "clean up",
-	breaks: "Nothing, but a few small objects under meta/check/ stay in the bucket.",
-	mend:   "Allow deleting; the collector needs it too.",
-	needs:  toDelete,
+	breaks: "Nothing, but a few small objects under meta/check/ and data/, or the parts of an upload, stay in the bucket.",
+	mend:   "Allow deleting and aborting; the collector needs them too.",
+	needs:  []permissions{toAbort, toDelete},
 	run: func(ctx context.Context, b *bench) (string, error) {
-		if err := b.Delete(ctx, b.used...); err != nil {
-			return "", finding{err}
+		var failed error
+		for _, u := range b.uploads {
+			failed = cmp.Or(failed, b.Abort(ctx, u))
+		}
+		if failed = cmp.Or(failed, b.Delete(ctx, b.used...)); failed != nil {
+			return "", finding{failed}
 		}
 		return fmt.Sprintf("%d keys deleted", len(b.used)), nil
 	},

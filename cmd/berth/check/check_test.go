@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,14 +9,23 @@ import (
 	"iter"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest"
 	"github.com/berthhq/berth/drivers/filesystem"
 	"github.com/berthhq/berth/drivers/memory"
+)
+
+var (
+	errDenied   = errors.New("AccessDenied")
+	errBadClass = errors.New("InvalidStorageClass")
 )
 
 func openMemory(t *testing.T, habits memory.Habits) drivers.Bucket {
@@ -36,89 +46,133 @@ func TestGoodStores(t *testing.T) {
 	for name, b := range map[string]drivers.Bucket{
 		"filesystem": fs,
 		"memory":     openMemory(t, memory.Habits{}),
-		"S3":         openMemory(t, memory.S3()),
-		"GCS":        openMemory(t, memory.GCS()),
-		"Azure":      openMemory(t, memory.Azure()),
+		"s3":         openMemory(t, memory.S3()),
+		"gcs":        openMemory(t, memory.GCS()),
+		"azure":      openMemory(t, memory.Azure()),
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, r := range Run(t.Context(), b, name) {
 				want := OK
-				if strings.HasPrefix(r.Step, "presigned") {
+				if strings.HasPrefix(r.Step, "presigned") || name == "azure" && r.Step == "uploads listed and aborted" {
 					want = Skipped
 				}
 				if r.Status != want {
 					t.Errorf("%s: %s (%s), want %s", r.Step, r.Status, r.Detail, want)
 				}
 			}
-			for o, err := range b.List(t.Context(), "", "") {
-				t.Errorf("left behind: %v, %v", o.Key, err)
-			}
+			nothingLeft(t, b)
 		})
 	}
 }
 
-// Each of these does one thing wrong, and the step for it must say so.
+// nothingLeft fails the test if there is an object, or an upload in progress.
+func nothingLeft(t *testing.T, b drivers.Bucket) {
+	t.Helper()
+	for o, err := range b.List(t.Context(), "", "") {
+		t.Errorf("left behind: %v, %v", o.Key, err)
+	}
+	for u, err := range b.Uploads(t.Context(), "") {
+		t.Errorf("left behind: %+v, %v", u, err)
+	}
+}
+
+// Each of these does one thing wrong, and the step for it must say so. In the
+// bubble, time passes only once all racers wait: those of a store that looks and
+// then writes have all looked.
 func TestBadStores(t *testing.T) {
 	for _, tc := range []struct {
+		name   string
 		step   string
 		status Status
 		bad    func(b drivers.Bucket) drivers.Bucket
 	}{
-		{"write and read", Failed, func(b drivers.Bucket) drivers.Bucket { return denied{b} }},
-		{"create-only, raced", Failed, func(b drivers.Bucket) drivers.Bucket { return overwriting{b} }},
-		{"compare-and-swap, raced", Failed, func(b drivers.Bucket) drivers.Bucket { return tagBlind{b} }},
-		{"conditional delete", Failed, func(b drivers.Bucket) drivers.Bucket { return deleteBlind{b} }},
-		{"list after write", Failed, func(b drivers.Bucket) drivers.Bucket { return forgetful{b} }},
-		{"ranged reads", Failed, func(b drivers.Bucket) drivers.Bucket { return rangeless{b} }},
-		{"multipart upload", Failed, func(b drivers.Bucket) drivers.Bucket { return partless{b} }},
-		{"a replaced part is refused", Failed, func(b drivers.Bucket) drivers.Bucket { return &unpinned{Bucket: b} }},
-		{"clock", Warning, func(b drivers.Bucket) drivers.Bucket { return late{b} }},
-		{"clean up", Warning, func(b drivers.Bucket) drivers.Bucket { return undeletable{b} }},
+		{"writes denied", "write and read", Failed, func(b drivers.Bucket) drivers.Bucket { return denied{b} }},
+		{"data can't be created", "write and read data", Failed, fails("Create", "data/", errBadClass)},
+		{"data can't be read", "write and read data", Failed, fails("Open", "data/", errBadClass)},
+		{"create overwrites", "create-only, raced", Failed, func(b drivers.Bucket) drivers.Bucket { return overwriting{b} }},
+		{"create looks, then writes", "create-only, raced", Failed, func(b drivers.Bucket) drivers.Bucket { return lookThenCreate{b} }},
+		{"create loses answers", "create-only, raced", Busy, loses("Create", "/create")},
+		{"replace ignores the tag", "compare-and-swap, raced", Failed, func(b drivers.Bucket) drivers.Bucket { return tagBlind{b} }},
+		{"replace looks, then writes", "compare-and-swap, raced", Failed, func(b drivers.Bucket) drivers.Bucket { return lookThenReplace{b} }},
+		{"replace loses answers", "compare-and-swap, raced", Busy, loses("Replace", "")},
+		{"replace is busy", "compare-and-swap, raced", Busy, fails("Replace", "", drivers.ErrBusy)},
+		{"delete ignores the tag", "conditional delete", Failed, func(b drivers.Bucket) drivers.Bucket { return deleteBlind{b} }},
+		{"delete is busy", "conditional delete", Busy, fails("DeleteIf", "", drivers.ErrBusy)},
+		{"lists less", "list after write", Failed, func(b drivers.Bucket) drivers.Bucket { return forgetful{b} }},
+		{"no ranges", "ranged reads", Failed, func(b drivers.Bucket) drivers.Bucket { return rangeless{b} }},
+		{"no uploads", "multipart upload", Failed, func(b drivers.Bucket) drivers.Bucket { return partless{b} }},
+		{"data can't be uploaded", "multipart upload", Failed, fails("StartUpload", "data/", errBadClass)},
+		{"completes with the newest part", "a replaced part is refused", Failed, func(b drivers.Bucket) drivers.Bucket { return &unpinned{Bucket: b} }},
+		{"uploads can't be listed", "uploads listed and aborted", Failed, fails("Uploads", "", errDenied)},
+		{"uploads are not listed", "uploads listed and aborted", Warning, func(b drivers.Bucket) drivers.Bucket { return unlisted{b} }},
+		{"abort is denied", "uploads listed and aborted", Failed, fails("Abort", "meta/", errDenied)},
+		{"abort does nothing", "uploads listed and aborted", Warning, fails("Abort", "", nil)},
+		{"its clock is late", "clock", Warning, func(b drivers.Bucket) drivers.Bucket { return late{b} }},
+		{"deletion is denied", "clean up", Warning, func(b drivers.Bucket) drivers.Bucket { return undeletable{b} }},
+		{"abort is denied", "clean up", Warning, fails("Abort", "data/", errDenied)},
 	} {
-		t.Run(tc.step, func(t *testing.T) {
-			results := Run(t.Context(), tc.bad(openMemory(t, memory.S3())), "s3")
-			if passed := Passed(results); passed == (tc.status == Failed) {
-				t.Errorf("Passed = %v", passed)
-			}
-			for _, r := range results {
-				if r.Step == tc.step {
-					if r.Status != tc.status || r.Breaks == "" || r.Mend == "" {
-						t.Errorf("got %+v, want %s, with what breaks and what mends it", r, tc.status)
-					}
-					return
+		t.Run(tc.name+": "+tc.step, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				results := Run(t.Context(), tc.bad(openMemory(t, memory.S3())), "s3")
+				if passed := Passed(results); passed != (tc.status == Warning) {
+					t.Errorf("Passed = %v", passed)
 				}
-			}
-			t.Fatalf("no step %q", tc.step)
+				r := stepOf(t, results, tc.step)
+				if r.Status != tc.status || r.Breaks == "" || r.Mend == "" {
+					t.Errorf("got %+v, want %s, with what breaks and what mends it", r, tc.status)
+				}
+			})
 		})
 	}
 }
 
+func stepOf(t *testing.T, results []Result, name string) Result {
+	t.Helper()
+	i := slices.IndexFunc(results, func(r Result) bool { return r.Step == name })
+	if i < 0 {
+		t.Fatalf("no step %q", name)
+	}
+	return results[i]
+}
+
+// TestSlowStore: a store that takes one write of a key a second does all that
+// berth needs.
+func TestSlowStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := openMemory(t, memory.S3())
+		for _, r := range Run(t.Context(), slow()(b), "s3") {
+			if r.Status != OK && r.Status != Skipped {
+				t.Errorf("%s: %s (%s)", r.Step, r.Status, r.Detail)
+			}
+		}
+		nothingLeft(t, b)
+	})
+}
+
 // TestDenied: a step that fails names the permissions that it takes, as the
-// cloud calls them.
+// cloud calls them. That they are the right ones is deploy's to prove.
 func TestDenied(t *testing.T) {
+	const blobs = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/"
 	for driver, want := range map[string]map[string]string{
 		"s3": {
-			"write and read": "s3:PutObject and s3:GetObject", "create-only, raced": "s3:PutObject", "compare-and-swap, raced": "s3:PutObject",
-			"conditional delete": "s3:DeleteObject", "list after write": "s3:ListBucket", "ranged reads": "s3:GetObject",
-			"multipart upload": "s3:PutObject and s3:AbortMultipartUpload", "a replaced part is refused": "s3:PutObject and s3:AbortMultipartUpload",
+			"create-only, raced": " It needs the permissions s3:PutObject and s3:GetObject.",
+			"list after write":   " It needs the permissions s3:PutObject, s3:ListBucket and s3:DeleteObject.",
 		},
 		"gcs": {
-			"write and read": "storage.objects.create and storage.objects.get", "conditional delete": "storage.objects.delete",
-			"list after write": "storage.objects.list", "multipart upload": "storage.objects.create and storage.objects.delete",
+			"compare-and-swap, raced": " It needs the permissions storage.objects.create, storage.objects.delete and storage.objects.get.",
 		},
 		"azure": {
-			"write and read":     "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write and read",
-			"conditional delete": "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/delete",
-			"list after write":   "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read",
+			"conditional delete":         " It needs the permissions " + blobs + "write, " + blobs + "delete and " + blobs + "read.",
+			"uploads listed and aborted": " It needs the permission " + blobs + "write.",
+		},
+		"filesystem": {
+			"write and read": " and the credentials.",
 		},
 	} {
-		got := map[string]Result{}
-		for _, r := range Run(t.Context(), denied{partless{openMemory(t, memory.S3())}}, driver) {
-			got[r.Step] = r
-		}
-		for step, permission := range want {
-			if r := got[step]; r.Status != Failed || !strings.HasSuffix(r.Mend, "the permission "+permission+".") {
-				t.Errorf("%s: %+v, want a failure that names %s", driver, r, permission)
+		results := Run(t.Context(), denied{partless{openMemory(t, memory.S3())}}, driver)
+		for step, end := range want {
+			if r := stepOf(t, results, step); r.Status != Failed || !strings.HasSuffix(r.Mend, end) {
+				t.Errorf("%s: %+v, want a failure that ends with %q", driver, r, end)
 			}
 		}
 	}
@@ -127,15 +181,15 @@ func TestDenied(t *testing.T) {
 // TestUploadsEnd: no upload is left behind, whichever step has failed.
 func TestUploadsEnd(t *testing.T) {
 	for name, bad := range map[string]func(drivers.Bucket) drivers.Bucket{
-		"none fails":      func(b drivers.Bucket) drivers.Bucket { return b },
-		"PutPart fails":   func(b drivers.Bucket) drivers.Bucket { return unstored{b} },
-		"parts get mixed": func(b drivers.Bucket) drivers.Bucket { return &unpinned{Bucket: b} },
+		"PutPart fails":         func(b drivers.Bucket) drivers.Bucket { return unstored{b} },
+		"parts get mixed":       func(b drivers.Bucket) drivers.Bucket { return &unpinned{Bucket: b} },
+		"listing uploads fails": fails("Uploads", "", errDenied),
 	} {
-		b := openMemory(t, memory.S3())
-		Run(t.Context(), bad(b), "s3")
-		for u, err := range b.Uploads(t.Context(), "") {
-			t.Errorf("%s: left behind: %+v, %v", name, u, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			b := openMemory(t, memory.S3())
+			Run(t.Context(), bad(b), "s3")
+			nothingLeft(t, b)
+		})
 	}
 }
 
@@ -144,7 +198,7 @@ type unstored struct{ drivers.Bucket }
 
 func (b unstored) PutPart(ctx context.Context, u drivers.Upload, n int, body drivers.Body) (drivers.Part, error) {
 	if n == 1 {
-		return drivers.Part{}, errors.New("AccessDenied")
+		return drivers.Part{}, errDenied
 	}
 	return b.Bucket.PutPart(ctx, u, n, body)
 }
@@ -152,7 +206,83 @@ func (b unstored) PutPart(ctx context.Context, u drivers.Upload, n int, body dri
 type denied struct{ drivers.Bucket }
 
 func (denied) Create(context.Context, string, drivers.Body) (drivers.Object, error) {
-	return drivers.Object{}, errors.New("AccessDenied")
+	return drivers.Object{}, errDenied
+}
+
+// lookThenCreate and lookThenReplace are right as long as one writes at a time.
+type lookThenCreate struct{ drivers.Bucket }
+
+func (b lookThenCreate) Create(ctx context.Context, key string, body drivers.Body) (drivers.Object, error) {
+	if _, err := b.Stat(ctx, key); err == nil {
+		return drivers.Object{}, drivers.ErrExists
+	}
+	time.Sleep(time.Millisecond)
+	return overwriting(b).Create(ctx, key, body)
+}
+
+type lookThenReplace struct{ drivers.Bucket }
+
+func (b lookThenReplace) Replace(ctx context.Context, key, tag string, body drivers.Body) (drivers.Object, error) {
+	if o, err := b.Stat(ctx, key); err != nil || o.Tag != tag {
+		return drivers.Object{}, drivers.ErrChanged
+	}
+	time.Sleep(time.Millisecond)
+	return tagBlind(b).Replace(ctx, key, tag, body)
+}
+
+// fails reports an error instead of making calls of a method, of keys with a
+// prefix.
+func fails(method, prefix string, err error) func(drivers.Bucket) drivers.Bucket {
+	return intercepted(func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+		if c.Method == method && strings.HasPrefix(c.Key, prefix) {
+			return err
+		}
+		return do(ctx)
+	})
+}
+
+// loses makes calls of a method and loses the answer, if nothing went wrong.
+func loses(method, suffix string) func(drivers.Bucket) drivers.Bucket {
+	return intercepted(func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+		err := do(ctx)
+		if c.Method == method && strings.HasSuffix(c.Key, suffix) && err == nil {
+			return drivers.ErrBusy
+		}
+		return err
+	})
+}
+
+func intercepted(f drivertest.Intercept) func(drivers.Bucket) drivers.Bucket {
+	return func(b drivers.Bucket) drivers.Bucket { return drivertest.Wrap(b, f) }
+}
+
+// slow takes one write of a key a second, as Cloudflare R2 does. What it refuses
+// is none.
+func slow() func(drivers.Bucket) drivers.Bucket {
+	var mu sync.Mutex
+	last := map[string]time.Time{}
+	return intercepted(func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+		if !slices.Contains([]string{"Create", "Replace", "DeleteIf"}, c.Method) {
+			return do(ctx)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if time.Since(last[c.Key]) < time.Second {
+			return drivers.ErrBusy
+		}
+		err := do(ctx)
+		if err == nil {
+			last[c.Key] = time.Now()
+		}
+		return err
+	})
+}
+
+// unlisted shows no uploads.
+type unlisted struct{ drivers.Bucket }
+
+func (unlisted) Uploads(context.Context, string) iter.Seq2[drivers.Upload, error] {
+	return func(func(drivers.Upload, error) bool) {}
 }
 
 type overwriting struct{ drivers.Bucket }
@@ -240,7 +370,7 @@ type undeletable struct{ drivers.Bucket }
 
 func (b undeletable) Delete(ctx context.Context, keys ...string) error {
 	if len(keys) > 1 {
-		return errors.New("AccessDenied")
+		return errDenied
 	}
 	return b.Bucket.Delete(ctx, keys...)
 }
@@ -260,17 +390,28 @@ func (b signer) SignGet(_ context.Context, key string, opts drivers.SignOptions)
 	}, nil
 }
 
-func serveSigned(t *testing.T, b drivers.Bucket, checksSignature, checksExpiry, ranges bool) drivers.Bucket {
+// flaws are what a server of signed URLs can do wrong.
+type flaws struct {
+	bare    bool // it serves URLs without a signature
+	others  bool // it takes a signature for any key
+	forever bool // it looks at no expiry
+	whole   bool // it knows no ranges
+}
+
+func serveSigned(t *testing.T, b drivers.Bucket, f flaws) drivers.Bucket {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		key := strings.TrimPrefix(r.URL.Path, "/")
 		expires, _ := strconv.ParseInt(r.FormValue("expires"), 10, 64)
-		switch {
-		case checksSignature && r.FormValue("for") != key, checksExpiry && time.Now().UnixMilli() > expires:
+		allowed := (f.others || r.FormValue("for") == key) && (f.forever || time.Now().UnixMilli() <= expires)
+		if r.URL.RawQuery == "" {
+			allowed = f.bare
+		}
+		if !allowed {
 			w.WriteHeader(http.StatusForbidden)
 			return
 		}
-		if !ranges {
+		if f.whole {
 			r.Header.Del("Range")
 		}
 		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(secret))
@@ -280,29 +421,31 @@ func serveSigned(t *testing.T, b drivers.Bucket, checksSignature, checksExpiry, 
 }
 
 func TestPresigned(t *testing.T) {
+	const get, refused = "presigned GET", "presigned GET, tampered or expired"
 	for _, tc := range []struct {
-		name                               string
-		checksSignature, checksExpiry, rng bool
-		get, refused                       Status
+		name  string
+		flaws flaws
+		want  map[string]Status // of steps that are not ok
+		says  string
 	}{
-		{"good", true, true, true, OK, OK},
-		{"no ranges", true, true, false, Warning, OK},
-		{"public bucket", false, false, true, OK, Failed},
-		{"never expires", true, false, true, OK, Failed},
+		{"good", flaws{}, nil, ""},
+		{"no ranges", flaws{whole: true}, map[string]Status{get: Warning}, "answers 200 to a Range"},
+		{"a public bucket", flaws{bare: true}, map[string]Status{refused: Failed}, "without its signature answers 200"},
+		{"one signature for all keys", flaws{others: true}, map[string]Status{refused: Failed}, "for another object answers 200"},
+		{"never expires", flaws{forever: true}, map[string]Status{refused: Failed}, "after it expired answers 200"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			b := serveSigned(t, openMemory(t, memory.S3()), tc.checksSignature, tc.checksExpiry, tc.rng)
-			for _, r := range Run(t.Context(), b, "s3") {
-				want := OK
-				switch r.Step {
-				case "presigned GET":
-					want = tc.get
-				case "presigned GET, tampered or expired":
-					want = tc.refused
-				}
+			results := Run(t.Context(), serveSigned(t, openMemory(t, memory.S3()), tc.flaws), "s3")
+			stepOf(t, results, get)
+			stepOf(t, results, refused)
+			for _, r := range results {
+				want := cmp.Or(tc.want[r.Step], OK)
 				if r.Status != want {
 					t.Errorf("%s: %s (%s), want %s", r.Step, r.Status, r.Detail, want)
+				}
+				if want != OK && !strings.Contains(r.Detail, tc.says) {
+					t.Errorf("%s: %s, want that it %s", r.Step, r.Detail, tc.says)
 				}
 				if strings.Contains(r.Detail, "expires=") {
 					t.Errorf("%s shows a signed URL: %s", r.Step, r.Detail)

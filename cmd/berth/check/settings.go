@@ -35,7 +35,15 @@ func unread[T any](s step, setting drivers.Setting[T]) Result {
 	}
 	s.breaks = "Nothing by itself, but nobody has looked: " + lower(s.breaks)
 	s.mend = "Let berth check read the setting, or look yourself: " + lower(s.mend)
-	return s.result("", finding{fmt.Errorf("can't be read: %w", setting.Err)}, setting.Permission)
+	return s.result("", finding{fmt.Errorf("can't be read: %w", setting.Err)}, optional(setting.Permission)...)
+}
+
+// optional is a permission, where it has a name.
+func optional(permission string) []string {
+	if permission == "" {
+		return nil
+	}
+	return []string{permission}
 }
 
 func lower(sentence string) string { return strings.ToLower(sentence[:1]) + sentence[1:] }
@@ -61,7 +69,7 @@ func abandonedUploads(s drivers.Settings, l Lifetimes) Result {
 	if s.PartsKept > 0 {
 		if s.PartsKept < l.Session {
 			short.mend = "Set upload.session_lifetime to less."
-			return short.result("", fmt.Errorf("the store drops parts %s, and uploads live %v", after(s.PartsKept), l.Session), "")
+			return short.result("", fmt.Errorf("the store drops parts %s, and uploads live %v", after(s.PartsKept), l.Session))
 		}
 		dropped = fmt.Sprintf("the store drops their parts %s", after(s.PartsKept))
 	}
@@ -76,21 +84,21 @@ func abandonedUploads(s drivers.Settings, l Lifetimes) Result {
 		switch {
 		case !ends || !r.Touches(where):
 		case r.Age < l.Session:
-			return short.result("", fmt.Errorf("%s ends uploads %s, and they live %v", title(r), after(r.Age), l.Session), "")
+			return short.result("", fmt.Errorf("%s ends uploads %s, and they live %v", title(r), after(r.Age), l.Session))
 		case r.Age < l.Session+l.Request:
 			return short.result("", finding{fmt.Errorf("%s ends uploads %s, and their last request may end %v later than their %v",
-				title(r), after(r.Age), l.Request, l.Session)}, "")
+				title(r), after(r.Age), l.Request, l.Session)})
 		case drops && r.Covers(where):
 			dropped = fmt.Sprintf("%s drops them %s", title(r), after(r.Age))
 		}
 	}
 	switch {
 	case dropped != "":
-		return this.result(dropped, nil, "")
+		return this.result(dropped, nil)
 	case s.Lifecycle.Err != nil:
 		return unread(this, s.Lifecycle)
 	default:
-		return this.result("", finding{errors.New("no lifecycle rule drops them")}, "")
+		return this.result("", finding{errors.New("no lifecycle rule drops them")})
 	}
 }
 
@@ -117,11 +125,11 @@ func keptObjects(s drivers.Settings) Result {
 		case !isOurs(r):
 		case s.PartsAreObjects && strings.HasPrefix(r.Prefix, drivers.PartsPrefix): // see abandonedUploads
 		case r.Action == drivers.RuleExpire:
-			return this.result("", fmt.Errorf("%s deletes objects%s %s", title(r), under(r), after(r.Age)), "")
+			return this.result("", fmt.Errorf("%s deletes objects%s %s", title(r), under(r), after(r.Age)))
 		case r.Action == drivers.RuleArchive:
 			this.breaks = "Blobs that old, or their records, can't be read until somebody restores them."
 			this.mend = "Move objects to a class that is read at once, or leave the rule out."
-			return this.result("", fmt.Errorf("%s moves objects%s to %s %s", title(r), under(r), r.Class, after(r.Age)), "")
+			return this.result("", fmt.Errorf("%s moves objects%s to %s %s", title(r), under(r), r.Class, after(r.Age)))
 		case r.Action == drivers.RuleCool && !strings.HasPrefix(r.Prefix, drivers.BulkPrefix):
 			cool = fmt.Sprintf("%s moves all%s to %s %s", title(r), under(r), r.Class, after(r.Age))
 		}
@@ -129,9 +137,9 @@ func keptObjects(s drivers.Settings) Result {
 	if cool != "" {
 		this.breaks = "Nothing, but records are small and read all the time, and each read of one costs more there."
 		this.mend = fmt.Sprintf("Narrow the rule to the prefix %s.", drivers.BulkPrefix)
-		return this.result("", finding{errors.New(cool)}, "")
+		return this.result("", finding{errors.New(cool)})
 	}
-	return this.result("none takes what is in use", nil, "")
+	return this.result("none takes what is in use", nil)
 }
 
 // versions wants none, or a rule that drops them: berth keeps count of what is
@@ -147,17 +155,17 @@ func versions(s drivers.Settings) Result {
 		return unread(this, s.Versioning)
 	}
 	if !s.Versioning.Value {
-		return this.result("none are kept", nil, "")
+		return this.result("none are kept", nil)
 	}
 	for _, r := range s.Lifecycle.Value {
 		if r.Action == drivers.RuleDropVersions && r.Covers("") {
-			return this.result(fmt.Sprintf("%s drops them %s", title(r), after(r.Age)), nil, "")
+			return this.result(fmt.Sprintf("%s drops them %s", title(r), after(r.Age)), nil)
 		}
 	}
 	if s.Lifecycle.Err != nil {
-		return this.result("", finding{errors.New("they are kept; whether a rule drops them can't be read")}, s.Lifecycle.Permission)
+		return this.result("", finding{errors.New("they are kept; whether a rule drops them can't be read")}, optional(s.Lifecycle.Permission)...)
 	}
-	return this.result("", finding{errors.New("they are kept, and no lifecycle rule drops all of them")}, "")
+	return this.result("", finding{errors.New("they are kept, and no lifecycle rule drops all of them")})
 }
 
 func softDelete(s drivers.Settings) Result {
@@ -174,9 +182,9 @@ func softDelete(s drivers.Settings) Result {
 	case s.SoftDelete.Err != nil:
 		return unread(this, s.SoftDelete)
 	case kept > 0:
-		return this.result("", finding{fmt.Errorf("what is deleted is kept for %d more days", days(kept))}, "")
+		return this.result("", finding{fmt.Errorf("what is deleted is kept for %d more days", days(kept))})
 	default:
-		return this.result("off", nil, "")
+		return this.result("off", nil)
 	}
 }
 

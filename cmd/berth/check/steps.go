@@ -19,93 +19,116 @@ var steps = []step{
 		name:   "write and read",
 		breaks: "Nothing works.",
 		mend:   "Check the bucket's name, the region or endpoint, and the credentials.",
-		needs:  permission{toWrite.s3 + " and " + toRead.s3, toWrite.gcs + " and " + toRead.gcs, azureBlobs + "write and read"},
-		run:    writeAndRead,
+		needs:  []permissions{toCreate, toRead},
+		run: func(ctx context.Context, b *bench) (string, error) {
+			return writeAndRead(ctx, b, b.key("first"))
+		},
+	},
+	{
+		name:   "write and read data",
+		breaks: "Blobs can't be pushed, or not be read.",
+		mend: "Name a class or tier that the store has and reads at once (storage.s3.storage_class, storage.gcs.storage_class, storage.azure.access_tier), " +
+			"or none; and allow under data/ what is allowed elsewhere in the bucket.",
+		needs: []permissions{toCreate, toRead},
+		run: func(ctx context.Context, b *bench) (string, error) {
+			return writeAndRead(ctx, b, b.dataKey(greeting))
+		},
 	},
 	{
 		name:   "create-only, raced",
 		breaks: "Two uploads could end one session, and a blob's record could be overwritten.",
 		mend:   "Use a store that enforces If-None-Match: * (or its like) on every write.",
-		needs:  toWrite,
+		needs:  []permissions{toCreate, toRead},
 		run:    createRaced,
 	},
 	{
 		name:   "compare-and-swap, raced",
 		breaks: "A push and the collector could overwrite each other's records.",
 		mend:   "Use a store that enforces If-Match (or its like) on every write.",
-		needs:  toWrite,
+		needs:  []permissions{toCreate, toReplace, toRead},
 		run:    replaceRaced,
 	},
 	{
 		name:   "conditional delete",
 		breaks: "A deletion that lands late could take away a blob that was pushed since.",
 		mend:   "Use a store that enforces If-Match on deletes, or on writes.",
-		needs:  toDelete,
+		needs:  []permissions{toCreate, toReplace, toDelete, toMiss},
 		run:    deleteStale,
 	},
 	{
 		name:   "list after write",
 		breaks: "The collector could miss a link and take its blob for unused.",
 		mend:   "Use a store whose listings are consistent.",
-		needs:  toList,
+		needs:  []permissions{toCreate, toList, toDelete},
 		run:    listAfterWrite,
 	},
 	{
 		name:   "ranged reads",
 		breaks: "Partial downloads would get wrong bytes.",
 		mend:   "Use a store, or a proxy before it, that honours Range.",
-		needs:  toRead,
+		needs:  []permissions{toCreate, toRead},
 		run:    rangedReads,
 	},
 	{
 		name:   "multipart upload",
 		breaks: "Blobs larger than a part can't be pushed.",
-		mend:   "Allow multipart uploads; try storage.s3.checksum: none if the store refuses CRC-32C.",
-		needs:  toUpload,
-		run:    multipart,
+		mend: "Allow multipart uploads, also of the class or tier that is configured for data; " +
+			"try storage.s3.checksum: none if the store refuses CRC-32C.",
+		needs: []permissions{toPutParts, toComplete, toMiss},
+		run:   multipart,
 	},
 	{
 		name:   "a replaced part is refused",
 		breaks: "Bytes that don't match their digest could be published.",
 		mend:   "Use a store that checks the tags of parts when it completes an upload.",
-		needs:  toUpload,
+		needs:  []permissions{toPutParts, toComplete, toTellParts},
 		run:    replacedPart,
+	},
+	{
+		name:   "uploads listed and aborted",
+		breaks: "What clients have begun to upload and never end can't be found and dropped, and is paid for.",
+		mend:   "Allow listing and aborting multipart uploads.",
+		needs:  []permissions{toPutParts, toListUploads, toAbort},
+		run:    abortListed,
 	},
 	{
 		name:   "clock",
 		breaks: "Signed URLs and requests could be refused, and uploads expire at the wrong time.",
 		mend:   "Synchronize this machine's clock (NTP).",
+		needs:  []permissions{toCreate, toRead},
 		run:    clock,
 	},
 	{
 		name:   "presigned GET",
 		breaks: "Reads can't be redirected to the store; berth has to carry the bytes.",
-		mend:   "Check storage.*.public_endpoint, and that whoever signs may read.",
-		needs:  toRead,
+		mend:   "Check storage.*.public_endpoint, and that whoever signs may sign and read.",
+		needs:  []permissions{toCreate, toRead, toSign},
 		run:    presignedGet,
 	},
 	{
 		name:   "presigned GET, tampered or expired",
 		breaks: "Whoever sees a signed URL once could read other blobs, or read this one for good.",
 		mend:   "Make the bucket private: URLs without a valid signature must be refused.",
+		needs:  []permissions{toCreate, toSign},
 		run:    presignedRefused,
 	},
 }
 
-func writeAndRead(ctx context.Context, b *bench) (string, error) {
-	want := []byte("berth was here")
-	key := b.key("first")
-	if _, err := b.Create(ctx, key, drivers.NewBody(want)); err != nil {
+// greeting is written in many places.
+var greeting = []byte("berth was here")
+
+func writeAndRead(ctx context.Context, b *bench, key string) (string, error) {
+	if _, err := b.Create(ctx, key, drivers.NewBody(greeting)); err != nil {
 		return "", err
 	}
 	got, err := read(ctx, b, key, 0, -1)
 	if err != nil {
 		return "", err
 	}
-	if !bytes.Equal(got, want) {
-		return "", fmt.Errorf("read %q, wrote %q", got, want)
+	if !bytes.Equal(got, greeting) {
+		return "", fmt.Errorf("read %q, wrote %q", got, greeting)
 	}
-	return fmt.Sprintf("%d bytes", len(want)), nil
+	return fmt.Sprintf("%d bytes", len(greeting)), nil
 }
 
 func read(ctx context.Context, b *bench, key string, off, n int64) ([]byte, error) {
@@ -134,22 +157,67 @@ func race(n int, f func(i int) error) []error {
 }
 
 // oneWinner returns which call succeeded, if it is just one and all others were
-// refused with the right error.
+// refused with the right error, or found the store busy.
 func oneWinner(errs []error, refusal error) (int, error) {
 	winner, winners := -1, 0
+	var busy error
 	for i, err := range errs {
 		switch {
 		case err == nil:
 			winner = i
 			winners++
-		case !errors.Is(err, refusal) && !errors.Is(err, drivers.ErrBusy):
+		case errors.Is(err, drivers.ErrBusy):
+			busy = err
+		case !errors.Is(err, refusal):
 			return -1, err
 		}
 	}
-	if winners != 1 {
+	switch {
+	case winners == 1:
+		return winner, nil
+	case winners == 0 && busy != nil: // it may have won without being told
+		return -1, fmt.Errorf("of %d writers none was told that it won: %w", len(errs), busy)
+	default:
 		return -1, fmt.Errorf("%d of %d writers were told that they won, want 1", winners, len(errs))
 	}
-	return winner, nil
+}
+
+const (
+	patience    = 5 // tries
+	patienceGap = 1100 * time.Millisecond
+)
+
+// patiently tries again while the store is busy: Cloudflare R2 takes one write
+// of a key a second (https://developers.cloudflare.com/r2/platform/limits/).
+func patiently(ctx context.Context, f func() error) error {
+	for try := 1; ; try++ {
+		err := f()
+		if !errors.Is(err, drivers.ErrBusy) || try == patience {
+			return err
+		}
+		select {
+		case <-time.After(patienceGap):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// write makes a conditional write, patiently. What a busy store is asked for
+// may have happened; if the next try is refused then, the store is still busy.
+func write(ctx context.Context, f func() (drivers.Object, error)) (drivers.Object, error) {
+	var o drivers.Object
+	var busy error
+	err := patiently(ctx, func() (err error) {
+		if o, err = f(); errors.Is(err, drivers.ErrBusy) {
+			busy = err
+		}
+		return err
+	})
+	if busy != nil && (errors.Is(err, drivers.ErrExists) || errors.Is(err, drivers.ErrChanged)) {
+		return o, busy
+	}
+	return o, err
 }
 
 const racers = 16
@@ -158,7 +226,7 @@ func createRaced(ctx context.Context, b *bench) (string, error) {
 	key := b.key("create")
 	body := func(i int) []byte { return fmt.Appendf(nil, "writer %d", i) }
 	errs := race(racers, func(i int) error {
-		_, err := b.Create(ctx, key, drivers.NewBody(body(i)))
+		_, err := write(ctx, func() (drivers.Object, error) { return b.Create(ctx, key, drivers.NewBody(body(i))) })
 		return err
 	})
 	return raceWon(ctx, b, key, errs, drivers.ErrExists, body)
@@ -172,7 +240,7 @@ func replaceRaced(ctx context.Context, b *bench) (string, error) {
 	}
 	body := func(i int) []byte { return fmt.Appendf(nil, "writer %d", i) }
 	errs := race(racers, func(i int) error {
-		_, err := b.Replace(ctx, key, o.Tag, drivers.NewBody(body(i)))
+		_, err := write(ctx, func() (drivers.Object, error) { return b.Replace(ctx, key, o.Tag, drivers.NewBody(body(i))) })
 		return err
 	})
 	return raceWon(ctx, b, key, errs, drivers.ErrChanged, body)
@@ -199,23 +267,28 @@ func deleteStale(ctx context.Context, b *bench) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	current, err := b.Replace(ctx, key, old.Tag, drivers.NewBody([]byte("new")))
+	current, err := write(ctx, func() (drivers.Object, error) {
+		return b.Replace(ctx, key, old.Tag, drivers.NewBody([]byte("new")))
+	})
 	if err != nil {
 		return "", err
 	}
-	if err := b.DeleteIf(ctx, key, old.Tag); !errors.Is(err, drivers.ErrChanged) {
+	deleteBy := func(tag string) error {
+		return patiently(ctx, func() error { return b.DeleteIf(ctx, key, tag) })
+	}
+	if err := deleteBy(old.Tag); !errors.Is(err, drivers.ErrChanged) {
 		return "", fmt.Errorf("deleting by an old tag: %w, want %w", orNothing(err), drivers.ErrChanged)
 	}
 	if _, err := b.Stat(ctx, key); err != nil {
 		return "", fmt.Errorf("after deleting by an old tag: %w", err)
 	}
-	if err := b.DeleteIf(ctx, key, current.Tag); err != nil {
+	if err := deleteBy(current.Tag); err != nil {
 		return "", err
 	}
 	if _, err := b.Stat(ctx, key); !errors.Is(err, drivers.ErrNotFound) {
 		return "", fmt.Errorf("after deleting by its tag the object is still there: %w", orNothing(err))
 	}
-	return "by an old tag refused, by its own done", nil
+	return "by an old tag refused, by its own done: by the store itself, or by the driver with its conditional writes", nil
 }
 
 var errNothing = errors.New("no error")
@@ -286,21 +359,13 @@ func (b *bench) parts(fill byte) (first, last drivers.Body) {
 	return drivers.NewBody(bytes.Repeat([]byte{fill}, int(max(b.Limits().MinPart, 1)))), drivers.NewBody([]byte("end"))
 }
 
-// abort ends an upload that may have been completed.
-func (b *bench) abort(ctx context.Context, u drivers.Upload) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTimeout)
-	defer cancel()
-	_ = b.Abort(ctx, u) // else it is left to the collector
-}
-
 func multipart(ctx context.Context, b *bench) (string, error) {
-	key := b.key("multipart")
-	u, err := b.StartUpload(ctx, key)
+	one, two := b.parts('a')
+	key := b.dataKey(slices.Concat(one.Bytes(), two.Bytes()))
+	u, err := b.upload(ctx, key)
 	if err != nil {
 		return "", err
 	}
-	defer b.abort(ctx, u)
-	one, two := b.parts('a')
 	last, err := b.PutPart(ctx, u, 2, two)
 	if err != nil {
 		return "", err
@@ -336,11 +401,10 @@ func multipart(ctx context.Context, b *bench) (string, error) {
 // Either that is refused, or the bytes are still those that the tag names.
 func replacedPart(ctx context.Context, b *bench) (string, error) {
 	key := b.key("replaced")
-	u, err := b.StartUpload(ctx, key)
+	u, err := b.upload(ctx, key)
 	if err != nil {
 		return "", err
 	}
-	defer b.abort(ctx, u)
 	one, two := b.parts('a')
 	other, _ := b.parts('b')
 	first, err := b.PutPart(ctx, u, 1, one)
@@ -369,6 +433,49 @@ func replacedPart(ctx context.Context, b *bench) (string, error) {
 		return "", errors.New("the object has the bytes that came later")
 	}
 	return "the bytes that the tag names are kept beside the others", nil
+}
+
+// abortListed wants an upload in progress to be listed, until it is aborted.
+func abortListed(ctx context.Context, b *bench) (string, error) {
+	key := b.key("aborted")
+	u, err := b.upload(ctx, key)
+	if err != nil {
+		return "", err
+	}
+	if _, err := b.PutPart(ctx, u, 1, drivers.NewBody(greeting)); err != nil {
+		return "", err
+	}
+	before, err := b.listed(ctx, u)
+	if err != nil {
+		return "", err
+	}
+	if err := b.Abort(ctx, u); err != nil {
+		return "", err
+	}
+	after, err := b.listed(ctx, u)
+	switch {
+	case err != nil:
+		return "", err
+	case after:
+		return "", finding{errors.New("an upload that was aborted is listed still")}
+	case !before && b.driver == "azure":
+		return "", skipped{errors.New("the store lists none, and drops what was staged by itself")}
+	case !before:
+		return "", finding{errors.New("an upload in progress is not listed")}
+	}
+	return "in progress listed, aborted not any more", nil
+}
+
+func (b *bench) listed(ctx context.Context, u drivers.Upload) (bool, error) {
+	for there, err := range b.Uploads(ctx, u.Key) {
+		if err != nil {
+			return false, err
+		}
+		if there.Key == u.Key && there.ID == u.ID {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // maxSkew is how far the clocks may be apart: Amazon S3 takes 15 minutes.

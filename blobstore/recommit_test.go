@@ -33,8 +33,10 @@ func begin(t *testing.T, r *Repository, alg digest.Algorithm) Upload {
 	return u
 }
 
-func createsBlobRecord(c drivertest.Call) bool {
-	return c.Method == "Create" && strings.HasSuffix(c.Key, "/record")
+func creates(prefix, suffix string) func(drivertest.Call) bool {
+	return func(c drivertest.Call) bool {
+		return c.Method == "Create" && strings.HasPrefix(c.Key, prefix) && strings.HasSuffix(c.Key, suffix)
+	}
 }
 
 // A commit that names another digest than that of the bytes is never taken for
@@ -125,45 +127,58 @@ func TestCommitOvertaken(t *testing.T) {
 	}
 }
 
-// A commit that failed at the blob's record can be made again, by the same
-// writer or by one that resumes.
+// A commit that failed at the record that ends its session, or at the blob's,
+// can be made again, by the same writer or by one that resumes.
 func TestCommitAfterFailure(t *testing.T) {
+	const part = 128 << 10
+	blob := uint64(0) // each is another one
 	for name, open := range buckets(t) {
-		for _, size := range []int{100, 100_000, 300_000} {
-			for _, closed := range []bool{false, true} {
-				t.Run(name, func(t *testing.T) {
-					fault := &drivertest.Faulty{Mode: drivertest.Lost, Nth: 1, Match: createsBlobRecord}
-					r := repository(t, openStore(t, drivertest.Wrap(open(t), fault.Intercept), smallParts()), "a")
-					p := randomBytes(uint64(size)+uint64(len(name)), size)
-					if closed {
-						p[0]++ // another blob
-					}
-					d := digest.FromBytes(p)
-					w, err := r.Create(t.Context())
-					if err != nil {
-						t.Fatal(err)
-					}
-					if _, err := w.Write(p); err != nil {
-						t.Fatal(err)
-					}
-					if _, err := w.Commit(t.Context(), Descriptor{Digest: d}); err == nil {
-						t.Fatal("Commit succeeded without a record")
-					}
-					if closed && size < 128<<10 { // else it is committed, and Commit again is the only way on
-						if err := w.Close(); err != nil {
+		for _, tc := range []struct {
+			size int
+			at   func(drivertest.Call) bool
+		}{
+			{100, creates("blobs/", "/record")},
+			{100_000, creates("blobs/", "/record")},
+			{300_000, creates("blobs/", "/record")},
+			{300_000, creates("uploads/", "")},
+		} {
+			for _, mode := range []drivertest.Mode{drivertest.Lost, drivertest.Late} {
+				for _, closed := range []bool{false, true} {
+					t.Run(name, func(t *testing.T) {
+						fault := &drivertest.Faulty{Mode: mode, Nth: 1, Match: tc.at}
+						r := repository(t, openStore(t, drivertest.Wrap(open(t), fault.Intercept), smallParts()), "a")
+						blob++
+						p := randomBytes(blob, tc.size)
+						d := digest.FromBytes(p)
+						w, err := r.Create(t.Context())
+						if err != nil {
 							t.Fatal(err)
 						}
-						if w, err = r.Resume(t.Context(), w.ID()); err != nil {
+						if _, err := w.Write(p); err != nil {
 							t.Fatal(err)
 						}
-					}
-					if _, err := w.Commit(t.Context(), Descriptor{Digest: d}); err != nil {
-						t.Fatalf("Commit again: %v", err)
-					}
-					if got, err := r.Get(t.Context(), d); err != nil || !bytes.Equal(got, p) {
-						t.Errorf("Get = %d bytes, %v, want %d", len(got), err, len(p))
-					}
-				})
+						if _, err := w.Commit(t.Context(), Descriptor{Digest: d}); err == nil {
+							t.Fatal("Commit succeeded without a record")
+						}
+						if err := fault.Land(t.Context()); err != nil {
+							t.Fatal(err)
+						}
+						if closed && tc.size < part { // else it is committed, and Commit again is the only way on
+							if err := w.Close(); err != nil {
+								t.Fatal(err)
+							}
+							if w, err = r.Resume(t.Context(), w.ID()); err != nil {
+								t.Fatal(err)
+							}
+						}
+						if _, err := w.Commit(t.Context(), Descriptor{Digest: d}); err != nil {
+							t.Fatalf("Commit again: %v", err)
+						}
+						if got, err := r.Get(t.Context(), d); err != nil || !bytes.Equal(got, p) {
+							t.Errorf("Get = %d bytes, %v, want %d", len(got), err, len(p))
+						}
+					})
+				}
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package upload
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -164,6 +165,8 @@ func (m *Manager) abort(ctx context.Context, u drivers.Upload) {
 // ErrUnknown if it has ended already.
 func (m *Manager) Cancel(ctx context.Context, t Token) error {
 	limit := m.NewLimit()
+	ctx, cancel := limit.Context(ctx)
+	defer cancel()
 	for {
 		var last envelope.Stored[record]
 		if t.Seq > 0 {
@@ -186,6 +189,9 @@ func (m *Manager) Cancel(ctx context.Context, t Token) error {
 		}
 		// It is cancelled, by this request or by one that may not have come as
 		// far as this.
+		if late := limit.Check(); late != nil {
+			return late
+		}
 		by := record{Kind: kindSpent, End: t.Seq + 1}
 		if isEnd && ended.end > 0 {
 			by.End = ended.end // the next record was spent too
@@ -202,7 +208,7 @@ func (m *Manager) Cancel(ctx context.Context, t Token) error {
 			m.abort(ctx, *last.Value.Upload)
 			m.spend(ctx, t, last, by)
 		}
-		return err
+		return cmp.Or(limit.Check(), err)
 	}
 }
 

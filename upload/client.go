@@ -12,6 +12,11 @@ const (
 	slowRate   = 64 << 10
 	slowWindow = 10 * time.Second
 
+	// The runner, for which all that wait do so, may send nothing for this long
+	// only. Else many clients that each fall silent at their turn would hold up
+	// the others for a window each.
+	idleRunner = 2 * time.Second
+
 	watchEvery = time.Second
 )
 
@@ -23,7 +28,8 @@ type client struct {
 
 	held     int       // segments
 	admitted bool      // it has had some
-	paused   time.Time // since when berth has not been waiting for it; zero if it is
+	pauses   int       // reasons why berth is not waiting for it
+	paused   time.Time // since when there has been one
 	since    time.Time
 	bytes    int64 // that came since then
 	slow     bool  // in the window before
@@ -51,8 +57,9 @@ func (c *client) leave() {
 	delete(c.m.clients, c)
 }
 
-// pause says that from now on berth keeps the client waiting; resume, that it
-// is the client's turn again. The time between is not the client's.
+// pause says that from now on berth keeps the client waiting, and resume that
+// this reason for it is gone; after the last one it is the client's turn again.
+// The time between is not the client's.
 func (c *client) pause() {
 	c.m.mu.Lock()
 	defer c.m.mu.Unlock()
@@ -60,9 +67,10 @@ func (c *client) pause() {
 }
 
 func (c *client) pauseLocked() {
-	if c.paused.IsZero() {
+	if c.pauses == 0 {
 		c.paused = time.Now()
 	}
+	c.pauses++
 }
 
 func (c *client) resume() {
@@ -72,10 +80,9 @@ func (c *client) resume() {
 }
 
 func (c *client) resumeLocked() {
-	if !c.paused.IsZero() {
+	if c.pauses--; c.pauses == 0 {
 		d := time.Since(c.paused)
 		c.since, c.arrived = c.since.Add(d), c.arrived.Add(d)
-		c.paused = time.Time{}
 	}
 }
 
@@ -93,8 +100,11 @@ func (c *client) received(n int) {
 }
 
 func (c *client) isSlow(now time.Time) bool {
-	if !c.paused.IsZero() || c.held == 0 {
+	if c.pauses > 0 || c.held == 0 {
 		return false
+	}
+	if c.m.runner != nil && c.m.runner.client == c && now.Sub(c.arrived) >= idleRunner {
+		return true
 	}
 	if now.Sub(c.arrived) >= slowWindow {
 		return true

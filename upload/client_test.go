@@ -271,7 +271,11 @@ func TestStallingClients(t *testing.T) {
 				all := randomBytes(7, 13*miB)
 				start := time.Now()
 				wantCommit(t, m, patch(t, m, m.Start("r", digest.SHA256), all), nil, all)
-				t.Logf("the fast client took %v", time.Since(start)) // of the bubble's time
+				// In the bubble's time. All that wait before it get a turn, and
+				// few at a time hold it up.
+				if took := time.Since(start); took > 5*time.Minute {
+					t.Errorf("the fast client took %v", took)
+				}
 				for _, s := range stalling {
 					close(s.body.end)
 				}
@@ -297,6 +301,86 @@ func TestStallingClients(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestStreamsGetThrough: more clients stream at a modest pace than there is
+// memory for at a time. None holds what another one needs in order to go on.
+func TestStreamsGetThrough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := replica(t, &membucket.Store{Habits: streaming(), Discard: true}, nil, func(c *Config) { c.Memory = 4 * miB })
+		data := randomBytes(9, miB)
+		start := time.Now()
+		var wg sync.WaitGroup
+		for range 80 {
+			wg.Go(func() {
+				body := newSlowBody(data, 32<<10, 100*time.Millisecond) // 4 s
+				close(body.end)
+				w, err := m.Resume(t.Context(), m.Start("r", digest.SHA256), Options{Length: int64(len(data)), Final: true, Digest: digest.FromBytes(data), Interrupt: body.interrupt})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer w.Close()
+				if _, err := w.ReadFrom(&untilEmpty{body}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if took := time.Since(start); took > time.Minute {
+			t.Errorf("80 clients that need 4 s each took %v", took)
+		}
+		wantIdle(t, m)
+	})
+}
+
+// untilEmpty ends when all its bytes are sent.
+type untilEmpty struct{ *slowBody }
+
+func (u *untilEmpty) Read(p []byte) (int, error) {
+	if len(u.data) == 0 {
+		return 0, io.EOF
+	}
+	time.Sleep(u.every)
+	n := copy(p[:min(len(p), u.piece)], u.data)
+	u.data = u.data[n:]
+	return n, nil
+}
+
+// TestPausesNest: a client that berth keeps waiting, while it reads a tail back
+// for instance, is not slow, also if it had to wait for memory meanwhile.
+func TestPausesNest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, budget := testMemory()
+		cut := false
+		b := &buffer{client: m.newClient(func() { cut = true })}
+		all := take(t, m, m.free-m.reserve)
+		runner := want(t.Context(), m, m.reserve)
+		b.client.pause()
+		granted := make(chan error)
+		go func() { granted <- b.reserve(t.Context(), 2) }()
+		synctest.Wait()
+		all.client.pause()
+		give(runner.buffer)
+		if err := <-granted; err != nil {
+			t.Fatal(err)
+		}
+		behind := want(t.Context(), m, m.reserve)
+		for _, paused := range []bool{true, false} {
+			time.Sleep(time.Minute)
+			if cut == paused {
+				t.Errorf("paused: %v, cut off: %v", paused, cut)
+			}
+			if paused {
+				b.client.resume()
+			}
+		}
+		give(b)
+		synctest.Wait()
+		give(behind.buffer)
+		give(all)
+		wantAllFree(t, m, budget)
+	})
 }
 
 // TestInterruptOnlyWhileReading: Interrupt belongs to a reader, and is called

@@ -169,8 +169,12 @@ func (w *Writer) Seal(ctx context.Context, named digest.Digest, published func(c
 		return false, w.failed
 	}
 	w.client.pause()
+	defer func() {
+		if err != nil {
+			w.client.resume()
+		}
+	}()
 	if !w.hashes.matches(named) {
-		w.client.resume()
 		return false, w.mismatch(ctx, named)
 	}
 	if w.isWhole() {
@@ -183,7 +187,7 @@ func (w *Writer) Seal(ctx context.Context, named digest.Digest, published func(c
 	if named != r.Digest {
 		r.Named = named
 	}
-	if w.own { // no other record says what its parts are
+	if w.base.Value.Upload == nil { // no other record says what its parts are
 		r.Parts = slices.Clone(w.parts.done)
 	}
 	s, err := w.m.appendOr(ctx, w.token, w.limit, r, drivers.Body{}, func() error {
@@ -204,8 +208,11 @@ func (w *Writer) Seal(ctx context.Context, named digest.Digest, published func(c
 			w.join(s.Value)
 		}
 		return true, nil
-	default:
+	case errors.Is(err, ErrOutOfOrder), errors.Is(err, ErrUnknown):
 		w.lost(err)
+		return false, err
+	default: // it may be there, or come to be there, and Seal can be called again
+		w.own = false
 		return false, err
 	}
 }

@@ -141,8 +141,14 @@ func (m *memory) wait(ctx context.Context, buf *buffer, n int) error {
 type buffer struct {
 	client *client
 	segs   [][]byte
-	small  int64 // its single segment is from the budget of small bodies, and this long
+	small  int64 // its first segment is from the budget of small bodies, and this long
 	size   int64 // bytes in it
+
+	// A part that is streamed needs a segment of scratch besides its first
+	// bytes. It takes both at once: who holds bytes must not wait for memory in
+	// order to send them.
+	streams bool
+	extra   int // segments that are not for bytes that stay
 }
 
 // space is where the next bytes go: a slice that is not empty. It may wait for
@@ -176,15 +182,26 @@ func (b *buffer) outgrow() {
 	b.small = 0
 }
 
-// reserve takes n segments at once.
+// reserve takes n segments at once, and the scratch with them if it is due.
 func (b *buffer) reserve(ctx context.Context, n int) error {
-	return b.client.m.wait(ctx, b, n)
+	extra := 0
+	if b.streams && b.extra == 0 {
+		extra = 1
+	}
+	if err := b.client.m.wait(ctx, b, n+extra); err != nil {
+		return err
+	}
+	b.extra += extra
+	return nil
 }
 
-// scratch is a segment more, for bytes that are not to stay.
+// scratch is the segment for bytes that are not to stay.
 func (b *buffer) scratch(ctx context.Context) ([]byte, error) {
-	if err := b.reserve(ctx, 1); err != nil {
-		return nil, err
+	if b.extra == 0 { // all that it holds is from the budget of small bodies
+		b.streams = true
+		if err := b.reserve(ctx, 0); err != nil {
+			return nil, err
+		}
 	}
 	return b.segs[len(b.segs)-1], nil
 }
@@ -194,7 +211,7 @@ func (b *buffer) room() int64 {
 	if b.small > 0 {
 		return b.small - b.size
 	}
-	return int64(len(b.segs))*segmentSize - b.size
+	return int64(len(b.segs)-b.extra)*segmentSize - b.size
 }
 
 // reserveSmall gives an empty buffer n bytes, at most a segment, from the budget
@@ -232,14 +249,20 @@ func (b *buffer) release() {
 	m := b.client.m
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	b.releaseLocked()
+}
+
+func (b *buffer) releaseLocked() {
+	m := b.client.m
 	b.client.held -= len(b.segs)
+	segs := b.segs
 	if b.small > 0 {
 		m.small += b.small
-	} else {
-		m.free += len(b.segs)
-		m.spare = append(m.spare, b.segs...)
+		segs = segs[1:]
 	}
-	b.segs, b.small, b.size = nil, 0, 0
+	m.free += len(segs)
+	m.spare = append(m.spare, segs...)
+	b.segs, b.small, b.size, b.extra = nil, 0, 0, 0
 	if m.runner == b {
 		m.runner = nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	mathrand "math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -78,6 +79,72 @@ func TestMemoryIsGrantedInOrder(t *testing.T) {
 		for _, w := range []*wanting{large, small, late} {
 			give(w.buffer)
 		}
+		wantAllFree(t, m, budget)
+	})
+}
+
+// TestGrantedTooLate: what outgrows its small memory is granted a segment just
+// when its request ends. It gives both back.
+func TestGrantedTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, budget := testMemory()
+		all := take(t, m, m.free-m.reserve)
+		runner := want(t.Context(), m, m.reserve)
+		b := &buffer{client: m.newClient(func() {})}
+		b.reserveSmall(10)
+		b.size = 10
+		ctx, cancel := context.WithCancel(t.Context())
+		var err error
+		go func() { _, err = b.space(ctx) }()
+		synctest.Wait()
+		m.mu.Lock() // which it needs in order to stop waiting
+		cancel()
+		for range 1000 { // until it has seen that
+			runtime.Gosched()
+		}
+		runner.releaseLocked()
+		m.mu.Unlock()
+		synctest.Wait()
+		if len(b.segs) != 2 || err == nil {
+			t.Skipf("it was not granted too late: %d segments, %v", len(b.segs), err)
+		}
+		runner.client.leave()
+		give(b)
+		give(all)
+		wantAllFree(t, m, budget)
+	})
+}
+
+// TestStreamTakesItsScratchAtOnce: who streams waits before it has any bytes,
+// and not again.
+func TestStreamTakesItsScratchAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, budget := testMemory()
+		all := take(t, m, m.free-m.reserve-1) // one is left, too few for a stream
+		other := want(t.Context(), m, m.reserve)
+		streams := &buffer{client: m.newClient(func() {}), streams: true}
+		got := make(chan int64)
+		go func() {
+			if _, err := streams.space(t.Context()); err != nil {
+				t.Error(err)
+			}
+			got <- streams.room()
+		}()
+		synctest.Wait()
+		if len(streams.segs) > 0 {
+			t.Errorf("it holds %d segments while it waits, want none", len(streams.segs))
+		}
+		give(other.buffer)
+		if room := <-got; room != segmentSize {
+			t.Errorf("it has room for %d bytes, want %d", room, segmentSize)
+		}
+		other = want(t.Context(), m, m.reserve) // nothing is left
+		if _, err := streams.scratch(t.Context()); err != nil || len(streams.segs) != 2 {
+			t.Errorf("scratch = %v, with %d segments, want those two that it has", err, len(streams.segs))
+		}
+		give(streams)
+		give(all)
+		give(other.buffer)
 		wantAllFree(t, m, budget)
 	})
 }

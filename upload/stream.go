@@ -21,6 +21,7 @@ func (w *Writer) isShort() bool {
 // store reads it, through the hashes. A part ends with r, or when it is time
 // for a record. Little is kept as tail.
 func (w *Writer) stream(r io.Reader) error {
+	w.streams = true
 	for {
 		err := w.receive(r, func() bool { return w.drop || w.tail != nil && w.tail.size > w.m.cfg.InlineMax })
 		if err != nil {

@@ -86,6 +86,7 @@ type Writer struct {
 	foreign bool // upload is that of another request, which committed first
 	direct  bool // upload's key is one of the digest's: no other digest can complete it
 	sizes   sizes
+	streams bool    // the store reads what comes
 	drop    bool    // the store has the blob: bytes are hashed and dropped
 	tail    *buffer // bytes past the last part; nil if none
 	crc     uint32  // of tail
@@ -129,6 +130,12 @@ func (w *Writer) fits(length int64) error {
 	if most := w.m.cfg.MaxSize; most > 0 && max(length, 0) > most-w.size {
 		return fmt.Errorf("%w: upload.max_blob_size is %d bytes", ErrTooLarge, most)
 	}
+	if w.sizes.First == 0 || w.m.limits.Stream || length <= 0 {
+		return nil
+	}
+	if most := w.sizes.capacity(w.m.limits.MaxParts); length > most-w.size {
+		return fmt.Errorf("%w: the parts of this upload take %d bytes", ErrTooLarge, most)
+	}
 	return nil
 }
 
@@ -155,7 +162,7 @@ func (w *Writer) load(ctx context.Context) error {
 	if s.RawSize == 0 {
 		return nil
 	}
-	w.tail = &buffer{client: w.client}
+	w.tail = &buffer{client: w.client, streams: w.m.limits.Stream && !w.isShort()}
 	if err := w.tail.reserve(ctx, segmentsFor(s.RawSize)); err != nil {
 		return err
 	}
@@ -357,8 +364,8 @@ func (w *Writer) ready() error {
 		if w.partSize() > w.m.largest {
 			return w.tooBigForMemory(w.partSize())
 		}
-		w.tail, w.crc = &buffer{client: w.client}, 0
-		if w.size == 0 && 0 < w.opts.Length && w.opts.Length <= w.m.cfg.InlineMax {
+		w.tail, w.crc = &buffer{client: w.client, streams: w.streams}, 0
+		if w.size == w.base.Value.Offset && 0 < w.opts.Length && w.opts.Length <= w.m.cfg.InlineMax {
 			w.tail.reserveSmall(w.opts.Length)
 		}
 	}

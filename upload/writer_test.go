@@ -235,6 +235,53 @@ func TestTooLargeAtOnce(t *testing.T) {
 		t.Errorf("ReadFrom = %d, %v, after %v; want %v at once", n, err, counter.Calls(), ErrTooLarge)
 	}
 	w.Close()
+
+	// Nor are they later, when the parts have their sizes.
+	tok := patch(t, m, m.Start("r", digest.SHA256), randomBytes(36, 200*kiB))
+	w, err = m.Resume(t.Context(), tok, Options{Length: 10 * m.largest})
+	if !errors.Is(err, ErrTooLarge) {
+		t.Errorf("Resume with %d bytes to come after 200 KiB = %v, want %v", 10*m.largest, err, ErrTooLarge)
+	}
+	if err == nil {
+		w.Close()
+	}
+}
+
+// TestStoreHangs: a store that never answers holds up a request for storeTimeout
+// only, and then its memory is free again.
+func TestStoreHangs(t *testing.T) {
+	for _, method := range []string{"StartUpload", "PutPart", "Create", "Complete"} {
+		t.Run(method, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var m *Manager
+				m = replica(t, &membucket.Store{Habits: smallS3()}, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+					if c.Method == method && m != nil {
+						<-ctx.Done()
+						return ctx.Err()
+					}
+					return do(ctx)
+				})
+				data := randomBytes(38, 200*kiB)
+				start := time.Now()
+				w := resume(t, m, m.Start("r", digest.SHA256), Options{Length: int64(len(data))})
+				_, err := w.ReadFrom(bytes.NewReader(data))
+				if err == nil {
+					_, err = w.Seal(t.Context(), digest.FromBytes(data), unpublished)
+				}
+				if err == nil {
+					_, err = w.Store(t.Context())
+				}
+				if !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("it ended with %v, want %v", err, context.DeadlineExceeded)
+				}
+				w.Close()
+				if took := time.Since(start); took != storeTimeout {
+					t.Errorf("it took %v, want %v", took, storeTimeout)
+				}
+				wantIdle(t, m)
+			})
+		})
+	}
 }
 
 // TestLessMemory: a session whose parts are too large for this replica is

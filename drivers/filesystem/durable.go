@@ -15,6 +15,9 @@ import (
 // removed again that others fill.
 const maxTries = 100
 
+// fsync is a variable for the test that looks at what is synced.
+var fsync = (*os.File).Sync
+
 // write makes a file of what fill writes to it, and returns once its bytes are
 // on disk. Its name is not yet: that takes a syncDirs. If it fails, there is no
 // file.
@@ -25,7 +28,7 @@ func (b *bucket) write(name string, fill func(*os.File) error) (fs.FileInfo, err
 	}
 	err = fill(f)
 	if err == nil {
-		err = f.Sync()
+		err = fsync(f)
 	}
 	var info fs.FileInfo
 	if err == nil {
@@ -161,7 +164,7 @@ func syncDir(root *os.Root, dir string) error {
 		return err
 	}
 	defer f.Close()
-	return f.Sync()
+	return fsync(f)
 }
 
 // prune removes dir and the directories above it as far as they are empty, and

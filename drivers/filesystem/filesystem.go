@@ -161,7 +161,7 @@ func makeRoot(dir string) error {
 		return err
 	}
 	defer above.Close()
-	return above.Sync()
+	return fsync(above)
 }
 
 // prepare makes the driver's own directories and tries the file system out. If

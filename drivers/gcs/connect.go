@@ -26,7 +26,6 @@ func connect(ctx context.Context, cfg *Config) (*http.Client, signer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	creds.TokenProvider = identity{creds.TokenProvider, cfg.who()}
 	hc, err := httptransport.NewClient(&httptransport.Options{
 		Credentials:      creds,
 		BaseRoundTripper: base,
@@ -36,6 +35,7 @@ func connect(ctx context.Context, cfg *Config) (*http.Client, signer, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("storage.gcs.credentials_file: %w", err)
 	}
+	creds.TokenProvider = &identity{TokenProvider: creds.TokenProvider, who: cfg.who()} // outside of the client's cache
 	s, err := newSigner(ctx, cfg, creds, hc)
 	if err != nil {
 		return nil, nil, err

@@ -1,6 +1,7 @@
 package gcs
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,8 @@ type tokenService struct {
 	*httptest.Server
 	refuse  atomic.Int32 // the status of all answers about tokens, if not 0
 	expires atomic.Int64 // after so many seconds
+	asked   atomic.Int32
+	hang    chan struct{} // no answer about a token comes before it is closed, if not nil
 
 	// What the metadata server says of the account, and with what status.
 	email  atomic.Value
@@ -47,6 +50,10 @@ func (s *tokenService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(int(s.emails.Load()))
 		fmt.Fprint(w, s.email.Load())
 		return
+	}
+	s.asked.Add(1)
+	if s.hang != nil {
+		<-s.hang
 	}
 	w.Header().Set("Content-Type", "application/json")
 	if status := s.refuse.Load(); status != 0 {
@@ -295,6 +302,39 @@ func TestKeyDeletedInService(t *testing.T) {
 	s.refuse.Store(0)
 	if _, err := b.Stat(t.Context(), "k"); err != nil {
 		t.Errorf("Stat once the key is accepted again = %v", err)
+	}
+}
+
+// TestTokenHangs has many wait for a token, who give up in time, and are not
+// asked for one by one.
+func TestTokenHangs(t *testing.T) {
+	t.Parallel()
+	s := newTokenService(t)
+	s.hang = make(chan struct{})
+	b := openUnprobed(t, Config{
+		CredentialsFile: writeJSON(t, filepath.Join(t.TempDir(), "c.json"), s.serviceAccount(t)),
+		Transport: transport(func(r *http.Request) (*http.Response, error) {
+			return answer(r, http.StatusOK, map[string]any{"generation": "7", "size": "1", "updated": "2026-01-02T03:04:05Z"})
+		}),
+	})
+	began := time.Now()
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			if _, err := b.Stat(ctx, "k"); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, drivers.ErrRefused) {
+				t.Errorf("Stat while no token comes = %v, want %v", err, context.DeadlineExceeded)
+			}
+		})
+	}
+	wg.Wait()
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("those who waited for 100ms gave up after %v", took)
+	}
+	close(s.hang)
+	if _, err := b.Stat(t.Context(), "k"); err != nil || s.asked.Load() != 1 {
+		t.Errorf("Stat once the token has come = %v, after %d were asked for, want one", err, s.asked.Load())
 	}
 }
 

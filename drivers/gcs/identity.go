@@ -9,22 +9,34 @@ import (
 
 	"cloud.google.com/go/auth"
 	"cloud.google.com/go/compute/metadata"
+	"golang.org/x/sync/singleflight"
 )
 
 // identity gives the tokens of some credentials, with errors that can be told
-// from the store's.
+// from the store's. All that want one at a time share what comes of asking, and
+// wait for it no longer than their requests last: the SDK's own cache has them
+// ask one after the other, and wait for their turn whatever happens.
 type identity struct {
 	auth.TokenProvider
-	who string // for messages
+	who     string // for messages
+	flights singleflight.Group
 }
 
 // Token is the credentials'.
-func (i identity) Token(ctx context.Context) (*auth.Token, error) {
-	token, err := i.TokenProvider.Token(ctx)
-	if err != nil && ctx.Err() == nil {
-		err = &identityError{i.who, err}
+func (i *identity) Token(ctx context.Context) (*auth.Token, error) {
+	flight := i.flights.DoChan("", func() (any, error) {
+		return i.TokenProvider.Token(context.WithoutCancel(ctx))
+	})
+	select {
+	case landed := <-flight:
+		if landed.Err != nil {
+			return nil, &identityError{i.who, landed.Err}
+		}
+		token, _ := landed.Val.(*auth.Token)
+		return token, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	return token, err
 }
 
 // identityError says why there is no token: by a service account's token

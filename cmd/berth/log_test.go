@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -65,5 +69,40 @@ func TestRequestsAreLogged(t *testing.T) {
 	}
 	if ids[0] == "" || ids[0] == ids[1] || strings.Contains(log.String(), "hush") {
 		t.Errorf("ids %q, log\n%s", ids, log.String())
+	}
+}
+
+// filesWriter is a connection as net/http has it: it sends a file from the
+// kernel if ReadFrom is given one, with a limit around it.
+type filesWriter struct {
+	*httptest.ResponseRecorder
+
+	files int // that ReadFrom was given
+}
+
+func (w *filesWriter) ReadFrom(r io.Reader) (int64, error) {
+	if limited, ok := r.(*io.LimitedReader); ok {
+		if _, ok := limited.R.(*os.File); ok {
+			w.files++
+		}
+	}
+	return w.Body.ReadFrom(r)
+}
+
+// TestLoggingLetsFilesThrough: what is logged is sent from the kernel all the
+// same, if it is a file.
+func TestLoggingLetsFilesThrough(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "file")
+	data := bytes.Repeat([]byte("sent from the kernel "), 10_000)
+	if err := os.WriteFile(name, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := &filesWriter{ResponseRecorder: httptest.NewRecorder()}
+	logged(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.ServeFile(w, r, name)
+	}), slog.New(slog.DiscardHandler)).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	if w.files != 1 || !bytes.Equal(w.Body.Bytes(), data) {
+		t.Errorf("ReadFrom was given a file %d times, for %d bytes, want once, for %d", w.files, w.Body.Len(), len(data))
 	}
 }

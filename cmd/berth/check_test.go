@@ -56,6 +56,10 @@ func TestCheckOnServers(t *testing.T) {
 			func(t *testing.T) []string { return s3Env(t, emulator.VersityGW(t)) },
 			map[string]check.Status{"abandoned uploads": check.Skipped, "lifecycle rules": check.Skipped, "soft delete": check.Skipped},
 		},
+		"versitygw alone, where the driver makes conditional deletes": {
+			func(t *testing.T) []string { return s3Env(t, emulator.VersityGWAlone(t)) },
+			map[string]check.Status{"abandoned uploads": check.Skipped, "lifecycle rules": check.Skipped, "soft delete": check.Skipped},
+		},
 		"MinIO": {
 			func(t *testing.T) []string { return s3Env(t, emulator.MinIO(t)) },
 			map[string]check.Status{"abandoned uploads": check.Warning, "soft delete": check.Skipped},

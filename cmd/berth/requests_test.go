@@ -114,6 +114,12 @@ func operations() []operation {
 			c.begin()
 			c.put(at, blob{}, b.digest)
 		}},
+		{"PUT again, of whole parts", 3 + 1, little, func(c *meter) {
+			b := newBlob(5 * miB)
+			at := c.pushByPatch(b)
+			c.begin()
+			c.put(at, blob{}, b.digest)
+		}},
 		{"status of an upload", 2, little, func(c *meter) {
 			b := newBlob(10 * kB)
 			at := c.patch(c.post(), b.reader(), b.size)

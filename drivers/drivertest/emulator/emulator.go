@@ -116,10 +116,17 @@ func awaitReady(ctx context.Context, c command, exited <-chan struct{}) error {
 		resp, err := client.Do(req)
 		if err == nil {
 			resp.Body.Close()
-			if resp.StatusCode == want {
+			if resp.StatusCode != want {
+				err = errors.New(resp.Status)
+			}
+		}
+		select {
+		case <-exited: // somebody else answers, who took the port first
+			return errors.New("it has exited")
+		default:
+			if err == nil {
 				return nil
 			}
-			err = errors.New(resp.Status)
 		}
 		select {
 		case <-time.After(5 * time.Millisecond):

@@ -36,7 +36,7 @@ func TestServeSaysWhatIsWrongWithS3(t *testing.T) {
 	}
 	testBadInput(t, append(s3Env(t, s), "BERTH_STORAGE_S3_RETRIES=0"), []string{s.SecretAccessKey, "session-secret"}, []badInput{
 		{"bucket", []string{"BERTH_STORAGE_S3_BUCKET=nowhere"}, []string{`storage.s3.bucket: bucket "nowhere" does not exist`, "check the name"}},
-		{"region", []string{"BERTH_STORAGE_S3_REGION=eu-north-1"}, []string{"storage.s3.region"}},
+		{"region", []string{"BERTH_STORAGE_S3_REGION=eu-north-1"}, []string{"storage.s3.region", "is not in eu-north-1"}},
 		{"key id", []string{"BERTH_STORAGE_S3_ACCESS_KEY_ID=nobody"}, []string{"storage.s3.access_key_id"}},
 		{"secret", []string{"BERTH_STORAGE_S3_SECRET_ACCESS_KEY=session-secret"}, []string{"storage.s3.secret_access_key"}},
 		{"down", []string{"BERTH_STORAGE_S3_ENDPOINT=http://127.0.0.1:1"}, []string{"storage.s3.endpoint: the store does not answer"}},

@@ -119,6 +119,15 @@ func (p *process) kill() {
 	<-p.exited
 }
 
+func (p *process) isDead() bool {
+	select {
+	case <-p.exited:
+		return true
+	default:
+		return false
+	}
+}
+
 // stop asks the process to end, and reports it if it does not do so well.
 func (p *process) stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -145,9 +154,7 @@ func serving(t *testing.T, root string, env ...string) *process {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		select {
-		case <-p.exited:
-		default:
+		if !p.isDead() {
 			if err := p.stop(); err != nil {
 				t.Error(err)
 			}

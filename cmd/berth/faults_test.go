@@ -37,9 +37,9 @@ func (f fault) begin(t *testing.T, w *emulator.Wire) {
 	w.Poison(t, f.toxics...)
 }
 
-// faults are those that stores go through. factor says how much later or larger
-// each of them is than usual.
-func faults(factor func() float64) []fault {
+// faults are those that stores go through, for clients that push parts of this
+// size. factor says how much later or larger each of them is than usual.
+func faults(part int, factor func() float64) []fault {
 	toxic := func(kind, stream, attribute string, value float64) emulator.Toxic {
 		return emulator.Toxic{Type: kind, Stream: stream, Attributes: map[string]int64{attribute: int64(value * factor())}}
 	}
@@ -51,7 +51,7 @@ func faults(factor func() float64) []fault {
 		{"silence of the store", []emulator.Toxic{toxic("timeout", "downstream", "timeout", 100)}},
 		{"silence of berth", []emulator.Toxic{toxic("timeout", "upstream", "timeout", 100)}},
 		{"reads that break off", []emulator.Toxic{toxic("limit_data", "downstream", "bytes", 20_000)}},
-		{"slow close", []emulator.Toxic{toxic("limit_data", "upstream", "bytes", 2<<20), toxic("slow_close", "downstream", "delay", 200)}},
+		{"slow close", []emulator.Toxic{toxic("limit_data", "upstream", "bytes", 0.4*float64(part)), toxic("slow_close", "downstream", "delay", 200)}},
 		{"reset of requests", []emulator.Toxic{toxic("reset_peer", "upstream", "timeout", 30)}},
 		{"latency", []emulator.Toxic{toxic("latency", "upstream", "latency", 40), toxic("latency", "downstream", "jitter", 80)}},
 	}
@@ -59,8 +59,11 @@ func faults(factor func() float64) []fault {
 
 func usual() float64 { return 1 }
 
-// partSize is that of parts in these tests: the least that S3 takes.
-const partSize = 5 << 20
+// Sizes of parts in these tests.
+const (
+	s3Part    = 5 << 20 // the least that S3 takes
+	leastPart = 1 << 20 // the least that berth takes
+)
 
 // TestFaultsOnS3, and those on the other stores, push and read while the way to
 // the store is bad in one way after the other. Nothing acknowledged is lost,
@@ -69,41 +72,38 @@ const partSize = 5 << 20
 func TestFaultsOnS3(t *testing.T) {
 	t.Parallel()
 	p, w := faultyS3(t, "BERTH_STORAGE_S3_RETRIES=0")
-	testFaults(t, p, w, faults(usual))
+	testFaults(t, p, w, s3Part, faults(s3Part, usual))
 }
 
-// someFaults are those of the other stores, whose SDKs try again for seconds
-// what fails.
-func someFaults() []fault { return faults(usual)[1:4] }
-
+// The SDKs of the other stores try again for seconds what fails.
 func TestFaultsOnGCS(t *testing.T) {
 	t.Parallel()
 	p, w := faultyGCS(t)
-	testFaults(t, p, w, someFaults())
+	testFaults(t, p, w, leastPart, faults(leastPart, usual))
 }
 
 func TestFaultsOnAzure(t *testing.T) {
 	t.Parallel()
 	p, w := faultyAzure(t)
-	testFaults(t, p, w, someFaults())
+	testFaults(t, p, w, leastPart, faults(leastPart, usual))
 }
 
 func faultyS3(t *testing.T, env ...string) (*process, *emulator.Wire) {
 	s := emulator.VersityGW(t)
 	w := emulator.NewWire(t, s.Endpoint)
-	return servingDirectly(t, append(append(s3Env(t, s), "BERTH_STORAGE_S3_ENDPOINT="+w.URL), env...)), w
+	return servingDirectly(t, append(append(s3Env(t, s), "BERTH_STORAGE_S3_ENDPOINT="+w.URL), env...), s3Part), w
 }
 
 func faultyGCS(t *testing.T) (*process, *emulator.Wire) {
 	s := emulator.FakeGCS(t)
 	w := emulator.NewWire(t, s.Endpoint)
-	return servingDirectly(t, append(gcsEnv(t, s), "BERTH_STORAGE_GCS_ENDPOINT="+w.URL)), w
+	return servingDirectly(t, append(gcsEnv(t, s), "BERTH_STORAGE_GCS_ENDPOINT="+w.URL), leastPart), w
 }
 
 func faultyAzure(t *testing.T) (*process, *emulator.Wire) {
 	s := emulator.Azurite(t)
 	w := emulator.NewWire(t, s.Endpoint)
-	return servingDirectly(t, append(azureEnv(t, s), "BERTH_STORAGE_AZURE_ENDPOINT="+w.URL)), w
+	return servingDirectly(t, append(azureEnv(t, s), "BERTH_STORAGE_AZURE_ENDPOINT="+w.URL), leastPart), w
 }
 
 // TestFaultsSoak has faults in any order, each of them for any time and of any
@@ -112,30 +112,33 @@ func TestFaultsSoak(t *testing.T) {
 	if os.Getenv("BERTH_TEST_SOAK") == "" {
 		t.Skip("NOT TESTED: minutes of random faults; BERTH_TEST_SOAK=1 asks for them")
 	}
-	for name, faulty := range map[string]func(*testing.T) (*process, *emulator.Wire){
-		"S3":    func(t *testing.T) (*process, *emulator.Wire) { return faultyS3(t) },
-		"GCS":   faultyGCS,
-		"Azure": faultyAzure,
+	for name, store := range map[string]struct {
+		part   int
+		faulty func(*testing.T) (*process, *emulator.Wire)
+	}{
+		"S3":    {s3Part, func(t *testing.T) (*process, *emulator.Wire) { return faultyS3(t) }},
+		"GCS":   {leastPart, faultyGCS},
+		"Azure": {leastPart, faultyAzure},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p, w := faulty(t)
+			p, w := store.faulty(t)
 			seed := rand.Uint64()
 			t.Logf("seed %d", seed)
 			rng := rand.New(rand.NewPCG(seed, 0))
 			var chosen []fault
 			for range 40 {
-				all := faults(func() float64 { return math.Exp(3 * rng.NormFloat64() / 2) })
+				all := faults(store.part, func() float64 { return math.Exp(3 * rng.NormFloat64() / 2) })
 				chosen = append(chosen, all[rng.IntN(len(all))])
 			}
-			testFaults(t, p, w, chosen)
+			testFaults(t, p, w, store.part, chosen)
 		})
 	}
 }
 
 // testFaults has each of the faults for a while, and looks at what is left.
-func testFaults(t *testing.T, p *process, w *emulator.Wire, faults []fault) {
-	c := &crowd{f: &fleet{replicas: []*process{p}}}
+func testFaults(t *testing.T, p *process, w *emulator.Wire, part int, faults []fault) {
+	c := &crowd{f: &fleet{replicas: []*process{p}}, part: part}
 	if c.push(t, 1); t.Failed() {
 		return
 	}
@@ -149,20 +152,22 @@ func testFaults(t *testing.T, p *process, w *emulator.Wire, faults []fault) {
 			t.Fatalf("%s: %v\n%s", fault.name, fault.toxics, &p.stderr)
 		}
 	}
-	testUnavailable(t, p, func() { w.Cut(t) }, func() { w.Heal(t) })
+	testUnavailable(t, p, part, 0, func() { w.Cut(t) }, func() { w.Heal(t) })
 	c.readAll(t)
 	wantQuiet(t, p)
 }
 
 const faultLasts = 250 * time.Millisecond
 
-// testUnavailable has a store that can't be used in the middle of an upload, and
-// then can be again. All is answered 503 with Retry-After, and the upload goes
-// on where it was.
-func testUnavailable(t *testing.T, p *process, cut, heal func()) {
-	data := randomBytes(7, 300_000)
-	const half = 150_000
+// testUnavailable has a store that can't be used in the middle of an upload that
+// has a part already, and then can be again. All is answered 503 with
+// Retry-After, nothing of it can be read afterwards, and the upload goes on where
+// it was. Each turn pushes other bytes.
+func testUnavailable(t *testing.T, p *process, part, turn int, cut, heal func()) {
+	data := randomBytes(uint64(60_000+turn), 2*part+1000)
+	half := part + 1000 // what is left is another part
 	blob := "/v2/test/blobs/" + digest.FromBytes(data).String()
+	small := digest.FromBytes(data[:10])
 	location := want(t, p, http.StatusAccepted, http.MethodPatch, startUpload(t, p), bytes.NewReader(data[:half])).header.Get("Location")
 	cut()
 	var clients sync.WaitGroup
@@ -173,7 +178,7 @@ func testUnavailable(t *testing.T, p *process, cut, heal func()) {
 		{http.MethodPatch, location, bytes.NewReader(data[half:])},
 		{http.MethodPut, finish(location, data), bytes.NewReader(data[half:])},
 		{http.MethodGet, location, nil},
-		{http.MethodPost, "/v2/test/blobs/uploads/?digest=" + digest.FromBytes(data[:10]).String(), bytes.NewReader(data[:10])},
+		{http.MethodPost, "/v2/test/blobs/uploads/?digest=" + small.String(), bytes.NewReader(data[:10])},
 		{http.MethodGet, blob, nil},
 		{http.MethodHead, blob, nil},
 		{http.MethodDelete, blob, nil},
@@ -189,6 +194,9 @@ func testUnavailable(t *testing.T, p *process, cut, heal func()) {
 	}
 	clients.Wait()
 	heal()
+	for _, path := range []string{blob, "/v2/test/blobs/" + small.String()} {
+		want(t, p, http.StatusNotFound, http.MethodGet, path, nil)
+	}
 	location, offset := status(t, p, location)
 	if offset != half {
 		t.Errorf("the upload is at %d, want %d", offset, half)
@@ -200,11 +208,11 @@ func testUnavailable(t *testing.T, p *process, cut, heal func()) {
 // servingDirectly runs a berth that serves all reads itself, has no cache that
 // could hide the store, and memory for the parts of few uploads: buffers that a
 // failure leaked would be missing soon.
-func servingDirectly(t *testing.T, env []string) *process {
+func servingDirectly(t *testing.T, env []string, part int) *process {
 	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "berth.yaml")
-	config := fmt.Sprintf("redirect: {rules: [{target: direct}]}\ncache: {entries: 0}\nupload: {part_size: %d, memory: %d}\n", partSize, 8*partSize)
+	config := fmt.Sprintf("redirect: {rules: [{target: direct}]}\ncache: {entries: 0}\nupload: {part_size: %d, memory: %d}\n", part, max(8*part, 16<<20))
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +226,8 @@ func servingDirectly(t *testing.T, env []string) *process {
 
 // crowd is clients that push and read at the same time.
 type crowd struct {
-	f *fleet
+	f    *fleet
+	part int // size of parts, in bytes
 
 	mu     sync.Mutex
 	pushed [][]byte
@@ -251,11 +260,11 @@ func (c *crowd) push(t *testing.T, seed uint64) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	var ways sync.WaitGroup
-	for way, size := range []int{partSize + partSize/2, 50_000, partSize + 1000} {
+	for way, size := range []int{c.part + c.part/2, 50_000, c.part + 1000} {
 		chunk := []int{size/2 + 1, size - 1000, size}[way]
 		ways.Go(func() {
 			data := randomBytes(10*seed+uint64(way), size)
-			if err := (&pusher{f: c.f, data: data}).push(ctx, chunk); err != nil {
+			if err := newPusher(c.f, data).push(ctx, chunk); err != nil {
 				t.Errorf("push of %d bytes, %d at a time: %v", size, chunk, err)
 				return
 			}
@@ -273,7 +282,7 @@ func (c *crowd) read(t *testing.T, i int) {
 	c.mu.Lock()
 	data := c.pushed[i%len(c.pushed)]
 	c.mu.Unlock()
-	a, err := request(t.Context(), c.f.turn(), http.MethodGet, "/v2/test/blobs/"+digest.FromBytes(data).String(), nil)
+	a, err := request(t.Context(), c.f.any(), http.MethodGet, "/v2/test/blobs/"+digest.FromBytes(data).String(), nil)
 	switch {
 	case err != nil:
 		if !bytes.HasPrefix(data, a.body) {
@@ -291,7 +300,7 @@ func (c *crowd) read(t *testing.T, i int) {
 func (c *crowd) readAll(t *testing.T) {
 	t.Helper()
 	for _, data := range c.pushed {
-		wantBlob(t, c.f.turn(), data)
+		wantBlob(t, c.f.any(), data)
 	}
 }
 
@@ -303,12 +312,17 @@ func wantUnavailable(t *testing.T, what string, a answer) {
 	}
 }
 
+// wrongs are the lines of a log that no fault of a store explains.
+func wrongs(log string) []string {
+	return regexp.MustCompile(`(?m)^.* (status=500|method=(PATCH|PUT) .*status=404) .*$|^.*(DATA RACE|panic).*$`).FindAllString(log, -1)
+}
+
 // wantQuiet ends a berth that has nothing to do, and looks at what it has
 // logged, and at what it was doing: no store that can't be reached is a failure
 // of berth, no upload is forgotten, and no goroutine goes on.
 func wantQuiet(t *testing.T, p *process) {
 	t.Helper()
-	for _, line := range regexp.MustCompile(`(?m)^.* (status=500|method=(PATCH|PUT) .*status=404) .*$|^.*(DATA RACE|panic).*$`).FindAllString(p.stderr.String(), -1) {
+	for _, line := range wrongs(p.stderr.String()) {
 		t.Errorf("berth logged: %s", line)
 	}
 	logged := len(p.stderr.String())

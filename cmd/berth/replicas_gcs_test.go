@@ -1,7 +1,13 @@
 package main
 
 import (
+	"errors"
 	"testing"
+	"time"
+
+	"cloud.google.com/go/storage"
+	"google.golang.org/api/iterator"
+	"google.golang.org/api/option"
 
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
@@ -9,8 +15,35 @@ import (
 // TestReplicasOnGCS is TestReplicasOnADirectory on fake-gcs-server, behind the
 // strict proxy.
 func TestReplicasOnGCS(t *testing.T) {
-	env := gcsEnv(t, emulator.FakeGCS(t))
-	testReplicas(t, env)
+	s := emulator.FakeGCS(t)
+	env := gcsEnv(t, s)
+	testReplicas(t, sharedStore{
+		env: env, setting: "BERTH_STORAGE_GCS_ENDPOINT", endpoint: s.Endpoint, part: leastPart, life: time.Second,
+		requests: []string{storesPart, completes, writesState, writesRecord, writesLink},
+		orphans:  true,
+		lists:    func(t *testing.T) []string { return listGCS(t, s, storageOf(env).GCS.Bucket) },
+	})
+}
+
+// listGCS is the objects of a bucket.
+func listGCS(t *testing.T, s *emulator.GCS, bucket string) (found []string) {
+	t.Helper()
+	client, err := storage.NewClient(t.Context(), option.WithEndpoint(s.Endpoint+"/storage/v1/"),
+		option.WithAuthCredentialsFile(option.ServiceAccount, s.CredentialsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }() // it has only read
+	for objects := client.Bucket(bucket).Objects(t.Context(), nil); ; {
+		o, err := objects.Next()
+		if errors.Is(err, iterator.Done) {
+			return found
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = append(found, o.Name)
+	}
 }
 
 // gcsEnv is the environment of a berth on an empty bucket of the server.

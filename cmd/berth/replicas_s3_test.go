@@ -1,7 +1,9 @@
 package main
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -14,10 +16,44 @@ import (
 func TestReplicasOnS3(t *testing.T) {
 	for name, server := range map[string]func(testing.TB) *emulator.S3{"versitygw": emulator.VersityGW, "MinIO": emulator.MinIO} {
 		t.Run(name, func(t *testing.T) {
-			env := s3Env(t, server(t))
-			testReplicas(t, env)
+			s := server(t)
+			env := s3Env(t, s)
+			testReplicas(t, sharedStore{
+				env: env, setting: "BERTH_STORAGE_S3_ENDPOINT", endpoint: s.Endpoint, part: s3Part, life: time.Second,
+				requests: []string{startsUpload, storesPart, completes, writesState, writesRecord, writesLink},
+				orphans:  true,
+				lists:    func(t *testing.T) []string { return listS3(t, s, storageOf(env).S3.Bucket) },
+			})
 		})
 	}
+}
+
+// listS3 is the objects and uploads of a bucket, but for the empty objects that
+// take the place of others where they can't be deleted by tag, the mark that
+// says so, and what a start that was killed has tried out, which a later one
+// deletes.
+func listS3(t *testing.T, s *emulator.S3, bucket string) (found []string) {
+	t.Helper()
+	client := s3Client(s)
+	for pages := s3.NewListObjectsV2Paginator(client, &s3.ListObjectsV2Input{Bucket: &bucket}); pages.HasMorePages(); {
+		page, err := pages.NextPage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range page.Contents {
+			if key := *o.Key; *o.Size > 0 && key != "parts/empty-is-absent" && !strings.HasPrefix(key, "parts/probe-") {
+				found = append(found, key)
+			}
+		}
+	}
+	uploads, err := client.ListMultipartUploads(t.Context(), &s3.ListMultipartUploadsInput{Bucket: &bucket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range uploads.Uploads {
+		found = append(found, "upload of "+*u.Key)
+	}
+	return found
 }
 
 // s3Env is the environment of a berth on an empty bucket of the server.

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,23 +19,21 @@ import (
 	"testing"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/berthhq/berth/cmd/berth/config"
 	"github.com/berthhq/berth/drivers"
 )
 
 // fleet is several replicas on one store, any of which may be gone at any time.
 type fleet struct {
-	start func() (*process, error)
+	start func(i int) (*process, error)
 
 	mu       sync.Mutex
 	replicas []*process
-	next     atomic.Uint32
+	next     int
 }
 
 // newFleet starts n replicas that run until the end of the test.
-func newFleet(t *testing.T, n int, start func() (*process, error)) *fleet {
+func newFleet(t *testing.T, n int, start func(i int) (*process, error)) *fleet {
 	t.Helper()
 	f := &fleet{start: start}
 	t.Cleanup(func() {
@@ -41,8 +41,8 @@ func newFleet(t *testing.T, n int, start func() (*process, error)) *fleet {
 			p.kill()
 		}
 	})
-	for range n {
-		p, err := start()
+	for i := range n {
+		p, err := start(i)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,24 +51,40 @@ func newFleet(t *testing.T, n int, start func() (*process, error)) *fleet {
 	return f
 }
 
-// turn is the replica whose turn it is, as behind a round-robin proxy.
-func (f *fleet) turn() *process {
+// turn is the number of the replica whose turn it is, as behind a round-robin
+// proxy, but never this one, if there are others.
+func (f *fleet) turn(not int) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.replicas[int(f.next.Add(1))%len(f.replicas)]
+	f.next++
+	if f.next %= len(f.replicas); f.next == not {
+		f.next = (f.next + 1) % len(f.replicas)
+	}
+	return f.next
 }
 
-// replace kills a replica, and starts another one a moment later.
-func (f *fleet) replace(i int, after time.Duration) error {
+func (f *fleet) replica(i int) *process {
 	f.mu.Lock()
-	p := f.replicas[i]
-	f.mu.Unlock()
+	defer f.mu.Unlock()
+	return f.replicas[i]
+}
+
+// any is some replica.
+func (f *fleet) any() *process { return f.replica(f.turn(nobody)) }
+
+// nobody is the number of no replica.
+const nobody = -1
+
+// replace kills a replica, if nobody else has, and starts another one a moment
+// later.
+func (f *fleet) replace(i int, after time.Duration) error {
+	p := f.replica(i)
 	p.kill()
-	if strings.Contains(p.stderr.String(), "DATA RACE") {
-		return errors.New(p.stderr.String())
+	if wrong := wrongs(p.stderr.String()); len(wrong) > 0 {
+		return fmt.Errorf("berth logged: %q", wrong)
 	}
 	time.Sleep(after)
-	p, err := f.start()
+	p, err := f.start(i)
 	if err != nil {
 		return err
 	}
@@ -79,13 +95,19 @@ func (f *fleet) replace(i int, after time.Duration) error {
 }
 
 // pusher is a client that pushes one blob in chunks, and does after a failure
-// what the specification tells clients to do.
+// what the specification tells clients to do. It never starts over: whatever
+// becomes of replicas, none of them may forget what one has acknowledged.
 type pusher struct {
 	f        *fleet
 	data     []byte
 	location string
-	offset   int
+	offset   int  // where to go on: what was acknowledged
+	sent     int  // at most so much has come
+	took     int  // the replica that the last bytes went to
+	finishes bool // a PUT was sent, and may have taken effect
 }
+
+func newPusher(f *fleet, data []byte) *pusher { return &pusher{f: f, data: data, took: nobody} }
 
 // errPatience says that a push took longer than the test waits.
 var errPatience = errors.New("no end to it")
@@ -94,28 +116,33 @@ func (c *pusher) push(ctx context.Context, chunk int) error {
 	for range 10_000 {
 		var a answer
 		var err error
-		switch end := min(c.offset+chunk, len(c.data)); {
+		end := min(c.offset+chunk, len(c.data))
+		switch {
 		case c.location == "":
-			a, err = request(ctx, c.f.turn(), http.MethodPost, "/v2/test/blobs/uploads/", nil)
+			a, err = request(ctx, c.f.any(), http.MethodPost, "/v2/test/blobs/uploads/", nil)
 		case end < len(c.data):
-			a, err = c.patch(ctx, end)
+			a, err = c.send(ctx, http.MethodPatch, c.location, end)
 		default:
-			a, err = request(ctx, c.f.turn(), http.MethodPut, finish(c.location, c.data), bytes.NewReader(c.data[c.offset:]))
+			c.finishes = true
+			a, err = c.send(ctx, http.MethodPut, finish(c.location, c.data), end)
 		}
 		switch {
 		case err == nil && a.status == http.StatusCreated:
 			return nil
-		case err == nil && (a.status == http.StatusAccepted || a.status == http.StatusRequestedRangeNotSatisfiable):
+		case err == nil && a.status == http.StatusAccepted:
+			began := c.location == ""
+			if err = c.goOn(a); err == nil && !began && c.offset != end {
+				err = fmt.Errorf("%d bytes were sent, and 202 acknowledges %d", end, c.offset)
+			}
+		case err == nil && a.status == http.StatusRequestedRangeNotSatisfiable:
 			err = c.goOn(a)
-		case err == nil && a.status == http.StatusNotFound:
-			c.location, c.offset = "", 0
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case err != nil || a.status >= 500:
+		case err != nil || a.status == http.StatusServiceUnavailable:
 			time.Sleep(20 * time.Millisecond)
 			err = c.ask(ctx)
 		default:
-			return fmt.Errorf("answered %d %s", a.status, a.body)
+			return fmt.Errorf("after %d bytes: answered %d %s", c.offset, a.status, a.body)
 		}
 		if err != nil {
 			return err
@@ -124,13 +151,18 @@ func (c *pusher) push(ctx context.Context, chunk int) error {
 	return errPatience
 }
 
-func (c *pusher) patch(ctx context.Context, end int) (answer, error) {
-	p := c.f.turn()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPatch, p.url+c.location, bytes.NewReader(c.data[c.offset:end]))
+// send sends the bytes up to end, to another replica than those before.
+func (c *pusher) send(ctx context.Context, method, location string, end int) (answer, error) {
+	c.took = c.f.turn(c.took)
+	c.sent = max(c.sent, end)
+	p := c.f.replica(c.took)
+	req, err := http.NewRequestWithContext(ctx, method, p.url+location, bytes.NewReader(c.data[c.offset:end]))
 	if err != nil {
 		return answer{}, err
 	}
-	req.Header.Set("Content-Range", fmt.Sprintf("%d-%d", c.offset, end-1))
+	if method == http.MethodPatch {
+		req.Header.Set("Content-Range", fmt.Sprintf("%d-%d", c.offset, end-1))
+	}
 	res, err := p.client.Do(req)
 	if err != nil {
 		return answer{}, err
@@ -140,16 +172,21 @@ func (c *pusher) patch(ctx context.Context, end int) (answer, error) {
 	return answer{res.StatusCode, res.Header, body}, err
 }
 
-// goOn takes the location and the offset that an answer gives.
+// goOn takes the location and the offset that an answer gives. That is never
+// less than what was acknowledged before, nor more than what was sent.
 func (c *pusher) goOn(a answer) error {
 	last, err := strconv.Atoi(strings.TrimPrefix(a.header.Get("Range"), "0-"))
 	if err != nil {
 		return fmt.Errorf("%d with Range %q", a.status, a.header.Get("Range"))
 	}
-	c.location, c.offset = a.header.Get("Location"), last+1
+	offset := last + 1
 	if last == 0 {
-		c.offset = 0
+		offset = 0 // nothing has come yet; nobody here sends a single byte
 	}
+	if offset < c.offset || offset > c.sent {
+		return fmt.Errorf("%d says that %d bytes have come, after %d were acknowledged and %d sent", a.status, offset, c.offset, c.sent)
+	}
+	c.location, c.offset = a.header.Get("Location"), offset
 	return nil
 }
 
@@ -160,55 +197,108 @@ func (c *pusher) ask(ctx context.Context) error {
 		return nil
 	}
 	for range 1000 {
-		a, err := request(ctx, c.f.turn(), http.MethodGet, c.location, nil)
+		a, err := request(ctx, c.f.replica(c.f.turn(c.took)), http.MethodGet, c.location, nil)
 		switch {
 		case err == nil && a.status == http.StatusNoContent:
 			return c.goOn(a)
-		case err == nil && a.status == http.StatusNotFound:
+		case err == nil && a.status == http.StatusNotFound && c.finishes:
 			return nil
+		case err == nil && a.status != http.StatusServiceUnavailable:
+			return fmt.Errorf("status after %d bytes: answered %d %s", c.offset, a.status, a.body)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 	return errPatience
 }
 
+// sharedStore is a store for replicas.
+type sharedStore struct {
+	env      []string // of a berth on an empty bucket of it
+	setting  string   // of the environment that holds the endpoint; empty if there is none
+	endpoint string
+	part     int      // the least size of parts, in bytes
+	requests []string // kinds of requests, at each of which replicas are killed
+	orphans  bool     // parts that no replica knows of are found as uploads
+
+	life time.Duration // of a replica that nothing else kills, on average
+
+	// lists shows what is in the bucket, without the driver, but for what stays
+	// there for good.
+	lists func(t *testing.T) []string
+}
+
+// shape is that of a blob, and how much of it is sent at a time.
+type shape struct{ size, chunk int }
+
+// shapes are those of what a client pushes. Where parts are large, few blobs
+// have several.
+func (s *sharedStore) shapes(client int) []shape {
+	part := s.part
+	small := []shape{{1000, 400}, {20_000, 8000}, {50_000, 50_000}, {400_000, 150_000}}
+	large := []shape{
+		{part + part/5, part * 3 / 5}, // the first chunk is a tail
+		{2*part + part/4, part + part/8},
+		{part + 1000, 2 * part}, // in one PUT
+		{3 * part, part + part/3},
+	}
+	if part < 5<<20 {
+		return append(small, large...)
+	}
+	return append(small, large[client%len(large)])
+}
+
 // testReplicas pushes through three replicas that are killed and started again
-// all the time. Every chunk goes to another one. What was acknowledged is there
-// and whole, for each replica and for those that are started afterwards; and
-// what the killed ones have left over can be removed.
-func testReplicas(t *testing.T, env []string) {
-	f := newFleet(t, 3, func() (*process, error) { return start(t.TempDir(), env) })
+// all the time, at any moment, and in the middle of each kind of request to the
+// store. Every chunk goes to another one than the chunk before. What was
+// acknowledged is there and whole, for each replica and for those that are
+// started afterwards; and what the killed ones have left over can be removed.
+func testReplicas(t *testing.T, s sharedStore) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
+	const replicas = 3
+	d := newDeath(s.requests)
+	ways := make([]string, replicas)
+	for i := range ways {
+		if s.setting != "" {
+			ways[i] = s.setting + "=" + d.wire(t, s.endpoint, i)
+		}
+	}
+	part := fmt.Sprintf("BERTH_UPLOAD_PART_SIZE=%d", s.part)
+	f := newFleet(t, replicas, func(i int) (*process, error) {
+		return start(t.TempDir(), slices.Concat(s.env, []string{part, ways[i]}))
+	})
+	d.begin(f)
 
 	stop := make(chan struct{})
 	var chaos sync.WaitGroup
 	var kills atomic.Int32
-	chaos.Go(func() {
-		rng := rand.New(rand.NewPCG(1, 2))
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(time.Duration(20+rng.IntN(120)) * time.Millisecond):
+	for i := range replicas {
+		chaos.Go(func() {
+			rng := rand.New(rand.NewPCG(1, uint64(i)))
+			for {
+				select {
+				case <-stop:
+					return
+				case <-f.replica(i).exited:
+				case <-time.After(s.life/3 + time.Duration(rng.Int64N(int64(s.life*4/3)))):
+				}
+				if err := f.replace(i, time.Duration(rng.IntN(100))*time.Millisecond); err != nil {
+					t.Error(err)
+					return
+				}
+				kills.Add(1)
 			}
-			if err := f.replace(rng.IntN(3), time.Duration(rng.IntN(100))*time.Millisecond); err != nil {
-				t.Error(err)
-				return
-			}
-			kills.Add(1)
-		}
-	})
+		})
+	}
 
-	const clients, blobs = 4, 8
+	const clients = 4
 	var pushed [clients][][]byte
 	var pushing sync.WaitGroup
 	for i := range clients {
 		pushing.Go(func() {
-			for j := range blobs {
-				data := randomBytes(uint64(1000+i*100+j), 1000+j*j*200_000+i)
-				c := &pusher{f: f, data: data}
-				if err := c.push(ctx, len(data)/(3+j)+1); err != nil {
+			for j, blob := range s.shapes(i) {
+				data := randomBytes(uint64(1000+i*100+j), blob.size+i)
+				if err := newPusher(f, data).push(ctx, blob.chunk); err != nil {
 					t.Errorf("client %d: push of %d bytes: %v", i, len(data), err)
 					return
 				}
@@ -220,39 +310,48 @@ func testReplicas(t *testing.T, env []string) {
 	close(stop)
 	chaos.Wait()
 	t.Logf("replicas were killed %d times", kills.Load())
+	if kills.Load() == 0 {
+		t.Error("no replica was killed")
+	}
+	for _, m := range d.missed() {
+		t.Errorf("no replica was killed %s", m)
+	}
 
-	for i := range f.replicas {
+	for i := range replicas {
 		if err := f.replace(i, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, blobs := range pushed {
 		for _, data := range blobs {
-			a := want(t, f.turn(), http.StatusOK, http.MethodGet, "/v2/test/blobs/"+digest.FromBytes(data).String(), nil)
-			if !bytes.Equal(a.body, data) {
-				t.Errorf("%d bytes were pushed; other %d bytes come back", len(data), len(a.body))
-			}
+			wantBlob(t, f.any(), data)
 		}
 	}
-	wantRemovable(t, env)
+	s.wantRemovable(t)
 }
 
 // wantRemovable empties a bucket through its driver, as a collector would that
 // takes everything: whatever a killed replica has left, the driver shows it.
-func wantRemovable(t *testing.T, env []string) {
+func (s *sharedStore) wantRemovable(t *testing.T) {
 	t.Helper()
-	bucket, _, err := openBucket(t.Context(), storageOf(env))
+	bucket, _, err := openBucket(t.Context(), storageOf(s.env))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer bucket.Close()
 	uploads, keys := remove(t, bucket)
 	t.Logf("%d objects and %d uploads were left", keys, uploads)
-	if keys == 0 {
+	switch {
+	case keys == 0:
 		t.Error("no object was left, not even those of the blobs")
+	case uploads == 0 && s.orphans:
+		t.Error("no upload was left, not even of those that killed replicas began")
 	}
 	if uploads, keys := remove(t, bucket); uploads+keys > 0 {
 		t.Errorf("after all were removed, %d objects and %d uploads are left", keys, uploads)
+	}
+	if left := s.lists(t); len(left) > 0 {
+		t.Errorf("after all were removed, the store still has %q", left)
 	}
 }
 
@@ -304,5 +403,22 @@ func storageOf(env []string) config.Storage {
 }
 
 func TestReplicasOnADirectory(t *testing.T) {
-	testReplicas(t, append(cleanEnv(), "BERTH_STORAGE_FILESYSTEM_ROOT="+t.TempDir()))
+	root := t.TempDir()
+	testReplicas(t, sharedStore{
+		env:  append(cleanEnv(), "BERTH_STORAGE_FILESYSTEM_ROOT="+root),
+		part: 4 << 20,
+		life: 300 * time.Millisecond,
+		lists: func(t *testing.T) (left []string) {
+			err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+				if err == nil && !entry.IsDir() && filepath.Base(filepath.Dir(path)) != "locks" {
+					left = append(left, path)
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return left
+		},
+	})
 }

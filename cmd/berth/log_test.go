@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -89,9 +90,9 @@ func (w *filesWriter) ReadFrom(r io.Reader) (int64, error) {
 	return w.Body.ReadFrom(r)
 }
 
-// TestLoggingLetsFilesThrough: what is logged is sent from the kernel all the
-// same, if it is a file.
-func TestLoggingLetsFilesThrough(t *testing.T) {
+// TestFilesAreSentFromTheKernel: what is logged, and given its time, is sent from
+// the kernel all the same, if it is a file.
+func TestFilesAreSentFromTheKernel(t *testing.T) {
 	t.Parallel()
 	name := filepath.Join(t.TempDir(), "file")
 	data := bytes.Repeat([]byte("sent from the kernel "), 10_000)
@@ -99,9 +100,8 @@ func TestLoggingLetsFilesThrough(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := &filesWriter{ResponseRecorder: httptest.NewRecorder()}
-	logged(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		http.ServeFile(w, r, name)
-	}), slog.New(slog.DiscardHandler)).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, name) })
+	timed(logged(handler, slog.New(slog.DiscardHandler)), time.Hour).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
 	if w.files != 1 || !bytes.Equal(w.Body.Bytes(), data) {
 		t.Errorf("ReadFrom was given a file %d times, for %d bytes, want once, for %d", w.files, w.Body.Len(), len(data))
 	}

@@ -95,6 +95,11 @@ func (b *bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers
 	}
 	switch {
 	case err == nil:
+		if b.versityGW {
+			if there, err := b.head(ctx, u.Key); err == nil && there.Size == 0 {
+				return drivers.Object{}, drivers.ErrNotFound
+			}
+		}
 		o := drivers.Object{Key: u.Key, Tag: tagOf(out.ETag)}
 		for _, p := range parts {
 			o.Size += p.Size

@@ -46,7 +46,7 @@ func (b *bucket) deleteIf(ctx context.Context, key, tag string) error {
 		return b.classify(ctx, err)
 	}
 	// What is gone does not have this tag either: it may be an empty object,
-	// and versitygw says so of a key that another delete is just taking away.
+	// and a store may say so of a key that another delete is just taking away.
 	there, err := b.head(ctx, key)
 	switch {
 	case isAbsent(err), err == nil && b.emptyIsAbsent && there.Size == 0:

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
@@ -106,7 +105,7 @@ func (b *bucket) advice(err error) string {
 	case c == "NoSuchBucket":
 		return fmt.Sprintf("storage.s3.bucket: bucket %q does not exist in %s (check the name, storage.s3.region and storage.s3.endpoint)", b.cfg.Bucket, b.region)
 	case s == http.StatusMovedPermanently, c == "AuthorizationHeaderMalformed", c == "IllegalLocationConstraintException", c == "PermanentRedirect":
-		if region := regionOf(err); region != "" {
+		if region := header(err, "x-amz-bucket-region"); region != "" {
 			return fmt.Sprintf("storage.s3.region: bucket %q is in %s, not %s", b.cfg.Bucket, region, b.region)
 		}
 		return fmt.Sprintf("storage.s3.region: bucket %q is not in %s, or not at storage.s3.endpoint", b.cfg.Bucket, b.region)
@@ -129,10 +128,10 @@ func (b *bucket) advice(err error) string {
 	return ""
 }
 
-// regionOf is the bucket's region, where the answer tells.
-func regionOf(err error) string {
-	if e, ok := errors.AsType[*awshttp.ResponseError](err); ok && e.Response != nil {
-		return e.Response.Header.Get("x-amz-bucket-region")
+// header is one of the store's answer, or empty.
+func header(err error, name string) string {
+	if e, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && e.Response != nil {
+		return e.Response.Header.Get(name)
 	}
 	return ""
 }

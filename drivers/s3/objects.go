@@ -54,6 +54,11 @@ func (b *bucket) create(ctx context.Context, key string, body drivers.Body) (dri
 		case there.Size > 0:
 			return o, tries.outcome(drivers.ErrExists)
 		}
+		if b.versityGW { // the tag may be the next version's, which is not empty
+			if again, err := b.head(ctx, key); err != nil || again.Size > 0 || again.Tag != there.Tag {
+				continue
+			}
+		}
 		o, err = b.put(ctx, key, body, func(in *s3.PutObjectInput) { in.IfMatch = ifMatch(there.Tag) }, &tries)
 		if status(err) != http.StatusPreconditionFailed && !isAbsent(err) {
 			return o, b.classify(ctx, err)

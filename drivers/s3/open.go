@@ -7,9 +7,10 @@
 // all of berth's protocol; [Open] tries both and refuses a store that ignores
 // either. The rest is found out and made up for:
 //
-//   - Without conditional delete, DeleteIf replaces the object, by tag, with an
-//     empty one, and from then on an empty object is an absent one, for every
-//     process: an object under parts/ says so.
+//   - Without conditional delete, or with versitygw's, which is not atomic,
+//     DeleteIf replaces the object, by tag, with an empty one, and from then on
+//     an empty object is an absent one, for every process: an object under
+//     parts/ says so.
 //   - Where parts of equal bytes have different ETags, as under SSE-KMS, parts
 //     carry SHA-256, and a part's tag holds it beside the ETag. Complete finds
 //     by it which of the attempts at a part the store has kept.

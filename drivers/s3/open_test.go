@@ -1,6 +1,8 @@
 package s3
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -16,7 +18,7 @@ import (
 // TestProbe says what each server is found to be able to do.
 func TestProbe(t *testing.T) {
 	t.Parallel()
-	versity, minio := emulator.VersityGW(t), emulator.MinIO(t)
+	versity, alone, minio := emulator.VersityGW(t), emulator.VersityGWAlone(t), emulator.MinIO(t)
 	for _, test := range []struct {
 		name   string
 		server *emulator.S3
@@ -25,6 +27,7 @@ func TestProbe(t *testing.T) {
 	}{
 		{"versitygw", versity, func(*Config) {}, abilities{conditionalDelete: true, sums: sumWhole}},
 		{"versitygw, no checksums", versity, func(c *Config) { c.Checksum = "none" }, abilities{conditionalDelete: true, sums: sumNone}},
+		{"versitygw alone", alone, func(*Config) {}, abilities{emptyIsAbsent: true, versityGW: true, sums: sumWhole}},
 		{"MinIO", minio, func(*Config) {}, abilities{emptyIsAbsent: true, sums: sumWhole}},
 		{"MinIO, SSE-S3", minio, func(c *Config) { c.SSE = "AES256" }, abilities{emptyIsAbsent: true, sums: sumWhole}},
 		{"MinIO, SSE-KMS", minio, func(c *Config) { c.SSE, c.KMSKeyID = "aws:kms", emulator.MinIOKey }, abilities{emptyIsAbsent: true, sums: sumSHA256}},
@@ -133,6 +136,53 @@ func TestEmptyStays(t *testing.T) {
 	wantObject(t, after, "k", "again")
 	if err := after.DeleteIf(t.Context(), "k", o.Tag); err != nil {
 		t.Errorf("DeleteIf = %v", err)
+	}
+}
+
+// TestVersityGW has the answers that versitygw by itself gives now and then.
+func TestVersityGW(t *testing.T) {
+	t.Parallel()
+	d, cfg := newDouble(t)
+	d.plays(func(w http.ResponseWriter, r *http.Request) bool {
+		w.Header().Set("Server", "VERSITYGW")
+		return operation(r) == "DeleteObject" && r.Header.Get("If-Match") != "" && fails(w, http.StatusPreconditionFailed, "PreconditionFailed")
+	})
+	b := openBucket(t, cfg)
+	if got, want := b.(*bucket).abilities, (abilities{emptyIsAbsent: true, versityGW: true, sums: sumWhole}); got != want {
+		t.Errorf("abilities = %+v, want %+v", got, want)
+	}
+
+	o := create(t, b, "text")
+	d.plays(once("HeadObject", func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("ETag", `"`+o.Tag+`"`) // and the size of the empty object before
+		return true
+	}))
+	if _, err := b.Create(t.Context(), "k", drivers.NewBody([]byte("other"))); !errors.Is(err, drivers.ErrExists) {
+		t.Errorf("Create, told of an empty object with the tag of one that isn't = %v, want %v", err, drivers.ErrExists)
+	}
+	wantObject(t, b, "k", "text")
+
+	d.plays(nil)
+	u, part := begin(t, b)
+	complete := func() (drivers.Object, error) {
+		return b.Complete(t.Context(), u, []drivers.Part{part}, part.CRC32C)
+	}
+	o, err := complete()
+	if err == nil {
+		err = b.DeleteIf(t.Context(), u.Key, o.Tag)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.plays(func(w http.ResponseWriter, r *http.Request) bool {
+		if operation(r) != "CompleteMultipartUpload" {
+			return false
+		}
+		fmt.Fprint(w, "<CompleteMultipartUploadResult></CompleteMultipartUploadResult>")
+		return true
+	})
+	if _, err := complete(); !errors.Is(err, drivers.ErrNotFound) {
+		t.Errorf("Complete of what was deleted = %v, want %v", err, drivers.ErrNotFound)
 	}
 }
 

@@ -18,12 +18,22 @@ import (
 
 // abilities are what the probe has found out about the store.
 type abilities struct {
-	// conditionalDelete: the store deletes by tag.
+	// conditionalDelete: the store deletes by tag, in one step.
 	conditionalDelete bool
 
 	// emptyIsAbsent: some process deletes, or has deleted, by putting an empty
 	// object in the place of another.
 	emptyIsAbsent bool
+
+	// versityGW: the store says that it is one. As of 1.8.0 (backend/posix of
+	// github.com/versity/versitygw)
+	//   - DeleteObject looks at the tag and removes the object in two steps,
+	//     without the lock that writes take, and so also takes away what is
+	//     written in between: that is no conditional delete;
+	//   - HeadObject reads the size and the tag in two steps as well;
+	//   - CompleteMultipartUpload of an upload that is gone succeeds if there is
+	//     anything at its key, an empty object too.
+	versityGW bool
 
 	sums sums
 }
@@ -56,7 +66,7 @@ func (b *bucket) probe(ctx context.Context) (abilities, error) {
 		defer close(done)
 		a.sums, multipart = b.probeUpload(ctx, root+"upload")
 	}()
-	a.conditionalDelete, a.emptyIsAbsent, conditions = b.probeConditions(ctx, root+"object")
+	conditions = b.probeConditions(ctx, root+"object", &a)
 	<-done
 	if conditions != nil {
 		return a, conditions
@@ -64,7 +74,7 @@ func (b *bucket) probe(ctx context.Context) (abilities, error) {
 	return a, multipart
 }
 
-func (b *bucket) probeConditions(ctx context.Context, key string) (conditionalDelete, emptyIsAbsent bool, err error) {
+func (b *bucket) probeConditions(ctx context.Context, key string, a *abilities) error {
 	defer b.cleanUp(ctx, key)
 	body := func() drivers.Body { return drivers.NewBody([]byte("berth " + rand.Text())) }
 	put := func(condition func(*s3.PutObjectInput)) (tag string, err error) {
@@ -79,17 +89,17 @@ func (b *bucket) probeConditions(ctx context.Context, key string) (conditionalDe
 	ifFree := func(in *s3.PutObjectInput) { in.IfNoneMatch = star() }
 	tag, err := put(ifFree)
 	if err != nil {
-		return false, false, fmt.Errorf("write to the bucket: %w", b.classify(ctx, err))
+		return fmt.Errorf("write to the bucket: %w", b.classify(ctx, err))
 	}
 	if _, err := put(ifFree); status(err) != http.StatusPreconditionFailed {
-		return false, false, b.ignores(ctx, err, "If-None-Match: * on PutObject (create-only)", "two uploads could overwrite each other")
+		return b.ignores(ctx, err, "If-None-Match: * on PutObject (create-only)", "two uploads could overwrite each other")
 	}
 	ifOther := func(in *s3.PutObjectInput) { in.IfMatch = ifMatch(noTag) }
 	if _, err := put(ifOther); status(err) != http.StatusPreconditionFailed {
-		return false, false, b.ignores(ctx, err, "If-Match on PutObject (compare-and-swap)", "a push and the collector could overwrite each other")
+		return b.ignores(ctx, err, "If-Match on PutObject (compare-and-swap)", "a push and the collector could overwrite each other")
 	}
 	if tag, err = put(func(in *s3.PutObjectInput) { in.IfMatch = ifMatch(tag) }); err != nil {
-		return false, false, fmt.Errorf("replace an object by its ETag (If-Match): %w", b.classify(ctx, err))
+		return fmt.Errorf("replace an object by its ETag (If-Match): %w", b.classify(ctx, err))
 	}
 
 	err = b.patiently(ctx, func() error {
@@ -98,13 +108,14 @@ func (b *bucket) probeConditions(ctx context.Context, key string) (conditionalDe
 	})
 	switch s := status(err); {
 	case s == http.StatusPreconditionFailed:
-		conditionalDelete = true
+		a.versityGW = header(err, "Server") == "VERSITYGW"
+		a.conditionalDelete = !a.versityGW
 	case err == nil, s == http.StatusNotImplemented, s == http.StatusBadRequest:
 	default:
-		return false, false, fmt.Errorf("delete from the bucket: %w", b.classify(ctx, err))
+		return fmt.Errorf("delete from the bucket: %w", b.classify(ctx, err))
 	}
-	emptyIsAbsent, err = b.markEmpty(ctx, !conditionalDelete)
-	return conditionalDelete, emptyIsAbsent, err
+	a.emptyIsAbsent, err = b.markEmpty(ctx, !a.conditionalDelete)
+	return err
 }
 
 // ignores is the refusal of a store that should have refused a write with this

@@ -201,11 +201,12 @@ func partAgain(e *env) {
 	}
 }
 
-// partReplaced stores other bytes under the same number. The answer to the
-// first call names them and no others: completing with it publishes these very
-// bytes, or fails.
+// partReplaced stores other bytes of the same size and checksum under the same
+// number. The answer to the first call names the first ones and no others:
+// completing with it publishes these very bytes, or fails.
 func partReplaced(e *env) {
 	first, other, last := e.bytes(e.unit()), e.bytes(e.unit()), e.text()
+	Forge(other, drivers.UpdateCRC32C(0, first))
 	u := e.start(e.a, "data/old")
 	old := e.part(e.a, u, 1, first)
 	p2 := e.part(e.a, u, 2, last)

@@ -1,0 +1,25 @@
+package drivertest_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest"
+)
+
+func TestForge(t *testing.T) {
+	for _, size := range []int{4, 5, 9, 100, 1000} {
+		p := make([]byte, size)
+		for i := range p {
+			p[i] = byte(i * i)
+		}
+		before := slices.Clone(p)
+		for _, want := range []uint32{0, 1, 0xdeadbeef, 1<<32 - 1} {
+			drivertest.Forge(p, want)
+			if got := drivers.UpdateCRC32C(0, p); got != want || !slices.Equal(p[:size-4], before[:size-4]) {
+				t.Errorf("Forge of %d bytes makes their CRC-32C %08x, want %08x, and the first ones as they were", size, got, want)
+			}
+		}
+	}
+}

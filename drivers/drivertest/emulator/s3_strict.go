@@ -60,7 +60,7 @@ func newStrictS3(t testing.TB, endpoint string) string {
 			r.Header.Set("Server", "AmazonS3")
 			return nil
 		},
-		ErrorLog:      slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // clients go away
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // clients go away
 		// Where the server breaks off, so does the proxy.
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	})

@@ -137,6 +137,17 @@ func (m *memory) wait(ctx context.Context, buf *buffer, n int) error {
 	return err
 }
 
+// try gives buf n more segments if they are free and nobody waits for them.
+func (m *memory) try(buf *buffer, n int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ok := n == 0 || len(m.queue) == 0 && m.free-n >= m.reserve
+	if ok {
+		m.give(buf, n)
+	}
+	return ok
+}
+
 // buffer holds the bytes of one part, or what has come of it.
 type buffer struct {
 	client *client

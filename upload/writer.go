@@ -91,6 +91,7 @@ type Writer struct {
 	tail    *buffer // bytes past the last part; nil if none
 	crc     uint32  // of tail
 	parts   parts
+	list    *buffer // stands for the parts that earlier requests stored; may be nil
 }
 
 // Resume goes on with the upload that t names. If t.Seq is 0 it begins with
@@ -159,6 +160,9 @@ func (w *Writer) load(ctx context.Context) error {
 	if largest := max(w.partSize(), s.RawSize); largest > w.m.largest {
 		return w.tooBigForMemory(largest)
 	}
+	if err := w.holdList(s.Object.Size - s.RawSize); err != nil {
+		return err
+	}
 	if s.RawSize == 0 {
 		return nil
 	}
@@ -180,6 +184,16 @@ func (w *Writer) load(ctx context.Context) error {
 	}
 	if w.crc != r.CRC32C { // the hashes are of other bytes
 		return fmt.Errorf("%w: the tail in %s is damaged", ErrUnknown, s.Object.Key)
+	}
+	return nil
+}
+
+// holdList accounts for a long list of parts, as large as it is in the record.
+// It doesn't wait for memory: nothing could be sent to get that back.
+func (w *Writer) holdList(size int64) error {
+	w.list = &buffer{client: w.client}
+	if n := int(size / segmentSize); !w.m.mem.try(w.list, n) {
+		return fmt.Errorf("upload.memory has no room for the list of the %d parts of this upload: %w", len(w.parts.done), drivers.ErrBusy)
 	}
 	return nil
 }
@@ -478,6 +492,9 @@ func (w *Writer) close() {
 	}
 	w.client.pause()
 	w.releaseTail()
+	if w.list != nil {
+		w.list.release()
+	}
 	_ = w.parts.wait() // that they failed was reported, or doesn't matter now
 	w.abandon()
 	w.client.leave()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/iotest"
@@ -282,6 +283,50 @@ func TestStoreHangs(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLongLists: what is known of many parts is in the budget of memory. Where
+// there is no room for it, the client is told to come again.
+func TestLongLists(t *testing.T) {
+	m := replica(t, &membucket.Store{Habits: streaming()}, nil)
+	const parts = 1500 // about 150 kB of JSON, two segments
+	w := resume(t, m, m.Start("r", digest.SHA256), Options{Length: -1})
+	if err := w.stream(strings.NewReader(strings.Repeat("x", 17<<10))); err != io.EOF {
+		t.Fatal(err)
+	}
+	for len(w.parts.done) < parts { // as if as many requests had come
+		w.parts.done = append(w.parts.done, w.parts.done[0])
+		w.parts.done[len(w.parts.done)-1].Number = len(w.parts.done)
+		w.size += w.parts.done[0].Size
+	}
+	tok, err := w.Suspend(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	wantIdle(t, m)
+
+	var open []*Writer
+	for {
+		w, err := m.Resume(t.Context(), tok, Options{Length: -1})
+		if err != nil {
+			if !errors.Is(err, drivers.ErrBusy) {
+				t.Errorf("Resume of one too many = %v, want %v", err, drivers.ErrBusy)
+			}
+			break
+		}
+		if open = append(open, w); len(open) > 100 {
+			t.Error("100 of them are in memory")
+			break
+		}
+	}
+	if len(open) == 0 {
+		t.Error("none fits")
+	}
+	for _, w := range open {
+		w.Close()
+	}
+	wantIdle(t, m)
 }
 
 // TestLessMemory: a session whose parts are too large for this replica is

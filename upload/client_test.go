@@ -352,8 +352,8 @@ func (u *untilEmpty) Read(p []byte) (int, error) {
 func TestPausesNest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, budget := testMemory()
-		cut := false
-		b := &buffer{client: m.newClient(func() { cut = true })}
+		var cut atomic.Bool
+		b := &buffer{client: m.newClient(func() { cut.Store(true) })}
 		all := take(t, m, m.free-m.reserve)
 		runner := want(t.Context(), m, m.reserve)
 		b.client.pause()
@@ -368,8 +368,8 @@ func TestPausesNest(t *testing.T) {
 		behind := want(t.Context(), m, m.reserve)
 		for _, paused := range []bool{true, false} {
 			time.Sleep(time.Minute)
-			if cut == paused {
-				t.Errorf("paused: %v, cut off: %v", paused, cut)
+			if got := cut.Load(); got == paused {
+				t.Errorf("paused: %v, cut off: %v", paused, got)
 			}
 			if paused {
 				b.client.resume()

@@ -13,28 +13,37 @@ import (
 // that before it deletes, so it never meets a request that still believes what
 // it read before.
 type Limit struct {
-	start time.Time
+	start time.Time // by the monotonic clock
+	wall  time.Time // the same moment, by the wall clock only
 	max   time.Duration
 }
 
 // NewLimit begins now.
-func NewLimit(most time.Duration) Limit { return Limit{time.Now(), most} }
+func NewLimit(most time.Duration) Limit {
+	now := time.Now()
+	return Limit{now, now.Round(0), most}
+}
+
+// lasted is how long ago it began, by the wall clock or by the monotonic one,
+// whichever says more: one can be set back, the other stands still while the
+// machine is suspended.
+func (l Limit) lasted() time.Duration {
+	now := time.Now()
+	return max(now.Sub(l.start), now.Round(0).Sub(l.wall))
+}
 
 // lastMoments is how long before the limit a request must have all its bytes, so
 // that what came can still be recorded.
 const lastMoments = 5 * time.Minute
 
 // IsNear says that it is time to come to an end.
-func (l Limit) IsNear() bool { return time.Since(l.start) > l.max-min(lastMoments, l.max/4) }
+func (l Limit) IsNear() bool { return l.lasted() > l.max-min(lastMoments, l.max/4) }
 
-// Check reports drivers.ErrBusy once the request has lasted too long, by the
-// wall clock or by the monotonic one: one can be set back, the other stands
-// still while the machine is suspended. It is asked right before every write
-// that rests on an earlier read, and last of all before the request is
-// acknowledged.
+// Check reports drivers.ErrBusy once the request has lasted too long. It is
+// asked right before every write that rests on an earlier read, and last of all
+// before the request is acknowledged.
 func (l Limit) Check() error {
-	now := time.Now()
-	if d := max(now.Sub(l.start), now.Round(0).Sub(l.start.Round(0))); d > l.max {
+	if d := l.lasted(); d > l.max {
 		return fmt.Errorf("the request has lasted %v, longer than limits.request (%v): %w", d.Round(time.Second), l.max, drivers.ErrBusy)
 	}
 	return nil

@@ -20,6 +20,12 @@ import (
 // Only the caller's own may keep them: others may not be allowed to read them.
 const immutable = "private, max-age=31536000, immutable"
 
+// maxRanges is how many ranges of a blob one request may ask for. One that asks
+// for more is answered with the whole blob, which
+// https://www.rfc-editor.org/rfc/rfc9110#section-14.2 allows: each range may
+// cost a request to the store.
+const maxRanges = 16
+
 // ServeBlob answers GET or HEAD.
 //
 // HEAD is answered here: clients want the length and the digest, and a
@@ -59,7 +65,7 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 		return nil
 	case rec.Data == "":
 		describe()
-		http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(raw))
+		serveContent(w, req, bytes.NewReader(raw))
 		return nil
 	}
 
@@ -93,12 +99,22 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 	}
 	defer data.Close()
 	describe()
-	http.ServeContent(w, req, "", time.Time{}, data)
+	serveContent(w, req, data)
 	if d, ok := data.(*dataReader); ok && d.failed != nil && ctx.Err() == nil {
 		// The client sees that the answer is too short, and no more.
 		r.s.cfg.Log.ErrorContext(ctx, "a blob was sent in part", "digest", dgst, "error", d.failed)
 	}
 	return nil
+}
+
+// serveContent answers with the bytes, or with the ranges of them that are asked
+// for.
+func serveContent(w http.ResponseWriter, req *http.Request, content io.ReadSeeker) {
+	if strings.Count(req.Header.Get("Range"), ",") >= maxRanges {
+		req = req.Clone(req.Context())
+		req.Header.Del("Range")
+	}
+	http.ServeContent(w, req, "", time.Time{}, content)
 }
 
 // matches says whether an If-None-Match header names the tag

@@ -51,13 +51,14 @@ func servedOf(w *httptest.ResponseRecorder) served {
 }
 
 // FuzzServeRange wants that a GET is answered as net/http's ServeContent does
-// for the same bytes, whatever ranges and conditions it has, wherever the bytes
-// are.
+// for the same bytes, whatever conditions and whichever ranges it has, if they
+// are not too many, wherever the bytes are.
 func FuzzServeRange(f *testing.F) {
 	for _, h := range []string{
 		"", "bytes=0-0", "bytes=5-", "bytes=-5", "bytes=-0", "bytes=0-", "bytes=99-", "bytes=100-", "bytes=101-200", "bytes=5-2",
 		"bytes=0-1,3-4", "bytes=0-1, 50-60 ,-5", "bytes=0-99,0-99", "bytes=", "bytes", "bytes=-", "bytes=a-b", "bytes=1", "bits=0-1",
 		"bytes=9223372036854775807-", "bytes=18446744073709551615-", "bytes=-9223372036854775808", "bytes=0-9223372036854775807",
+		"bytes=" + descending(maxRanges), "bytes=" + descending(maxRanges+1), "bytes=0-0" + strings.Repeat(",", maxRanges),
 		"bytes= 0-1", "bytes=0 -1", "bytes=+1-2", "bytes=1-+2", "bytes=,", "bytes=,0-1", "bytes=0-1,", "Bytes=0-1", "bytes=--1", "bytes=-+5",
 	} {
 		f.Add(uint(100), h, "", "", "")
@@ -101,7 +102,12 @@ func FuzzServeRange(f *testing.F) {
 		want.Header().Set("Etag", etag)
 		want.Header().Set("Content-Type", defaultMediaType)
 		want.Header().Set("Accept-Ranges", "bytes")
-		http.ServeContent(want, req, "", time.Time{}, bytes.NewReader(p))
+		plain := req
+		if strings.Count(ranges, ",") >= maxRanges { // it is ignored
+			plain = req.Clone(t.Context())
+			plain.Header.Del("Range")
+		}
+		http.ServeContent(want, plain, "", time.Time{}, bytes.NewReader(p))
 		for name, r := range stores {
 			if _, err := r.Put(t.Context(), "", p); err != nil {
 				t.Fatal(err)
@@ -114,6 +120,38 @@ func FuzzServeRange(f *testing.F) {
 				t.Errorf("%s: %d bytes, %v (-ServeContent +ServeBlob):\n%s", name, len(p), req.Header, diff)
 			}
 		}
+	})
+}
+
+// descending are n ranges of one byte, from the last one of 99 on.
+func descending(n int) string {
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprintf("%d-%d", 98-2*i, 98-2*i))
+	}
+	return strings.Join(all, ",")
+}
+
+// A request to the store for each of thousands of ranges is more than one
+// answer may cost.
+func TestTooManyRanges(t *testing.T) {
+	r := newReads(t, Config{})
+	p := randomBytes(1, 300_000)
+	d := r.put(t, p)
+	r.wants(t, "Stat", 1, r.stat(t, d))
+	r.wants(t, "as many ranges as may be", maxRanges+1, func() error {
+		w, err := r.serve(t, "GET", d, "Range", "bytes="+descending(maxRanges))
+		if err == nil && w.Code != http.StatusPartialContent {
+			err = fmt.Errorf("answered %d", w.Code)
+		}
+		return err
+	})
+	r.wants(t, "one more", 1, func() error {
+		w, err := r.serve(t, "GET", d, "Range", "bytes="+descending(maxRanges+1))
+		if err == nil && (w.Code != http.StatusOK || !bytes.Equal(w.Body.Bytes(), p)) {
+			err = fmt.Errorf("answered %d with %d bytes", w.Code, w.Body.Len())
+		}
+		return err
 	})
 }
 

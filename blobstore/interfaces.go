@@ -167,7 +167,8 @@ type BlobWriter interface {
 	Commit(ctx context.Context, provisional Descriptor) (canonical Descriptor, err error)
 
 	// Cancel ends the upload without a blob. It may be called any number of
-	// times, and does nothing after Commit, so that it can be deferred.
+	// times, and does nothing after Commit or Close, so that it can be deferred.
+	// If it reports an error, the upload may still go on: call it again.
 	Cancel(ctx context.Context) error
 }
 

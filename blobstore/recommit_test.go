@@ -278,6 +278,50 @@ func TestDrainWhileWritersBegin(t *testing.T) {
 	<-done
 }
 
+// After a Cancel that failed the upload may go on. Called again, it ends it.
+func TestCancelAgain(t *testing.T) {
+	for _, c := range []struct {
+		what   string
+		size   int
+		method string // of the call that fails
+	}{
+		{"a tail", 1000, "Create"},
+		{"a tail", 1000, "Replace"}, // without which its bytes are still there
+		{"parts", 300_000, "Create"},
+	} {
+		b := buckets(t)["S3"](t)
+		r := repository(t, openStore(t, b, smallParts()), "a")
+		w, err := r.Create(t.Context())
+		must(t, err)
+		_, err = w.Write(randomBytes(1, c.size))
+		must(t, err)
+		must(t, w.Close())
+
+		fault := &drivertest.Faulty{Mode: drivertest.Lost, Nth: 1, Match: on(c.method, "uploads/")}
+		other := repository(t, openStore(t, drivertest.Wrap(b, fault.Intercept), smallParts()), "a")
+		w, err = other.Resume(t.Context(), w.ID())
+		must(t, err)
+		if err := w.Cancel(t.Context()); !errors.Is(err, drivertest.ErrInjected) {
+			t.Errorf("%s, %s fails: Cancel = %v, want what fails it", c.what, c.method, err)
+		}
+		if _, err := w.Write([]byte("x")); err == nil {
+			t.Errorf("%s, %s fails: Write after Cancel succeeds", c.what, c.method)
+		}
+		if _, err := w.Commit(t.Context(), Descriptor{Digest: digest.FromString("x")}); err == nil {
+			t.Errorf("%s, %s fails: Commit after Cancel succeeds", c.what, c.method)
+		}
+		must(t, w.Close())
+		for range 2 {
+			if err := w.Cancel(t.Context()); err != nil {
+				t.Errorf("%s, %s fails: Cancel again = %v", c.what, c.method, err)
+			}
+		}
+		if _, err := r.Resume(t.Context(), w.ID()); !errors.Is(err, ErrBlobUploadUnknown) {
+			t.Errorf("%s, %s fails: Resume of what was cancelled = %v, want %v", c.what, c.method, err, ErrBlobUploadUnknown)
+		}
+	}
+}
+
 // An alias is written for bytes that have both digests only: not for those of a
 // blob that rotted, or that nobody hashed here.
 func TestNoAliasForDamagedBytes(t *testing.T) {

@@ -17,6 +17,10 @@ type blobWriter struct {
 	w     writer
 	token upload.Token
 	ended bool // committed, cancelled or closed
+
+	// cancelling says that Cancel has failed: the upload may go on elsewhere
+	// until it is called again.
+	cancelling bool
 }
 
 var _ BlobWriter = (*blobWriter)(nil)
@@ -75,7 +79,7 @@ func (b *blobWriter) Commit(ctx context.Context, provisional Descriptor) (Descri
 }
 
 func (b *blobWriter) Cancel(ctx context.Context) error {
-	if b.ended {
+	if b.ended && !b.cancelling {
 		return nil
 	}
 	b.ended = true
@@ -84,8 +88,9 @@ func (b *blobWriter) Cancel(ctx context.Context) error {
 		err = errors.Join(err, b.r.s.uploads.Cancel(ctx, t))
 	}
 	if errors.Is(err, upload.ErrUnknown) {
-		return nil
+		err = nil
 	}
+	b.cancelling = err != nil
 	return translate(err)
 }
 

@@ -58,6 +58,12 @@ func (r *reads) elsewhere(t *testing.T) *Repository {
 	return repository(t, openStore(t, r.bucket, Config{Cache: CacheConfig{Entries: -1}}), "a")
 }
 
+// other is another repository on this replica.
+func (r *reads) other(t *testing.T) *Repository {
+	t.Helper()
+	return repository(t, r.s, "b")
+}
+
 func (r *reads) put(t *testing.T, p []byte) digest.Digest {
 	t.Helper()
 	desc, err := r.elsewhere(t).Put(t.Context(), "", p)
@@ -295,6 +301,55 @@ func TestDeleteIsSeenAtOnce(t *testing.T) {
 				t.Errorf("Stat after a Delete whose answer was lost = %v, want ErrBlobUnknown", err)
 			}
 		})
+	}
+}
+
+// A replica that knows of a blob from before it was deleted elsewhere says so to
+// those who read, and to nobody else.
+func TestNoCacheDecidesAWrite(t *testing.T) {
+	for _, size := range []int{1000, 300_000} { // bytes that the session's record has, and that a part has
+		p := randomBytes(1, size)
+		d, alias := digest.FromBytes(p), digest.SHA512.FromBytes(p)
+		for what, request := range map[string]func(r *reads, u Upload) error{
+			"PUT again": func(r *reads, u Upload) error {
+				_, err := r.FinishUpload(t.Context(), u.ID, u.State, Body{bytes.NewReader(nil), 0, -1, nil}, Descriptor{Digest: d})
+				if err == nil {
+					_, err = r.elsewhere(t).Stat(t.Context(), d)
+				}
+				return err
+			},
+			"Mount": func(r *reads, _ Upload) error { _, err := r.other(t).Mount(t.Context(), named(t, "a"), d); return err },
+			"Mount by sha512": func(r *reads, _ Upload) error {
+				_, err := r.other(t).Mount(t.Context(), named(t, "a"), alias)
+				return err
+			},
+			"SetDescriptor": func(r *reads, _ Upload) error { return r.SetDescriptor(t.Context(), alias, Descriptor{Digest: d}) },
+			"Delete":        func(r *reads, _ Upload) error { return r.Delete(t.Context(), d) },
+		} {
+			r := newReads(t, Config{})
+			u, err := r.StartUpload("")
+			must(t, err)
+			u, err = r.AppendUpload(t.Context(), u.ID, u.State, Body{bytes.NewReader(p), -1, -1, nil})
+			must(t, err)
+			_, err = r.FinishUpload(t.Context(), u.ID, u.State, Body{bytes.NewReader(nil), 0, -1, nil}, Descriptor{Digest: d})
+			must(t, err)
+			must(t, r.SetDescriptor(t.Context(), alias, Descriptor{Digest: d}))
+			must(t, r.stat(t, alias)())
+			must(t, r.elsewhere(t).Delete(t.Context(), d))
+			r.wants(t, "Stat of what was deleted elsewhere", 0, r.stat(t, alias))
+
+			err = request(r, u)
+			want := ErrBlobUnknown
+			switch {
+			case what == "PUT again" && size == 1000: // it is linked no more, and the session's bytes are spent
+				want = ErrBlobUploadUnknown
+			case what == "PUT again": // linked again
+				want = nil
+			}
+			if !errors.Is(err, want) {
+				t.Errorf("%s of %d bytes that were deleted elsewhere = %v, want %v", what, size, err, want)
+			}
+		}
 	}
 }
 

@@ -123,6 +123,7 @@ func (s descriptors) Stat(ctx context.Context, d digest.Digest) (Descriptor, err
 
 // SetDescriptor reads the whole blob and computes both digests, for an alias that
 // is not true would let other bytes be read by that digest, in every repository.
+// The store is asked for the link, not the cache.
 func (s descriptors) SetDescriptor(ctx context.Context, d digest.Digest, desc Descriptor) error {
 	limit := s.r.s.uploads.NewLimit()
 	if err := checkDigest(d); err != nil {
@@ -137,7 +138,14 @@ func (s descriptors) SetDescriptor(ctx context.Context, d digest.Digest, desc De
 		}
 		return nil
 	}
-	rc, err := s.r.open(ctx, desc.Digest)
+	l, err := s.r.readLink(ctx, desc.Digest)
+	if err != nil {
+		return err
+	}
+	if l.Value.State == damaged {
+		return unknown(desc.Digest)
+	}
+	rc, err := s.r.openData(ctx, l.Value, l.Raw, 0)
 	if err != nil {
 		return err
 	}

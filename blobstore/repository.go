@@ -69,17 +69,7 @@ func (r *Repository) Get(ctx context.Context, dgst digest.Digest) ([]byte, error
 
 // Open reads the blob.
 func (r *Repository) Open(ctx context.Context, dgst digest.Digest) (ReadSeekCloser, error) {
-	if r.s.cfg.Access != nil {
-		if _, err := r.access.Stat(ctx, dgst); err != nil {
-			return nil, err
-		}
-	}
-	return r.open(ctx, dgst)
-}
-
-// open is Open without access control.
-func (r *Repository) open(ctx context.Context, dgst digest.Digest) (ReadSeekCloser, error) {
-	rec, raw, err := r.link(ctx, dgst, true)
+	rec, raw, err := r.readable(ctx, dgst, true)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package blobstore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -277,60 +276,5 @@ func TestAttack21MountWhileAliasIsCollected(t *testing.T) {
 				})
 			})
 		})
-	}
-}
-
-// A mount reads the record live, and then is held up for longer than a request
-// may last: meanwhile the collector may have condemned it. So may a push.
-func TestAttack22StallsPastTheLimit(t *testing.T) {
-	requests := map[string]func(c *client, p []byte) error{
-		"mount":         func(c *client, p []byte) error { return c.mount(repoA, repoB, p) },
-		"push":          func(c *client, p []byte) error { return c.push(repoA, p) },
-		"PATCH and PUT": func(c *client, p []byte) error { return c.pushPatch(p) },
-	}
-	for name, request := range requests {
-		for _, at := range []string{"Open record", "Create record", "Create links/library!a"} {
-			if name == "mount" && at == "Create record" || name == "push" && at == "Open record" {
-				continue // it makes no such call
-			}
-			for _, after := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s/%s/after it %v", name, at, after), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
-						onBucket(t, openMemory(t, tinyS3()), func(t *testing.T, w *stage) {
-							p := randomBytes(1, 40)
-							must(t, w.replica(t).push(repoB, p))
-							method, part, _ := strings.Cut(at, " ")
-							stalled := false
-							err := request(w.replica(t, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
-								if stalled || !on(method, part)(c) {
-									return do(ctx)
-								}
-								stalled = true
-								if !after {
-									time.Sleep(7 * time.Hour)
-								}
-								err := do(context.WithoutCancel(ctx))
-								if after {
-									time.Sleep(7 * time.Hour)
-								}
-								return err
-							}), p)
-							if !stalled {
-								t.Fatal("it made no such call")
-							}
-							if err == nil {
-								t.Errorf("it was acknowledged after 7 hours")
-							}
-							// What was written stays. If the stall came before the
-							// link, there must be none.
-							_, linkErr := w.bucket.Stat(w.ctx, layout{}.link(digest.FromBytes(p), repoA))
-							if part != "links/library!a" && !errors.Is(linkErr, drivers.ErrNotFound) {
-								t.Errorf("the link was written after 7 hours")
-							}
-						})
-					})
-				})
-			}
-		}
 	}
 }

@@ -59,7 +59,8 @@ func (s *Store) known(ctx context.Context, d digest.Digest) (data string, ok boo
 	return rec.Value.Data, true, nil
 }
 
-// commit makes what w received a blob of this repository.
+// commit makes what w received a blob of this repository, in the time that the
+// request may last.
 func (r *Repository) commit(ctx context.Context, w writer, desc Descriptor) (Descriptor, error) {
 	done, err := r.tryCommit(ctx, w, desc)
 	if errors.Is(err, upload.ErrDigest) {
@@ -76,6 +77,8 @@ func (r *Repository) tryCommit(ctx context.Context, w writer, desc Descriptor) (
 		return Descriptor{}, fmt.Errorf("%w: %d bytes came, not %d", ErrBlobInvalidLength, size, desc.Size)
 	}
 	limit := w.Limit()
+	ctx, cancel := limit.Context(ctx)
+	defer cancel()
 	var there record
 	var linked bool
 	again, err := w.Seal(ctx, desc.Digest, func(canonical digest.Digest, key string) (bool, error) {

@@ -126,6 +126,8 @@ func (s descriptors) Stat(ctx context.Context, d digest.Digest) (Descriptor, err
 // The store is asked for the link, not the cache.
 func (s descriptors) SetDescriptor(ctx context.Context, d digest.Digest, desc Descriptor) error {
 	limit := s.r.s.uploads.NewLimit()
+	ctx, cancel := limit.Context(ctx)
+	defer cancel()
 	if err := checkDigest(d); err != nil {
 		return err
 	}
@@ -160,12 +162,18 @@ func (s descriptors) SetDescriptor(ctx context.Context, d digest.Digest, desc De
 	case !named.Verified():
 		return ErrBlobInvalidDigest{d, fmt.Errorf("%s has another", desc.Digest)}
 	}
-	return translate(s.r.s.writeAlias(ctx, limit, d, desc.Digest, storedAlias{}))
+	if err := s.r.s.writeAlias(ctx, limit, d, desc.Digest, storedAlias{}); err != nil {
+		return translate(err)
+	}
+	return translate(limit.Check())
 }
 
 // Clear removes the link, by the tag just read: an unconditional deletion that
 // lands late would take away a newer link.
 func (s descriptors) Clear(ctx context.Context, d digest.Digest) error {
+	limit := s.r.s.uploads.NewLimit()
+	ctx, cancel := limit.Context(ctx)
+	defer cancel()
 	canonical, err := s.r.s.canonical(ctx, d, true)
 	if err != nil {
 		return err
@@ -175,8 +183,14 @@ func (s descriptors) Clear(ctx context.Context, d digest.Digest) error {
 		if err != nil {
 			return err
 		}
+		if err := limit.Check(); err != nil {
+			return translate(err)
+		}
 		err = s.r.s.bucket.DeleteIf(ctx, l.Object.Key, l.Object.Tag)
 		s.r.s.cache.forget(linkID{s.r.name, canonical})
+		if err == nil {
+			err = limit.Check()
+		}
 		if !errors.Is(err, drivers.ErrChanged) {
 			return translate(err)
 		}

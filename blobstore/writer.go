@@ -179,6 +179,8 @@ func (r *Repository) AppendUpload(ctx context.Context, id, state string, body Bo
 	if err != nil {
 		return Upload{}, translate(err)
 	}
+	ctx, cancel := r.s.uploads.NewLimit().Context(ctx)
+	defer cancel()
 	w, err := r.resume(ctx, t, receiving{length: body.Length, interrupt: body.Interrupt})
 	if err != nil {
 		return Upload{}, translate(err)
@@ -191,14 +193,17 @@ func (r *Repository) AppendUpload(ctx context.Context, id, state string, body Bo
 		}
 	}
 	// From here on it doesn't matter whether the client waits for the answer.
-	ctx, cancel := w.Limit().Context(context.WithoutCancel(ctx))
+	last, cancel := w.Limit().Context(context.WithoutCancel(ctx))
 	defer cancel()
-	t, err = w.Suspend(ctx)
+	t, err = w.Suspend(last)
 	if errors.Is(err, upload.ErrOutOfOrder) || errors.Is(err, upload.ErrUnknown) {
 		return Upload{}, translate(err)
 	}
 	if err == nil {
 		err = received
+	}
+	if err == nil {
+		err = w.Limit().Check()
 	}
 	return r.upload(t, w.Recorded()), translate(err)
 }
@@ -215,6 +220,8 @@ func (r *Repository) FinishUpload(ctx context.Context, id, state string, body Bo
 		return Descriptor{}, translate(err)
 	}
 	limit := r.s.uploads.NewLimit()
+	ctx, cancel := limit.Context(ctx)
+	defer cancel()
 	if t.Seq == 0 && desc.Digest.Algorithm() != digest.Canonical {
 		t.Algorithm = desc.Digest.Algorithm() // nothing was hashed yet
 	}
@@ -234,9 +241,7 @@ func (r *Repository) FinishUpload(ctx context.Context, id, state string, body Bo
 		return Descriptor{}, translate(err)
 	}
 	// The client's answer may be lost, but not half of the work.
-	ctx, cancel := w.Limit().Context(context.WithoutCancel(ctx))
-	defer cancel()
-	return r.commit(ctx, w, desc)
+	return r.commit(context.WithoutCancel(ctx), w, desc)
 }
 
 // receive takes in a body, and sees to it that it is as long as it said.

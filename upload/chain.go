@@ -206,6 +206,9 @@ func (m *Manager) Cancel(ctx context.Context, t Token) error {
 			}
 		default:
 			m.abort(ctx, *last.Value.Upload)
+			if late := limit.Check(); late != nil {
+				return late
+			}
 			m.spend(ctx, t, last, by)
 		}
 		return cmp.Or(limit.Check(), err)

@@ -106,6 +106,57 @@ func faultyAzure(t *testing.T) (*process, *emulator.Wire) {
 	return servingDirectly(t, append(azureEnv(t, s), "BERTH_STORAGE_AZURE_ENDPOINT="+w.URL), leastPart), w
 }
 
+// TestSilentStores has stores that take requests and never answer. Whoever asks
+// for a blob, or where an upload is, is told within a minute to come again, and
+// is served once the store speaks.
+func TestSilentStores(t *testing.T) {
+	t.Parallel()
+	data := randomBytes(8, 50_000)
+	blob := "/v2/test/blobs/" + digest.FromBytes(data).String()
+	var clients sync.WaitGroup // side by side, for it takes time and no work
+	defer clients.Wait()
+	for name, faulty := range map[string]func(*testing.T) (*process, *emulator.Wire){
+		"S3":    func(t *testing.T) (*process, *emulator.Wire) { return faultyS3(t) },
+		"GCS":   faultyGCS,
+		"Azure": faultyAzure,
+	} {
+		p, w := faulty(t)
+		want(t, p, http.StatusCreated, http.MethodPut, finish(startUpload(t, p), data), bytes.NewReader(data))
+		wantBlob(t, p, data)
+		location := want(t, p, http.StatusAccepted, http.MethodPatch, startUpload(t, p), bytes.NewReader(data)).header.Get("Location")
+		w.Poison(t, emulator.Toxic{Type: "timeout", Stream: "downstream", Attributes: map[string]int64{"timeout": 0}})
+		clients.Go(func() {
+			var asked sync.WaitGroup
+			start := time.Now()
+			for _, r := range []struct{ method, path string }{
+				{http.MethodHead, blob}, {http.MethodGet, blob}, {http.MethodDelete, blob}, {http.MethodPatch, location},
+			} {
+				asked.Go(func() {
+					a, err := request(t.Context(), p, r.method, r.path, nil)
+					if err != nil {
+						t.Errorf("%s: %s of a silent store: %v", name, r.method, err)
+						return
+					}
+					wantUnavailable(t, name+": "+r.method+" of a silent store", a)
+				})
+			}
+			asked.Wait()
+			if d := time.Since(start); d > patience {
+				t.Errorf("%s: berth waited %v for a silent store", name, d)
+			}
+			w.Heal(t)
+			for _, r := range []struct {
+				method, path string
+				status       int
+			}{{http.MethodHead, blob, http.StatusOK}, {http.MethodGet, location, http.StatusNoContent}} {
+				if a, err := request(t.Context(), p, r.method, r.path, nil); err != nil || a.status != r.status {
+					t.Errorf("%s: %s once the store answers = %d %s, %v, want %d", name, r.method, a.status, a.body, err, r.status)
+				}
+			}
+		})
+	}
+}
+
 // TestFaultsSoak has faults in any order, each of them for any time and of any
 // extent.
 func TestFaultsSoak(t *testing.T) {

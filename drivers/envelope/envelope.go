@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/berthhq/berth/drivers"
 )
@@ -145,9 +146,18 @@ func Replace[T any](ctx context.Context, b drivers.Bucket, key, tag string, valu
 }
 
 // Read reads the body under key. It reports drivers.ErrNotFound if there is
-// none.
+// none, and drivers.ErrBusy if it has not come within half a minute: a store
+// that keeps silent must not keep a client waiting for as long as a driver waits
+// for large writes to be answered.
 func Read[T any](ctx context.Context, b drivers.Bucket, key string) (Stored[T], error) {
-	s, r, err := Open[T](ctx, b, key)
+	bounded, cancel := context.WithTimeoutCause(ctx, patience, errSilent)
+	defer cancel()
+	s, err := read[T](bounded, b, key)
+	return s, orSilent(bounded, key, err)
+}
+
+func read[T any](ctx context.Context, b drivers.Bucket, key string) (Stored[T], error) {
+	s, r, err := open[T](ctx, b, key)
 	if err != nil {
 		return Stored[T]{}, err
 	}
@@ -162,8 +172,39 @@ func Read[T any](ctx context.Context, b drivers.Bucket, key string) (Stored[T], 
 }
 
 // Open is Read for raw bytes of any length: they are left to be read, RawSize
-// of them, from the reader, which the caller closes.
+// of them, from the reader, which the caller closes. How long they may take is
+// for the caller to say, by ctx.
 func Open[T any](ctx context.Context, b drivers.Bucket, key string) (Stored[T], io.ReadCloser, error) {
+	bounded, cancel := context.WithCancelCause(ctx)
+	late := time.AfterFunc(patience, func() { cancel(errSilent) })
+	s, r, err := open[T](bounded, b, key)
+	if !late.Stop() && err == nil {
+		r.Close()
+		err = errSilent
+	}
+	if err != nil {
+		err = orSilent(bounded, key, err)
+		cancel(nil)
+		return Stored[T]{}, nil, err
+	}
+	return s, &ending{r, cancel}, nil
+}
+
+// patience is how long a driver may take for a small body, with all that it
+// tries again.
+const patience = 30 * time.Second
+
+var errSilent = fmt.Errorf("%w: it has not answered within %v", drivers.ErrBusy, patience)
+
+// orSilent is err, or what has ended ctx if that is patience.
+func orSilent(ctx context.Context, key string, err error) error {
+	if err != nil && errors.Is(context.Cause(ctx), errSilent) {
+		return fmt.Errorf("envelope: read %s: %w", key, errSilent)
+	}
+	return err
+}
+
+func open[T any](ctx context.Context, b drivers.Bucket, key string) (Stored[T], io.ReadCloser, error) {
 	rc, obj, err := b.Open(ctx, key, 0, -1)
 	if err != nil {
 		return Stored[T]{}, nil, err
@@ -187,6 +228,18 @@ func Open[T any](ctx context.Context, b drivers.Bucket, key string) (Stored[T], 
 type rest struct {
 	io.Reader
 	io.Closer
+}
+
+// ending lets go of its context when it is closed.
+type ending struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc
+}
+
+// Close ends the reading.
+func (e *ending) Close() error {
+	defer e.cancel(nil)
+	return e.ReadCloser.Close()
 }
 
 func readLine(r *bufio.Reader) ([]byte, error) {

@@ -31,7 +31,7 @@ func TestBrokenRulesAreFound(t *testing.T) {
 	for _, rule := range []scenario{
 		{
 			name:   "a key is bound to a digest before it is completed",
-			setup:  partAndTail(x[:300]),
+			setup:  patchedBy(x[:300]),
 			rivals: true,
 			actors: []actor{{"A", put(x)}, {"B", put(y)}},
 			tamper: swallow("Create", "/00000002"),

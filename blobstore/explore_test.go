@@ -64,6 +64,12 @@ func tinyS3() memory.Habits {
 	return h
 }
 
+// streaming are the habits of a store that takes parts of any length as they
+// come, as a directory does.
+func streaming() memory.Habits {
+	return memory.Habits{Limits: drivers.Limits{MaxPart: 1 << 20, MaxParts: 1000, Stream: true}}
+}
+
 // Sizes of tiny blobs and of the parts that larger ones are cut into, in bytes.
 const (
 	tinyInline = 64

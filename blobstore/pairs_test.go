@@ -3,9 +3,13 @@ package blobstore
 import (
 	"errors"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/drivers/memory"
 )
 
 // contested is a session that two clients may fight over, and what they may do.
@@ -16,6 +20,11 @@ type contested struct {
 	x      []byte // what some of them make of it
 	setup  func(*stage) error
 	actors []contender
+
+	// often says that tests that take few sessions should take this one. They
+	// are one that stores parts at once, one that has all bytes in its record,
+	// and one that has them in parts.
+	often bool
 }
 
 // contender is an actor. Those who want the same are in one group; those in
@@ -28,16 +37,17 @@ type contender struct {
 func contests() []contested {
 	var all []contested
 	for _, begun := range []struct {
-		name string
-		size int // bytes that one PATCH has brought already
-		rest int // bytes that are to come
+		name  string
+		size  int // bytes that one PATCH has brought already
+		rest  int // bytes that are to come
+		often bool
 	}{
-		{"fresh, inline", 0, 40},
-		{"fresh, one object", 0, 200},
-		{"fresh, parts", 0, 600},
-		{"tail, one object", 100, 100},
-		{"tail, parts", 100, 400},
-		{"part and tail", 300, 300},
+		{"fresh, inline", 0, 40, false},
+		{"fresh, one object", 0, 200, false},
+		{"fresh, parts", 0, 600, true},
+		{"tail, one object", 100, 100, true},
+		{"tail, parts", 100, 400, false},
+		{"part and tail", 300, 300, true},
 	} {
 		x, y := twins(1, begun.size+begun.rest, begun.rest)
 		restX, restY := x[begun.size:], y[begun.size:]
@@ -65,15 +75,10 @@ func contests() []contested {
 			}
 		}
 		s := contested{
-			name: begun.name,
-			x:    x,
-			setup: func(w *stage) (err error) {
-				c := w.clients[0]
-				if w.session, err = c.in(repoA).StartUpload(""); err == nil && begun.size > 0 {
-					w.session, err = c.patch(repoA, w.session, x[:begun.size])
-				}
-				return err
-			},
+			name:  begun.name,
+			x:     x,
+			setup: patchedBy(x[:begun.size]),
+			often: begun.often,
 			actors: []contender{
 				{actor{"PATCH x", func(c *client) error {
 					_, err := c.patch(repoA, c.w.session, restX)
@@ -105,19 +110,23 @@ func contests() []contested {
 
 // Two clients of one session, in every interleaving.
 func TestEveryInterleavingOfASession(t *testing.T) {
-	for _, s := range contests() {
-		for i, a := range s.actors {
-			for _, b := range s.actors[i:] {
-				if !soak() && s.name == "part and tail" && a.name == "PUT x twice" && b.name == a.name {
-					continue // thousands, and the other sessions show as much
+	for name, habits := range map[string]memory.Habits{"S3": tinyS3(), "memory": streaming()} {
+		for _, s := range contests() {
+			for i, a := range s.actors {
+				for _, b := range s.actors[i:] {
+					twice := a.name == "PUT x twice" || b.name == "PUT x twice"
+					if !soak() && (s.name == "part and tail" && twice && a.name == b.name || name == "memory" && (twice || !s.often)) {
+						continue // thousands, and the others show as much
+					}
+					rivals := a.group != "" && b.group != "" && (a.group != "PUT x" || b.group != "PUT x")
+					everyInterleaving(t, scenario{
+						name:   name + "/" + s.name + "/" + a.name + " and " + b.name,
+						habits: habits,
+						setup:  s.setup,
+						rivals: rivals,
+						actors: []actor{{"A " + a.name, a.run}, {"B " + b.name, b.run}},
+					})
 				}
-				rivals := a.group != "" && b.group != "" && (a.group != "PUT x" || b.group != "PUT x")
-				everyInterleaving(t, scenario{
-					name:   s.name + "/" + a.name + " and " + b.name,
-					setup:  s.setup,
-					rivals: rivals,
-					actors: []actor{{"A " + a.name, a.run}, {"B " + b.name, b.run}},
-				})
 			}
 		}
 	}
@@ -173,18 +182,46 @@ func TestEveryInterleavingOfABlob(t *testing.T) {
 	}
 }
 
+// A client of a session, and one of the blob that it becomes, in every
+// interleaving.
+func TestEveryInterleavingOfASessionAndItsBlob(t *testing.T) {
+	groups := []string{"PUT x", "PATCH and PUT x", "cancel"}
+	for _, s := range contests() {
+		for _, a := range s.actors {
+			if !soak() && (!s.often || !slices.Contains(groups, a.group)) {
+				continue
+			}
+			for _, b := range blobActors(s.x) {
+				everyInterleaving(t, scenario{
+					name: s.name + "/" + a.name + " and " + b.name,
+					setup: func(w *stage) error {
+						return errors.Join(w.clients[1].push(repoB, s.x), s.setup(w))
+					},
+					// Once its bytes are spent, a session can't be committed
+					// again after the blob was deleted.
+					rivals: a.name == "PUT x twice" && strings.HasPrefix(b.name, "delete in a"),
+					actors: []actor{{"A " + a.name, a.run}, {"B " + b.name, b.run}},
+				})
+			}
+		}
+	}
+}
+
 // One client, whose n-th write is answered with an error and happens at any
 // later time, for every n: it makes the request again, and ends well.
 func TestEveryLateWrite(t *testing.T) {
-	for _, s := range contests() {
-		for _, a := range s.actors {
-			everyLateWrite(t, scenario{
-				name:  s.name + "/" + a.name,
-				setup: s.setup,
-				// Against its own late write it may lose.
-				rivals: a.group != "PUT x",
-				actors: []actor{a.actor},
-			})
+	for name, habits := range map[string]memory.Habits{"S3": tinyS3(), "memory": streaming()} {
+		for _, s := range contests() {
+			for _, a := range s.actors {
+				everyLateWrite(t, scenario{
+					name:   name + "/" + s.name + "/" + a.name,
+					habits: habits,
+					setup:  s.setup,
+					// Against its own late write it may lose.
+					rivals: a.group != "PUT x",
+					actors: []actor{a.actor},
+				})
+			}
 		}
 	}
 	for size, n := range sizesOf() {

@@ -20,7 +20,7 @@ import (
 func onEachStore(t *testing.T, sc scenario) {
 	t.Helper()
 	name := sc.name
-	for habits, h := range map[string]memory.Habits{"S3": tinyS3(), "GCS": memory.GCS(), "Azure": memory.Azure(), "memory": {Limits: drivers.Limits{MaxPart: 1 << 20, MaxParts: 1000, Stream: true}}} {
+	for habits, h := range map[string]memory.Habits{"S3": tinyS3(), "GCS": memory.GCS(), "Azure": memory.Azure(), "memory": streaming()} {
 		sc.name, sc.habits = name+"/"+habits, h
 		everyInterleaving(t, sc)
 	}
@@ -37,11 +37,11 @@ func onEachStore(t *testing.T, sc scenario) {
 	everyInterleaving(t, sc)
 }
 
-// partAndTail is a session that one PATCH has brought a part and a tail.
-func partAndTail(p []byte) func(*stage) error {
+// patchedBy is a session that one PATCH has brought p, if that is not empty.
+func patchedBy(p []byte) func(*stage) error {
 	return func(w *stage) (err error) {
 		c := w.clients[0]
-		if w.session, err = c.in(repoA).StartUpload(""); err == nil {
+		if w.session, err = c.in(repoA).StartUpload(""); err == nil && len(p) > 0 {
 			w.session, err = c.patch(repoA, w.session, p)
 		}
 		return err
@@ -51,22 +51,24 @@ func partAndTail(p []byte) func(*stage) error {
 // Attack 9: overlapping PATCHes with different bytes. Either one's bytes commit,
 // whole, or nobody's.
 func TestAttack9OverlappingPatches(t *testing.T) {
-	x, y := twins(1, 600, 300)
-	patchAndPut := func(p []byte) func(c *client) error {
-		return func(c *client) error {
-			u, err := c.patch(repoA, c.w.session, p[300:])
-			if err == nil {
-				err = c.put(repoA, u, nil, p)
+	for name, before := range map[string]int{"fresh": 0, "tail": 100, "part and tail": 300} {
+		x, y := twins(1, 600, 600-before)
+		patchAndPut := func(p []byte) func(c *client) error {
+			return func(c *client) error {
+				u, err := c.patch(repoA, c.w.session, p[before:])
+				if err == nil {
+					err = c.put(repoA, u, nil, p)
+				}
+				return c.contest(err)
 			}
-			return c.contest(err)
 		}
+		onEachStore(t, scenario{
+			name:   name,
+			setup:  patchedBy(x[:before]),
+			rivals: true,
+			actors: []actor{{"A", patchAndPut(x)}, {"B", patchAndPut(y)}},
+		})
 	}
-	onEachStore(t, scenario{
-		name:   "part and tail",
-		setup:  partAndTail(x[:300]),
-		rivals: true,
-		actors: []actor{{"A", patchAndPut(x)}, {"B", patchAndPut(y)}},
-	})
 }
 
 // Attack 4: two PUTs of different bytes go on from one record, and the answer
@@ -78,7 +80,7 @@ func TestAttack4TwoContentsOneCRC(t *testing.T) {
 	}
 	onEachStore(t, scenario{
 		name:   "answers of Complete lost",
-		setup:  partAndTail(x[:300]),
+		setup:  patchedBy(x[:300]),
 		rivals: true,
 		actors: []actor{{"A", put(x)}, {"B", put(y)}},
 		tamper: loseAnswers,

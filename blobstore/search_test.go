@@ -66,7 +66,7 @@ func draw(rng *rand.Rand) scenario {
 		return r.lost || r.data && len(s.x) <= tinyInline
 	})
 	state := states[rng.IntN(len(states))]
-	habits := []memory.Habits{tinyS3(), memory.GCS(), memory.Azure()}
+	habits := []memory.Habits{tinyS3(), memory.GCS(), memory.Azure(), streaming()}
 	sc := scenario{
 		habits: habits[rng.IntN(len(habits))],
 		setup: func(w *stage) error {

@@ -80,7 +80,8 @@ func broken(err error) bool {
 		return true
 	}
 	_, halfHeader := errors.AsType[textproto.ProtocolError](err)
-	return halfHeader || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	halfStatus := strings.Contains(err.Error(), "transport connection broken") // net/http has no type for it
+	return halfHeader || halfStatus || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // refused says what an answer of the service means. Where access is denied,

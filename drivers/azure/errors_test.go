@@ -97,6 +97,7 @@ func TestConnections(t *testing.T) {
 		{&net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}, drivers.ErrBusy, ""},
 		{dial(&net.DNSError{Err: "no such host", Name: "account.blob.core.windows.net", IsNotFound: true}), drivers.ErrRefused, "storage.azure.account"},
 		{fmt.Errorf("transport connection broken: %w", textproto.ProtocolError("malformed MIME header")), drivers.ErrBusy, ""},
+		{errors.New(`net/http: HTTP/1.x transport connection broken: malformed HTTP response "HTTP/1.1"`), drivers.ErrBusy, ""},
 		{x509.UnknownAuthorityError{}, nil, "unknown authority"},
 	} {
 		synctest.Test(t, func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/textproto"
+	"strings"
 
 	"cloud.google.com/go/storage"
 	"google.golang.org/api/googleapi"
@@ -98,7 +99,8 @@ func broken(err error) bool {
 	}
 	_, isNet := errors.AsType[*net.OpError](err)
 	_, halfHeader := errors.AsType[textproto.ProtocolError](err)
-	return isNet || halfHeader || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	halfStatus := strings.Contains(err.Error(), "transport connection broken") // net/http has no type for it
+	return isNet || halfHeader || halfStatus || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // status is the HTTP status that the store answered with, or 0.

@@ -3,11 +3,10 @@ package gcs
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/textproto"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -142,17 +141,35 @@ func TestTransport(t *testing.T) {
 
 // TestHalfHeader has the connection end in the middle of an answer's header.
 func TestHalfHeader(t *testing.T) {
-	b := openUnprobed(t, Config{Endpoint: "http://gcs.example", Transport: transport(func(*http.Request) (*http.Response, error) {
-		return nil, fmt.Errorf("transport connection broken: %w", textproto.ProtocolError("malformed MIME header"))
-	})})
-	if _, err := b.Stat(t.Context(), "k"); !errors.Is(err, drivers.ErrBusy) {
-		t.Errorf("Stat = %v, want %v", err, drivers.ErrBusy)
-	}
-	r, _, err := b.Open(t.Context(), "k", 0, -1)
-	if err == nil {
-		r.Close()
-	}
-	if !errors.Is(err, drivers.ErrBusy) {
-		t.Errorf("Open = %v, want %v", err, drivers.ErrBusy)
+	for _, half := range []string{"HTTP/1.1", "HTTP/1.1 200 OK\r\nContent-Le"} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			c, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			if _, err := io.WriteString(c, half); err != nil {
+				t.Error(err)
+			}
+		}))
+		_, err := http.Get(server.URL) //nolint:bodyclose // there is none
+		server.Close()
+		if err == nil {
+			t.Fatalf("GET of %q succeeds", half)
+		}
+		b := openUnprobed(t, Config{Endpoint: "http://gcs.example", Transport: transport(func(*http.Request) (*http.Response, error) {
+			return nil, errors.Unwrap(err) // what a transport says
+		})})
+		if _, err := b.Stat(t.Context(), "k"); !errors.Is(err, drivers.ErrBusy) {
+			t.Errorf("Stat after %q = %v, want %v", half, err, drivers.ErrBusy)
+		}
+		r, _, err := b.Open(t.Context(), "k", 0, -1)
+		if err == nil {
+			r.Close()
+		}
+		if !errors.Is(err, drivers.ErrBusy) {
+			t.Errorf("Open after %q = %v, want %v", half, err, drivers.ErrBusy)
+		}
 	}
 }

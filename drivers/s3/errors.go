@@ -78,11 +78,9 @@ func isBusy(err error) bool {
 	switch s := status(err); {
 	case isBusyStatus(s):
 		return true
-	case s == http.StatusOK: // an answer that broke off says no more than none
+	case s != 0: // an answer that broke off says no more than none
 		_, isNetwork := errors.AsType[*net.OpError](err)
 		return isNetwork || errors.Is(err, io.ErrUnexpectedEOF)
-	case s != 0:
-		return false
 	}
 	// No answer. A name that doesn't resolve and a certificate that nobody
 	// vouches for are a matter of configuration, and don't pass.

@@ -497,6 +497,15 @@ func TestAnswerBroken(t *testing.T) {
 	_, err := b.Complete(t.Context(), u, []drivers.Part{part}, part.CRC32C)
 	wantBusy(t, err, "Complete with half an answer")
 	wantBusy(t, firstError(b.List(t.Context(), "", "")), "List with half an answer")
+	d.plays(func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Content-Type", "application/xml")
+		w.Header().Set("Content-Length", "1000")
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprint(w, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Co")
+		return true
+	})
+	_, err = b.Create(t.Context(), "k", drivers.NewBody([]byte("x")))
+	wantBusy(t, err, "Create with half a refusal")
 	d.plays(nil)
 	if _, err := b.Complete(t.Context(), u, []drivers.Part{part}, part.CRC32C); err != nil {
 		t.Errorf("Complete again = %v", err)

@@ -162,6 +162,8 @@ func (s *Store) dataIsThere(ctx context.Context, rec record) (bool, error) {
 	if rec.Data == "" {
 		return true, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, envelope.Patience)
+	defer cancel()
 	o, err := s.bucket.Stat(ctx, rec.Data)
 	if errors.Is(err, drivers.ErrNotFound) {
 		return false, nil

@@ -54,6 +54,8 @@ func ended(r record) *EndedError {
 // newest is the token of the session's last record; its Seq is 0 if there is
 // none.
 func (m *Manager) newest(ctx context.Context, t Token) (Token, error) {
+	ctx, cancel := context.WithTimeout(ctx, envelope.Patience)
+	defer cancel()
 	t = t.next(0)
 	for o, err := range m.cfg.Bucket.List(ctx, m.cfg.Layout.Session(t.ID), "") {
 		if err != nil {
@@ -239,6 +241,8 @@ func (m *Manager) Committed(ctx context.Context, t Token, e *EndedError) (Conten
 
 // completed looks whether somebody completed u to be c.
 func (m *Manager) completed(ctx context.Context, u drivers.Upload, c Content) (Content, error) {
+	ctx, cancel := context.WithTimeout(ctx, envelope.Patience)
+	defer cancel()
 	o, err := m.cfg.Bucket.Stat(ctx, u.Key)
 	switch {
 	case errors.Is(err, drivers.ErrNotFound):

@@ -18,6 +18,7 @@ import (
 
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
+	"github.com/berthhq/berth/drivers/envelope"
 	membucket "github.com/berthhq/berth/drivers/memory"
 )
 
@@ -280,6 +281,41 @@ func TestStoreHangs(t *testing.T) {
 					t.Errorf("it took %v, want %v", took, storeTimeout)
 				}
 				wantIdle(t, m)
+			})
+		})
+	}
+}
+
+// TestLooksHang: nor is anybody who only asks held up for long.
+func TestLooksHang(t *testing.T) {
+	status := func(ctx context.Context, m *Manager, tok Token) error { _, _, err := m.Status(ctx, tok); return err }
+	for method, ask := range map[string]func(ctx context.Context, m *Manager, tok Token) error{
+		"List": status,
+		"Open": status,
+		"Stat": func(ctx context.Context, m *Manager, _ Token) error {
+			_, err := m.completed(ctx, drivers.Upload{Key: "data/new/x"}, Content{})
+			return err
+		},
+	} {
+		t.Run(method, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hang := false
+				m := replica(t, &membucket.Store{Habits: smallS3()}, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+					if c.Method == method && hang {
+						<-ctx.Done()
+						return ctx.Err()
+					}
+					return do(ctx)
+				})
+				tok := patch(t, m, m.Start("r", digest.SHA256), []byte("some"))
+				hang = true
+				start := time.Now()
+				if err := ask(t.Context(), m, tok); !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, drivers.ErrBusy) {
+					t.Errorf("it ended with %v, want a store that is busy", err)
+				}
+				if took := time.Since(start); took != envelope.Patience {
+					t.Errorf("it took %v, want %v", took, envelope.Patience)
+				}
 			})
 		})
 	}

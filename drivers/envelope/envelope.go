@@ -150,7 +150,7 @@ func Replace[T any](ctx context.Context, b drivers.Bucket, key, tag string, valu
 // that keeps silent must not keep a client waiting for as long as a driver waits
 // for large writes to be answered.
 func Read[T any](ctx context.Context, b drivers.Bucket, key string) (Stored[T], error) {
-	bounded, cancel := context.WithTimeoutCause(ctx, patience, errSilent)
+	bounded, cancel := context.WithTimeoutCause(ctx, Patience, errSilent)
 	defer cancel()
 	s, err := read[T](bounded, b, key)
 	return s, orSilent(bounded, key, err)
@@ -176,7 +176,7 @@ func read[T any](ctx context.Context, b drivers.Bucket, key string) (Stored[T], 
 // for the caller to say, by ctx.
 func Open[T any](ctx context.Context, b drivers.Bucket, key string) (Stored[T], io.ReadCloser, error) {
 	bounded, cancel := context.WithCancelCause(ctx)
-	late := time.AfterFunc(patience, func() { cancel(errSilent) })
+	late := time.AfterFunc(Patience, func() { cancel(errSilent) })
 	s, r, err := open[T](bounded, b, key)
 	if !late.Stop() && err == nil {
 		r.Close()
@@ -190,13 +190,13 @@ func Open[T any](ctx context.Context, b drivers.Bucket, key string) (Stored[T], 
 	return s, &ending{r, cancel}, nil
 }
 
-// patience is how long a driver may take for a small body, with all that it
-// tries again.
-const patience = 30 * time.Second
+// Patience is how long a driver may take for a small body, or another small
+// answer, with all that it tries again.
+const Patience = 30 * time.Second
 
-var errSilent = fmt.Errorf("%w: it has not answered within %v", drivers.ErrBusy, patience)
+var errSilent = fmt.Errorf("%w: it has not answered within %v", drivers.ErrBusy, Patience)
 
-// orSilent is err, or what has ended ctx if that is patience.
+// orSilent is err, or what has ended ctx if that is Patience.
 func orSilent(ctx context.Context, key string, err error) error {
 	if err != nil && errors.Is(context.Cause(ctx), errSilent) {
 		return fmt.Errorf("envelope: read %s: %w", key, errSilent)

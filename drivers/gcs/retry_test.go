@@ -153,7 +153,7 @@ func TestHalfHeader(t *testing.T) {
 				t.Error(err)
 			}
 		}))
-		_, err := http.Get(server.URL) //nolint:bodyclose // there is none
+		_, err := http.Get(server.URL)
 		server.Close()
 		if err == nil {
 			t.Fatalf("GET of %q succeeds", half)

@@ -30,7 +30,7 @@ build: ## Build ./berth
 
 .PHONY: test
 test: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp ## Run every test, with the race detector; installs what they need
-	$(GO) test -race -tags $(TAGS) -timeout 9m ./...
+	$(GO) test -race -tags $(TAGS) -timeout 20m ./...
 
 .PHONY: race
 race: $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp ## Run the tests that search for races, longer than `make test` does

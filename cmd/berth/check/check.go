@@ -165,13 +165,7 @@ func (s step) take(ctx context.Context, b *bench) Result {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	seen, err := s.run(ctx, b)
-	r := s.result(seen, err, names(b.driver, s.needs)...)
-	if r.Status == Failed && errors.Is(err, drivers.ErrBusy) {
-		r.Status = Busy
-		r.Breaks = "Nothing is known, since the store was busy or down. At worst: " + lower(s.breaks)
-		r.Mend = "Run berth check again when the store is up, and has less to do."
-	}
-	return r
+	return s.result(seen, err, names(b.driver, s.needs)...)
 }
 
 // result is what a step found. The permissions are those that the step takes.
@@ -188,6 +182,12 @@ func (s step) result(seen string, err error, permissions ...string) Result {
 		return Result{Step: s.name, Status: Skipped, Detail: "this store has no such thing, and berth does without"}
 	case worth:
 		r.Status = Warning
+	case errors.Is(err, drivers.ErrBusy):
+		return Result{
+			Step: s.name, Status: Busy, Detail: err.Error(),
+			Breaks: "Nothing is known, since the store was busy or down. At worst: " + lower(s.breaks),
+			Mend:   "Run berth check again when the store is up, and has less to do.",
+		}
 	default:
 		r.Status = Failed
 	}

@@ -126,6 +126,23 @@ func TestBadStores(t *testing.T) {
 	}
 }
 
+// TestOpened tells a store that is down from one that is set up wrongly.
+func TestOpened(t *testing.T) {
+	for _, test := range []struct {
+		err    error
+		status Status
+		mend   string
+	}{
+		{nil, OK, ""},
+		{fmt.Errorf("open: %w", drivers.ErrBusy), Busy, "Run berth check again"},
+		{fmt.Errorf("open: %w", drivers.ErrRefused), Failed, "Look at the setting"},
+	} {
+		if r := Opened(test.err); r.Status != test.status || !strings.HasPrefix(r.Mend, test.mend) {
+			t.Errorf("Opened(%v) = %+v, want %s and %q", test.err, r, test.status, test.mend)
+		}
+	}
+}
+
 func stepOf(t *testing.T, results []Result, name string) Result {
 	t.Helper()
 	i := slices.IndexFunc(results, func(r Result) bool { return r.Step == name })

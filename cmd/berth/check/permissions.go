@@ -87,8 +87,9 @@ func names(driver string, needs []permissions) []string {
 }
 
 // sentence says that a step takes these permissions, if it is known that it
-// takes any.
+// takes any. Those without a name are left out.
 func sentence(permissions []string) string {
+	permissions = slices.DeleteFunc(slices.Clone(permissions), func(name string) bool { return name == "" })
 	switch last := len(permissions) - 1; {
 	case last < 0:
 		return ""

@@ -35,15 +35,7 @@ func unread[T any](s step, setting drivers.Setting[T]) Result {
 	}
 	s.breaks = "Nothing by itself, but nobody has looked: " + lower(s.breaks)
 	s.mend = "Let berth check read the setting, or look yourself: " + lower(s.mend)
-	return s.result("", finding{fmt.Errorf("can't be read: %w", setting.Err)}, optional(setting.Permission)...)
-}
-
-// optional is a permission, where it has a name.
-func optional(permission string) []string {
-	if permission == "" {
-		return nil
-	}
-	return []string{permission}
+	return s.result("", finding{fmt.Errorf("can't be read: %w", setting.Err)}, setting.Permission)
 }
 
 func lower(sentence string) string { return strings.ToLower(sentence[:1]) + sentence[1:] }
@@ -163,7 +155,7 @@ func versions(s drivers.Settings) Result {
 		}
 	}
 	if s.Lifecycle.Err != nil {
-		return this.result("", finding{errors.New("they are kept; whether a rule drops them can't be read")}, optional(s.Lifecycle.Permission)...)
+		return this.result("", finding{errors.New("they are kept; whether a rule drops them can't be read")}, s.Lifecycle.Permission)
 	}
 	return this.result("", finding{errors.New("they are kept, and no lifecycle rule drops all of them")})
 }

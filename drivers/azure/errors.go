@@ -55,7 +55,7 @@ func (a *account) explain(ctx context.Context, err error) error {
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		err = e.Err
 	}
-	if e, ok := errors.AsType[*net.DNSError](err); ok {
+	if e, ok := errors.AsType[*net.DNSError](err); ok && !e.IsTemporary && !e.IsTimeout {
 		return fmt.Errorf("%w: storage.azure.account or storage.azure.endpoint: the host %s does not resolve: %w", drivers.ErrRefused, a.endpoint.Hostname(), e)
 	}
 	if broken(err) {

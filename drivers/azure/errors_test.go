@@ -96,6 +96,8 @@ func TestConnections(t *testing.T) {
 		{dial(syscall.ECONNREFUSED), drivers.ErrBusy, "account.blob.core.windows.net"},
 		{&net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}, drivers.ErrBusy, ""},
 		{dial(&net.DNSError{Err: "no such host", Name: "account.blob.core.windows.net", IsNotFound: true}), drivers.ErrRefused, "storage.azure.account"},
+		{dial(&net.DNSError{Err: "server misbehaving", Name: "account.blob.core.windows.net", IsTemporary: true}), drivers.ErrBusy, "server misbehaving"},
+		{dial(&net.DNSError{Err: "i/o timeout", Name: "account.blob.core.windows.net", IsTimeout: true}), drivers.ErrBusy, "i/o timeout"},
 		{fmt.Errorf("transport connection broken: %w", textproto.ProtocolError("malformed MIME header")), drivers.ErrBusy, ""},
 		{errors.New(`net/http: HTTP/1.x transport connection broken: malformed HTTP response "HTTP/1.1"`), drivers.ErrBusy, ""},
 		{x509.UnknownAuthorityError{}, nil, "unknown authority"},

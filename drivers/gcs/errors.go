@@ -28,7 +28,7 @@ func (c *Config) classify(ctx context.Context, err, unmet error) error {
 		return err
 	}
 	if e, ok := errors.AsType[*identityError](err); ok {
-		err = e // the request that it would have been for was not made
+		err = e // this attempt was not made
 	}
 	sentinel := claim(err, unmet)
 	switch {
@@ -88,11 +88,11 @@ func passes(status int) bool {
 }
 
 // broken says that the connection could not be made, or ended too early, or
-// that nothing came over it for too long. A name that does not resolve is none
-// of these.
+// that nothing came over it for too long. A name that is said not to exist is
+// none of these.
 func broken(err error) bool {
-	if _, ok := errors.AsType[*net.DNSError](err); ok {
-		return false
+	if e, ok := errors.AsType[*net.DNSError](err); ok {
+		return e.IsTemporary || e.IsTimeout
 	}
 	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
 		return true

@@ -38,6 +38,8 @@ func TestBusy(t *testing.T) {
 		{-1, 1000, drivers.ErrBusy},
 		{-2, 2, nil}, // no answer in time
 		{-2, 1000, drivers.ErrBusy},
+		{-3, 2, nil}, // the name server is down
+		{-3, 1000, drivers.ErrBusy},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			asked := 0
@@ -55,6 +57,8 @@ func TestBusy(t *testing.T) {
 					return nil, io.EOF
 				case c.status == -2:
 					return nil, tooLate{}
+				case c.status == -3:
+					return nil, &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "server misbehaving", IsTemporary: true}}
 				}
 				return answer(r, c.status, "no")
 			})})

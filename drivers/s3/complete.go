@@ -94,17 +94,14 @@ func (b *bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers
 		}
 	}
 	switch {
-	case err == nil:
-		if b.versityGW {
-			if there, err := b.head(ctx, u.Key); err == nil && there.Size == 0 {
-				return drivers.Object{}, drivers.ErrNotFound
-			}
-		}
+	case err == nil && b.says(out):
 		o := drivers.Object{Key: u.Key, Tag: tagOf(out.ETag)}
 		for _, p := range parts {
 			o.Size += p.Size
 		}
 		return o, nil
+	case err == nil:
+		return b.look(ctx, u.Key)
 	case code(err) == "InvalidPart":
 		return drivers.Object{}, drivers.ErrChanged
 	case code(err) == "NoSuchUpload", code(err) == "PreconditionFailed", status(err) == http.StatusPreconditionFailed:
@@ -113,9 +110,44 @@ func (b *bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers
 		if o, statErr := b.stat(ctx, u.Key); statErr == nil {
 			return o, nil
 		}
-		return drivers.Object{}, b.classify(ctx, err)
+		return drivers.Object{}, fmt.Errorf("%w: %w", drivers.ErrBusy, err)
 	default:
 		return drivers.Object{}, b.classify(ctx, err)
+	}
+}
+
+// says reports whether an answer of success says that there is an object now.
+// versitygw 1.8.0 also answers so to a request that another one is ahead of, or
+// a killed one has left in the middle, and to one of an upload that is gone if
+// there is anything at its key (backend/posix: CompleteMultipartUpload). Then
+// it leaves out the checksum of the whole.
+func (b *bucket) says(out *s3.CompleteMultipartUploadOutput) bool {
+	if b.sums == sumWhole {
+		return out.ChecksumCRC32C != nil
+	}
+	return !b.versityGW
+}
+
+// look waits for the object of an upload that the store takes for completed:
+// another request may be about to make it.
+func (b *bucket) look(ctx context.Context, key string) (drivers.Object, error) {
+	for pause := 50 * time.Millisecond; ; pause *= 2 {
+		o, err := b.head(ctx, key)
+		switch {
+		case err == nil && b.emptyIsAbsent && o.Size == 0:
+			return drivers.Object{}, drivers.ErrNotFound
+		case err == nil:
+			return o, nil
+		case status(err) != http.StatusNotFound:
+			return o, b.classify(ctx, err)
+		case pause > 3*time.Second:
+			return o, fmt.Errorf("%w: the store says that the upload is complete, and has no object", drivers.ErrBusy)
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return o, ctx.Err()
+		}
 	}
 }
 

@@ -144,7 +144,7 @@ func TestVersityGW(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)
 	d.plays(func(w http.ResponseWriter, r *http.Request) bool {
-		w.Header().Set("Server", "VERSITYGW")
+		w.Header().Set("Server", "VERSITYGW") // of all answers
 		return operation(r) == "DeleteObject" && r.Header.Get("If-Match") != "" && fails(w, http.StatusPreconditionFailed, "PreconditionFailed")
 	})
 	b := openBucket(t, cfg)
@@ -183,6 +183,10 @@ func TestVersityGW(t *testing.T) {
 	})
 	if _, err := complete(); !errors.Is(err, drivers.ErrNotFound) {
 		t.Errorf("Complete of what was deleted = %v, want %v", err, drivers.ErrNotFound)
+	}
+	u.Key = "data/never-made"
+	if _, err := complete(); !errors.Is(err, drivers.ErrBusy) {
+		t.Errorf("Complete with success, and no object = %v, want %v", err, drivers.ErrBusy)
 	}
 }
 

@@ -31,8 +31,8 @@ type abilities struct {
 	//     without the lock that writes take, and so also takes away what is
 	//     written in between: that is no conditional delete;
 	//   - HeadObject reads the size and the tag in two steps as well;
-	//   - CompleteMultipartUpload of an upload that is gone succeeds if there is
-	//     anything at its key, an empty object too.
+	//   - CompleteMultipartUpload says that it has succeeded when it has not, see
+	//     says.
 	versityGW bool
 
 	sums sums
@@ -91,9 +91,11 @@ func (b *bucket) probeConditions(ctx context.Context, key string, a *abilities) 
 	if err != nil {
 		return fmt.Errorf("write to the bucket: %w", b.classify(ctx, err))
 	}
-	if _, err := put(ifFree); status(err) != http.StatusPreconditionFailed {
+	_, err = put(ifFree)
+	if status(err) != http.StatusPreconditionFailed {
 		return b.ignores(ctx, err, "If-None-Match: * on PutObject (create-only)", "two uploads could overwrite each other")
 	}
+	a.versityGW = header(err, "Server") == "VERSITYGW"
 	ifOther := func(in *s3.PutObjectInput) { in.IfMatch = ifMatch(noTag) }
 	if _, err := put(ifOther); status(err) != http.StatusPreconditionFailed {
 		return b.ignores(ctx, err, "If-Match on PutObject (compare-and-swap)", "a push and the collector could overwrite each other")
@@ -108,7 +110,6 @@ func (b *bucket) probeConditions(ctx context.Context, key string, a *abilities) 
 	})
 	switch s := status(err); {
 	case s == http.StatusPreconditionFailed:
-		a.versityGW = header(err, "Server") == "VERSITYGW"
 		a.conditionalDelete = !a.versityGW
 	case err == nil, s == http.StatusNotImplemented, s == http.StatusBadRequest:
 	default:

@@ -60,17 +60,28 @@ func (d *death) missed() []moment {
 
 var errKilled = errors.New("the replica was killed")
 
-// strikes kills a replica if this moment is due. One that is only starting is
-// spared.
-func (d *death) strikes(replica int, m moment) bool {
+// victim is the process that a replica is now, or nil before it begins.
+func (d *death) victim(replica int) *process {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fleet == nil {
+		return nil
+	}
+	return d.fleet.replica(replica)
+}
+
+// strikes kills a process if this moment of its request is due, and it is
+// not dead already. A replica that is only starting still counts as the one
+// before, and is spared.
+func (d *death) strikes(p *process, m moment) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	i := slices.Index(d.due, m)
-	if i < 0 || d.fleet == nil || d.fleet.replica(replica).isDead() {
+	if i < 0 || p == nil || p.isDead() {
 		return false
 	}
 	d.due = slices.Delete(d.due, i, i+1)
-	d.fleet.replica(replica).kill()
+	p.kill()
 	return true
 }
 
@@ -95,11 +106,12 @@ type watched struct {
 
 func (w *watched) RoundTrip(r *http.Request) (*http.Response, error) {
 	kind := kindOf(r.Method, r.URL)
-	if w.d.strikes(w.replica, moment{kind, false}) {
+	p := w.d.victim(w.replica) // its successor may serve before the answer comes
+	if w.d.strikes(p, moment{kind, false}) {
 		return nil, errKilled
 	}
 	res, err := w.to.RoundTrip(r)
-	if err == nil && res.StatusCode < 300 && w.d.strikes(w.replica, moment{kind, true}) {
+	if err == nil && res.StatusCode < 300 && w.d.strikes(p, moment{kind, true}) {
 		res.Body.Close()
 		return nil, fmt.Errorf("%s: %w", res.Status, errKilled)
 	}

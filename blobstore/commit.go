@@ -80,12 +80,17 @@ func (r *Repository) tryCommit(ctx context.Context, w writer, desc Descriptor) (
 	ctx, cancel := limit.Context(ctx)
 	defer cancel()
 	var there record
-	var linked bool
-	again, err := w.Seal(ctx, desc.Digest, func(canonical digest.Digest, key string) (bool, error) {
+	var asked, linked bool
+	ask := func(canonical digest.Digest, key string) (bool, error) {
 		var err error
 		there, linked, err = r.published(ctx, limit, canonical, desc.Digest)
+		asked = true
 		return linked && there.Data == key, err
-	})
+	}
+	again, err := w.Seal(ctx, desc.Digest, ask)
+	if again && !asked {
+		_, err = ask(w.Digest(), "")
+	}
 	ended, isEnd := errors.AsType[*upload.EndedError](err)
 	switch {
 	case isEnd && ended.Digest == w.Digest():

@@ -127,6 +127,45 @@ func TestCommitOvertaken(t *testing.T) {
 	}
 }
 
+// A commit that was acknowledged is so again as long as the blob is there, also
+// when its own bytes are gone, since those of another upload were there first,
+// and the store does not answer the Create that meets the end.
+func TestCommitAgainUnanswered(t *testing.T) {
+	p := randomBytes(5, 256<<10)
+	d := digest.FromBytes(p)
+	fail := false
+	own := ""
+	b := drivertest.Wrap(buckets(t)["S3"](t), func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+		if c.Method == "Create" && strings.HasPrefix(c.Key, "uploads/") && fail {
+			return drivertest.ErrInjected
+		}
+		if c.Method == "StartUpload" && strings.HasPrefix(c.Key, "data/new/") {
+			own = c.Key
+		}
+		return do(ctx)
+	})
+	r := repository(t, openStore(t, b, smallParts()), "a")
+	if err := finishAll(t, r, begin(t, r, ""), p, d); err != nil {
+		t.Fatal(err)
+	}
+	fresh := begin(t, r, "")
+	u, err := r.AppendUpload(t.Context(), fresh.ID, fresh.State, Body{bytes.NewReader(p), -1, -1, nil})
+	if err == nil {
+		err = finishAll(t, r, u, nil, d)
+	}
+	if err == nil {
+		err = b.Delete(t.Context(), own) // as the collector does
+	}
+	if err != nil || own == "" {
+		t.Fatal(own, err)
+	}
+	for _, fail = range []bool{false, true} {
+		if err := finishAll(t, r, u, nil, d); err != nil {
+			t.Errorf("commit again, without an answer: %v = %v", fail, err)
+		}
+	}
+}
+
 // A commit that failed at the record that ends its session, or at the blob's,
 // can be made again, by the same writer or by one that resumes.
 func TestCommitAfterFailure(t *testing.T) {

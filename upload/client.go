@@ -12,9 +12,9 @@ const (
 	slowRate   = 64 << 10
 	slowWindow = 10 * time.Second
 
-	// The runner, for which all that wait do so, may send nothing for this long
-	// only. Else many clients that each fall silent at their turn would hold up
-	// the others for a window each.
+	// The runner, while others wait for it to fill its part, may send nothing
+	// for this long only. Else many clients that each fall silent at their turn
+	// would hold up the others for a window each.
 	idleRunner = 2 * time.Second
 
 	watchEvery = time.Second
@@ -103,7 +103,7 @@ func (c *client) isSlow(now time.Time) bool {
 	if c.pauses > 0 || c.held == 0 {
 		return false
 	}
-	if c.m.runner != nil && c.m.runner.client == c && now.Sub(c.arrived) >= idleRunner {
+	if r := c.m.runner; r != nil && r.client == c && !r.sending && now.Sub(c.arrived) >= idleRunner {
 		return true
 	}
 	if now.Sub(c.arrived) >= slowWindow {

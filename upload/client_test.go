@@ -273,7 +273,7 @@ func TestStallingClients(t *testing.T) {
 				wantCommit(t, m, patch(t, m, m.Start("r", digest.SHA256), all), nil, all)
 				// In the bubble's time. All that wait before it get a turn, and
 				// few at a time hold it up.
-				if took := time.Since(start); took > 5*time.Minute {
+				if took := time.Since(start); took > 8*time.Minute {
 					t.Errorf("the fast client took %v", took)
 				}
 				for _, s := range stalling {
@@ -381,6 +381,78 @@ func TestPausesNest(t *testing.T) {
 		give(all)
 		wantAllFree(t, m, budget)
 	})
+}
+
+// TestSlowStoreCutsNobody: while the store takes its time over a part that the
+// runner's client has sent, that client may be silent, or has no choice.
+func TestSlowStoreCutsNobody(t *testing.T) {
+	data := randomBytes(8, 4*miB)
+	for name, tt := range map[string]struct {
+		habits membucket.Habits
+		body   func(part int64) io.Reader
+	}{
+		// It is silent after the first byte of the second part.
+		"S3": {smallS3(), func(part int64) io.Reader {
+			return io.MultiReader(bytes.NewReader(data[:part+1]), &pausing{5 * time.Second}, bytes.NewReader(data[part+1:]))
+		}},
+		// It is kept waiting at the end of the first part, after 30 s.
+		"directory": {streaming(), func(int64) io.Reader {
+			return &untilEmpty{newSlowBody(data, 64<<10, 600*time.Millisecond)}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := replica(t, &membucket.Store{Habits: tt.habits}, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+					err := do(ctx)
+					if c.Number > 0 {
+						time.Sleep(9 * time.Second)
+					}
+					return err
+				}, func(c *Config) { c.ParallelParts = 1 })
+				total := m.mem.free
+				all := take(t, m.mem, total-m.mem.reserve)
+				done := make(chan error, 1)
+				go func() {
+					w := resume(t, m, m.Start("r", digest.SHA256), Options{Length: -1, Interrupt: func() {}})
+					defer w.Close()
+					_, err := w.ReadFrom(tt.body(m.cfg.PartSize))
+					done <- err
+				}()
+				time.Sleep(time.Second) // it is the runner
+				give(all)
+				synctest.Wait()
+				behind := &wanting{buffer: &buffer{client: m.mem.newClient(func() {})}}
+				granted := make(chan error)
+				go func() { granted <- behind.reserve(t.Context(), total) }()
+				time.Sleep(8 * time.Second)
+				select {
+				case err := <-done:
+					t.Fatalf("ReadFrom = %v", err)
+				default:
+				}
+				if name == "S3" { // the parts that follow need what the one behind waits for
+					m.Drain()
+				}
+				if err := <-granted; err != nil {
+					t.Error(err)
+				}
+				give(behind.buffer)
+				if err := <-done; err != nil && name != "S3" {
+					t.Errorf("ReadFrom = %v", err)
+				}
+				synctest.Wait()
+				wantIdle(t, m)
+			})
+		})
+	}
+}
+
+// pausing has nothing to give, after a time.
+type pausing struct{ time time.Duration }
+
+func (p *pausing) Read([]byte) (int, error) {
+	time.Sleep(p.time)
+	return 0, io.EOF
 }
 
 // TestInterruptOnlyWhileReading: Interrupt belongs to a reader, and is called

@@ -159,9 +159,10 @@ var errPublished = errors.New("upload: the blob is there")
 // that was not computed, and then has changed nothing; ErrOutOfOrder, or an
 // EndedError, if another request went on from the same place.
 //
-// If the next record is there already, Seal asks published before it reads it:
-// is the blob of the canonical digest there, with its bytes under key, which is
-// this upload's? Then the session has ended with that digest, and again is true.
+// If the store says that the next record is there, Seal asks published before it
+// reads it: is the blob of the canonical digest there, with its bytes under key,
+// which is this upload's? Then the session has ended with that digest, and again
+// is true.
 func (w *Writer) Seal(ctx context.Context, named digest.Digest, published func(canonical digest.Digest, key string) (bool, error)) (again bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -13,8 +13,9 @@ const (
 	segmentSize = 64 << 10
 
 	// smallShare is the part of the budget that is kept for bodies known to be
-	// small.
+	// small, and listShare that for what is known of the parts of uploads.
 	smallShare = 32
+	listShare  = 16
 )
 
 // ErrTooMany says that so many uploads wait for memory that another one is
@@ -39,6 +40,8 @@ type memory struct {
 	mu       sync.Mutex
 	free     int // segments, the reserve among them
 	small    int64
+	lists    int64 // of allLists, what is left
+	allLists int64
 	spare    [][]byte
 	queue    []*waiter
 	runner   *buffer
@@ -55,12 +58,14 @@ type waiter struct {
 
 // newMemory divides budget, in bytes; largest is the largest part.
 func newMemory(budget, largest int64, maxWaiting int) *memory {
-	small := budget / smallShare
+	small, lists := budget/smallShare, budget/listShare
 	return &memory{
 		reserve:    segmentsFor(largest) + 2,
 		maxWaiting: maxWaiting,
-		free:       int((budget - small) / segmentSize),
+		free:       int((budget - small - lists) / segmentSize),
 		small:      small,
+		lists:      lists,
+		allLists:   lists,
 		clients:    map[*client]struct{}{},
 	}
 }
@@ -137,15 +142,23 @@ func (m *memory) wait(ctx context.Context, buf *buffer, n int) error {
 	return err
 }
 
-// try gives buf n more segments if they are free and nobody waits for them.
-func (m *memory) try(buf *buffer, n int) bool {
+// takeList accounts for so many bytes of a list of parts, if there is room: what
+// is known of an upload can't be sent to get memory back, so nobody waits with
+// it. A list that is longer than all the room may have it for itself.
+func (m *memory) takeList(n int64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	ok := n == 0 || len(m.queue) == 0 && m.free-n >= m.reserve
-	if ok {
-		m.give(buf, n)
+	if n > m.lists && m.lists < m.allLists {
+		return false
 	}
-	return ok
+	m.lists -= n
+	return true
+}
+
+func (m *memory) giveList(n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lists += n
 }
 
 // buffer holds the bytes of one part, or what has come of it.
@@ -160,6 +173,8 @@ type buffer struct {
 	// order to send them.
 	streams bool
 	extra   int // segments that are not for bytes that stay
+
+	sending bool // all of it is on its way to the store
 }
 
 // space is where the next bytes go: a slice that is not empty. It may wait for
@@ -255,6 +270,14 @@ func (b *buffer) bytes() [][]byte {
 	return out
 }
 
+// isSent says that the client has nothing more to do with what is in it.
+func (b *buffer) isSent() {
+	m := b.client.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b.sending = true
+}
+
 // release gives the memory back, and ends the buffer's turn as runner.
 func (b *buffer) release() {
 	m := b.client.m
@@ -273,7 +296,7 @@ func (b *buffer) releaseLocked() {
 	}
 	m.free += len(segs)
 	m.spare = append(m.spare, segs...)
-	b.segs, b.small, b.size, b.extra = nil, 0, 0, 0
+	b.segs, b.small, b.size, b.extra, b.sending = nil, 0, 0, 0, false
 	if m.runner == b {
 		m.runner = nil
 	}

@@ -12,16 +12,16 @@ import (
 // is cheaper than an upload.
 const shortBody = 1 << 20
 
-// isShort says that what comes need not be streamed.
-func (w *Writer) isShort() bool {
-	return w.opts.Final && 0 <= w.opts.Length && w.opts.Length <= min(shortBody, w.m.cfg.PartSize)
+// streams says that the store reads what ReadFrom is given.
+func (w *Writer) streams() bool {
+	short := w.opts.Final && 0 <= w.opts.Length && w.opts.Length <= min(shortBody, w.m.cfg.PartSize)
+	return w.m.limits.Stream && !short
 }
 
 // stream takes in what r gives without holding more of it than a segment: the
 // store reads it, through the hashes. A part ends with r, or when it is time
 // for a record. Little is kept as tail.
 func (w *Writer) stream(r io.Reader) error {
-	w.streams = true
 	for {
 		err := w.receive(r, func() bool { return w.drop || w.tail != nil && w.tail.size > w.m.cfg.InlineMax })
 		if err != nil {
@@ -56,6 +56,8 @@ func (w *Writer) streamPart(r io.Reader) error {
 	w.parts.mark(n-1, true)
 	ctx, cancel := context.WithCancel(w.store)
 	defer cancel()
+	w.client.pause() // it is its turn while src reads only
+	defer w.client.resume()
 	src := &streamed{w: w, head: w.tail.bytes(), from: r, space: space}
 	part, err := w.m.cfg.Bucket.StreamPart(ctx, *w.upload, n, src)
 	if err == nil && part.Size != src.size {
@@ -103,7 +105,9 @@ func (s *streamed) next() ([]byte, error) {
 	}
 	for s.err == nil && n < len(s.space) && s.size < w.m.limits.MaxPart && (w.opts.Final || time.Since(w.recorded) < recordEvery) {
 		var got int
+		w.client.resume()
 		got, s.err = s.from.Read(s.space[n:min(int64(len(s.space)), int64(n)+w.m.limits.MaxPart-s.size)])
+		w.client.pause()
 		n += got
 		s.size += int64(got)
 		s.received(got)
@@ -140,9 +144,7 @@ func (s *streamed) WriteTo(to io.Writer) (int64, error) {
 			return s.size - before, nil
 		}
 		if err == nil {
-			s.w.client.pause()
 			_, err = to.Write(p)
-			s.w.client.resume()
 		}
 		if err != nil {
 			return s.size - before, err

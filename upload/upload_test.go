@@ -186,9 +186,10 @@ func wantAllFree(t testing.TB, m *memory, budget int64) {
 	t.Helper()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if small := budget / smallShare; m.free != int((budget-small)/segmentSize) || m.small != small {
-		t.Errorf("free are %d segments and %d bytes for small bodies, want %d and %d",
-			m.free, m.small, (budget-small)/segmentSize, small)
+	small, lists := budget/smallShare, budget/listShare
+	if free := int((budget - small - lists) / segmentSize); m.free != free || m.small != small || m.lists != lists {
+		t.Errorf("free are %d segments, %d bytes for small bodies and %d for lists, want %d, %d and %d",
+			m.free, m.small, m.lists, free, small, lists)
 	}
 	if len(m.queue) > 0 || m.runner != nil || len(m.clients) > 0 {
 		t.Errorf("%d wait, runner %v, %d clients; want none", len(m.queue), m.runner, len(m.clients))

@@ -86,12 +86,11 @@ type Writer struct {
 	foreign bool // upload is that of another request, which committed first
 	direct  bool // upload's key is one of the digest's: no other digest can complete it
 	sizes   sizes
-	streams bool    // the store reads what comes
 	drop    bool    // the store has the blob: bytes are hashed and dropped
 	tail    *buffer // bytes past the last part; nil if none
 	crc     uint32  // of tail
 	parts   parts
-	list    *buffer // stands for the parts that earlier requests stored; may be nil
+	list    int64 // bytes that the list of earlier requests' parts is accounted as
 }
 
 // Resume goes on with the upload that t names. If t.Seq is 0 it begins with
@@ -142,7 +141,9 @@ func (w *Writer) fits(length int64) error {
 
 // load makes w what the record says.
 func (w *Writer) load(ctx context.Context) error {
-	s, tail, err := w.m.read(ctx, w.token)
+	reading, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s, tail, err := w.m.read(reading, w.token)
 	if err != nil {
 		return err
 	}
@@ -160,16 +161,20 @@ func (w *Writer) load(ctx context.Context) error {
 	if largest := max(w.partSize(), s.RawSize); largest > w.m.largest {
 		return w.tooBigForMemory(largest)
 	}
-	if err := w.holdList(s.Object.Size - s.RawSize); err != nil {
-		return err
+	if list := s.Object.Size - s.RawSize; w.m.mem.takeList(list) {
+		w.list = list
+	} else {
+		return fmt.Errorf("upload.memory has no room for the list of the %d parts of this upload: %w", len(r.Parts), drivers.ErrBusy)
 	}
 	if s.RawSize == 0 {
 		return nil
 	}
-	w.tail = &buffer{client: w.client, streams: w.m.limits.Stream && !w.isShort()}
+	w.tail = &buffer{client: w.client, streams: w.streams()}
 	if err := w.tail.reserve(ctx, segmentsFor(s.RawSize)); err != nil {
 		return err
 	}
+	late := time.AfterFunc(storeTimeout, cancel) // from now on others may wait for it
+	defer late.Stop()
 	for w.tail.size < s.RawSize {
 		p, err := w.tail.space(ctx)
 		if err != nil {
@@ -177,6 +182,9 @@ func (w *Writer) load(ctx context.Context) error {
 		}
 		p = p[:min(int64(len(p)), s.RawSize-w.tail.size)]
 		if _, err := io.ReadFull(tail, p); err != nil {
+			if reading.Err() != nil && ctx.Err() == nil {
+				err = fmt.Errorf("%w: it has not come within %v", drivers.ErrBusy, storeTimeout)
+			}
 			return fmt.Errorf("upload: read the tail of %s: %w", s.Object.Key, err)
 		}
 		w.tail.size += int64(len(p))
@@ -184,16 +192,6 @@ func (w *Writer) load(ctx context.Context) error {
 	}
 	if w.crc != r.CRC32C { // the hashes are of other bytes
 		return fmt.Errorf("%w: the tail in %s is damaged", ErrUnknown, s.Object.Key)
-	}
-	return nil
-}
-
-// holdList accounts for a long list of parts, as large as it is in the record.
-// It doesn't wait for memory: nothing could be sent to get that back.
-func (w *Writer) holdList(size int64) error {
-	w.list = &buffer{client: w.client}
-	if n := int(size / segmentSize); !w.m.mem.try(w.list, n) {
-		return fmt.Errorf("upload.memory has no room for the list of the %d parts of this upload: %w", len(w.parts.done), drivers.ErrBusy)
 	}
 	return nil
 }
@@ -260,7 +258,7 @@ func (w *Writer) ReadFrom(r io.Reader) (int64, error) {
 	w.setReading(true)
 	defer w.setReading(false)
 	var err error
-	if w.m.limits.Stream && !w.isShort() {
+	if w.streams() {
 		err = w.stream(r)
 	} else {
 		err = w.receive(r, func() bool { return false })
@@ -378,7 +376,7 @@ func (w *Writer) ready() error {
 		if w.partSize() > w.m.largest {
 			return w.tooBigForMemory(w.partSize())
 		}
-		w.tail, w.crc = &buffer{client: w.client, streams: w.streams}, 0
+		w.tail, w.crc = &buffer{client: w.client, streams: w.streams()}, 0
 		if w.size == w.base.Value.Offset && 0 < w.opts.Length && w.opts.Length <= w.m.cfg.InlineMax {
 			w.tail.reserveSmall(w.opts.Length)
 		}
@@ -492,9 +490,7 @@ func (w *Writer) close() {
 	}
 	w.client.pause()
 	w.releaseTail()
-	if w.list != nil {
-		w.list.release()
-	}
+	w.m.mem.giveList(w.list)
 	_ = w.parts.wait() // that they failed was reported, or doesn't matter now
 	w.abandon()
 	w.client.leave()

@@ -321,11 +321,11 @@ func TestLooksHang(t *testing.T) {
 	}
 }
 
-// TestLongLists: what is known of many parts is in the budget of memory. Where
-// there is no room for it, the client is told to come again.
+// TestLongLists: what is known of many parts has a share of the memory. Where
+// there is no room for it, the client is told to come again, unless it is alone.
 func TestLongLists(t *testing.T) {
 	m := replica(t, &membucket.Store{Habits: streaming()}, nil)
-	const parts = 1500 // about 150 kB of JSON, two segments
+	const parts = 500 // some 25 kB of JSON; there is room for 128 KiB
 	w := resume(t, m, m.Start("r", digest.SHA256), Options{Length: -1})
 	if err := w.stream(strings.NewReader(strings.Repeat("x", 17<<10))); err != io.EOF {
 		t.Fatal(err)
@@ -356,12 +356,19 @@ func TestLongLists(t *testing.T) {
 			break
 		}
 	}
-	if len(open) == 0 {
-		t.Error("none fits")
+	if n := len(open); n == 0 || int64(n) != m.mem.allLists/open[0].list {
+		t.Errorf("%d of them fit, want as many as there is room for", n)
 	}
 	for _, w := range open {
 		w.Close()
 	}
+	wantIdle(t, m)
+
+	const long = 1 << 30
+	if !m.mem.takeList(long) || m.mem.takeList(1) {
+		t.Error("want room for a long list alone, and then for none")
+	}
+	m.mem.giveList(long)
 	wantIdle(t, m)
 }
 

@@ -89,8 +89,9 @@ func Create[T any](ctx context.Context, b drivers.Bucket, key string, value T, r
 }
 
 // CreateOr is Create for a caller that may not care whose body is there: when
-// the key is taken, by this very write perhaps, it calls taken before it reads
-// the body, and if that reports an error, so does CreateOr.
+// the store says that the key is taken, by this very write perhaps, it calls
+// taken before it reads the body, and if that reports an error, so does
+// CreateOr.
 func CreateOr[T any](ctx context.Context, b drivers.Bucket, key string, value T, raw drivers.Body, taken func() error) (Stored[T], error) {
 	body, nonce, err := encode(value, raw)
 	if err != nil {

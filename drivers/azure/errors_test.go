@@ -286,7 +286,7 @@ func TestSASExpires(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { b.Close() })
+	t.Cleanup(func() { _ = b.Close() })
 	body := drivers.NewBody([]byte("text"))
 	if _, err := b.Create(t.Context(), "k", body); err != nil {
 		t.Fatal(err)

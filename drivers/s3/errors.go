@@ -102,6 +102,8 @@ func (b *bucket) advice(err error) string {
 	switch c, s := code(err), status(err); {
 	case c == "NoSuchBucket":
 		return fmt.Sprintf("storage.s3.bucket: bucket %q does not exist in %s (check the name, storage.s3.region and storage.s3.endpoint)", b.cfg.Bucket, b.region)
+	case c == "InvalidBucketName":
+		return fmt.Sprintf("storage.s3.bucket: %q is not the name of a bucket", b.cfg.Bucket)
 	case s == http.StatusMovedPermanently, c == "AuthorizationHeaderMalformed", c == "IllegalLocationConstraintException", c == "PermanentRedirect":
 		if region := header(err, "x-amz-bucket-region"); region != "" {
 			return fmt.Sprintf("storage.s3.region: bucket %q is in %s, not %s", b.cfg.Bucket, region, b.region)

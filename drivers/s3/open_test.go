@@ -208,6 +208,7 @@ func TestOpenAdvice(t *testing.T) {
 	}{
 		{"no bucket", func(c *Config) { c.Bucket = "" }, nil, "storage.s3.bucket is empty"},
 		{"wrong bucket", func(c *Config) { c.Bucket = "nowhere" }, nil, `storage.s3.bucket: bucket "nowhere" does not exist`},
+		{"no name of a bucket", func(c *Config) { c.Bucket = "b" }, nil, `storage.s3.bucket: "b" is not the name of a bucket`},
 		{"directory bucket", func(c *Config) { c.Bucket = "b--usw2-az1--x-s3" }, nil, "storage.s3.bucket"},
 		{"wrong key id", func(c *Config) { c.AccessKeyID = "nobody" }, nil, "storage.s3.access_key_id"},
 		{"wrong secret", func(c *Config) { c.SecretAccessKey = "wrong" }, nil, "storage.s3.secret_access_key"},

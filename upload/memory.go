@@ -270,8 +270,8 @@ func (b *buffer) bytes() [][]byte {
 	return out
 }
 
-// isSent says that the client has nothing more to do with what is in it.
-func (b *buffer) isSent() {
+// markSending notes that the client has nothing more to do with what is in it.
+func (b *buffer) markSending() {
 	m := b.client.m
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -69,7 +69,7 @@ func (p *parts) fail(n int, err error) {
 func (p *parts) put(buf *buffer, crc uint32) {
 	n := p.add(buf.size)
 	p.mark(n, false)
-	buf.isSent()
+	buf.markSending()
 	p.slots <- struct{}{}
 	p.wg.Go(func() {
 		defer func() { <-p.slots }()

@@ -3,6 +3,8 @@ package redirect
 import (
 	"fmt"
 	"maps"
+	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -82,11 +84,13 @@ func newCDN(bad problems, c CDN, s service, longest time.Duration) *cdn {
 		bad.at("base_url").add(err)
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		bad.at("base_url").addf("has a user, query or fragment")
-	case !verbatim(u.Host, ":[]") || !verbatim(u.Path, "/"):
+	case !verbatim(u.Host, ":[]") || !verbatim(u.EscapedPath(), "/"):
 		bad.at("base_url").addf("has a character other than A-Z a-z 0-9 - . _ (a host can be written in punycode)")
+	case !tidy(strings.TrimRight(u.Path, "/")):
+		bad.at("base_url").addf("has //, /./ or /../ in its path, which clients and CDNs leave out")
 	default:
 		out.path = strings.TrimRight(u.Path, "/")
-		out.base = u.Scheme + "://" + u.Host + out.path
+		out.base = u.Scheme + "://" + authority(u) + out.path
 		bad.at("base_url").add(s.checkURL(c.BaseURL))
 	}
 	if !c.checkSettings(bad) {
@@ -116,6 +120,20 @@ func newCDN(bad problems, c CDN, s service, longest time.Duration) *cdn {
 	}
 	return out
 }
+
+// authority is the host and port of u as clients ask for them, for some CDNs
+// sign those too: in lower case, and without the port of the scheme
+// (https://www.rfc-editor.org/rfc/rfc3986#section-6.2.3).
+func authority(u *url.URL) string {
+	host, port := strings.ToLower(u.Host), u.Port()
+	if port == "" || u.Scheme == "https" && port == "443" || u.Scheme == "http" && port == "80" {
+		return strings.TrimSuffix(host, ":"+port)
+	}
+	return host
+}
+
+// tidy says whether all segments of the path stay in it.
+func tidy(p string) bool { return p == "" || path.Clean(p) == p }
 
 // kindSettings gives the settings of each kind, besides kind and base_url.
 // "ids" stands for the id of each key.

@@ -70,6 +70,13 @@ func TestNewRefuses(t *testing.T) {
 		{plain("https://cdn.example.net?a=b"), []string{"redirect.cdn.edge.base_url: has a user, query or fragment"}},
 		{plain("https://cdn.example.net/#a"), []string{"redirect.cdn.edge.base_url: has a user, query or fragment"}},
 		{plain("https://cdn.example.net/a%20b"), []string{"redirect.cdn.edge.base_url: has a character other than A-Z a-z 0-9 - . _ (a host can be written in punycode)"}},
+		{plain("https://cdn.example.net/a%2Fb"), []string{"redirect.cdn.edge.base_url: has a character other than A-Z a-z 0-9 - . _ (a host can be written in punycode)"}},
+		{plain("https://cdn.example.net/?"), []string{"redirect.cdn.edge.base_url: has a user, query or fragment"}},
+		{plain("https://cdn.example.net//a"), []string{"redirect.cdn.edge.base_url: has //, /./ or /../ in its path, which clients and CDNs leave out"}},
+		{plain("https://cdn.example.net/a//b"), []string{"redirect.cdn.edge.base_url: has //, /./ or /../ in its path, which clients and CDNs leave out"}},
+		{plain("https://cdn.example.net/a/../b"), []string{"redirect.cdn.edge.base_url: has //, /./ or /../ in its path, which clients and CDNs leave out"}},
+		{plain("https://cdn.example.net/a/."), []string{"redirect.cdn.edge.base_url: has //, /./ or /../ in its path, which clients and CDNs leave out"}},
+		{plain("https://:8443/a"), []string{`redirect.cdn.edge.base_url: "https://:8443/a" is not an absolute http or https URL`}},
 		{plain("https://bücher.example.net"), []string{"redirect.cdn.edge.base_url: has a character other than A-Z a-z 0-9 - . _ (a host can be written in punycode)"}},
 
 		{with(CDN{Kind: "fastly"}), []string{
@@ -126,6 +133,38 @@ func TestLongExpiry(t *testing.T) {
 	}
 	if _, err := New(c); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestBaseURL signs URLs as clients ask for them, however base_url is written.
+func TestBaseURL(t *testing.T) {
+	for _, test := range []struct{ base, want string }{
+		{"https://cdn.example.net", "https://cdn.example.net/"},
+		{"https://cdn.example.net//", "https://cdn.example.net/"},
+		{"https://cdn.example.net/Berth/x/", "https://cdn.example.net/Berth/x/"},
+		{"HTTPS://CDN.Example.net:443/b", "https://cdn.example.net/b/"},
+		{"https://cdn.example.net:", "https://cdn.example.net/"},
+		{"https://cdn.example.net:8443/b", "https://cdn.example.net:8443/b/"},
+		{"https://cdn.example.net:80", "https://cdn.example.net:80/"},
+		{"http://cdn.example.net:80", "http://cdn.example.net/"},
+		{"https://[2001:DB8::1]:443/b", "https://[2001:db8::1]/b/"},
+		{"https://[2001:db8::1]:8443", "https://[2001:db8::1]:8443/"},
+		{"https://[2001:db8::443]", "https://[2001:db8::443]/"},
+	} {
+		c := CDN{Kind: "cloudcdn", BaseURL: test.base, Keys: []Key{{ID: "a", Value: "nZtRohdNF9m3cKM24IcK4w=="}}}
+		p, err := New(Config{CDNs: map[string]CDN{"edge": c}})
+		if err != nil {
+			t.Errorf("%s: %v", test.base, err)
+			continue
+		}
+		want := cloudCDN{keyName: "a", key: secretBase64(t, c.Keys[0]).([]byte)}
+		signed, err := want.sign(link{url: test.want + testKey, life: testLife()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := p.cdns["edge"].sign(testKey, testLife(), nil); err != nil || got.URL != signed.URL {
+			t.Errorf("base_url %s: %s, %v, want %s", test.base, got.URL, err, signed.URL)
+		}
 	}
 }
 

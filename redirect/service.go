@@ -58,7 +58,7 @@ func (s service) checkURL(rawURL string) error {
 // given only if that can hold no secret.
 func parseURL(rawURL string) (*url.URL, error) {
 	u, err := url.Parse(rawURL)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+	if err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" {
 		shown := Redacted(rawURL)
 		if !strings.ContainsAny(rawURL, "?#@") {
 			shown = strconv.Quote(rawURL)

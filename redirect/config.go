@@ -101,10 +101,11 @@ func New(c Config) (*Policy, error) {
 	}
 	for i, rc := range c.Rules {
 		at := bad.at(fmt.Sprintf("rules[%d]", i))
-		if i > 0 && p.rules[i-1].always() {
-			at.addf("is never reached, for %s has no conditions", p.rules[i-1].name)
+		r := newRule(at, rc, p.cdns)
+		if before := slices.IndexFunc(p.rules, func(before rule) bool { return before.covers(r) }); before >= 0 {
+			at.addf("is never reached, for %s has no conditions", p.rules[before].name)
 		}
-		p.rules = append(p.rules, newRule(at, rc, p.cdns))
+		p.rules = append(p.rules, r)
 	}
 	p.rules = append(p.rules, rule{name: "default", target: targetPresign})
 

@@ -100,6 +100,19 @@ func TestNewRefuses(t *testing.T) {
 		{rules(Rule{Target: "cdn:other"}), []string{"redirect.rules[0].target: there is no redirect.cdn.other (there are: edge)"}},
 		{rules(Rule{Target: "direct"}, Rule{Target: "presign"}), []string{
 			"redirect.rules[1]: is never reached, for redirect.rules[0] has no conditions"}},
+		{rules(Rule{Target: "direct"}, Rule{MinSize: 1, Target: "presign"}, Rule{MinSize: 2, Target: "direct"}), []string{
+			"redirect.rules[1]: is never reached, for redirect.rules[0] has no conditions",
+			"redirect.rules[2]: is never reached, for redirect.rules[0] has no conditions"}},
+		{rules(Rule{Target: "cdn:edge"}, Rule{MinSize: 1, Target: "presign"}, Rule{From: []string{"10.0.0.0/8"}, Target: "cdn:edge"}), []string{
+			"redirect.rules[2]: is never reached, for redirect.rules[0] has no conditions"}},
+		{rules(Rule{Repository: "A", Target: "direct"}, Rule{Target: "direct"}), []string{
+			`redirect.rules[0].repository: "A" has a 'A', which no repository name has`}},
+		{rules(Rule{Repository: "/library/*", Target: "direct"}, Rule{Repository: "library/", Target: "direct"},
+			Rule{Repository: "library//x", Target: "direct"}), []string{
+			`redirect.rules[0].repository: "/library/*" has an empty segment, which no repository name has`,
+			`redirect.rules[1].repository: "library/" has an empty segment, which no repository name has`,
+			`redirect.rules[2].repository: "library//x" has an empty segment, which no repository name has`}},
+		{Config{Rules: []Rule{{Target: "cdn:edge"}}}, []string{"redirect.rules[0].target: there is no redirect.cdn.edge (there are: none)"}},
 		{rules(Rule{From: []string{"10.0.0.0/33", "example.com", "fe80::1%eth0"}, Target: "direct"}), []string{
 			`redirect.rules[0].from: "10.0.0.0/33" is neither a network such as 10.0.0.0/8 nor an address`,
 			`redirect.rules[0].from: "example.com" is neither a network such as 10.0.0.0/8 nor an address`,

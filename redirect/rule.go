@@ -1,6 +1,7 @@
 package redirect
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -40,8 +41,8 @@ func newRule(bad problems, c Rule, cdns map[string]*cdn) rule {
 	}
 	if name, ok := strings.CutPrefix(c.Target, targetCDN); ok {
 		if r.cdn, ok = cdns[name]; !ok {
-			bad.at("target").addf("there is no redirect.cdn.%s (there are: %s)", name,
-				strings.Join(slices.Sorted(maps.Keys(cdns)), ", "))
+			names := strings.Join(slices.Sorted(maps.Keys(cdns)), ", ")
+			bad.at("target").addf("there is no redirect.cdn.%s (there are: %s)", name, cmp.Or(names, "none"))
 		}
 	} else if c.Target != targetDirect && c.Target != targetPresign {
 		bad.at("target").addf("%q is not one of presign, direct, cdn:<name>", c.Target)
@@ -50,8 +51,17 @@ func newRule(bad problems, c Rule, cdns map[string]*cdn) rule {
 }
 
 // always says whether the rule matches every request.
-func (r *rule) always() bool {
-	return r.from == nil && r.repository == nil && r.config.MinSize == 0 && r.userAgent == nil && r.cdn == nil
+func (r *rule) always() bool { return r.unconditional() && r.cdn == nil }
+
+// covers says whether the rule, for it has no conditions, matches whatever next
+// could. All rules with a CDN match the same keys.
+func (r *rule) covers(next rule) bool {
+	return r.always() || r.unconditional() && next.cdn != nil
+}
+
+func (r *rule) unconditional() bool {
+	c := r.config
+	return len(c.From) == 0 && c.Repository == "" && c.MinSize == 0 && c.UserAgent == ""
 }
 
 // mismatch names the first condition that does not hold, or is empty if the
@@ -147,5 +157,8 @@ func compileGlob(glob string) (*regexp.Regexp, error) {
 		}
 	}
 	b.WriteString(`$`)
+	if strings.HasPrefix(glob, "/") || strings.HasSuffix(glob, "/") || strings.Contains(glob, "//") {
+		return nil, fmt.Errorf("%q has an empty segment, which no repository name has", glob)
+	}
 	return regexp.Compile(b.String())
 }

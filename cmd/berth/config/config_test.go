@@ -216,7 +216,7 @@ func TestRefused(t *testing.T) {
 			`storage.s3.kms_key_id goes with storage.s3.sse aws:kms, not ""`,
 		}},
 		{"redirect", "redirect: {rules: [{target: cdn:edge, min_size: 1}, {target: nowhere}]}", nil, []string{
-			`redirect.rules[0].target: there is no redirect.cdn.edge (there are: )`,
+			`redirect.rules[0].target: there is no redirect.cdn.edge (there are: none)`,
 			`redirect.rules[1].target: "nowhere" is not one of presign, direct, cdn:<name>`,
 		}},
 		{"unknown key in a list", "redirect: {rules: [{target: direct}, {taget: direct}]}", nil, []string{

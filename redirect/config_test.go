@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -225,6 +226,11 @@ func TestBadKeys(t *testing.T) {
 		{"nginx", Key{Env: "BERTH_TEST_EMPTY"}, ".env: BERTH_TEST_EMPTY: is empty or not set"},
 		{"nginx", Key{File: dir + "/absent"}, ".file: " + dir + "/absent: no such file or directory"},
 		{"nginx", Key{File: file("empty", "\n")}, ".file: " + dir + "/empty: is empty or not set"},
+		{"nginx", Key{File: file("utf16", "\xff\xfes\x00e\x00")}, ".file: " + dir + "/utf16: is not one line of text in UTF-8"},
+		{"nginx", Key{File: file("utf16le", "s\x00e\x00")}, ".file: " + dir + "/utf16le: is not one line of text in UTF-8"},
+		{"nginx", Key{File: file("lines", "secret\r\nsecret\r\n")}, ".file: " + dir + "/lines: is not one line of text in UTF-8"},
+		{"nginx", Key{File: file("bom", "\ufeff\r\n")}, ".file: " + dir + "/bom: is empty or not set"},
+		{"nginx", Key{File: dir}, ".file: " + dir + ": is a directory"},
 		{"akamai", Key{Value: "secret"}, ".value: is not an even number of hexadecimal digits"},
 		{"akamai", Key{Value: "abc"}, ".value: is not an even number of hexadecimal digits"},
 		{"cloudcdn", Key{Value: "secret!"}, ".value: is not base64"},
@@ -240,6 +246,9 @@ func TestBadKeys(t *testing.T) {
 			".file: " + dir + "/locked: the private key is encrypted; give it without a passphrase"},
 		{"cloudfront", Key{File: file("locked1", "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n")},
 			".file: " + dir + "/locked1: the private key is encrypted; give it without a passphrase"},
+		{"cloudfront", Key{File: file("ssh", pemOf("OPENSSH PRIVATE KEY", nil, nil))},
+			".file: " + dir + "/ssh: is a private key in OpenSSH's own format; give one that openssl made, in PKCS #8"},
+		{"mediacdn", Key{File: file("bag", "Bag Attributes\n"+pemOf("CERTIFICATE", nil, nil))}, ".file: " + dir + "/bag: is a PEM CERTIFICATE, not a private key"},
 		{"cloudfront", Key{File: file("broken", pemOf("EC PRIVATE KEY", []byte("x"), nil))}, ".file: " + dir + "/broken: PEM EC PRIVATE KEY: "},
 		{"cloudfront", Key{File: file("rsa3072", pkcs8(rsa3072, rsaErr))},
 			".file: " + dir + "/rsa3072: CloudFront takes RSA of 2048 bits and ECDSA on P-256, and this key is RSA of 3072 bits"},
@@ -282,8 +291,14 @@ func TestKeySources(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("BERTH_TEST_KEY", string(data))
+	windows := filepath.Join(t.TempDir(), "windows.pem")
+	if err := os.WriteFile(windows, []byte("\ufeff"+strings.ReplaceAll(string(data), "\n", "\r\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	want := ""
 	for _, k := range []Key{
+		{File: windows},
+		{Value: "Bag Attributes\n" + string(data)},
 		{File: "testdata/ed25519.pem"},
 		{Env: "BERTH_TEST_KEY"},
 		{Value: string(data)},
@@ -298,6 +313,21 @@ func TestKeySources(t *testing.T) {
 		}
 		if got != want {
 			t.Errorf("%v signs %s, want %s", k, got, want)
+		}
+	}
+}
+
+// TestTextKey: what an editor puts around a secret is no part of it.
+func TestTextKey(t *testing.T) {
+	dir := t.TempDir()
+	want := signTest(t, CDN{Kind: "nginx", BaseURL: testBase, Keys: []Key{{Value: "a $ecret, größer"}}}, testLife())
+	for i, content := range []string{"a $ecret, größer\n", "a $ecret, größer\r\n", "\ufeffa $ecret, größer\r\n", " a $ecret, größer\t"} {
+		file := filepath.Join(dir, strconv.Itoa(i))
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := signTest(t, CDN{Kind: "nginx", BaseURL: testBase, Keys: []Key{{File: file}}}, testLife()); got != want {
+			t.Errorf("a file with %q signs %s, want %s", content, got, want)
 		}
 	}
 }

@@ -12,12 +12,17 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Key is a key that signs URLs, given in one of three ways. White space around
-// it does not count.
+// it does not count, nor does a byte order mark, which some editors put first.
 type Key struct {
-	ID    string // the name that the CDN knows it by, for the kinds that use one
+	// ID is the name that the CDN knows the key by, for the kinds that use one.
+	// For mediacdn it is the name of the keyset that the key is in.
+	ID string
+
 	Value string
 	File  string
 	Env   string // the name of an environment variable
@@ -58,7 +63,7 @@ func (k Key) read() (data []byte, setting string, err error) {
 		setting = "value"
 		data = []byte(k.Value)
 	}
-	data = bytes.TrimSpace(data)
+	data = bytes.TrimSpace(bytes.TrimPrefix(data, []byte("\ufeff")))
 	if err == nil && len(data) == 0 {
 		err = errors.New("is empty or not set")
 	}
@@ -123,6 +128,8 @@ func parsePrivateKey(data []byte) (crypto.Signer, error) {
 			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
 		case "EC PRIVATE KEY":
 			key, err = x509.ParseECPrivateKey(block.Bytes)
+		case "OPENSSH PRIVATE KEY":
+			return nil, errors.New("is a private key in OpenSSH's own format; give one that openssl made, in PKCS #8")
 		default:
 			return nil, fmt.Errorf("is a PEM %s, not a private key", block.Type)
 		}
@@ -155,4 +162,11 @@ func parseHex(data []byte) ([]byte, error) {
 	return key, nil
 }
 
-func parseText(data []byte) ([]byte, error) { return data, nil }
+// parseText takes a secret that is written into the CDN's configuration as it
+// is. Whatever cannot stand there is some other file.
+func parseText(data []byte) ([]byte, error) {
+	if !utf8.Valid(data) || bytes.ContainsFunc(data, unicode.IsControl) {
+		return nil, errors.New("is not one line of text in UTF-8")
+	}
+	return data, nil
+}

@@ -1,19 +1,21 @@
 package redirect
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/berthhq/berth/drivers"
 )
 
 // mediaCDN signs URLs for Google Media CDN: Ed25519, in the forms of Cloud CDN
-// but with base64 that is not padded.
+// but with base64 that is not padded. KeyName is that of the EdgeCacheKeyset, of
+// which every key is tried, so keys are rotated without a change of it.
 //
 // https://cloud.google.com/media-cdn/docs/generate-signatures
+// https://cloud.google.com/media-cdn/docs/create-keyset
 type mediaCDN struct {
 	keyName string
 	key     ed25519.PrivateKey
@@ -31,7 +33,7 @@ func newMediaCDN(bad problems, c CDN) signer {
 // parseEd25519 takes PEM, as "openssl genpkey -algorithm ed25519" writes it, or
 // base64 of the seed, alone or with the public key after it.
 func parseEd25519(data []byte) (ed25519.PrivateKey, error) {
-	if strings.HasPrefix(string(data), "-----BEGIN") {
+	if bytes.Contains(data, []byte("-----BEGIN")) {
 		key, err := parsePrivateKey(data)
 		if err != nil {
 			return nil, err

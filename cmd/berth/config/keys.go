@@ -109,7 +109,7 @@ func keys(c *Config) []key {
 		for i := range cdn.Keys {
 			at, k := fmt.Sprintf("%s.keys[%d]", at, i), &cdn.Keys[i]
 			table = append(table,
-				key{name: at + ".id", value: text(&k.ID, ""), help: "name that the CDN knows the signing key by; the first key signs"},
+				key{name: at + ".id", value: text(&k.ID, ""), help: "name that the CDN knows the signing key by, for mediacdn that of its keyset; the first key signs"},
 				key{name: at + ".value", value: secret(&k.Value), secret: true, help: "the key itself, or one of the next two"},
 				key{name: at + ".file", value: text(&k.File, ""), help: "file that holds the key"},
 				key{name: at + ".env", value: text(&k.Env, ""), help: "environment variable that holds the key"},

@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/envelope"
 )
 
 // maxReopens is how often in a row a read goes on with another connection to
@@ -27,55 +30,108 @@ func (r *Repository) openData(ctx context.Context, rec record, raw []byte, off i
 			io.Closer
 		}{bytes.NewReader(raw), io.NopCloser(nil)}, nil
 	}
-	d := &dataReader{ctx: ctx, bucket: r.s.bucket, key: rec.Data, digest: rec.Digest, size: rec.Size, off: off}
+	d := &dataReader{bucket: r.s.bucket, key: rec.Data, digest: rec.Digest, size: rec.Size, off: off}
+	d.ctx, d.cancel = context.WithCancel(ctx)
 	if err := d.open(); err != nil {
+		d.cancel()
 		if errors.Is(err, ErrBlobUnknown) {
 			r.s.cache.forget(linkID{r.name, rec.Digest})
 		}
 		return nil, err
 	}
-	if f, ok := d.rc.(*os.File); ok { // it can seek, and is sent from the kernel
-		return f, nil
+	if d.answer != nil {
+		if f, ok := d.answer.rc.(*os.File); ok { // it can seek, and is sent from the kernel
+			d.answer.cancel(nil)
+			d.cancel()
+			return f, nil
+		}
 	}
 	return d, nil
 }
 
 // dataReader reads an object whose content never changes. It opens it where it
-// is read, and goes on by itself when the store breaks the connection.
+// is read, and goes on by itself when the store breaks the connection, or keeps
+// silent.
+//
+// It may be closed while it is read: net/http reads an answer's ranges in a
+// goroutine that it doesn't wait for.
 type dataReader struct {
 	ctx    context.Context //nolint:containedctx // io.Reader has no parameter for it
+	cancel context.CancelFunc
 	bucket drivers.Bucket
 	key    string
 	digest digest.Digest
 	size   int64
 
-	off     int64         // where the next Read begins
-	rc      io.ReadCloser // nil, or stands at at
+	mu      sync.Mutex
+	off     int64   // where the next Read begins
+	answer  *answer // nil, or stands at at
 	at      int64
 	reopens int
 	failed  error // what the last Read reported, if it gave up
+}
+
+// answer is what the store sends to one Open.
+type answer struct {
+	rc     io.ReadCloser
+	ctx    context.Context //nolint:containedctx // its cause tells why rc broke off
+	cancel context.CancelCauseFunc
+	late   *time.Timer // cancels it, while the store is waited for
+}
+
+var errStalled = fmt.Errorf("%w: it has sent nothing for %v", drivers.ErrBusy, envelope.Patience)
+
+func (a *answer) Read(p []byte) (int, error) {
+	a.late.Reset(envelope.Patience)
+	n, err := a.rc.Read(p)
+	a.late.Stop()
+	return n, a.why(err)
+}
+
+// why is err, or that the store was waited for in vain.
+func (a *answer) why(err error) error {
+	if err != nil && errors.Is(context.Cause(a.ctx), errStalled) {
+		return errStalled
+	}
+	return err
+}
+
+func (a *answer) close() {
+	a.rc.Close()
+	a.cancel(nil)
 }
 
 func (d *dataReader) open() error {
 	if d.off >= d.size { // nothing to ask for
 		return nil
 	}
-	rc, o, err := d.bucket.Open(d.ctx, d.key, d.off, -1)
+	a := new(answer)
+	a.ctx, a.cancel = context.WithCancelCause(d.ctx)
+	a.late = time.AfterFunc(envelope.Patience, func() { a.cancel(errStalled) })
+	rc, o, err := d.bucket.Open(a.ctx, d.key, d.off, -1)
+	a.late.Stop()
+	if err != nil {
+		err = a.why(err)
+		a.cancel(nil)
+	}
+	a.rc = rc
 	switch {
 	case errors.Is(err, drivers.ErrNotFound), errors.Is(err, drivers.ErrRange):
 		return fmt.Errorf("%w: %s: its data is gone", ErrBlobUnknown, d.digest)
 	case err != nil:
 		return translate(err)
 	case o.Size != d.size:
-		rc.Close()
+		a.close()
 		return fmt.Errorf("%w: %s: its data has %d bytes, want %d", ErrBlobUnknown, d.digest, o.Size, d.size)
 	}
-	d.rc, d.at = rc, d.off
+	d.answer, d.at = a, d.off
 	return nil
 }
 
 // Read reads from the store.
 func (d *dataReader) Read(p []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.off >= d.size {
 		return 0, io.EOF
 	}
@@ -83,17 +139,16 @@ func (d *dataReader) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	for {
-		if d.rc != nil && d.at != d.off {
-			d.rc.Close()
-			d.rc = nil
+		if d.answer != nil && d.at != d.off {
+			d.hangUp()
 		}
-		var n int
-		var err error
-		if d.rc == nil {
+		err := d.ctx.Err()
+		if err == nil && d.answer == nil {
 			err = d.open()
 		}
+		var n int
 		if err == nil {
-			n, err = d.rc.Read(p)
+			n, err = d.answer.Read(p)
 		}
 		if n > 0 {
 			d.off += int64(n)
@@ -107,20 +162,31 @@ func (d *dataReader) Read(p []byte) (int, error) {
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
-		if d.rc != nil {
-			d.rc.Close()
-			d.rc = nil
-		}
+		d.hangUp()
 		d.reopens++
-		if d.reopens > maxReopens || errors.Is(err, ErrBlobUnknown) || d.ctx.Err() != nil {
-			d.failed = fmt.Errorf("blobstore: read %s at %d: %w", d.digest, d.off, err)
-			return 0, d.failed
+		ended := d.ctx.Err() != nil // by whoever reads
+		if ended || d.reopens > maxReopens || errors.Is(err, ErrBlobUnknown) {
+			err = fmt.Errorf("blobstore: read %s at %d: %w", d.digest, d.off, translate(err))
+			if !ended {
+				d.failed = err
+			}
+			return 0, err
 		}
+	}
+}
+
+// hangUp is for an answer that is read no further.
+func (d *dataReader) hangUp() {
+	if d.answer != nil {
+		d.answer.close()
+		d.answer = nil
 	}
 }
 
 // Seek asks nothing of the store.
 func (d *dataReader) Seek(offset int64, whence int) (int64, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	switch whence {
 	case io.SeekCurrent:
 		offset += d.off
@@ -134,12 +200,17 @@ func (d *dataReader) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
-// Close ends the reading.
+// Close ends the reading, and a Read under way.
 func (d *dataReader) Close() error {
-	if d.rc == nil {
-		return nil
-	}
-	err := d.rc.Close()
-	d.rc = nil
-	return err
+	d.cancel()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.hangUp()
+	return nil
+}
+
+// broken closes the reader and says why it gave up, if it did.
+func (d *dataReader) broken() error {
+	_ = d.Close() // never an error
+	return d.failed
 }

@@ -5,15 +5,24 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
+	"math"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
+	"github.com/berthhq/berth/drivers/envelope"
+	"github.com/berthhq/berth/drivers/memory"
 )
 
 func TestOpen(t *testing.T) {
@@ -242,5 +251,213 @@ func TestReaderEndsWithItsContext(t *testing.T) {
 	r.counter.Reset()
 	if _, err := rc.Read(make([]byte, 10)); !errors.Is(err, context.Canceled) || r.counter.Total() > 1 {
 		t.Errorf("Read = %v after %d requests, want context.Canceled after one", err, r.counter.Total())
+	}
+}
+
+// stalling is a bucket that leaves bodies, or requests for them, without a byte
+// more until whoever asked gives up.
+type stalling struct {
+	drivers.Bucket
+
+	opens  int          // that are not answered, the first ones
+	bodies int          // that stop after 1000 bytes, the first ones
+	held   atomic.Int32 // bodies that nobody has closed
+}
+
+func (s *stalling) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, drivers.Object, error) {
+	if !strings.HasPrefix(key, drivers.BulkPrefix) {
+		return s.Bucket.Open(ctx, key, off, n)
+	}
+	if s.opens > 0 {
+		s.opens--
+		<-ctx.Done()
+		return nil, drivers.Object{}, ctx.Err()
+	}
+	rc, o, err := s.Bucket.Open(ctx, key, off, n)
+	if err != nil {
+		return nil, o, err
+	}
+	s.held.Add(1)
+	body := &stallingBody{ReadCloser: rc, of: s, ctx: ctx, left: math.MaxInt}
+	if s.bodies > 0 {
+		s.bodies--
+		body.left = 1000
+	}
+	return body, o, nil
+}
+
+type stallingBody struct {
+	io.ReadCloser
+
+	of     *stalling
+	ctx    context.Context //nolint:containedctx // io.Reader has no parameter for it
+	left   int
+	closed bool
+}
+
+func (b *stallingBody) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		<-b.ctx.Done()
+		return 0, b.ctx.Err()
+	}
+	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}
+
+func (b *stallingBody) Close() error {
+	if !b.closed {
+		b.closed = true
+		b.of.held.Add(-1)
+	}
+	return b.ReadCloser.Close()
+}
+
+// A store that keeps silent has dropped the connection, as far as a reader can
+// tell.
+func TestReaderOfSilentStore(t *testing.T) {
+	const many = 100
+	for what, c := range map[string]struct {
+		opens, bodies int
+		bytes         int           // that come
+		err           error         // of the read
+		within        time.Duration // all in all
+	}{
+		"a body":                 {bodies: 1, bytes: 100_000, within: envelope.Patience},
+		"ten bodies":             {bodies: 10, bytes: 100_000, within: 10 * envelope.Patience},
+		"a request, the first":   {opens: 1, err: ErrUnavailable, within: envelope.Patience},
+		"each body, at its 1000": {bodies: many, bytes: 100_000, within: many * envelope.Patience},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			bucket := &stalling{Bucket: openMemoryView(t, &memory.Store{})}
+			r := repository(t, openStore(t, bucket, Config{}), "a")
+			p := randomBytes(1, 100_000)
+			desc, err := r.Put(t.Context(), "", p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bucket.opens, bucket.bodies = c.opens, c.bodies
+			start := time.Now()
+			got, err := r.Get(t.Context(), desc.Digest)
+			if !errors.Is(err, c.err) || !bytes.Equal(got, p[:c.bytes]) || time.Since(start) > c.within {
+				t.Errorf("Get of a store that leaves %s unfinished = %d bytes, %v after %v, want %d, %v within %v",
+					what, len(got), err, time.Since(start), c.bytes, c.err, c.within)
+			}
+			if n := bucket.held.Load(); n != 0 {
+				t.Errorf("%d bodies of a store that leaves %s unfinished are not closed", n, what)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		bucket := &stalling{Bucket: openMemoryView(t, &memory.Store{})}
+		r := repository(t, openStore(t, bucket, Config{}), "a")
+		desc, err := r.Put(t.Context(), "", randomBytes(1, 100_000))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rc, err := r.Open(t.Context(), desc.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rc.Close()
+		if _, err := rc.Seek(1000, io.SeekStart); err != nil {
+			t.Fatal(err)
+		}
+		bucket.opens = many
+		start := time.Now()
+		const most = (1 + maxReopens) * envelope.Patience
+		if n, err := rc.Read(make([]byte, 10)); !errors.Is(err, ErrUnavailable) || time.Since(start) > most {
+			t.Errorf("Read of a store that has gone silent = %d, %v after %v, want ErrUnavailable within %v", n, err, time.Since(start), most)
+		}
+		// Nobody has waited for the reader itself: it may rest between two reads.
+		bucket.opens = 0
+		for range 3 {
+			if n, err := rc.Read(make([]byte, 10)); n == 0 || err != nil {
+				t.Errorf("Read after the store is back, and after hours = %d, %v", n, err)
+			}
+			time.Sleep(24 * time.Hour)
+		}
+	})
+}
+
+// A reader can be closed while it is read, which ends the read.
+func TestReaderClosedMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bucket := &stalling{Bucket: openMemoryView(t, &memory.Store{})}
+		r := repository(t, openStore(t, bucket, Config{}), "a")
+		desc, err := r.Put(t.Context(), "", randomBytes(1, 100_000))
+		if err != nil {
+			t.Fatal(err)
+		}
+		bucket.bodies = 1
+		rc, err := r.Open(t.Context(), desc.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		go func() {
+			if n, err := io.Copy(io.Discard, rc); n != 1000 || !errors.Is(err, context.Canceled) {
+				t.Errorf("a read that Close ended = %d bytes, %v, want 1000 and context.Canceled", n, err)
+			}
+		}()
+		synctest.Wait()
+		if err := rc.Close(); err != nil || time.Since(start) > 0 {
+			t.Errorf("Close while another reads = %v after %v", err, time.Since(start))
+		}
+		synctest.Wait()
+		if n, err := rc.Read(make([]byte, 10)); n != 0 || err == nil {
+			t.Errorf("Read after Close = %d, %v", n, err)
+		}
+		if n := bucket.held.Load(); n != 0 {
+			t.Errorf("%d bodies are not closed", n)
+		}
+	})
+}
+
+// goneWriter is a connection whose client goes away after some bytes.
+type goneWriter struct {
+	*httptest.ResponseRecorder
+
+	left int
+}
+
+func (w *goneWriter) Write(p []byte) (int, error) {
+	if len(p) > w.left {
+		return 0, errors.New("broken pipe")
+	}
+	w.left -= len(p)
+	return w.ResponseRecorder.Write(p)
+}
+
+// A client that goes away leaves nothing behind, whichever ranges it asked for:
+// net/http reads more than one in a goroutine that it doesn't wait for.
+func TestClientGoes(t *testing.T) {
+	for _, ranges := range []string{"", "bytes=5-", "bytes=0-40000,50000-90000", "bytes=50000-90000,0-40000"} {
+		for _, left := range []int{0, 100, 1500, 33_000, 60_000, 82_000} {
+			synctest.Test(t, func(t *testing.T) {
+				var log bytes.Buffer
+				bucket := &stalling{Bucket: openMemoryView(t, &memory.Store{})}
+				r := repository(t, openStore(t, bucket, Config{Log: slog.New(slog.NewTextHandler(&log, nil))}), "a")
+				desc, err := r.Put(t.Context(), "", randomBytes(1, 100_000))
+				if err != nil {
+					t.Fatal(err)
+				}
+				bucket.bodies = 2
+				req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+				if ranges != "" {
+					req.Header.Set("Range", ranges)
+				}
+				if err := r.ServeBlob(t.Context(), &goneWriter{httptest.NewRecorder(), left}, req, desc.Digest); err != nil {
+					t.Error(err)
+				}
+				synctest.Wait()
+				if n := bucket.held.Load(); n != 0 {
+					t.Errorf("Range %q: %d bodies are not closed once the client is gone after %d bytes", ranges, n, left)
+				}
+				if log.Len() > 0 {
+					t.Errorf("Range %q: a client that is gone after %d bytes is logged: %s", ranges, left, log.String())
+				}
+			})
+		}
 	}
 }

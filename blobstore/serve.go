@@ -100,9 +100,11 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 	defer data.Close()
 	describe()
 	serveContent(w, req, data)
-	if d, ok := data.(*dataReader); ok && d.failed != nil && ctx.Err() == nil {
-		// The client sees that the answer is too short, and no more.
-		r.s.cfg.Log.ErrorContext(ctx, "a blob was sent in part", "digest", dgst, "error", d.failed)
+	if d, ok := data.(*dataReader); ok {
+		if err := d.broken(); err != nil {
+			// The client sees that the answer is too short, and no more.
+			r.s.cfg.Log.ErrorContext(ctx, "a blob was sent in part", "digest", dgst, "error", err)
+		}
 	}
 	return nil
 }

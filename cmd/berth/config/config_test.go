@@ -222,6 +222,27 @@ func TestRefused(t *testing.T) {
 		{"unknown key in a list", "redirect: {rules: [{target: direct}, {taget: direct}]}", nil, []string{
 			`test.yaml:1: there is no key redirect.rules[1].taget; did you mean redirect.rules[1].target?`,
 		}},
+		{"lists that are none", "redirect:\n  cdn:\n    a: {kind: nginx, base_url: 'https://x', keys: {file: f, id: a}}\n" +
+			"    b: {kind: nginx, base_url: 'https://x', keys: [secret]}\n  rules: {target: direct}\n", nil, []string{
+			`test.yaml:3: redirect.cdn.a.keys: want a list of keys and values`,
+			`test.yaml:4: redirect.cdn.b.keys: want a list of keys and values`,
+			`test.yaml:5: redirect.rules: want a list of keys and values`,
+		}},
+		{"CDN without settings", "redirect: {cdn: {edge: {}, other: {kind: }}}", nil, []string{
+			`redirect.cdn.edge.base_url: "" is not an absolute http or https URL`,
+			`redirect.cdn.edge.kind: "" is not one of akamai, cloudcdn, cloudflare, cloudfront, frontdoor, mediacdn, nginx, plain`,
+			`redirect.cdn.other.base_url: "" is not an absolute http or https URL`,
+			`redirect.cdn.other.kind: "" is not one of akamai, cloudcdn, cloudflare, cloudfront, frontdoor, mediacdn, nginx, plain`,
+		}},
+		{"network that is nothing", "redirect: {rules: [{from: [''], target: direct}]}", nil, []string{
+			`test.yaml: line 1: redirect.rules[0].from: an item of the list is empty`,
+		}},
+		{"network that is nothing, in a variable", "redirect: {rules: [{target: direct}]}", []string{"BERTH_REDIRECT_RULES_0_FROM=10.0.0.0/8,"}, []string{
+			`redirect.rules[0].from: "10.0.0.0/8," (environment BERTH_REDIRECT_RULES_0_FROM): want a list such as [a, b], without empty words`,
+		}},
+		{"variable of no key", "redirect: {cdn: {edge: {kind: nginx, base_url: 'https://x', keys: [{env: BERTH_EDGE_KEY}]}}}", []string{"BERTH_EDGE_KEYS=secret"}, []string{
+			"environment BERTH_EDGE_KEYS: there is no such key; did you mean BERTH_EDGE_KEY?",
+		}},
 		{"name of a CDN", "redirect: {cdn: {Edge: {kind: plain}}}", nil, []string{
 			`redirect.cdn: name "Edge": want a-z, then a-z, 0-9, and - between them`,
 			`test.yaml:1: there is no key redirect.cdn.Edge.kind`,
@@ -261,6 +282,10 @@ func TestAccepted(t *testing.T) {
 		{"Kubernetes Services called berth and berth-s3", "", []string{"BERTH_SERVICE_HOST=10.0.0.1", "BERTH_SERVICE_PORT=5000",
 			"BERTH_SERVICE_PORT_HTTP=5000", "BERTH_PORT=tcp://10.0.0.1:5000", "BERTH_PORT_5000_TCP=x", "BERTH_PORT_5000_TCP_ADDR=x",
 			"BERTH_S3_SERVICE_HOST=10.0.0.2", "BERTH_S3_PORT_9000_TCP_PROTO=tcp"}, func(c *Config) any { return c.Listen }, "127.0.0.1:5000"},
+		{"variable that a key is in", "redirect: {cdn: {edge: {kind: nginx, base_url: 'https://x', keys: [{env: BERTH_EDGE_KEY}]}}}",
+			[]string{"BERTH_EDGE_KEY=0123456789abcdef"}, func(c *Config) any { return c.Redirect.CDN["edge"].Keys }, []redirect.Key{{Env: "BERTH_EDGE_KEY"}}},
+		{"rule for all networks", "redirect: {rules: [{from: [], target: direct}]}", nil,
+			func(c *Config) any { return c.Redirect.Rules }, []redirect.Rule{{Target: "direct"}}},
 		{"rules", "redirect:\n  cdn:\n    edge: {base_url: https://x, keys: [{env: K}, {file: f}]}\n" +
 			"  rules:\n  - {from: [10.0.0.0/8, '::/0'], target: cdn:edge}\n  - target: direct\n",
 			[]string{"BERTH_REDIRECT_CDN_EDGE_KIND=nginx", "BERTH_REDIRECT_CDN_EDGE_KEYS_1_FILE=", "BERTH_REDIRECT_CDN_EDGE_KEYS_1_VALUE=0123456789abcdef",

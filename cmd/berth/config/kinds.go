@@ -133,18 +133,19 @@ func prefix(p *string) value {
 	return field[string]{p, want, parse, func(s string) string { return s }}
 }
 
-// list is a list of words, parted by commas.
+// list is a list of words, parted by commas, or nothing.
 func list(p *[]string) value {
 	parse := func(s string) (words []string, ok bool) {
-		for item := range strings.SplitSeq(s, ",") {
-			if item = strings.TrimSpace(item); item != "" {
-				words = append(words, item)
-			}
+		if strings.TrimSpace(s) == "" {
+			return nil, true
 		}
-		return words, true
+		for item := range strings.SplitSeq(s, ",") {
+			words = append(words, strings.TrimSpace(item))
+		}
+		return words, !slices.Contains(words, "")
 	}
 	format := func(words []string) string { return strings.Join(words, ",") }
-	return field[[]string]{p, "a list such as [a, b]", parse, format}
+	return field[[]string]{p, "a list such as [a, b], without empty words", parse, format}
 }
 
 func boolean(p *bool, def bool) value {

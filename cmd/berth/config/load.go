@@ -67,7 +67,6 @@ func fill(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
 	problems := c.makeEntries(given)
 	c.table = keys(c)
 	problems = append(problems, unknownInFile(file, given, c.table)...)
-	problems = append(problems, unknownInEnvironment(os.Environ(), c.table)...)
 
 	layers := viper.New()
 	layers.AllowEmptyEnv(true)
@@ -96,6 +95,7 @@ func fill(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
 		return nil, err
 	}
 
+	var refused []string
 	for _, k := range c.table {
 		if k.origin == "default" {
 			continue
@@ -105,9 +105,11 @@ func fill(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
 			if k.secret {
 				text = redacted
 			}
-			problems = append(problems, fmt.Sprintf("%s: %q (%s): want %s", k.name, text, k.origin, k.value.wants()))
+			refused = append(refused, fmt.Sprintf("%s: %q (%s): want %s", k.name, text, k.origin, k.value.wants()))
 		}
 	}
+	problems = append(problems, unknownInEnvironment(os.Environ(), c)...)
+	problems = append(problems, refused...)
 	if len(problems) > 0 {
 		return nil, &Error{problems}
 	}
@@ -119,11 +121,14 @@ func fill(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
 func (c *Config) makeEntries(given tree) (problems []string) {
 	valid := regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 	c.Redirect.CDN = map[string]*redirect.CDN{}
-	for _, key := range slices.Sorted(maps.Keys(given.leaves)) {
+	mentioned := slices.AppendSeq(slices.Collect(maps.Keys(given.leaves)), maps.Keys(given.empty))
+	slices.Sort(mentioned)
+	for _, key := range mentioned {
 		rest, ok := strings.CutPrefix(key, "redirect.cdn.")
 		name, _, deeper := strings.Cut(rest, ".")
+		_, empty := given.empty[key]
 		switch {
-		case !ok || !deeper || c.Redirect.CDN[name] != nil:
+		case !ok || !deeper && !empty || c.Redirect.CDN[name] != nil:
 		case !valid.MatchString(name):
 			problems = append(problems, fmt.Sprintf("redirect.cdn: name %q: want a-z, then a-z, 0-9, and - between them", name))
 		default:
@@ -134,16 +139,25 @@ func (c *Config) makeEntries(given tree) (problems []string) {
 	return problems
 }
 
+// listOfMappings matches the keys that are lists of mappings, and what a file
+// has below them if it gives them as something else.
+var listOfMappings = regexp.MustCompile(`^(redirect\.rules|redirect\.cdn\.[^.]+\.keys)(\.|$)`)
+
 func unknownInFile(file string, given tree, table []key) (problems []string) {
 	var names []string
 	for _, k := range table {
 		names = append(names, k.name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(given.leaves)) {
-		if !slices.Contains(names, name) {
+		switch list := listOfMappings.FindStringSubmatch(name); {
+		case slices.Contains(names, name):
+		case list != nil:
+			problems = append(problems, fmt.Sprintf("%s:%d: %s: want a list of keys and values", file, given.leaves[name].line, list[1]))
+		default:
 			problems = append(problems, fmt.Sprintf("%s:%d: there is no key %s%s", file, given.leaves[name].line, name, suggest(name, names)))
 		}
 	}
+	problems = slices.Compact(problems)
 	sections := slices.Concat(names, []string{"redirect.cdn.", "redirect.rules."})
 	for _, name := range slices.Sorted(maps.Keys(given.empty)) {
 		isSection := func(key string) bool { return key == name || strings.HasPrefix(key, name+".") }
@@ -154,11 +168,19 @@ func unknownInFile(file string, given tree, table []key) (problems []string) {
 	return problems
 }
 
-// unknownInEnvironment finds variables that look like berth's and are not.
-func unknownInEnvironment(environ []string, table []key) (problems []string) {
+// unknownInEnvironment finds variables that look like berth's and are not, nor
+// hold a key that c says is there.
+func unknownInEnvironment(environ []string, c *Config) (problems []string) {
 	var names []string
-	for _, k := range table {
+	for _, k := range c.table {
 		names = append(names, k.env())
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Redirect.CDN)) {
+		for _, k := range c.Redirect.CDN[name].Keys {
+			if k.Env != "" {
+				names = append(names, k.Env)
+			}
+		}
 	}
 	for _, setting := range slices.Sorted(slices.Values(environ)) {
 		name, _, _ := strings.Cut(setting, "=")

@@ -93,6 +93,8 @@ func (t tree) sequence(name string, n *yaml.Node) error {
 	var scalars []string
 	for i, item := range n.Content {
 		switch {
+		case item.Kind == yaml.ScalarNode && strings.TrimSpace(item.Value) == "":
+			return fmt.Errorf("line %d: %s: an item of the list is empty", item.Line, name)
 		case item.Kind == yaml.MappingNode && len(scalars) == 0 && item.Anchor == "":
 			t.items[name] = i + 1
 			if err := t.mapping(fmt.Sprintf("%s[%d].", name, i), item); err != nil {

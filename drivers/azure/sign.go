@@ -114,6 +114,7 @@ const (
 	keyLife   = 7 * 24 * time.Hour // the most that the service lends
 	keySkew   = 15 * time.Minute   // that the clocks of this machine and the service may differ
 	keyPause  = 30 * time.Second   // after a failure, before the service is asked again
+	keyWait   = 15 * time.Second   // for the service to answer, with all attempts
 )
 
 func newDelegation(a *account, s *service.Client) *delegation {
@@ -151,14 +152,15 @@ func (d *delegation) key(ctx context.Context, at time.Time) (delegatedKey, error
 
 	err := d.failed
 	if !time.Now().Before(d.pause) {
+		// Whoever asks may go away; the others want the answer all the same.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keyWait)
+		defer cancel()
 		var key delegatedKey
 		if key, err = d.ask(ctx, day); err == nil {
 			d.newest.Store(&key)
 			return key, nil
 		}
-		if ctx.Err() == nil {
-			d.failed, d.pause = err, time.Now().Add(keyPause)
-		}
+		d.failed, d.pause = err, time.Now().Add(keyPause)
 	}
 	if kept != nil {
 		return *kept, nil

@@ -228,6 +228,7 @@ func TestDelegationDown(t *testing.T) {
 			t.Errorf("a key while another asks = %v, after %d requests and %v, want the last at once", err, asked.Load(), time.Since(began))
 		}
 		time.Sleep(2 * time.Hour)
+		synctest.Wait()
 
 		refuse := errors.New("no route")
 		b.sign.delegated.failed, b.sign.delegated.pause = refuse, time.Now().Add(keyPause)
@@ -241,6 +242,36 @@ func TestDelegationDown(t *testing.T) {
 		time.Sleep(keyPause)
 		if err := sign(day.Add(4 * keyPeriod)); err == nil || asked.Load() == before {
 			t.Errorf("a key after the pause = %v, with %d requests, want it asked for", err, asked.Load()-before)
+		}
+	})
+}
+
+// TestDelegationSilent has a service that takes requests for keys and never
+// answers. Who wants to read is not held up for longer than a moment, each half
+// a minute, whatever becomes of whoever asks.
+func TestDelegationSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		b, err := newBucket(Config{Account: "account", Container: "container", identity: token{}, Transport: wire(func(req *http.Request) (*http.Response, error) {
+			asked.Add(1)
+			<-req.Context().Done()
+			return nil, req.Context().Err()
+		})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaving, leave := context.WithCancel(t.Context())
+		go func() { _, _ = b.SignGet(leaving, "data/k", drivers.SignOptions{Expires: time.Minute}) }()
+		synctest.Wait()
+		leave()
+		began := time.Now()
+		for range 3 {
+			if s, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute}); !errors.Is(err, drivers.ErrBusy) {
+				t.Errorf("SignGet by a silent service = %+v, %v, want %v", s, err, drivers.ErrBusy)
+			}
+		}
+		if d := time.Since(began); d > keyWait || asked.Load() != 1 {
+			t.Errorf("three reads waited for %v and %d requests, want at most %v and 1", d, asked.Load(), keyWait)
 		}
 	})
 }

@@ -46,6 +46,8 @@ func TestNewRefuses(t *testing.T) {
 
 		{Config{Expiry: 7 * day}, []string{"redirect.expiry: 168h0m0s and a window of 5m0s make 168h5m0s, and URLs that the store signs, " +
 			"as it does after the last rule, live 168h0m0s at most"}},
+		{Config{Expiry: 7*day - DefaultWindow + time.Second}, []string{
+			"redirect.expiry: 167h55m1s and a window of 5m0s make 168h0m1s, and URLs that the store signs, as it does after the last rule, live 168h0m0s at most"}},
 		{Config{Expiry: 7 * day, Rules: []Rule{{MinSize: 1, Target: "presign"}, {Target: "direct"}}}, []string{
 			"redirect.expiry: 168h0m0s and a window of 5m0s make 168h5m0s, and URLs that the store signs, " +
 				"as it does after the last rule, live 168h0m0s at most"}},
@@ -53,6 +55,10 @@ func TestNewRefuses(t *testing.T) {
 			"redirect.cdn.edge.kind: redirect.expiry and redirect.window make 168h5m0s, and a SAS lives 168h0m0s at most"}},
 		{with(CDN{Kind: "cloudflare", Keys: text, Lifetime: 20 * time.Minute}), []string{
 			"redirect.cdn.edge.lifetime: 20m0s must be whole seconds, and at least the 25m0s that redirect.expiry and redirect.window make"}},
+		{with(CDN{Kind: "cloudflare", Keys: text, Lifetime: 25*time.Minute - time.Second}), []string{
+			"redirect.cdn.edge.lifetime: 24m59s must be whole seconds, and at least the 25m0s that redirect.expiry and redirect.window make"}},
+		{with(CDN{Kind: "cloudflare", Keys: text, Lifetime: 26*time.Minute + time.Millisecond}), []string{
+			"redirect.cdn.edge.lifetime: 26m0.001s must be whole seconds, and at least the 25m0s that redirect.expiry and redirect.window make"}},
 		{with(CDN{Kind: "cloudflare", Keys: text}), []string{
 			"redirect.cdn.edge.lifetime: 0s must be whole seconds, and at least the 25m0s that redirect.expiry and redirect.window make"}},
 
@@ -91,6 +97,8 @@ func TestNewRefuses(t *testing.T) {
 		{with(CDN{Kind: "nginx", Keys: []Key{{ID: "a", Value: "k"}}}), []string{"redirect.cdn.edge.keys[0].id: the keys of this kind have none"}},
 		{with(CDN{Kind: "cloudcdn", Keys: []Key{{Value: base64Key[0].Value}}}), []string{
 			`redirect.cdn.edge.keys[0].id: "" is not 1 to 63 of A-Z a-z 0-9 _ -`}},
+		{with(CDN{Kind: "cloudcdn", Keys: []Key{{ID: strings.Repeat("a", 64), Value: base64Key[0].Value}}}), []string{
+			`redirect.cdn.edge.keys[0].id: "` + strings.Repeat("a", 64) + `" is not 1 to 63 of A-Z a-z 0-9 _ -`}},
 		{with(CDN{Kind: "cloudcdn", Keys: base64Key, Form: "canned"}), []string{`redirect.cdn.edge.form: "canned" is not one of url, prefix`}},
 		{with(CDN{Kind: "cloudfront", Form: "url", Hash: "md5", Keys: []Key{{ID: "K", File: "testdata/rsa.pem"}}}), []string{
 			`redirect.cdn.edge.form: "url" is not one of canned, custom`, `redirect.cdn.edge.hash: "md5" is not one of sha256, sha1`}},
@@ -138,15 +146,28 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// TestLongExpiry has an expiry that only a CDN can honour.
-func TestLongExpiry(t *testing.T) {
-	c := Config{
-		Expiry: 30 * 24 * time.Hour,
-		CDNs:   map[string]CDN{"edge": {Kind: "nginx", BaseURL: testBase, Keys: []Key{{Value: "k"}}}},
-		Rules:  []Rule{{Target: "cdn:edge"}, {Target: "direct"}},
+// TestNewTakes has what is just not refused.
+func TestNewTakes(t *testing.T) {
+	const longest = 7*24*time.Hour - DefaultWindow
+	edge := func(c CDN) map[string]CDN {
+		c.BaseURL = testBase
+		return map[string]CDN{"edge": c}
 	}
-	if _, err := New(c); err != nil {
-		t.Error(err)
+	text := []Key{{Value: "k"}}
+	for _, c := range []Config{
+		{Expiry: longest},
+		{Expiry: longest, CDNs: edge(CDN{Kind: "frontdoor"}), Rules: []Rule{{Target: "cdn:edge"}, {Target: "direct"}}},
+		// An expiry that only a CDN can honour.
+		{Expiry: 30 * 24 * time.Hour, CDNs: edge(CDN{Kind: "nginx", Keys: text}), Rules: []Rule{{Target: "cdn:edge"}, {Target: "direct"}}},
+		{CDNs: edge(CDN{Kind: "cloudflare", Keys: text, Lifetime: DefaultExpiry + DefaultWindow})},
+		{CDNs: edge(CDN{Kind: "cloudcdn", Keys: []Key{{ID: strings.Repeat("a", 63), Value: "nZtRohdNF9m3cKM24IcK4w=="}}})},
+		{PublicURL: "http://registry.example.com", CDNs: map[string]CDN{"edge": {Kind: "plain", BaseURL: "http://cdn.example.net"}}},
+		// The second CDN is for some, the first for the rest.
+		{CDNs: edge(CDN{Kind: "plain"}), Rules: []Rule{{MinSize: 1, Target: "cdn:edge"}, {Target: "cdn:edge"}, {MinSize: 1, Target: "presign"}}},
+	} {
+		if _, err := New(c); err != nil {
+			t.Errorf("New(%+v): %v", c, err)
+		}
 	}
 }
 
@@ -235,6 +256,7 @@ func TestBadKeys(t *testing.T) {
 		{"akamai", Key{Value: "abc"}, ".value: is not an even number of hexadecimal digits"},
 		{"cloudcdn", Key{Value: "secret!"}, ".value: is not base64"},
 		{"cloudcdn", Key{Env: "BERTH_TEST_KEY"}, ".env: BERTH_TEST_KEY: want base64 of 16 bytes for Cloud CDN, and this is of 6"},
+		{"cloudcdn", Key{Value: "c2VjcmV0c2VjcmV0c2VjcmV0"}, ".value: want base64 of 16 bytes for Cloud CDN, and this is of 18"},
 		{"mediacdn", Key{Value: "secret!"}, ".value: is neither PEM nor base64"},
 		{"mediacdn", Key{Value: "c2VjcmV0"}, ".value: want an Ed25519 key of 32 or 64 bytes for Media CDN, and this has 6"},
 		{"mediacdn", Key{Value: strings.Repeat("c2VjcmV0", 10) + "c2VjcmU"}, ".value: want an Ed25519 key of 32 or 64 bytes for Media CDN, and this has 65"},

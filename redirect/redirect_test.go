@@ -63,12 +63,16 @@ func TestDefault(t *testing.T) {
 		t.Errorf("a store whose signer fails: %v, %v", d, err)
 	}
 
-	expired := bucketFunc(func(string, drivers.SignOptions) (drivers.Signed, error) {
-		return drivers.Signed{URL: "https://bucket/x?sig=1", Expires: time.Now().Add(-time.Minute)}, nil
+	synctest.Test(t, func(t *testing.T) {
+		for _, left := range []time.Duration{-time.Minute, 0} {
+			expired := bucketFunc(func(string, drivers.SignOptions) (drivers.Signed, error) {
+				return drivers.Signed{URL: "https://bucket/x?sig=1", Expires: time.Now().Add(left)}, nil
+			})
+			if d, err := p.Decide(t.Context(), expired, req); err == nil || !d.Direct() {
+				t.Errorf("a store whose credentials have %v left: %v, %v, want an error", left, d, err)
+			}
+		}
 	})
-	if d, err := p.Decide(t.Context(), expired, req); err == nil || !d.Direct() {
-		t.Errorf("a store whose credentials are over: %v, %v, want an error", d, err)
-	}
 
 	unasked := bucketFunc(func(string, drivers.SignOptions) (drivers.Signed, error) {
 		t.Error("inline bytes have no URL to sign")

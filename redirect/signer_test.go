@@ -326,6 +326,21 @@ func TestQueryAdded(t *testing.T) {
 	}
 }
 
+// TestParam gives the token under another name, and the same token.
+func TestParam(t *testing.T) {
+	for _, c := range signerCases() {
+		byDefault := map[string]string{"cloudflare": "verify", "akamai": "__token__"}[c.cdn.Kind]
+		if byDefault == "" {
+			continue
+		}
+		want := strings.Replace(signTest(t, c.cdn, testLife()), "?"+byDefault+"=", "?hdnts=", 1)
+		c.cdn.Param = "hdnts"
+		if got := signTest(t, c.cdn, testLife()); got != want {
+			t.Errorf("%s: got %s\nwant %s", c.name, got, want)
+		}
+	}
+}
+
 func TestRotation(t *testing.T) {
 	for _, c := range signerCases() {
 		t.Run(c.name, func(t *testing.T) {
@@ -384,7 +399,7 @@ func TestFrontDoor(t *testing.T) {
 	const sas = "sv=2025-01-05&se=2026-03-01T12%3A30%3A00Z&sr=b&sp=r&rsct=text%2Fplain&sig=a%2Fb%3D"
 	expires := time.Now().Add(time.Hour)
 	bucket := bucketFunc(func(key string, opts drivers.SignOptions) (drivers.Signed, error) {
-		if key != testKey || opts.ContentType != "text/plain" || opts.Expires != DefaultExpiry || opts.Window != DefaultWindow {
+		if key != testKey || opts.ContentType != "text/plain" || opts.ContentDisposition != "attachment" || opts.Expires != DefaultExpiry || opts.Window != DefaultWindow {
 			t.Errorf("SignGet(%q, %+v)", key, opts)
 		}
 		return drivers.Signed{URL: "https://account.blob.core.windows.net/container/prefix/" + key + "?" + sas, Expires: expires}, nil

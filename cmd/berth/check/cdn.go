@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/berthhq/berth/drivers"
@@ -14,8 +15,8 @@ import (
 
 // Redirects looks at where reads are sent. Of each CDN it proves that it shows
 // what is under data/ to whoever has a signed URL, and nothing else of the
-// bucket to anybody. For that it writes two objects under data/, and one that a
-// CDN must not show, and deletes them again.
+// bucket to anybody, and that nobody writes through it. For that it writes a few
+// objects under data/, and one that a CDN must not show, and deletes them again.
 func Redirects(ctx context.Context, bucket drivers.Bucket, policy *redirect.Policy) []Result {
 	var results []Result
 	if err := policy.Check(ctx, bucket); err != nil {
@@ -46,8 +47,9 @@ var redirectHost = step{
 
 // bait is what CDNs are asked for.
 type bait struct {
-	shown, other object   // under data/
-	secret       []string // keys that there are, and must not be shown
+	shown, other object // under data/
+	hidden       string // a key that there is, and must not be shown
+	record       string // one of a blob, empty if there is no blob
 }
 
 type object struct {
@@ -57,26 +59,43 @@ type object struct {
 func (b *bench) layBait(ctx context.Context) (bait, error) {
 	var lure bait
 	for _, o := range []*object{&lure.shown, &lure.other} {
-		o.content = "berth asks what a CDN shows: " + rand.Text()
-		o.key = b.dataKey([]byte(o.content))
-		if _, err := b.Create(ctx, o.key, drivers.NewBody([]byte(o.content))); err != nil {
+		var err error
+		if *o, err = b.show(ctx); err != nil {
 			return lure, err
 		}
 	}
 	// It is under meta/, as the key of upload tokens is, and there for sure.
-	hidden := b.key("hidden")
-	if _, err := b.Create(ctx, hidden, drivers.NewBody([]byte("no CDN shows this"))); err != nil {
+	lure.hidden = b.key("hidden")
+	if _, err := b.Create(ctx, lure.hidden, drivers.NewBody([]byte("no CDN shows this"))); err != nil {
 		return lure, err
 	}
-	lure.secret = []string{"meta/format", hidden}
-	for o, err := range b.List(ctx, "blobs/", "") { // the first is of a blob: a link, or a record
+	var err error
+	lure.record, err = someRecord(ctx, b)
+	return lure, err
+}
+
+// show makes an object that a CDN may show.
+func (b *bench) show(ctx context.Context) (object, error) {
+	o := object{content: "berth asks what a CDN shows: " + rand.Text()}
+	o.key = b.dataKey([]byte(o.content))
+	_, err := b.Create(ctx, o.key, drivers.NewBody([]byte(o.content)))
+	return o, err
+}
+
+// someRecord is the key of a blob's record, or of a link to it if there are many.
+func someRecord(ctx context.Context, b *bench) (string, error) {
+	const enough = 1000 // keys, a page of a listing
+	key, seen := "", 0
+	for o, err := range b.List(ctx, "blobs/", "") {
 		if err != nil {
-			return lure, err
+			return "", err
 		}
-		lure.secret = append(lure.secret, o.Key)
-		break
+		key = o.Key
+		if seen++; seen == enough || strings.HasSuffix(key, "/record") {
+			break
+		}
 	}
-	return lure, nil
+	return key, nil
 }
 
 func edgeSteps(e redirect.Edge, lure bait) []step {
@@ -96,12 +115,18 @@ func edgeSteps(e redirect.Edge, lure bait) []step {
 			run:    func(ctx context.Context, b *bench) (string, error) { return edgeRefuses(ctx, b, e, lure) },
 		},
 		{
+			name:   name + "reads only",
+			breaks: "Whoever is sent to this CDN could overwrite or delete what it shows.",
+			mend:   "Have the CDN refuse all methods but GET and HEAD, and give its identity no right but to get objects.",
+			run:    func(ctx context.Context, b *bench) (string, error) { return edgeOnlyReads(ctx, b, e) },
+		},
+		{
 			name: name + "nothing but data",
 			breaks: "Whoever can ask the CDN reads what is not theirs: meta/token-key would forge every upload token, " +
 				"and blobs/ holds the content of small blobs.",
 			mend: "Let the CDN's origin read data/ only (its identity may get objects under <storage.prefix>/data/, and nothing else), " +
 				"have the CDN refuse all other paths, and purge its cache.",
-			run: func(ctx context.Context, b *bench) (string, error) { return edgeHides(ctx, b, e, lure.secret) },
+			run: func(ctx context.Context, b *bench) (string, error) { return edgeHides(ctx, b, e, lure) },
 		},
 	}
 }
@@ -111,14 +136,14 @@ func edgeShows(ctx context.Context, b *bench, e redirect.Edge, o object) (string
 	if err != nil {
 		return "", err
 	}
-	a, err := b.fetch(ctx, signed.URL, "", "")
+	a, err := b.fetch(ctx, question{url: signed.URL, follow: true})
 	if err != nil {
 		return "", err
 	}
 	if a.status != http.StatusOK || a.body != o.content {
 		return "", fmt.Errorf("%s answers %d with %d bytes, want 200 and the %d that are there", redirect.Redacted(signed.URL), a.status, len(a.body), len(o.content))
 	}
-	a, err = b.fetch(ctx, signed.URL, "Range", "bytes=6-9")
+	a, err = b.fetch(ctx, question{url: signed.URL, bytes: "6-9", follow: true})
 	if err != nil {
 		return "", err
 	}
@@ -157,41 +182,148 @@ func edgeRefuses(ctx context.Context, b *bench, e redirect.Edge, lure bait) (str
 	return "missing, another's and expired are refused", nil
 }
 
-// edgeHides asks for keys that a CDN must not show, plainly and as if they were
-// below data/, without a signature and with one as berth would make it.
-func edgeHides(ctx context.Context, b *bench, e redirect.Edge, secret []string) (string, error) {
-	var asked []string
-	for _, key := range secret {
-		asked = append(asked, key, drivers.BulkPrefix+"../"+key, drivers.BulkPrefix+"%2e%2e/"+key)
+// edgeOnlyReads tries to change what a client may only read.
+func edgeOnlyReads(ctx context.Context, b *bench, e redirect.Edge) (string, error) {
+	victim, err := b.show(ctx)
+	if err != nil {
+		return "", err
 	}
-	for _, key := range asked {
-		signed, err := e.Sign(ctx, b, key)
+	signed, err := e.Sign(ctx, b, victim.key)
+	if err != nil {
+		return "", err
+	}
+	for _, method := range []string{http.MethodPut, http.MethodDelete} {
+		a, err := b.fetch(ctx, question{method: method, url: signed.URL, body: "written through a CDN"})
+		if err != nil {
+			return "", finding{err}
+		}
+		got, err := read(ctx, b, victim.key, 0, -1)
+		if errors.Is(err, drivers.ErrNotFound) || err == nil && string(got) != victim.content {
+			return "", fmt.Errorf("%s of %s answers %d, and does it", method, redirect.Redacted(signed.URL), a.status)
+		}
 		if err != nil {
 			return "", err
 		}
-		for how, url := range map[string]string{"without a signature": e.URL(key), "with a signature": signed.URL} {
-			a, err := b.fetch(ctx, url, "", "")
-			if err != nil {
-				return "", err
-			}
-			if !hidden(a, strings.HasPrefix(key, drivers.BulkPrefix)) {
-				return "", fmt.Errorf("%s, %s, answers %d, want 403 or 404", redirect.Redacted(url), how, a.status)
-			}
-		}
 	}
-	return fmt.Sprintf("%d keys asked for, with and without a signature, are refused", len(asked)), nil
+	return "PUT and DELETE change nothing", nil
 }
 
-// hidden says that this is how a CDN hides what it is asked for. A path with
-// dots may be no path to it at all. Azure has an answer of its own, where nobody
-// reads without a signature:
+// attempt is to get from a CDN what it must not show.
+type attempt struct {
+	url, how string
+	host     string // in the header, if it is not that of url
+	detour   bool   // it isn't the plain way
+}
+
+// edgeHides asks for keys that a CDN must not show, without a signature and with
+// one as berth would make it: plainly, and in other ways to write the same path,
+// or one that seems to be below data/. And it asks for listings.
+func edgeHides(ctx context.Context, b *bench, e redirect.Edge, lure bait) (string, error) {
+	attempts, err := attemptsAt(ctx, b, e, lure)
+	if err != nil {
+		return "", err
+	}
+	for _, try := range attempts {
+		a, err := b.fetch(ctx, question{url: try.url, host: try.host, follow: try.detour}) // it may lead back to the plain way
+		if err != nil {
+			return "", err
+		}
+		if !hidden(a, try.detour) {
+			return "", fmt.Errorf("%s, %s, answers %d, want 403 or 404", redirect.Redacted(try.url), try.how, a.status)
+		}
+	}
+	for _, url := range listings(e) {
+		a, err := b.fetch(ctx, question{url: url})
+		if err != nil {
+			return "", err
+		}
+		if strings.Contains(a.body, "<ListBucketResult") || strings.Contains(a.body, "<EnumerationResults") {
+			return "", fmt.Errorf("%s answers %d with a list of what is in the bucket", redirect.Redacted(url), a.status)
+		}
+	}
+	if lure.record == "" {
+		return "meta/ and listings are refused; of blobs/ nothing could be asked for, since there is no blob yet", nil
+	}
+	return "meta/, blobs/ and listings are refused, with and without a signature", nil
+}
+
+func attemptsAt(ctx context.Context, b *bench, e redirect.Edge, lure bait) ([]attempt, error) {
+	var attempts []attempt
+	add := func(key string, like attempt) error {
+		signed, err := e.Sign(ctx, b, key)
+		like.url, like.how = e.URL(key), "without a signature"
+		attempts = append(attempts, like)
+		like.url, like.how = signed.URL, "with a signature"
+		attempts = append(attempts, like)
+		return err
+	}
+	for _, key := range []string{lure.hidden, "meta/format", lure.record} {
+		if key == "" {
+			continue
+		}
+		if err := add(key, attempt{}); err != nil {
+			return nil, err
+		}
+	}
+	const data = drivers.BulkPrefix
+	for _, before := range []string{data + "../", data + "%2e%2e/", data + "..%2f", data + "%252e%252e/", "/", "./"} {
+		if err := add(before+lure.hidden, attempt{detour: true}); err != nil {
+			return nil, err
+		}
+	}
+	if err := add(fmt.Sprintf("%%%02x%s", lure.hidden[0], lure.hidden[1:]), attempt{detour: true}); err != nil {
+		return nil, err
+	}
+	base, err := url.Parse(e.URL(""))
+	if err != nil {
+		return nil, err
+	}
+	if err := add(lure.hidden, attempt{detour: true, host: strings.ToUpper(base.Host)}); err != nil {
+		return nil, err
+	}
+	// A signature may be good for all that begins with what was signed.
+	shown, err := e.Sign(ctx, b, lure.shown.key)
+	if err != nil {
+		return nil, err
+	}
+	for _, up := range []string{"../", "%2e%2e/", "..%2f"} {
+		beyond := lure.shown.key + "/" + strings.Repeat(up, strings.Count(lure.shown.key, "/")+1) + lure.hidden
+		attempts = append(attempts, attempt{
+			url: strings.Replace(shown.URL, lure.shown.key, beyond, 1), how: "with the signature of what is under data/", detour: true,
+		})
+	}
+	return attempts, nil
+}
+
+// listings are URLs by which stores list what they have, at a CDN's base URL and
+// all that is above it.
+func listings(e redirect.Edge) []string {
+	var urls []string
+	at, err := url.Parse(e.URL(""))
+	for err == nil {
+		at.Path = strings.TrimRight(at.Path, "/")
+		for _, query := range []string{"list-type=2", "restype=container&comp=list"} {
+			at.RawQuery = query
+			urls = append(urls, at.String())
+		}
+		if at.Path == "" {
+			break
+		}
+		at.Path = at.Path[:strings.LastIndexByte(at.Path, '/')]
+	}
+	return urls
+}
+
+// hidden says that this is how a CDN hides what it is asked for. What comes by a
+// detour may be no request to it at all. Azure has an answer of its own, where
+// nobody reads without a signature:
 // https://learn.microsoft.com/azure/storage/blobs/anonymous-read-access-prevent.
-func hidden(a answer, dots bool) bool {
+func hidden(a answer, detour bool) bool {
 	switch a.status {
 	case http.StatusForbidden, http.StatusNotFound:
 		return true
-	case http.StatusBadRequest:
-		return dots
+	case http.StatusBadRequest, http.StatusMisdirectedRequest:
+		return detour
 	case http.StatusConflict:
 		return a.header.Get("x-ms-error-code") == "PublicAccessNotPermitted"
 	}

@@ -24,6 +24,7 @@ import (
 // cdn stands before a bucket, and is as bad as its flaws.
 type cdn struct {
 	bucket drivers.Bucket
+	host   string
 	signed func(r *http.Request) (known, live bool) // what it finds of the signature
 
 	shows      string // prefix of the keys that it may read
@@ -31,6 +32,11 @@ type cdn struct {
 	immortal   bool   // it looks at no expiry
 	careless   bool   // it gives what is in its cache to anybody
 	cleans     bool   // it takes dots out of paths once it has looked at the signature
+	leaks      string // suffix of keys that it shows as well
+	oneHost    bool   // it looks at paths for its host as base_url has it, and not if it is written otherwise
+	lists      bool   // it passes on what lists the bucket
+	writes     bool   // it passes on what changes the bucket
+	sendsTo    string // where it sends those to whom it shows nothing
 	rangeless  bool
 	answersFor int // what it answers for what it doesn't show; 404 if zero
 
@@ -49,12 +55,23 @@ func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
 		return
 	}
-	allowed := strings.HasPrefix(key, c.shows)
+	if key == "" && c.lists {
+		_, _ = io.WriteString(w, "<?xml version=\"1.0\"?>\n<ListBucketResult><Contents>...")
+		return
+	}
+	allowed := strings.HasPrefix(key, c.shows) || c.leaks != "" && strings.HasSuffix(key, c.leaks) || c.oneHost && r.Host != c.host
 	if c.cleans {
 		key = path.Clean(key)
 	}
+	if allowed && c.writes && c.write(r, key) {
+		return
+	}
 	body, _, err := c.bucket.Open(r.Context(), key, 0, -1)
 	if !allowed || err != nil {
+		if c.sendsTo != "" {
+			http.Redirect(w, r, c.sendsTo, http.StatusFound)
+			return
+		}
 		if c.answersFor == http.StatusConflict {
 			w.Header().Set("x-ms-error-code", "PublicAccessNotPermitted")
 		}
@@ -72,6 +89,21 @@ func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(string(text)))
 }
 
+// write does what a method other than GET asks for.
+func (c *cdn) write(r *http.Request, key string) bool {
+	switch o, err := c.bucket.Stat(r.Context(), key); {
+	case err != nil:
+		return false
+	case r.Method == http.MethodPut:
+		p, _ := io.ReadAll(r.Body)
+		_, err = c.bucket.Replace(r.Context(), key, o.Tag, drivers.NewBody(p))
+		return err == nil
+	case r.Method == http.MethodDelete:
+		return c.bucket.Delete(r.Context(), key) == nil
+	}
+	return false
+}
+
 const cdnSecret = "the secret"
 
 // nginxSigned checks links as nginx's secure_link does.
@@ -80,6 +112,13 @@ func nginxSigned(r *http.Request) (known, live bool) {
 	sum := md5.Sum([]byte(expires + r.URL.Path + " " + cdnSecret))
 	until, _ := strconv.ParseInt(expires, 10, 64)
 	return r.FormValue("md5") == base64.RawURLEncoding.EncodeToString(sum[:]), time.Now().Unix() < until
+}
+
+// prefixSigned checks what of a URL its signature is for, and not the signature.
+func prefixSigned(r *http.Request) (known, live bool) {
+	prefix, err := base64.URLEncoding.DecodeString(r.FormValue("URLPrefix"))
+	until, _ := strconv.ParseInt(r.FormValue("Expires"), 10, 64)
+	return err == nil && len(prefix) > 0 && strings.HasPrefix("http://"+r.Host+r.URL.EscapedPath(), string(prefix)), time.Now().Unix() < until
 }
 
 // storeSigned has the store check what signer signs.
@@ -91,8 +130,7 @@ func storeSigned(r *http.Request) (known, live bool) {
 func anySigned(*http.Request) (known, live bool) { return true, true }
 
 func TestCDNs(t *testing.T) {
-	const data, signatures, nothing = "CDN edge: data", "CDN edge: signatures", "CDN edge: nothing but data"
-	steps := []string{data, signatures, nothing, "clean up"}
+	steps := []string{"CDN edge: data", "CDN edge: signatures", "CDN edge: reads only", "CDN edge: nothing but data", "clean up"}
 	for _, tc := range []struct {
 		name string
 		kind string
@@ -100,26 +138,32 @@ func TestCDNs(t *testing.T) {
 		want []Status // of each step
 		says string   // by the first that is not ok
 	}{
-		{"nginx", "nginx", func(*cdn) {}, []Status{OK, OK, OK, OK}, ""},
-		{"nginx, all of the bucket", "nginx", func(c *cdn) { c.shows = "" }, []Status{OK, OK, Failed, OK}, "with a signature, answers 200"},
-		{"nginx, all but data", "nginx", func(c *cdn) { c.shows = "meta/" }, []Status{Failed, OK, Failed, OK}, "answers 404"},
-		{"nginx, dots", "nginx", func(c *cdn) { c.cleans = true }, []Status{OK, OK, Failed, OK}, "data/../"},
-		{"nginx, no signatures", "nginx", func(c *cdn) { c.unsigned, c.immortal = true, true }, []Status{OK, Failed, OK, OK}, "without its signature answers 200"},
-		{"nginx, no expiry", "nginx", func(c *cdn) { c.immortal = true }, []Status{OK, Failed, OK, OK}, "after it expired answers 200"},
-		{"nginx, a cache for anybody", "nginx", func(c *cdn) { c.careless = true }, []Status{OK, Failed, OK, OK}, "without its signature answers 200"},
-		{"nginx, no ranges", "nginx", func(c *cdn) { c.rangeless = true }, []Status{Warning, OK, OK, OK}, "to a Range"},
-		{"nginx, broken", "nginx", func(c *cdn) { c.answersFor = http.StatusBadGateway }, []Status{OK, OK, Failed, OK}, "answers 502"},
-		{"plain", "plain", func(*cdn) {}, []Status{OK, Skipped, OK, OK}, "for as long as it exists"},
-		{"plain, all of the bucket", "plain", func(c *cdn) { c.shows = "" }, []Status{OK, Skipped, Failed, OK}, "for as long as it exists"},
-		{"frontdoor", "frontdoor", func(*cdn) {}, []Status{OK, OK, OK, OK}, ""},
-		{"frontdoor, as Azure answers", "frontdoor", func(c *cdn) { c.answersFor = http.StatusConflict }, []Status{OK, OK, OK, OK}, ""},
-		{"frontdoor, a cache without the query", "frontdoor", func(c *cdn) { c.careless = true }, []Status{OK, Failed, OK, OK}, "without its signature answers 200"},
-		{"frontdoor, a public container", "frontdoor", func(c *cdn) { c.unsigned, c.immortal, c.shows = true, true, "" }, []Status{OK, Failed, Failed, OK}, "without its signature"},
+		{"nginx", "nginx", func(*cdn) {}, []Status{OK, OK, OK, OK, OK}, ""},
+		{"nginx, all of the bucket", "nginx", func(c *cdn) { c.shows = "" }, []Status{OK, OK, OK, Failed, OK}, "with a signature, answers 200"},
+		{"nginx, all but data", "nginx", func(c *cdn) { c.shows = "meta/" }, []Status{Failed, OK, OK, Failed, OK}, "answers 404"},
+		{"nginx, dots", "nginx", func(c *cdn) { c.cleans = true }, []Status{OK, OK, OK, Failed, OK}, "data/../"},
+		{"cloudcdn, dots past what is signed", "cloudcdn", func(c *cdn) { c.cleans, c.shows = true, "data/sha256/" }, []Status{OK, OK, OK, Failed, OK}, "with the signature of what is under data/, answers 200"},
+		{"nginx, records", "nginx", func(c *cdn) { c.leaks = "/record" }, []Status{OK, OK, OK, Failed, OK}, "/record?REDACTED, with a signature, answers 200"},
+		{"nginx, another way to write the host", "nginx", func(c *cdn) { c.oneHost = true }, []Status{OK, OK, OK, Failed, OK}, "with a signature, answers 200"},
+		{"nginx, a login page", "nginx", func(c *cdn) { c.sendsTo = "/login" }, []Status{OK, OK, OK, Failed, OK}, "answers 302"},
+		{"nginx, writes", "nginx", func(c *cdn) { c.writes = true }, []Status{OK, OK, Failed, OK, OK}, "PUT of"},
+		{"nginx, no signatures", "nginx", func(c *cdn) { c.unsigned, c.immortal = true, true }, []Status{OK, Failed, OK, OK, OK}, "without its signature answers 200"},
+		{"nginx, no expiry", "nginx", func(c *cdn) { c.immortal = true }, []Status{OK, Failed, OK, OK, OK}, "after it expired answers 200"},
+		{"nginx, a cache for anybody", "nginx", func(c *cdn) { c.careless = true }, []Status{OK, Failed, OK, OK, OK}, "without its signature answers 200"},
+		{"nginx, no ranges", "nginx", func(c *cdn) { c.rangeless = true }, []Status{Warning, OK, OK, OK, OK}, "to a Range"},
+		{"nginx, broken", "nginx", func(c *cdn) { c.answersFor = http.StatusBadGateway }, []Status{OK, OK, OK, Failed, OK}, "answers 502"},
+		{"plain", "plain", func(*cdn) {}, []Status{OK, Skipped, OK, OK, OK}, "for as long as it exists"},
+		{"plain, a listing", "plain", func(c *cdn) { c.lists = true }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
+		{"plain, all of the bucket", "plain", func(c *cdn) { c.shows = "" }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
+		{"frontdoor", "frontdoor", func(*cdn) {}, []Status{OK, OK, OK, OK, OK}, ""},
+		{"frontdoor, as Azure answers", "frontdoor", func(c *cdn) { c.answersFor = http.StatusConflict }, []Status{OK, OK, OK, OK, OK}, ""},
+		{"frontdoor, a cache without the query", "frontdoor", func(c *cdn) { c.careless = true }, []Status{OK, Failed, OK, OK, OK}, "without its signature answers 200"},
+		{"frontdoor, a public container", "frontdoor", func(c *cdn) { c.unsigned, c.immortal, c.shows = true, true, "" }, []Status{OK, Failed, OK, Failed, OK}, "without its signature"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			b := openMemory(t, memory.S3())
-			for _, key := range []string{"meta/format", "blobs/sha256/00/00ff/links/team!app"} {
+			for _, key := range []string{"meta/format", "blobs/sha256/00/00ff/links/team!app", "blobs/sha256/00/00ff/record"} {
 				if _, err := b.Create(t.Context(), key, drivers.NewBody([]byte("secret"))); err != nil {
 					t.Fatal(err)
 				}
@@ -127,10 +171,15 @@ func TestCDNs(t *testing.T) {
 			c := &cdn{bucket: b, shows: "data/", cache: map[string]bool{}}
 			server := httptest.NewServer(c)
 			defer server.Close()
-			entry := redirect.CDN{Kind: tc.kind, BaseURL: server.URL}
+			_, port, _ := strings.Cut(server.Listener.Addr().String(), ":")
+			c.host = "localhost:" + port
+			entry := redirect.CDN{Kind: tc.kind, BaseURL: "http://" + c.host}
 			switch tc.kind {
 			case "nginx":
 				c.signed, entry.Keys = nginxSigned, []redirect.Key{{Value: cdnSecret}}
+			case "cloudcdn":
+				c.signed, entry.Form = prefixSigned, "prefix"
+				entry.Keys = []redirect.Key{{ID: "key", Value: "nZtRohdNF9m3cKM24IcK4w=="}}
 			case "frontdoor":
 				c.signed, b = storeSigned, signer{b, "http://store.example"}
 			default:
@@ -151,14 +200,14 @@ func TestCDNs(t *testing.T) {
 				if r.Status != OK && said == "" {
 					said = r.Detail
 				}
-				if strings.Contains(r.Detail, "md5=") || strings.Contains(r.Detail, "expires=") {
+				if strings.Contains(r.Detail, "=") {
 					t.Errorf("%s shows a signature: %s", r.Step, r.Detail)
 				}
 			}
 			if len(results) != len(steps) || !strings.Contains(said, tc.says) {
 				t.Errorf("%d steps, the first of which that went wrong says %q, want %d and %q", len(results), said, len(steps), tc.says)
 			}
-			if left := keysOf(t, b); len(left) != 2 {
+			if left := keysOf(t, b); len(left) != 3 {
 				t.Errorf("left behind: %q", left)
 			}
 		})
@@ -196,11 +245,14 @@ func TestCDNDown(t *testing.T) {
 				got = append(got, fmt.Sprint(r.Step, ": ", r.Status))
 			}
 		}
-		signatures := "CDN edge: signatures: failed"
+		status := Failed
 		if name == "CDN down" {
-			signatures = "CDN edge: signatures: warning" // data has failed already
+			status = Warning // data has failed already
 		}
-		want := []string{"CDN edge: data: failed", signatures, "CDN edge: nothing but data: failed"}
+		want := []string{
+			"CDN edge: data: failed", fmt.Sprint("CDN edge: signatures: ", status),
+			fmt.Sprint("CDN edge: reads only: ", status), "CDN edge: nothing but data: failed",
+		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,16 +33,31 @@ type answer struct {
 	body   string
 }
 
-// fetch asks for a URL, with a header if it has a name.
-func (b *bench) fetch(ctx context.Context, url, header, value string) (answer, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+// question is what a client asks for.
+type question struct {
+	method string // GET if empty
+	url    string
+	host   string // that of url if empty
+	bytes  string // a range of them, all if empty
+	body   string
+	follow bool // go where one is sent
+}
+
+// fetch asks without any credentials.
+func (b *bench) fetch(ctx context.Context, q question) (answer, error) {
+	req, err := http.NewRequestWithContext(ctx, q.method, q.url, strings.NewReader(q.body))
 	if err != nil {
 		return answer{}, errors.New("that is no URL, although it was signed")
 	}
-	if header != "" {
-		req.Header.Set(header, value)
+	req.Host = cmp.Or(q.host, req.Host)
+	if q.bytes != "" {
+		req.Header.Set("Range", "bytes="+q.bytes)
 	}
-	resp, err := b.client.Do(req)
+	client := *b.client
+	if !q.follow {
+		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return answer{}, fmt.Errorf("can't reach %s from here: %w", req.URL.Host, errors.Unwrap(err)) // the URL itself stays out
 	}
@@ -55,14 +71,14 @@ func presignedGet(ctx context.Context, b *bench) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	a, err := b.fetch(ctx, signed.URL, "", "")
+	a, err := b.fetch(ctx, question{url: signed.URL, follow: true})
 	if err != nil {
 		return "", finding{err}
 	}
 	if a.status != http.StatusOK || a.body != secret {
 		return "", finding{fmt.Errorf("the signed URL answers %d", a.status)}
 	}
-	a, err = b.fetch(ctx, signed.URL, "Range", "bytes=5-7")
+	a, err = b.fetch(ctx, question{url: signed.URL, bytes: "5-7", follow: true})
 	if err != nil {
 		return "", finding{err}
 	}
@@ -101,7 +117,7 @@ func presignedRefused(ctx context.Context, b *bench) (string, error) {
 }
 
 func (b *bench) refused(ctx context.Context, url, how string) error {
-	a, err := b.fetch(ctx, url, "", "")
+	a, err := b.fetch(ctx, question{url: url})
 	if err != nil {
 		return finding{err}
 	}

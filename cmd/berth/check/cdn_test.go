@@ -25,6 +25,7 @@ import (
 type cdn struct {
 	bucket drivers.Bucket
 	host   string
+	path   string                                   // at which the keys of the bucket begin
 	signed func(r *http.Request) (known, live bool) // what it finds of the signature
 
 	shows      string // prefix of the keys that it may read
@@ -36,6 +37,7 @@ type cdn struct {
 	oneHost    bool   // it looks at paths for its host as base_url has it, and not if it is written otherwise
 	lists      bool   // it passes on what lists the bucket
 	writes     bool   // it passes on what changes the bucket
+	prim       bool   // what has dots in its path it takes for no request
 	sendsTo    string // where it sends those to whom it shows nothing
 	rangeless  bool
 	answersFor int // what it answers for what it doesn't show; 404 if zero
@@ -45,7 +47,11 @@ type cdn struct {
 }
 
 func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	key := strings.TrimPrefix(r.URL.Path, "/")
+	key, below := strings.CutPrefix(r.URL.Path, c.path+"/")
+	if c.prim && (strings.Contains(key, "..") || strings.Contains(r.URL.EscapedPath(), "%2")) {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
 	c.mu.Lock()
 	cached := c.cache[key]
 	c.mu.Unlock()
@@ -55,11 +61,11 @@ func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
 		return
 	}
-	if key == "" && c.lists {
+	if r.URL.Path == "/" && c.lists {
 		_, _ = io.WriteString(w, "<?xml version=\"1.0\"?>\n<ListBucketResult><Contents>...")
 		return
 	}
-	allowed := strings.HasPrefix(key, c.shows) || c.leaks != "" && strings.HasSuffix(key, c.leaks) || c.oneHost && r.Host != c.host
+	allowed := below && strings.HasPrefix(key, c.shows) || c.leaks != "" && strings.HasSuffix(key, c.leaks) || c.oneHost && r.Host != c.host
 	if c.cleans {
 		key = path.Clean(key)
 	}
@@ -139,6 +145,7 @@ func TestCDNs(t *testing.T) {
 		says string   // by the first that is not ok
 	}{
 		{"nginx", "nginx", func(*cdn) {}, []Status{OK, OK, OK, OK, OK}, ""},
+		{"nginx, dots refused", "nginx", func(c *cdn) { c.prim = true }, []Status{OK, OK, OK, OK, OK}, ""},
 		{"nginx, all of the bucket", "nginx", func(c *cdn) { c.shows = "" }, []Status{OK, OK, OK, Failed, OK}, "with a signature, answers 200"},
 		{"nginx, all but data", "nginx", func(c *cdn) { c.shows = "meta/" }, []Status{Failed, OK, OK, Failed, OK}, "answers 404"},
 		{"nginx, dots", "nginx", func(c *cdn) { c.cleans = true }, []Status{OK, OK, OK, Failed, OK}, "data/../"},
@@ -154,6 +161,7 @@ func TestCDNs(t *testing.T) {
 		{"nginx, broken", "nginx", func(c *cdn) { c.answersFor = http.StatusBadGateway }, []Status{OK, OK, OK, Failed, OK}, "answers 502"},
 		{"plain", "plain", func(*cdn) {}, []Status{OK, Skipped, OK, OK, OK}, "for as long as it exists"},
 		{"plain, a listing", "plain", func(c *cdn) { c.lists = true }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
+		{"plain, a listing above", "plain", func(c *cdn) { c.lists, c.path = true, "/the/prefix" }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
 		{"plain, all of the bucket", "plain", func(c *cdn) { c.shows = "" }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
 		{"frontdoor", "frontdoor", func(*cdn) {}, []Status{OK, OK, OK, OK, OK}, ""},
 		{"frontdoor, as Azure answers", "frontdoor", func(c *cdn) { c.answersFor = http.StatusConflict }, []Status{OK, OK, OK, OK, OK}, ""},
@@ -169,11 +177,12 @@ func TestCDNs(t *testing.T) {
 				}
 			}
 			c := &cdn{bucket: b, shows: "data/", cache: map[string]bool{}}
+			tc.bad(c)
 			server := httptest.NewServer(c)
 			defer server.Close()
 			_, port, _ := strings.Cut(server.Listener.Addr().String(), ":")
 			c.host = "localhost:" + port
-			entry := redirect.CDN{Kind: tc.kind, BaseURL: "http://" + c.host}
+			entry := redirect.CDN{Kind: tc.kind, BaseURL: "http://" + c.host + c.path}
 			switch tc.kind {
 			case "nginx":
 				c.signed, entry.Keys = nginxSigned, []redirect.Key{{Value: cdnSecret}}
@@ -185,7 +194,6 @@ func TestCDNs(t *testing.T) {
 			default:
 				c.signed = anySigned
 			}
-			tc.bad(c)
 			policy, err := redirect.New(redirect.Config{CDNs: map[string]redirect.CDN{"edge": entry}})
 			if err != nil {
 				t.Fatal(err)

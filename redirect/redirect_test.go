@@ -235,6 +235,8 @@ func TestCheck(t *testing.T) {
 		{service, url("https://notregistry.example.com/x?sig=5ec7e7"), ""},
 		{service, url("https://registry.example.com:9000/x?sig=5ec7e7"), "registry.example.com is the service's own"},
 		{service, url("https://s3.registry.example.com./x?sig=5ec7e7"), "s3.registry.example.com is a subdomain"},
+		{service, url("https://s3.bücher.example/x?sig=5ec7e7"), `host "s3.bücher.example": write it in punycode`},
+		{Config{}, url("https://s3.bücher.example/x"), ""}, // nothing to compare it with
 		{service, url("http://s3.example.com/x?sig=5ec7e7"), "http://s3.example.com/x?REDACTED is plain http"},
 		{service, url("/x?sig=5ec7e7"), "not an absolute"},
 		{Config{}, url("http://s3.registry.example.com/x"), ""},

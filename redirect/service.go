@@ -21,11 +21,8 @@ func parseService(publicURL string) (service, error) {
 	if err != nil {
 		return service{}, err
 	}
-	// The hosts that it is compared with are ASCII, and mean the same.
-	if strings.ContainsFunc(u.Host, func(r rune) bool { return r > unicode.MaxASCII }) {
-		return service{}, fmt.Errorf("host %q: write it in punycode (xn--…)", u.Host)
-	}
-	return service{scheme: u.Scheme, host: hostname(u)}, nil
+	host, err := hostname(u)
+	return service{scheme: u.Scheme, host: host}, err
 }
 
 // checkURL says what is wrong with sending a client of this service to a URL.
@@ -39,10 +36,13 @@ func (s service) checkURL(rawURL string) error {
 	if err != nil {
 		return err
 	}
-	host := hostname(u)
-	switch {
-	case s.host == "":
+	if s.host == "" {
 		return nil
+	}
+	host, err := hostname(u)
+	switch {
+	case err != nil:
+		return err
 	case host == s.host:
 		return fmt.Errorf("host %s is the service's own: clients would send their credentials along (use another host)", host)
 	case strings.HasSuffix(host, "."+s.host):
@@ -68,6 +68,11 @@ func parseURL(rawURL string) (*url.URL, error) {
 	return u, nil
 }
 
-func hostname(u *url.URL) string {
-	return strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+// hostname is the host of a URL in the one form in which hosts are compared.
+// That takes ASCII: clients write others in punycode before they compare.
+func hostname(u *url.URL) (string, error) {
+	if strings.ContainsFunc(u.Host, func(r rune) bool { return r > unicode.MaxASCII }) {
+		return "", fmt.Errorf("host %q: write it in punycode (xn--…)", u.Host)
+	}
+	return strings.TrimSuffix(strings.ToLower(u.Hostname()), "."), nil
 }

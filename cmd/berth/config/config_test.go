@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"flag"
+	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -307,6 +308,30 @@ func TestAccepted(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestRedirectPolicy: what is configured is what decides.
+func TestRedirectPolicy(t *testing.T) {
+	c := mustLoad(t, "public_url: https://registry.example.com\n"+
+		"redirect: {expiry: 1h, window: 10m, trusted_proxies: 2, rules: [{min_size: 7, target: direct}]}", nil)
+	p, err := c.RedirectPolicy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := p.MaxLife(), 70*time.Minute; got != want {
+		t.Errorf("MaxLife() = %v, want %v", got, want)
+	}
+	r := &http.Request{RemoteAddr: "192.0.2.1:1", Header: http.Header{"X-Forwarded-For": {"198.51.100.1, 203.0.113.1"}}}
+	if got := p.ClientAddr(r).String(); got != "198.51.100.1" {
+		t.Errorf("ClientAddr behind two proxies = %s, want 198.51.100.1", got)
+	}
+	if got := p.Explain(redirect.Request{Key: "data/x", Size: 7}); len(got) != 1 || got[0].Rule != "redirect.rules[0]" {
+		t.Errorf("Explain = %+v, want the configured rule", got)
+	}
+	_, err = loadText(t, "public_url: https://example.com\nredirect: {cdn: {edge: {kind: plain, base_url: 'https://cdn.example.com'}}}", nil)
+	if err == nil || !strings.Contains(err.Error(), "redirect.cdn.edge.base_url: host cdn.example.com is a subdomain of the service's example.com") {
+		t.Errorf("a CDN below public_url: %v", err)
 	}
 }
 

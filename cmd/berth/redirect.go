@@ -20,6 +20,7 @@ func redirectCommand(stdout io.Writer) *cobra.Command {
 		Use:   "redirect",
 		Short: "Find out where reads are sent",
 		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() }, // else cobra takes any word for "help"
 	}
 	group.AddCommand(explainCommand(stdout))
 	return group

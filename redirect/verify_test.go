@@ -143,13 +143,15 @@ func verifyCloudCDN(rawURL string, now time.Time, keys map[string]any) error {
 	})
 }
 
+// verifyMediaCDN tries each key of the keyset "my-key".
 func verifyMediaCDN(rawURL string, now time.Time, keys map[string]any) error {
 	return verifyGoogle(rawURL, now, base64.RawURLEncoding, func(keyName, value string, signature []byte) error {
-		key, _ := keys[keyName].(ed25519.PublicKey)
-		if key == nil || !ed25519.Verify(key, []byte(value), signature) {
-			return errSignature
+		for _, key := range keys {
+			if keyName == "my-key" && ed25519.Verify(key.(ed25519.PublicKey), []byte(value), signature) {
+				return nil
+			}
 		}
-		return nil
+		return errSignature
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/drivers/envelope"
 	"github.com/berthhq/berth/redirect"
 )
 
@@ -69,7 +70,9 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 		return nil
 	}
 
-	decision, err := r.s.cfg.Redirect.Decide(ctx, r.s.bucket, redirect.Request{
+	patient, cancel := context.WithTimeout(ctx, envelope.Patience) // some signers ask somebody
+	defer cancel()
+	decision, err := r.s.cfg.Redirect.Decide(patient, r.s.bucket, redirect.Request{
 		Repository:  r.name,
 		Size:        rec.Size,
 		UserAgent:   req.UserAgent(),
@@ -78,7 +81,10 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 		Unverified:  rec.State == unverified,
 		ContentType: rec.MediaType,
 	})
-	if err != nil { // the bytes can be had from here all the same
+	switch {
+	case err != nil && ctx.Err() != nil: // there is nobody to answer
+		return translate(ctx.Err())
+	case err != nil: // the bytes can be had from here all the same
 		r.s.cfg.Log.WarnContext(ctx, "no redirect", "digest", dgst, "error", err)
 		decision = redirect.Decision{}
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
+	"github.com/berthhq/berth/drivers/envelope"
 	"github.com/berthhq/berth/drivers/memory"
 	"github.com/berthhq/berth/redirect"
 )
@@ -398,6 +399,41 @@ func TestServeBlobFails(t *testing.T) {
 	if !strings.Contains(log.String(), "injected") || !strings.Contains(log.String(), d.String()) {
 		t.Errorf("log has\n%s, want why the answer broke off", log.String())
 	}
+}
+
+// A signer that has to ask, and gets no answer, holds up a read for half a
+// minute at most, and a client that is gone is no failure of its.
+func TestSilentSigner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		r := repository(t, openStore(t, silentSigner{openMemoryView(t, &memory.Store{})}, Config{Log: slog.New(slog.NewTextHandler(&log, nil))}), "a")
+		p := randomBytes(1, 100_000)
+		desc, err := r.Put(t.Context(), "", p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		w, start := httptest.NewRecorder(), time.Now()
+		if err := r.ServeBlob(t.Context(), w, req, desc.Digest); err != nil || !bytes.Equal(w.Body.Bytes(), p) || time.Since(start) > envelope.Patience {
+			t.Errorf("GET with a silent signer = %d bytes, %v after %v, want all of them within %v", w.Body.Len(), err, time.Since(start), envelope.Patience)
+		}
+		if !strings.Contains(log.String(), "no redirect") {
+			t.Errorf("log has %q, want why the bytes were sent", log.String())
+		}
+		log.Reset()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := r.ServeBlob(ctx, httptest.NewRecorder(), req, desc.Digest); !errors.Is(err, context.DeadlineExceeded) || log.Len() > 0 {
+			t.Errorf("GET by a client that is gone = %v, and the log has %q", err, log.String())
+		}
+	})
+}
+
+type silentSigner struct{ drivers.Bucket }
+
+func (silentSigner) SignGet(ctx context.Context, _ string, _ drivers.SignOptions) (drivers.Signed, error) {
+	<-ctx.Done()
+	return drivers.Signed{}, ctx.Err()
 }
 
 // Through a real server, a client sees that an answer broke off.

@@ -37,13 +37,13 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 	if err != nil {
 		return err
 	}
-	etag := `"` + dgst.String() + `"`
+	etag, mediaType := `"`+dgst.String()+`"`, sendable(rec.MediaType)
 	h := w.Header()
 	describe := func() {
 		h.Set("Docker-Content-Digest", dgst.String())
 		h.Set("Etag", etag)
 		h.Set("Cache-Control", immutable)
-		h.Set("Content-Type", rec.MediaType)
+		h.Set("Content-Type", mediaType)
 		h.Set("Accept-Ranges", "bytes")
 		// A browser must not run what somebody pushed as a page of this host.
 		h.Set("Content-Security-Policy", "sandbox")
@@ -79,7 +79,7 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 		Client:      r.s.cfg.Redirect.ClientAddr(req),
 		Key:         rec.Data,
 		Unverified:  rec.State == unverified,
-		ContentType: rec.MediaType,
+		ContentType: mediaType,
 	})
 	switch {
 	case err != nil && ctx.Err() != nil: // there is nobody to answer
@@ -123,6 +123,17 @@ func serveContent(w http.ResponseWriter, req *http.Request, content io.ReadSeeke
 		req.Header.Del("Range")
 	}
 	http.ServeContent(w, req, "", time.Time{}, content)
+}
+
+// sendable is the media type, if a header and a URL can carry it. A store would
+// refuse each read by a URL that asks for another.
+func sendable(mediaType string) string {
+	for i := range len(mediaType) {
+		if c := mediaType[i]; c < ' ' || c > '~' {
+			return defaultMediaType
+		}
+	}
+	return mediaType
 }
 
 // matches says whether an If-None-Match header names the tag

@@ -436,6 +436,45 @@ func (silentSigner) SignGet(ctx context.Context, _ string, _ drivers.SignOptions
 	return drivers.Signed{}, ctx.Err()
 }
 
+// Nothing that HTTP cannot carry comes out of a record: neither in a header, nor
+// before a range, nor in a URL, with which the store would refuse every read.
+func TestMediaTypes(t *testing.T) {
+	for mediaType, want := range map[string]string{
+		"application/vnd.oci.image.layer.v1.tar+gzip": "application/vnd.oci.image.layer.v1.tar+gzip",
+		`text/plain; charset="utf-8"`:                 `text/plain; charset="utf-8"`,
+		"text/html\r\nSet-Cookie: a=b":                defaultMediaType,
+		"text/html\nSet-Cookie: a=b":                  defaultMediaType,
+		"text/html\x00":                               defaultMediaType,
+		"text/naïve":                                  defaultMediaType,
+		"text/\xff":                                   defaultMediaType,
+	} {
+		var asked string
+		signing := openSigning(t, Config{}, func(key string, opts drivers.SignOptions) (drivers.Signed, error) {
+			asked = opts.ContentType
+			return drivers.Signed{URL: "https://signed.example/" + key, Expires: time.Now().Add(time.Hour)}, nil
+		})
+		direct := newReads(t, Config{})
+		p := randomBytes(1, 100_000)
+		for _, r := range []*Repository{signing, direct.Repository} {
+			if _, err := r.Put(t.Context(), mediaType, p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := (&reads{Repository: signing}).serve(t, "GET", digest.FromBytes(p)); err != nil || asked != want {
+			t.Errorf("a URL for a blob of type %q is for %q, %v, want %q", mediaType, asked, err, want)
+		}
+		for _, method := range []string{"GET", "HEAD"} {
+			if w, err := direct.serve(t, method, digest.FromBytes(p)); err != nil || w.Header().Get("Content-Type") != want {
+				t.Errorf("%s of a blob of type %q = %v, Content-Type %q, want %q", method, mediaType, err, w.Header().Get("Content-Type"), want)
+			}
+		}
+		w, err := direct.serve(t, "GET", digest.FromBytes(p), "Range", "bytes=0-0,2-2")
+		if err != nil || !strings.Contains(w.Body.String(), "\r\nContent-Type: "+want+"\r\n") {
+			t.Errorf("GET of ranges of a blob of type %q = %v, %q, want parts of type %q", mediaType, err, w.Body, want)
+		}
+	}
+}
+
 // Through a real server, a client sees that an answer broke off.
 func TestBrokenAnswerIsSeen(t *testing.T) {
 	r := newReads(t, Config{})

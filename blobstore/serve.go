@@ -49,8 +49,15 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 		h.Set("Content-Security-Policy", "sandbox")
 		h.Set("X-Content-Type-Options", "nosniff")
 	}
+	ifMatch := req.Header.Get("If-Match")
+	unmatched := ifMatch != "" && !matches(ifMatch, etag, true)
+	refuse := func() {
+		describe()
+		h.Set("Cache-Control", "no-store") // the blob itself is as good as ever
+		w.WriteHeader(http.StatusPreconditionFailed)
+	}
 	switch {
-	case req.Header.Get("If-Match") == "" && matches(req.Header.Get("If-None-Match"), etag):
+	case !unmatched && matches(req.Header.Get("If-None-Match"), etag, false):
 		describe()
 		h.Del("Content-Type")
 		// What is kept may be a redirect. A cache takes these headers over into
@@ -58,6 +65,9 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 		// lives no longer for that.
 		h.Set("Cache-Control", "private, no-cache")
 		w.WriteHeader(http.StatusNotModified)
+		return nil
+	case unmatched && (req.Method == http.MethodHead || rec.Data == ""):
+		refuse()
 		return nil
 	case req.Method == http.MethodHead:
 		describe()
@@ -96,6 +106,10 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 		h.Set("Cache-Control", fmt.Sprintf("private, max-age=%d", int64(life.Seconds())))
 		h.Set("Location", decision.URL)
 		w.WriteHeader(http.StatusTemporaryRedirect)
+		return nil
+	}
+	if unmatched { // elsewhere the tag may be the target's own
+		refuse()
 		return nil
 	}
 
@@ -137,17 +151,22 @@ func sendable(mediaType string) string {
 }
 
 // matches says whether an If-None-Match header names the tag
-// (https://www.rfc-editor.org/rfc/rfc9110#section-13.1.2). As in net/http, what
-// follows something that is no tag doesn't count.
-func matches(header, etag string) bool {
+// (https://www.rfc-editor.org/rfc/rfc9110#section-13.1.2), or an If-Match
+// header, which must be strong: a weak tag doesn't count there. As in net/http,
+// neither does what follows something that is no tag.
+func matches(header, etag string, strong bool) bool {
 	for {
 		header = strings.TrimLeft(header, " \t\r\n,")
 		if strings.HasPrefix(header, "*") {
 			return true
 		}
-		tag, rest := cutTag(strings.TrimPrefix(header, "W/"))
-		if tag == "" || tag == etag {
-			return tag != ""
+		named, weak := strings.CutPrefix(header, "W/")
+		tag, rest := cutTag(named)
+		if tag == "" {
+			return false
+		}
+		if tag == etag && (!weak || !strong) {
+			return true
 		}
 		header = rest
 	}

@@ -475,6 +475,50 @@ func TestMediaTypes(t *testing.T) {
 	}
 }
 
+// If-Match holds for HEAD as for GET, where the bytes are sent from here; what
+// answers that it doesn't hold is not kept in their place. Where they are sent
+// from elsewhere, the tag may be the target's.
+func TestIfMatch(t *testing.T) {
+	p := randomBytes(1, 100_000)
+	d := digest.FromBytes(p)
+	etag := strconv.Quote(d.String())
+	bucket := openMemoryView(t, &memory.Store{})
+	direct := &reads{Repository: repository(t, openStore(t, bucket, Config{}), "a"), bucket: bucket}
+	direct.put(t, p)
+	signing := &reads{Repository: repository(t, openStore(t, drivertest.Signing(bucket), Config{}), "a")}
+	for _, c := range []struct {
+		ifMatch, ifNoneMatch string
+		status               int
+	}{
+		{etag, "", http.StatusOK},
+		{"*", "", http.StatusOK},
+		{`"x", ` + etag, "", http.StatusOK},
+		{`"x"`, "", http.StatusPreconditionFailed},
+		{"W/" + etag, "", http.StatusPreconditionFailed},
+		{`"x"`, etag, http.StatusPreconditionFailed},
+		{etag, etag, http.StatusNotModified},
+		{etag, `"x"`, http.StatusOK},
+	} {
+		header := []string{"If-Match", c.ifMatch}
+		if c.ifNoneMatch != "" {
+			header = append(header, "If-None-Match", c.ifNoneMatch)
+		}
+		for _, method := range []string{"GET", "HEAD"} {
+			w, err := direct.serve(t, method, d, header...)
+			if err != nil || w.Code != c.status {
+				t.Errorf("%s with %q = %d, %v, want %d", method, header, w.Code, err, c.status)
+			}
+			want := map[int]string{http.StatusOK: immutable, http.StatusNotModified: "private, no-cache"}[c.status]
+			if got := w.Header().Get("Cache-Control"); c.status == http.StatusPreconditionFailed && got != "no-store" || want != "" && got != want {
+				t.Errorf("%s with %q = %d, Cache-Control %q", method, header, w.Code, got)
+			}
+		}
+		if w, err := signing.serve(t, "GET", d, header...); c.status != http.StatusNotModified && (err != nil || w.Code != http.StatusTemporaryRedirect) {
+			t.Errorf("GET with %q, of a store that signs = %d, %v, want 307", header, w.Code, err)
+		}
+	}
+}
+
 // Through a real server, a client sees that an answer broke off.
 func TestBrokenAnswerIsSeen(t *testing.T) {
 	r := newReads(t, Config{})
@@ -514,8 +558,12 @@ func TestMatches(t *testing.T) {
 		"": false, tag: true, "W/" + tag: true, "*": true, `"a", *`: true, `"a", ` + tag + ` ,"b"`: true, `"a"` + tag: true, ",," + tag: true,
 		"sha256:x": false, `"a","b"`: false, `"sha256:x`: false, `"`: false, `""`: false, "a, " + tag: false, `"a b", ` + tag: false, "w/" + tag: false,
 	} {
-		if got := matches(header, tag); got != want {
+		if got := matches(header, tag, false); got != want {
 			t.Errorf("matches(%q) = %v, want %v", header, got, want)
+		}
+		strong := want && header != "W/"+tag
+		if got := matches(header, tag, true); got != strong {
+			t.Errorf("matches(%q), strongly, = %v, want %v", header, got, strong)
 		}
 	}
 }

@@ -113,7 +113,7 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 		return nil
 	}
 
-	data, err := r.openData(ctx, rec, raw, firstOffset(req.Header.Get("Range"), rec.Size))
+	data, err := r.openData(ctx, rec, raw, firstOffset(wantedRanges(req.Header.Get("Range")), rec.Size))
 	if err != nil {
 		return err
 	}
@@ -132,11 +132,24 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 // serveContent answers with the bytes, or with the ranges of them that are asked
 // for.
 func serveContent(w http.ResponseWriter, req *http.Request, content io.ReadSeeker) {
-	if strings.Count(req.Header.Get("Range"), ",") >= maxRanges {
-		req = req.Clone(req.Context())
-		req.Header.Del("Range")
+	if asked := req.Header.Get("Range"); asked != "" {
+		if ranges := wantedRanges(asked); ranges != asked {
+			req = req.Clone(req.Context())
+			req.Header.Set("Range", ranges)
+		}
 	}
 	http.ServeContent(w, req, "", time.Time{}, content)
+}
+
+// wantedRanges is a Range header as net/http understands it, or empty if it is
+// to be ignored: of a unit other than bytes, however that is spelled
+// (https://www.rfc-editor.org/rfc/rfc9110#section-14.1), or of too many ranges.
+func wantedRanges(header string) string {
+	unit, ranges, ok := strings.Cut(header, "=")
+	if !ok || !strings.EqualFold(unit, "bytes") || strings.Count(ranges, ",") >= maxRanges {
+		return ""
+	}
+	return "bytes=" + ranges
 }
 
 // sendable is the media type, if a header and a URL can carry it. A store would

@@ -9,6 +9,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -35,7 +36,7 @@ func TestFrontDoor(t *testing.T) {
 	t.Cleanup(proxy.Close)
 	client := proxy.Client()
 
-	env := azureEnv(t, s)
+	env := append(azureEnv(t, s), "BERTH_STORAGE_PREFIX=some/prefix")
 	var base string
 	for _, setting := range env {
 		if container, ok := strings.CutPrefix(setting, "BERTH_STORAGE_AZURE_CONTAINER="); ok {
@@ -44,7 +45,6 @@ func TestFrontDoor(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "berth.yaml")
 	err = os.WriteFile(file, fmt.Appendf(nil, `
-storage: {prefix: some/prefix}
 redirect:
   cdn: {edge: {kind: frontdoor, base_url: %q}}
   rules: [{target: "cdn:edge"}]
@@ -75,6 +75,24 @@ redirect:
 		links = append(links, link)
 	}
 
+	// explain prints the URL of a blob, by the rules of the file or without any.
+	explain := func(args ...string) string {
+		_, key, _ := strings.Cut(links[0].Path, "/data/")
+		cmd := exec.Command(filepath.Join(buildDir, "berth"), append([]string{"redirect", "explain", "--key", "data/" + key}, args...)...)
+		cmd.Env = env
+		out, err := cmd.CombinedOutput()
+		_, after, ok := strings.Cut(string(out), "307 to ")
+		if err != nil || !ok {
+			t.Fatalf("berth redirect explain %q: %v\n%s", args, err, out)
+		}
+		link, _, _ := strings.Cut(after, "\n")
+		return link
+	}
+	presigned := explain()
+	if !strings.HasPrefix(presigned, s.Endpoint) {
+		t.Errorf("berth redirect explain, without rules: %s, want a URL of %s", presigned, s.Endpoint)
+	}
+
 	tampered := func(change func(*url.URL)) string {
 		u := *links[0]
 		change(&u)
@@ -88,6 +106,8 @@ redirect:
 		{"the blob", links[0].String(), "", http.StatusOK, data[0]},
 		{"a range of it", links[0].String(), "bytes=10-19", http.StatusPartialContent, data[0][10:20]},
 		{"the other", links[1].String(), "", http.StatusOK, data[1]},
+		{"the blob, as explained", explain("--config", file), "", http.StatusOK, data[0]},
+		{"the blob, as explained without rules", presigned, "", http.StatusOK, data[0]},
 		{"another signature", tampered(func(u *url.URL) { u.RawQuery = strings.Replace(u.RawQuery, "sig=", "sig=A", 1) }), "", http.StatusForbidden, nil},
 		{"the other blob's signature", tampered(func(u *url.URL) { u.RawQuery = links[1].RawQuery }), "", http.StatusForbidden, nil},
 		{"another key", base + "/meta/format?" + links[0].RawQuery, "", http.StatusForbidden, nil},

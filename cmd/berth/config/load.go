@@ -187,10 +187,18 @@ func unknownInEnvironment(environ []string, c *Config) (problems []string) {
 		if !strings.HasPrefix(name, envPrefix) || slices.Contains(names, name) || foreign.MatchString(name) {
 			continue
 		}
-		problems = append(problems, fmt.Sprintf("environment %s: there is no such key%s", name, suggest(name, names)))
+		hint := suggest(name, names)
+		if hint == "" && inList.MatchString(name) {
+			hint = ", for the file has no such entry; variables make none"
+		}
+		problems = append(problems, fmt.Sprintf("environment %s: there is no such key%s", name, hint))
 	}
 	return problems
 }
+
+// inList matches variables for entries of which there are as many as the file
+// has.
+var inList = regexp.MustCompile(`^BERTH_REDIRECT_(CDN|RULES)_`)
 
 // foreign matches variables that begin with BERTH_ and were not set for berth:
 // Kubernetes tells every container about every Service in its namespace, and

@@ -136,8 +136,13 @@ func TestDelegation(t *testing.T) {
 	if first != again || asked.Load() != 1 {
 		t.Errorf("two URLs of a window are %s and %s, for %d keys, want them equal, for 1", first.URL, again.URL, asked.Load())
 	}
-	if q.Get("skt") != "2030-04-30T23:45:00Z" || q.Get("ske") != "2030-05-07T23:45:00Z" || q.Get("se") != "2030-05-01T15:00:00Z" || q.Get("sp") != "r" {
-		t.Errorf("the URL has the key's times %s and %s, and %s for %s", q.Get("skt"), q.Get("ske"), q.Get("se"), q.Get("sp"))
+	if q.Get("skt") != "2030-04-30T23:45:00Z" || q.Get("ske") != "2030-05-07T23:45:00Z" || q.Get("se") != "2030-05-01T15:00:00Z" || q.Get("sp") != "r" || q.Get("spr") != "https" {
+		t.Errorf("the URL has the key's times %s and %s, and %s for %s by %s", q.Get("skt"), q.Get("ske"), q.Get("se"), q.Get("sp"), q.Get("spr"))
+	}
+	// What the URL says is whole seconds, and so is what is said of it.
+	s, err := b.sign.get(t.Context(), "k", at.Add(999*time.Millisecond), drivers.SignOptions{Expires: time.Hour})
+	if want := at.Add(time.Hour); err != nil || !s.Expires.Equal(want) || !strings.Contains(s.URL, "se="+url.QueryEscape(want.Format(sas.TimeFormat))) {
+		t.Errorf("SignGet without a window = %+v, %v, want it to expire at %v", s, err, want)
 	}
 	if _, p := sign(other, at.Add(5*time.Hour), time.Hour); p.Get("skt") != q.Get("skt") || p.Get("ske") != q.Get("ske") {
 		t.Errorf("another replica asks for the key of %s to %s, want %s to %s", p.Get("skt"), p.Get("ske"), q.Get("skt"), q.Get("ske"))
@@ -153,7 +158,7 @@ func TestDelegation(t *testing.T) {
 	if _, p := sign(b, at.Add(72*time.Hour), time.Hour); p.Get("skt") != "2030-05-01T23:45:00Z" {
 		t.Errorf("with the service down the key is of %s, want the last one it gave", p.Get("skt"))
 	}
-	s, err := b.sign.get(t.Context(), "k", at.Add(6*24*time.Hour), drivers.SignOptions{Expires: time.Hour})
+	s, err = b.sign.get(t.Context(), "k", at.Add(6*24*time.Hour), drivers.SignOptions{Expires: time.Hour})
 	if err == nil {
 		t.Errorf("with the service down, and the last key about to expire, SignGet = %+v, want an error", s)
 	}

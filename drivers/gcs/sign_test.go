@@ -243,10 +243,14 @@ func TestSignByIAM(t *testing.T) {
 func TestSignByIAMAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int32
-		status := http.StatusOK
+		status, within := http.StatusOK, time.Second
 		service, err := iamcredentials.NewService(t.Context(), option.WithHTTPClient(&http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
 			asked.Add(1)
-			time.Sleep(time.Second)
+			select {
+			case <-time.After(within):
+			case <-r.Context().Done():
+				return nil, r.Context().Err()
+			}
 			return answer(r, status, map[string]string{"signedBlob": base64.StdEncoding.EncodeToString([]byte("signature"))})
 		})}))
 		if err != nil {
@@ -294,6 +298,12 @@ func TestSignByIAMAtOnce(t *testing.T) {
 		time.Sleep(iamPause)
 		if got, err := s.sign(t.Context(), []byte("c")); err != nil || string(got) != "signature" {
 			t.Errorf("sign once IAM is back = %q, %v", got, err)
+		}
+
+		within = 24 * time.Hour
+		began = time.Now()
+		if got, err := s.sign(t.Context(), []byte("d")); err == nil || time.Since(began) > iamTimeout {
+			t.Errorf("sign, with IAM silent, = %q, %v after %v, want an error within %v", got, err, time.Since(began), iamTimeout)
 		}
 	})
 }

@@ -110,8 +110,11 @@ func TestSignTimes(t *testing.T) {
 
 	dying := testCredentials
 	dying.SessionToken, dying.CanExpire, dying.Expires = "token", true, now.Add(30*time.Second)
-	if signed, err := testSigner(t, Config{}, dying).sign(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute}, now); err == nil {
-		t.Errorf("credentials that die within the margin sign %s", signed.URL)
+	for _, window := range []time.Duration{0, time.Hour} {
+		opts := drivers.SignOptions{Expires: time.Minute, Window: window}
+		if signed, err := testSigner(t, Config{}, dying).sign(t.Context(), "data/k", opts, now); err == nil {
+			t.Errorf("credentials that die within the margin sign %s, in a window of %v", signed.URL, window)
+		}
 	}
 }
 

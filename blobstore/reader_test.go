@@ -119,6 +119,52 @@ func TestReaderGoesOn(t *testing.T) {
 	}
 }
 
+// short is a bucket whose bodies end after so many bytes, with an error or as if
+// that were all.
+type short struct {
+	drivers.Bucket
+
+	after int64
+	err   error
+}
+
+func (s short) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, drivers.Object, error) {
+	rc, o, err := s.Bucket.Open(ctx, key, off, n)
+	if err != nil || !strings.HasPrefix(key, drivers.BulkPrefix) {
+		return rc, o, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(io.LimitReader(rc, s.after), iotest.ErrReader(s.err)), rc}, o, nil
+}
+
+// Wherever each connection ends, all bytes come, and no other ones.
+func TestReaderGoesOnAnywhere(t *testing.T) {
+	const size = 300
+	p := randomBytes(1, size)
+	d := digest.FromBytes(p)
+	for _, broken := range []error{io.EOF, io.ErrUnexpectedEOF, drivers.ErrBusy} {
+		for after := range int64(size + 1) {
+			store := short{openMemoryView(t, &memory.Store{}), after, broken}
+			r := &reads{Repository: repository(t, openStore(t, store, Config{InlineMax: 1}), "a")}
+			if _, err := r.Put(t.Context(), "", p); err != nil {
+				t.Fatal(err)
+			}
+			for header, want := range map[string][]byte{"": p, "bytes=100-249": p[100:250], "bytes=-7": p[size-7:]} {
+				w, err := r.serve(t, "GET", d, "Range", header)
+				if after == 0 {
+					want = nil
+				}
+				if err != nil || w.Code/100 != 2 || !bytes.Equal(w.Body.Bytes(), want) {
+					t.Errorf("GET with Range %q of a store whose answers end after %d bytes with %v = %d, %v, %d bytes, want %d",
+						header, after, broken, w.Code, err, w.Body.Len(), len(want))
+				}
+			}
+		}
+	}
+}
+
 // It gives up when so many connections in a row bring nothing, and counts anew
 // after a byte.
 func TestReaderGivesUp(t *testing.T) {

@@ -41,7 +41,8 @@ type edge struct {
 	config string       // its file
 	env    []string     // its environment, in which nginx is trusted
 	key    string       // of the links
-	origin string       // the bucket, for whoever has no credentials
+	bucket string       // its URL, for whoever has no credentials
+	log    string       // nginx's file
 	asked  atomic.Int64 // requests that nginx has made
 }
 
@@ -59,19 +60,25 @@ func startEdge(t *testing.T) *edge {
 	proxy := &httputil.ReverseProxy{Transport: ownTransport(), Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(upstream) }}
 	counter := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		e.asked.Add(1)
+		if r.Method != http.MethodGet || !strings.HasPrefix(r.RequestURI, "/"+bucket+"/data/") || strings.Contains(r.RequestURI, "?") || r.UserAgent() != "" {
+			t.Errorf("nginx asks the store to %s %s, with the headers %v, want GET of what is under data/, and nothing of what its clients say",
+				r.Method, r.RequestURI, r.Header)
+		}
 		proxy.ServeHTTP(w, r)
 	}))
 	t.Cleanup(counter.Close)
-	e.origin = counter.URL + "/" + bucket
+	e.bucket = store.Endpoint + "/" + bucket
 	e.Nginx = emulator.StartNginx(t, func(dir, addr, cert, key string) string {
+		e.log = filepath.Join(dir, "access.log")
 		return filledIn(t, "nginx.conf",
 			"/var/cache/nginx/berth", filepath.Join(dir, "cache"),
 			"listen 443 ", "listen "+addr+" ",
 			"/etc/nginx/cdn.example.com.pem", cert,
 			"/etc/nginx/cdn.example.com.key", key,
 			"/etc/ssl/certs/ca-certificates.crt", cert,
+			"/var/log/nginx/berth.log", e.log,
 			"KEY", e.key,
-			"https://BUCKET.s3.REGION.amazonaws.com", e.origin)
+			"https://BUCKET.s3.REGION.amazonaws.com", counter.URL+"/"+bucket)
 	})
 
 	e.config = filepath.Join(t.TempDir(), "berth.yaml")
@@ -82,6 +89,7 @@ storage:
 redirect:
   cdn: {edge: {kind: nginx, base_url: %q, keys: [{env: EDGE_KEY}]}}
   rules: [{target: "cdn:edge"}]
+telemetry: {log_level: debug}
 `, bucket, store.Region, store.Endpoint, e.URL), 0o600)
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +141,11 @@ func (e *edge) signed(path string, until time.Time) string {
 
 // get fetches a URL, with a header or without, and follows nothing.
 func (e *edge) get(ctx context.Context, url string, header http.Header) (answer, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	return e.do(ctx, http.MethodGet, url, header)
+}
+
+func (e *edge) do(ctx context.Context, method, url string, header http.Header) (answer, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
 		return answer{}, err
 	}
@@ -247,6 +259,25 @@ func TestCDN(t *testing.T) {
 	check.Env = e.env
 	if out, err := check.CombinedOutput(); err != nil {
 		t.Errorf("berth check: %v\n%s", err, out)
+	} else if strings.Contains(string(out), "md5=") {
+		t.Errorf("berth check shows a signature:\n%s", out)
+	}
+	e.logsNoLinks(t)
+}
+
+// logsNoLinks wants no link that works in berth's log, nor in nginx's.
+func (e *edge) logsNoLinks(t *testing.T) {
+	data, err := os.ReadFile(e.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ what, log, want string }{
+		{"berth's log", e.berth.stderr.String(), "status=307"},
+		{"nginx's log", string(data), `"GET /data/`},
+	} {
+		if !strings.Contains(c.log, c.want) || strings.Contains(c.log, "md5=") {
+			t.Errorf("%s has no %s, or has a signature: %.2000s", c.what, c.want, c.log)
+		}
 	}
 }
 
@@ -303,15 +334,52 @@ func (e *edge) refuses(t *testing.T, data []byte) {
 		{"a record, signed", e.signed(record, soon), http.StatusNotFound},
 		{"a record, past data/", e.signed("/data/.."+record, soon), http.StatusNotFound},
 		{"a record, past an escaped data/", e.signed("/data/%2e%2e"+record, soon), http.StatusNotFound},
+		{"a record, past data/, escaped twice", e.signed("/data/%252e%252e"+record, soon), http.StatusNotFound},
+		{"a record, past data/, with an escaped slash", e.signed("/data/..%2f"+record[1:], soon), http.StatusNotFound},
+		{"a record, past what is under data/", strings.Replace(link, u.Path, u.Path+"/../../../../.."+record, 1), http.StatusNotFound},
+		{"a record, after two slashes", e.signed("/"+record, soon), http.StatusNotFound},
+		{"data/ in capitals, signed", e.signed("/DATA"+strings.TrimPrefix(u.Path, "/data"), soon), http.StatusNotFound},
+		{"another signature, and then the right one", strings.Replace(link, "md5=", "md5=0&md5=", 1), http.StatusForbidden},
+		{"a link with more in its query", link + "&acl&list-type=2&versions", http.StatusOK},
 		{"a listing of data/, signed", e.signed("/data/", soon), http.StatusNotFound},
-		{"the listing of the bucket, by its origin", e.origin + "?list-type=2", http.StatusForbidden},
-		{"meta/format, by its origin", e.origin + "/meta/format", http.StatusForbidden},
-		{"a record, by its origin", e.origin + record, http.StatusForbidden},
-		{"what is under data/, by its origin", e.origin + u.Path, http.StatusOK},
+		{"the listing of the bucket, by its origin", e.bucket + "?list-type=2", http.StatusForbidden},
+		{"meta/format, by its origin", e.bucket + "/meta/format", http.StatusForbidden},
+		{"a record, by its origin", e.bucket + record, http.StatusForbidden},
+		{"what is under data/, by its origin", e.bucket + u.Path, http.StatusOK},
 	} {
-		if a, err := e.get(t.Context(), c.url, nil); err != nil || a.status != c.want {
+		a, err := e.get(t.Context(), c.url, nil)
+		if err != nil || a.status != c.want {
 			t.Errorf("%s: GET %s = %d, %v, want %d", c.what, c.url, a.status, err, c.want)
 		}
+		if cache := a.header.Get("X-Cache-Status"); a.status == http.StatusOK && strings.HasPrefix(c.url, e.URL) && cache != "HIT" {
+			t.Errorf("%s is a %q, want a HIT, for the blob is in the cache", c.what, cache)
+		}
+	}
+	for method, want := range map[string]int{
+		http.MethodHead: http.StatusOK, http.MethodPut: http.StatusForbidden, http.MethodPost: http.StatusForbidden,
+		http.MethodDelete: http.StatusForbidden, http.MethodOptions: http.StatusForbidden, "PURGE": http.StatusForbidden,
+	} {
+		if a, err := e.do(t.Context(), method, link, nil); err != nil || a.status != want {
+			t.Errorf("%s of a link = %d, %v, want %d", method, a.status, err, want)
+		}
+	}
+	// What clients say besides is not for the store, and what it has not is asked for again.
+	absent := e.signed(strings.TrimSuffix(u.Path, u.Path[len(u.Path)-4:])+"zzzz", soon)
+	header := http.Header{
+		"Authorization": {"Bearer token"}, "X-Http-Method-Override": {"DELETE"}, "X-Forwarded-For": {"203.0.113.7"},
+		"If-None-Match": {"*"}, "Range": {"bytes=99999999-"},
+	}
+	before := e.asked.Load()
+	for range 2 {
+		if a, err := e.get(t.Context(), absent, header); err != nil || a.status != http.StatusForbidden && a.status != http.StatusNotFound {
+			t.Errorf("GET of what is not there = %d, %v, want %d or %d", a.status, err, http.StatusForbidden, http.StatusNotFound)
+		}
+	}
+	if asked := e.asked.Load() - before; asked != 2 {
+		t.Errorf("the store was asked %d times for what is not there, want 2", asked)
+	}
+	if _, a, err := e.pull(t.Context(), data); err != nil || a.header.Get("X-Cache-Status") != "HIT" {
+		t.Errorf("after all that a pull is a %q, %v, want a HIT", a.header.Get("X-Cache-Status"), err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math"
@@ -245,9 +246,15 @@ func TestDataGone(t *testing.T) {
 		if err := spoil(r.bucket, l.Value.Data); err != nil {
 			t.Fatal(err)
 		}
-		w, err := r.serve(t, "GET", d)
-		if !errors.Is(err, ErrBlobUnknown) || w.Body.Len() > 0 || len(w.Header()) > 0 {
-			t.Errorf("GET of data that is %s = %v, %d bytes, %v, want ErrBlobUnknown and nothing written", what, err, w.Body.Len(), w.Header())
+		for _, header := range []string{"", "bytes=7-", "bytes=0-1,90000-"} {
+			if err := r.stat(t, d)(); err != nil { // the link is in the cache, and names the data
+				t.Fatal(err)
+			}
+			w, err := r.serve(t, "GET", d, "Range", header)
+			if !errors.Is(err, ErrBlobUnknown) || w.Body.Len() > 0 || len(w.Header()) > 0 {
+				t.Errorf("GET with Range %q of data that is %s = %v, %d bytes, %v, want ErrBlobUnknown and nothing written",
+					header, what, err, w.Body.Len(), w.Header())
+			}
 		}
 		if err := r.get(t, d)(); !errors.Is(err, ErrBlobUnknown) {
 			t.Errorf("Get of data that is %s = %v, want ErrBlobUnknown", what, err)
@@ -275,9 +282,12 @@ func TestDataGoesMeanwhile(t *testing.T) {
 		}
 		return err
 	}
-	if _, err := r.Get(t.Context(), d); !errors.Is(err, ErrBlobUnknown) {
-		t.Errorf("Get = %v, want ErrBlobUnknown", err)
-	}
+	r.wants(t, "GET of what goes meanwhile", 3, func() error { // the link, and the data twice
+		if _, err := r.Get(t.Context(), d); !errors.Is(err, ErrBlobUnknown) {
+			return fmt.Errorf("Get = %w, want ErrBlobUnknown", err)
+		}
+		return nil
+	})
 }
 
 // A reader ends with its context, and tries no further.
@@ -307,6 +317,7 @@ type stalling struct {
 
 	opens  int          // that are not answered, the first ones
 	bodies int          // that stop after 1000 bytes, the first ones
+	asked  int          // requests for a body
 	held   atomic.Int32 // bodies that nobody has closed
 }
 
@@ -314,6 +325,7 @@ func (s *stalling) Open(ctx context.Context, key string, off, n int64) (io.ReadC
 	if !strings.HasPrefix(key, drivers.BulkPrefix) {
 		return s.Bucket.Open(ctx, key, off, n)
 	}
+	s.asked++
 	if s.opens > 0 {
 		s.opens--
 		<-ctx.Done()
@@ -415,13 +427,35 @@ func TestReaderOfSilentStore(t *testing.T) {
 		if n, err := rc.Read(make([]byte, 10)); !errors.Is(err, ErrUnavailable) || time.Since(start) > most {
 			t.Errorf("Read of a store that has gone silent = %d, %v after %v, want ErrUnavailable within %v", n, err, time.Since(start), most)
 		}
-		// Nobody has waited for the reader itself: it may rest between two reads.
 		bucket.opens = 0
+		if n, err := rc.Read(make([]byte, 10)); n == 0 || err != nil {
+			t.Errorf("Read once the store is back = %d, %v", n, err)
+		}
+	})
+}
+
+// Only the store is waited for: whoever reads may take his time.
+func TestReaderRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bucket := &stalling{Bucket: openMemoryView(t, &memory.Store{})}
+		r := repository(t, openStore(t, bucket, Config{}), "a")
+		desc, err := r.Put(t.Context(), "", randomBytes(1, 100_000))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rc, err := r.Open(t.Context(), desc.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rc.Close()
 		for range 3 {
-			if n, err := rc.Read(make([]byte, 10)); n == 0 || err != nil {
-				t.Errorf("Read after the store is back, and after hours = %d, %v", n, err)
-			}
 			time.Sleep(24 * time.Hour)
+			if n, err := rc.Read(make([]byte, 10)); n == 0 || err != nil {
+				t.Errorf("Read a day later = %d, %v", n, err)
+			}
+		}
+		if bucket.asked != 1 {
+			t.Errorf("the store was asked %d times, want once", bucket.asked)
 		}
 	})
 }
@@ -488,7 +522,7 @@ func TestClientGoes(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				bucket.bodies = 2
+				bucket.bodies = math.MaxInt
 				req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 				if ranges != "" {
 					req.Header.Set("Range", ranges)

@@ -94,6 +94,30 @@ func wantRefused(t *testing.T, env []string, setting, says string) {
 	}
 }
 
+// TestServeRefusesUnsafeRedirects starts berth on a store to which clients can't
+// be sent with what it signs, as the store's URLs alone show.
+func TestServeRefusesUnsafeRedirects(t *testing.T) {
+	t.Parallel()
+	env := append(s3Env(t, emulator.VersityGW(t)), "BERTH_PUBLIC_URL=https://registry.example.com")
+	for _, c := range []struct{ setting, says string }{
+		{"", "redirect: presigned URLs: http://127.0.0.1:"}, // that of the store
+		{"BERTH_STORAGE_S3_PUBLIC_ENDPOINT=http://s3.example.com", "?REDACTED is plain http, and the service is https"},
+		{"BERTH_STORAGE_S3_PUBLIC_ENDPOINT=https://s3.registry.example.com", "presigned URLs: host s3.registry.example.com is a subdomain of the service's registry.example.com"},
+		{"BERTH_STORAGE_S3_PUBLIC_ENDPOINT=https://Registry.Example.com:9000", "presigned URLs: host registry.example.com is the service's own"},
+		{"BERTH_REDIRECT_EXPIRY=168h", "redirect.expiry: 168h0m0s and a window of 5m0s make 168h5m0s, and URLs that the store signs"},
+	} {
+		p, err := start(t.TempDir(), append(env, c.setting))
+		if err == nil {
+			p.kill()
+			t.Errorf("berth serve serves with %q, want an error that says %q", c.setting, c.says)
+			continue
+		}
+		if !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "Signature") {
+			t.Errorf("berth serve with %q: %v, want it to say %q, without a signature", c.setting, err, c.says)
+		}
+	}
+}
+
 // proxy changes the requests to a store on their way.
 func proxy(t *testing.T, endpoint string, change func(*http.Request)) string {
 	t.Helper()

@@ -214,6 +214,10 @@ func TestReaderGivesUp(t *testing.T) {
 	if n, err := rc.Read(make([]byte, 10)); n != 0 || !errors.Is(err, ErrUnavailable) || r.counter.Total() != 1+maxReopens {
 		t.Errorf("Read of a store that is busy = %d, %v after %d requests, want ErrUnavailable after %d", n, err, r.counter.Total(), 1+maxReopens)
 	}
+	silent := repository(t, openStore(t, short{r.bucket, 0, drivers.ErrBusy}, Config{}), "a")
+	if p, err := silent.Get(t.Context(), d); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("Get of a store that sends nothing = %d bytes, %v, want ErrUnavailable", len(p), err)
+	}
 	// When the store is back, so is the reader.
 	r.intercept = nil
 	buf := make([]byte, 10)
@@ -503,6 +507,7 @@ type goneWriter struct {
 
 func (w *goneWriter) Write(p []byte) (int, error) {
 	if len(p) > w.left {
+		synctest.Wait() // until whoever reads ahead waits for the store
 		return 0, errors.New("broken pipe")
 	}
 	w.left -= len(p)

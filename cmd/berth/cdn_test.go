@@ -41,16 +41,21 @@ type edge struct {
 	config string       // its file
 	env    []string     // its environment, in which nginx is trusted
 	key    string       // of the links
+	prefix string       // of the bucket's keys
 	bucket string       // its URL, for whoever has no credentials
 	log    string       // nginx's file
 	asked  atomic.Int64 // requests that nginx has made
 }
 
-func startEdge(t *testing.T) *edge {
+func startEdge(t *testing.T) *edge { return startEdgeAt(t, "") }
+
+// startEdgeAt starts them on a bucket whose keys have this prefix, with a slash
+// before it.
+func startEdgeAt(t *testing.T, prefix string) *edge {
 	t.Helper()
 	store := emulator.VersityGW(t)
 	bucket := store.Bucket(t)
-	publish(t, store, bucket)
+	publish(t, store, bucket, prefix)
 
 	e := &edge{key: "the key of links"}
 	upstream, err := url.Parse(store.Endpoint)
@@ -60,7 +65,7 @@ func startEdge(t *testing.T) *edge {
 	proxy := &httputil.ReverseProxy{Transport: ownTransport(), Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(upstream) }}
 	counter := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		e.asked.Add(1)
-		if r.Method != http.MethodGet || !strings.HasPrefix(r.RequestURI, "/"+bucket+"/data/") || strings.Contains(r.RequestURI, "?") || r.UserAgent() != "" {
+		if r.Method != http.MethodGet || !strings.HasPrefix(r.RequestURI, "/"+bucket+prefix+"/data/") || strings.Contains(r.RequestURI, "?") || r.UserAgent() != "" {
 			t.Errorf("nginx asks the store to %s %s, with the headers %v, want GET of what is under data/, and nothing of what its clients say",
 				r.Method, r.RequestURI, r.Header)
 		}
@@ -68,10 +73,12 @@ func startEdge(t *testing.T) *edge {
 	}))
 	t.Cleanup(counter.Close)
 	e.bucket = store.Endpoint + "/" + bucket
+	e.prefix = prefix
 	e.Nginx = emulator.StartNginx(t, func(dir, addr, cert, key string) string {
 		e.log = filepath.Join(dir, "access.log")
 		return filledIn(t, "nginx.conf",
 			"/var/cache/nginx/berth", filepath.Join(dir, "cache"),
+			"^/data/", "^"+prefix+"/data/",
 			"listen 443 ", "listen "+addr+" ",
 			"/etc/nginx/cdn.example.com.pem", cert,
 			"/etc/nginx/cdn.example.com.key", key,
@@ -85,12 +92,13 @@ func startEdge(t *testing.T) *edge {
 	err = os.WriteFile(e.config, fmt.Appendf(nil, `
 storage:
   driver: s3
+  prefix: %q
   s3: {bucket: %q, region: %q, endpoint: %q, path_style: true}
 redirect:
   cdn: {edge: {kind: nginx, base_url: %q, keys: [{env: EDGE_KEY}]}}
   rules: [{target: "cdn:edge"}]
 telemetry: {log_level: debug}
-`, bucket, store.Region, store.Endpoint, e.URL), 0o600)
+`, prefix, bucket, store.Region, store.Endpoint, e.URL+prefix), 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,9 +117,9 @@ telemetry: {log_level: debug}
 }
 
 // publish gives the bucket the policy that lets the CDN in.
-func publish(t *testing.T, store *emulator.S3, bucket string) {
+func publish(t *testing.T, store *emulator.S3, bucket, prefix string) {
 	t.Helper()
-	policy := filledIn(t, "nginx-origin.json", "BUCKET", bucket, "203.0.113.7/32", "127.0.0.1/32")
+	policy := filledIn(t, "nginx-origin.json", "BUCKET/data/", bucket+prefix+"/data/", "203.0.113.7/32", "127.0.0.1/32")
 	if _, err := s3Client(store).PutBucketPolicy(t.Context(), &s3.PutBucketPolicyInput{Bucket: &bucket, Policy: aws.String(policy)}); err != nil {
 		t.Fatal(err)
 	}
@@ -168,8 +176,8 @@ func (e *edge) pull(ctx context.Context, data []byte) (link string, got answer, 
 		return "", answer{}, err
 	}
 	link = a.header.Get("Location")
-	if a.status != http.StatusTemporaryRedirect || !strings.HasPrefix(link, e.URL+"/data/") || len(a.body) != 0 {
-		return "", answer{}, fmt.Errorf("GET %s = %d to %q with %d bytes, want a redirect to %s/data/ and no bytes", path, a.status, link, len(a.body), e.URL)
+	if a.status != http.StatusTemporaryRedirect || !strings.HasPrefix(link, e.URL+e.prefix+"/data/") || len(a.body) != 0 {
+		return "", answer{}, fmt.Errorf("GET %s = %d to %q with %d bytes, want a redirect to %s%s/data/ and no bytes", path, a.status, link, len(a.body), e.URL, e.prefix)
 	}
 	got, err = e.get(ctx, link, nil)
 	if err == nil && (got.status != http.StatusOK || !bytes.Equal(got.body, data)) {
@@ -255,14 +263,33 @@ func TestCDN(t *testing.T) {
 	}
 	e.refuses(t, blobs[0])
 
+	e.checks(t)
+	e.logsNoLinks(t)
+}
+
+// checks wants `berth check` to find nothing.
+func (e *edge) checks(t *testing.T) {
+	t.Helper()
 	check := exec.CommandContext(t.Context(), filepath.Join(buildDir, "berth"), "check", "--config", e.config)
 	check.Env = e.env
-	if out, err := check.CombinedOutput(); err != nil {
-		t.Errorf("berth check: %v\n%s", err, out)
-	} else if strings.Contains(string(out), "md5=") {
-		t.Errorf("berth check shows a signature:\n%s", out)
+	if out, err := check.CombinedOutput(); err != nil || strings.Contains(string(out), "md5=") {
+		t.Errorf("berth check: %v, want no error, and no signature\n%s", err, out)
 	}
-	e.logsNoLinks(t)
+}
+
+// TestCDNPrefix has a bucket with a prefix, which deploy/README.md says where to
+// put.
+func TestCDNPrefix(t *testing.T) {
+	t.Parallel()
+	e := startEdgeAt(t, "/the/prefix")
+	data := randomBytes(1, 17<<10)
+	if err := e.push(t.Context(), data); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := e.pull(t.Context(), data); err != nil {
+		t.Error(err)
+	}
+	e.checks(t)
 }
 
 // logsNoLinks wants no link that works in berth's log, nor in nginx's.

@@ -238,7 +238,7 @@ func edgeHides(ctx context.Context, b *bench, e redirect.Edge, lure bait) (strin
 			return "", err
 		}
 		if strings.Contains(a.body, "<ListBucketResult") || strings.Contains(a.body, "<EnumerationResults") {
-			return "", fmt.Errorf("%s answers %d with a list of what is in the bucket", redirect.Redacted(url), a.status)
+			return "", fmt.Errorf("%s answers %d with a list of what is in the bucket", url, a.status)
 		}
 	}
 	if lure.record == "" {

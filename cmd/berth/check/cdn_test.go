@@ -208,7 +208,7 @@ func TestCDNs(t *testing.T) {
 				if r.Status != OK && said == "" {
 					said = r.Detail
 				}
-				if strings.Contains(r.Detail, "=") {
+				if strings.Contains(strings.ReplaceAll(r.Detail, "?list-type=2 answers 200", ""), "=") {
 					t.Errorf("%s shows a signature: %s", r.Step, r.Detail)
 				}
 			}

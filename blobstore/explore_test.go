@@ -37,6 +37,9 @@ type scenario struct {
 	// at any later time, or not before all else is over.
 	late lateWrite
 
+	// most, if not zero, is how many schedules are enough.
+	most int
+
 	// open, if not nil, opens an empty bucket, in place of one in memory.
 	open func(t *testing.T) drivers.Bucket
 
@@ -361,7 +364,7 @@ func (n *node) pick() bool {
 
 // explore runs every schedule of the scenario, but for those that differ from
 // another one only in the order of calls that have nothing to do with each
-// other. It keeps sleep sets (P. Godefroid, Partial-Order Methods for the
+// other, until it has run the most that are wanted. It keeps sleep sets (P. Godefroid, Partial-Order Methods for the
 // Verification of Concurrent Systems, 1996, chapter 5), which leave out
 // schedules, but no state that the bucket could be in. It gives their number,
 // whether any made the late write, and the first violation with its trace.
@@ -418,7 +421,7 @@ func explore(t *testing.T, sc scenario) (schedules int, late bool, violation err
 				}
 				path = path[:len(path)-1]
 			}
-			if len(path) == 0 {
+			if len(path) == 0 || schedules == sc.most {
 				return
 			}
 		}

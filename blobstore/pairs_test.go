@@ -3,8 +3,10 @@ package blobstore
 import (
 	"errors"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -248,6 +250,7 @@ func everyLateWrite(t *testing.T, sc scenario) {
 	t.Helper()
 	t.Run(sc.name, func(t *testing.T) {
 		t.Parallel()
+		sc.most = enough()
 		for hit, total := true, 0; hit; {
 			sc.late.n++
 			var n int
@@ -266,11 +269,23 @@ func everyLateWrite(t *testing.T, sc scenario) {
 // soak says that what takes long is to be run too.
 func soak() bool { return os.Getenv("BERTH_TEST_SOAK") != "" }
 
+// enough is how many schedules of a scenario are run: all, but for a few under
+// the race detector, with which they take eight times as long. It has little to
+// find in them, since one step is made at a time.
+var enough = sync.OnceValue(func() int {
+	info, _ := debug.ReadBuildInfo()
+	if info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		return 4
+	}
+	return 0
+})
+
 // everyInterleaving explores a scenario without faults.
 func everyInterleaving(t *testing.T, sc scenario) {
 	t.Helper()
 	t.Run(sc.name, func(t *testing.T) {
 		t.Parallel()
+		sc.most = enough()
 		n, _, violation := explore(t, sc)
 		if violation != nil {
 			t.Error(violation)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,10 +26,14 @@ func TestCloudFront(t *testing.T) {
 		TrustedKeyGroups     []string
 		AllowedMethods       []string
 		ViewerProtocolPolicy string
+		CachePolicyID        string
 		FunctionAssociations []struct{ EventType, FunctionARN string }
 	}
 	var template struct {
 		Resources struct {
+			Nothing struct {
+				Properties struct{ FunctionCode string }
+			}
 			Distribution struct {
 				Properties struct {
 					DistributionConfig struct {
@@ -48,7 +53,7 @@ func TestCloudFront(t *testing.T) {
 
 	config := template.Resources.Distribution.Properties.DistributionConfig
 	if len(config.CacheBehaviors) != 1 || config.CacheBehaviors[0].PathPattern != "data/*" {
-		t.Errorf("the behaviours are %+v, want one, for data/*", config.CacheBehaviors)
+		t.Fatalf("the behaviours are %+v, want one, for data/*", config.CacheBehaviors)
 	}
 	for _, b := range append(config.CacheBehaviors, config.DefaultCacheBehavior) {
 		if !slices.Equal(b.TrustedKeyGroups, []string{"Keys"}) || !slices.Equal(b.AllowedMethods, []string{"GET", "HEAD"}) || b.ViewerProtocolPolicy != "https-only" {
@@ -58,6 +63,16 @@ func TestCloudFront(t *testing.T) {
 	functions := config.DefaultCacheBehavior.FunctionAssociations
 	if len(functions) != 1 || functions[0].EventType != "viewer-request" || functions[0].FunctionARN != "Nothing.FunctionMetadata.FunctionARN" {
 		t.Errorf("all other paths go through %+v, want the function that answers 404 itself", functions)
+	}
+	const nothing = `function handler() { return {statusCode: 404, statusDescription: "Not Found"}; }`
+	if code := strings.TrimSpace(template.Resources.Nothing.Properties.FunctionCode); code != nothing {
+		t.Errorf("the function is %s, want %s", code, nothing)
+	}
+	// Links differ from time to time, and what is cached must be found by each.
+	// https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/using-managed-cache-policies.html
+	const cachingOptimized = "658327ea-f89d-4fab-a63d-7e88639e58f6"
+	if id := config.CacheBehaviors[0].CachePolicyID; id != cachingOptimized {
+		t.Errorf("the cache policy of blobs is %s, want %s, which leaves queries out of the key", id, cachingOptimized)
 	}
 	onlyReads(t, template.Resources.Policy.Properties.PolicyDocument.Statement,
 		"arn:${AWS::Partition}:s3:::${Bucket}/data/*", "StringEquals", "AWS:SourceArn")
@@ -94,6 +109,9 @@ func TestNginxOrigin(t *testing.T) {
 	}
 	read(t, "cdn/nginx-origin.json", &policy)
 	onlyReads(t, policy.Statement, "arn:aws:s3:::BUCKET/data/*", "IpAddress", "aws:SourceIp")
+	if got := fmt.Sprint(policy.Statement[0].Condition["IpAddress"]["aws:SourceIp"]); got != "[203.0.113.7/32]" {
+		t.Errorf("the bucket lets in %s, want one address, of the documentation's", got)
+	}
 }
 
 // TestCloudCDN: a path that is not data/ goes to a bucket with nothing in it,

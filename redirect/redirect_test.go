@@ -239,6 +239,8 @@ func TestCheck(t *testing.T) {
 		{Config{}, url("https://s3.bücher.example/x"), ""}, // nothing to compare it with
 		{service, url("http://s3.example.com/x?sig=5ec7e7"), "http://s3.example.com/x?REDACTED is plain http"},
 		{service, url("/x?sig=5ec7e7"), "not an absolute"},
+		{service, url("ftp://user:5ec7e7@s3.example.com/x"), "ftp://s3.example.com/x is not an absolute"},
+		{service, url("ftp://s3.example.com/x#5ec7e7"), "ftp://s3.example.com/x is not an absolute"},
 		{Config{}, url("http://s3.registry.example.com/x"), ""},
 		{never, url("https://registry.example.com/x"), ""},
 		{frontDoor, url("https://account.blob.core.windows.net/c/x?sv=1&sig=5ec7e7"), ""},

@@ -17,6 +17,9 @@ const (
 
 	// credentialPause is how often it asks in that time.
 	credentialPause = time.Minute
+
+	// credentialPatience is how long whoever asks then waits for an answer.
+	credentialPatience = 15 * time.Second
 )
 
 // refreshing asks for new credentials before those that it has expire, and goes
@@ -47,7 +50,9 @@ func (r *refreshing) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	}
 	r.next = time.Now().Add(credentialPause)
 	r.cache.Invalidate()
-	if fresh, err := r.ask(ctx); err == nil {
+	bounded, cancel := context.WithTimeout(ctx, credentialPatience)
+	defer cancel()
+	if fresh, err := r.ask(bounded); err == nil {
 		return fresh, nil
 	}
 	return *kept, nil

@@ -26,10 +26,10 @@ import (
 func TestCredentialsRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int32
-		down := false
+		down, wait := false, time.Second
 		r := &refreshing{cache: aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			asked.Add(1)
-			time.Sleep(time.Second)
+			time.Sleep(wait)
 			if down {
 				return aws.Credentials{}, errors.New("no answer")
 			}
@@ -74,7 +74,15 @@ func TestCredentialsRefresh(t *testing.T) {
 		if n := asked.Load() - before; n != 1 || time.Since(began) > time.Second {
 			t.Errorf("50 at once asked %d times and took %v, want 1", n, time.Since(began))
 		}
-		time.Sleep(time.Until(c.Expires))
+		wait = time.Hour
+		time.Sleep(time.Until(c.Expires.Add(-credentialMargin)))
+		began = time.Now()
+		if got, err := r.Retrieve(t.Context()); err != nil || !got.Expires.Equal(c.Expires) || time.Since(began) > credentialPatience {
+			t.Errorf("Retrieve, of a service that keeps silent = %v, %v after %v, want those that are good until %v", got.Expires, err, time.Since(began), c.Expires)
+		}
+		time.Sleep(time.Hour) // until it has been silent for long enough
+		synctest.Wait()
+		wait = time.Second
 		if got, err := r.Retrieve(t.Context()); err == nil {
 			t.Errorf("Retrieve after the end = %v, want an error", got.Expires)
 		}

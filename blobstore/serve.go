@@ -13,7 +13,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/berthhq/berth/drivers/envelope"
 	"github.com/berthhq/berth/redirect"
 )
 
@@ -80,9 +79,7 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 		return nil
 	}
 
-	patient, cancel := context.WithTimeout(ctx, envelope.Patience) // some signers ask somebody
-	defer cancel()
-	decision, err := r.s.cfg.Redirect.Decide(patient, r.s.bucket, redirect.Request{
+	decision, err := r.s.cfg.Redirect.Decide(ctx, r.s.bucket, redirect.Request{
 		Repository:  r.name,
 		Size:        rec.Size,
 		UserAgent:   req.UserAgent(),

@@ -160,6 +160,31 @@ func TestSignLifetime(t *testing.T) {
 	}
 }
 
+// TestSignHost signs for a host as clients ask for it, however it is written.
+func TestSignHost(t *testing.T) {
+	file := writeCredentials(t, newKey(t))
+	now := time.Now()
+	sign := func(endpoint string) string {
+		b := openUnprobed(t, Config{CredentialsFile: file, Transport: refuseAll, PublicEndpoint: endpoint})
+		s, err := b.signGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Hour}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.URL
+	}
+	for written, host := range map[string]string{
+		"https://Blobs.Example:443/": "https://blobs.example",
+		"https://blobs.example:":     "https://blobs.example",
+		"http://blobs.example:80":    "http://blobs.example",
+		"https://blobs.example:8443": "https://blobs.example:8443",
+		"https://[2001:DB8::1]:443":  "https://[2001:db8::1]",
+	} {
+		if got, want := sign(written), sign(host); got != want || !strings.HasPrefix(got, host+"/") {
+			t.Errorf("a URL at %s is %s\nwant %s", written, got, want)
+		}
+	}
+}
+
 // TestSignForTooLong wants no URL that ends sooner than it was asked to.
 func TestSignForTooLong(t *testing.T) {
 	key := newKey(t)

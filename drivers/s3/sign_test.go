@@ -49,6 +49,12 @@ func TestSignBase(t *testing.T) {
 		{Config{Endpoint: "http://127.0.0.1:9000", PathStyle: true}, "http://127.0.0.1:9000/blobs/data/k?"},
 		{Config{Endpoint: "https://s3.example.com"}, "https://blobs.s3.example.com/data/k?"},
 		{Config{Endpoint: "http://10.0.0.1:9000", PathStyle: true, PublicEndpoint: "https://s3.example.com"}, "https://s3.example.com/blobs/data/k?"},
+		// As clients write the host that they ask for, which is signed.
+		{Config{PublicEndpoint: "https://S3.Example.com:443"}, "https://blobs.s3.example.com/data/k?"},
+		{Config{PublicEndpoint: "http://s3.example.com:80", PathStyle: true}, "http://s3.example.com/blobs/data/k?"},
+		{Config{PublicEndpoint: "https://s3.example.com:", PathStyle: true}, "https://s3.example.com/blobs/data/k?"},
+		{Config{PublicEndpoint: "https://s3.example.com:80", PathStyle: true}, "https://s3.example.com:80/blobs/data/k?"},
+		{Config{PublicEndpoint: "https://[2001:DB8::1]:443", PathStyle: true}, "https://[2001:db8::1]/blobs/data/k?"},
 	} {
 		s := testSigner(t, test.cfg, testCredentials)
 		signed, err := s.sign(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute}, time.Now())

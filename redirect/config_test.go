@@ -71,7 +71,7 @@ func TestNewRefuses(t *testing.T) {
 		{plain("http://cdn.example.net"), []string{"redirect.cdn.edge.base_url: http://cdn.example.net is plain http, and the service is https"}},
 		{plain(""), []string{`redirect.cdn.edge.base_url: "" is not an absolute http or https URL`}},
 		{plain("ftp://cdn.example.net"), []string{`redirect.cdn.edge.base_url: "ftp://cdn.example.net" is not an absolute http or https URL`}},
-		{plain("ftp://u:secret@cdn.example.net?secret"), []string{"redirect.cdn.edge.base_url: ftp://cdn.example.net?REDACTED is not an absolute http or https URL"}},
+		{plain("ftp://u:secret@cdn.example.net?secret"), []string{"redirect.cdn.edge.base_url: ftp://REDACTED@cdn.example.net?REDACTED is not an absolute http or https URL"}},
 		{plain("https://cdn.example.net/~a"), []string{"redirect.cdn.edge.base_url: has a character other than A-Z a-z 0-9 - . _ (a host can be written in punycode)"}},
 		{plain("https://u:secret@cdn.example.net"), []string{"redirect.cdn.edge.base_url: has a user, query or fragment"}},
 		{plain("https://cdn.example.net?a=b"), []string{"redirect.cdn.edge.base_url: has a user, query or fragment"}},

@@ -239,8 +239,8 @@ func TestCheck(t *testing.T) {
 		{Config{}, url("https://s3.bücher.example/x"), ""}, // nothing to compare it with
 		{service, url("http://s3.example.com/x?sig=5ec7e7"), "http://s3.example.com/x?REDACTED is plain http"},
 		{service, url("/x?sig=5ec7e7"), "not an absolute"},
-		{service, url("ftp://user:5ec7e7@s3.example.com/x"), "ftp://s3.example.com/x is not an absolute"},
-		{service, url("ftp://s3.example.com/x#5ec7e7"), "ftp://s3.example.com/x is not an absolute"},
+		{service, url("ftp://user:5ec7e7@s3.example.com/x"), "ftp://REDACTED@s3.example.com/x is not an absolute"},
+		{service, url("ftp://s3.example.com/x#5ec7e7"), "ftp://s3.example.com/x#REDACTED is not an absolute"},
 		{Config{}, url("http://s3.registry.example.com/x"), ""},
 		{never, url("https://registry.example.com/x"), ""},
 		{frontDoor, url("https://account.blob.core.windows.net/c/x?sv=1&sig=5ec7e7"), ""},
@@ -297,8 +297,8 @@ func TestRedacted(t *testing.T) {
 	for _, test := range []struct{ url, want string }{
 		{"https://h/p", "https://h/p"},
 		{"https://h/p?sig=a", "https://h/p?REDACTED"},
-		{"https://user:word@h:1/a%2Fb?x#frag", "https://h:1/a%2Fb?REDACTED"},
-		{"https://h/p#sig", "https://h/p"},
+		{"https://user:word@h:1/a%2Fb?x#frag", "https://REDACTED@h:1/a%2Fb?REDACTED#REDACTED"},
+		{"https://h/p#sig", "https://h/p#REDACTED"},
 		{"/p?sig=a", "REDACTED"},
 		{"sig=a", "REDACTED"},
 		{"https://h/\x7f?sig=a", "REDACTED"},

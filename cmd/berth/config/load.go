@@ -102,8 +102,11 @@ func fill(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
 		}
 		text := layers.GetString(k.name)
 		if !k.value.set(text) {
-			if k.secret {
+			switch {
+			case k.secret:
 				text = redacted
+			case strings.ContainsAny(text, "?#@"): // a URL with more in it than is wanted, perhaps a secret
+				text = redirect.Redacted(text)
 			}
 			refused = append(refused, fmt.Sprintf("%s: %q (%s): want %s", k.name, text, k.origin, k.value.wants()))
 		}

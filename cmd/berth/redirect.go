@@ -86,6 +86,9 @@ func explain(ctx context.Context, cfg *config.Config, req redirect.Request, stdo
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	if err := policy.Check(ctx, bucket); err != nil { // berth serve doesn't start
+		return err
+	}
 	d, err := policy.Decide(ctx, bucket, req)
 	if err != nil {
 		return err

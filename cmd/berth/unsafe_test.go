@@ -6,6 +6,9 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -106,7 +109,8 @@ func TestServeRefusesUnsafeRedirects(t *testing.T) {
 		{"BERTH_STORAGE_S3_PUBLIC_ENDPOINT=https://Registry.Example.com:9000", "presigned URLs: host registry.example.com is the service's own"},
 		{"BERTH_REDIRECT_EXPIRY=168h", "redirect.expiry: 168h0m0s and a window of 5m0s make 168h5m0s, and URLs that the store signs"},
 	} {
-		p, err := start(t.TempDir(), append(env, c.setting))
+		env := slices.Concat(env, []string{c.setting})
+		p, err := start(t.TempDir(), env)
 		if err == nil {
 			p.kill()
 			t.Errorf("berth serve serves with %q, want an error that says %q", c.setting, c.says)
@@ -114,6 +118,11 @@ func TestServeRefusesUnsafeRedirects(t *testing.T) {
 		}
 		if !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "Signature") {
 			t.Errorf("berth serve with %q: %v, want it to say %q, without a signature", c.setting, err, c.says)
+		}
+		explain := exec.Command(filepath.Join(buildDir, "berth"), "redirect", "explain")
+		explain.Env = env
+		if out, err := explain.CombinedOutput(); err == nil || !strings.Contains(string(out), c.says) || strings.Contains(string(out), "Signature") {
+			t.Errorf("berth redirect explain with %q: %v, want it to say %q, without a signature:\n%s", c.setting, err, c.says, out)
 		}
 	}
 }

@@ -34,7 +34,7 @@ func keys(c *Config) []key {
 	s, u, r := &c.Storage, &c.Upload, &c.Redirect
 	table := []key{
 		{name: "listen", value: address(&c.Listen, "127.0.0.1:5000"), flag: "listen", help: "address to serve on"},
-		{name: "public_url", value: webURL(&c.PublicURL), flag: "public-url", help: "how clients reach berth, for absolute Location headers; relative ones when empty"},
+		{name: "public_url", value: webURL(&c.PublicURL), flag: "public-url", help: "how clients reach berth: for absolute Location headers (relative ones when empty), and to refuse redirects with which clients would send its credentials to another host"},
 
 		{name: "storage.driver", value: choice(&s.Driver, "filesystem", "s3", "gcs", "azure", "memory"), flag: "storage", help: "which store holds the blobs; memory forgets them when the process ends"},
 		{name: "storage.prefix", value: prefix(&s.Prefix), help: "put everything under this prefix of the bucket or directory"},

@@ -150,6 +150,7 @@ func (c *Config) load(ctx context.Context) (aws.Config, error) {
 		config.WithSharedConfigProfile(c.Profile),
 		// For some sources the SDK has a window of its own; see refreshing.
 		config.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = 0 }),
+		config.WithAssumeRoleCredentialOptions(hourLong), // a profile's role
 	}
 	if c.AccessKeyID != "" {
 		options = append(options, config.WithCredentialsProvider(
@@ -173,7 +174,7 @@ func (c *Config) load(ctx context.Context) (aws.Config, error) {
 		cfg.HTTPClient = &http.Client{Transport: client.GetTransport(), CheckRedirect: redirects}
 	}
 	if c.RoleARN != "" {
-		role := stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), c.RoleARN, func(o *stscreds.AssumeRoleOptions) {
+		role := stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), c.RoleARN, hourLong, func(o *stscreds.AssumeRoleOptions) {
 			o.RoleSessionName = "berth"
 		})
 		cfg.Credentials = aws.NewCredentialsCache(role)
@@ -182,6 +183,17 @@ func (c *Config) load(ctx context.Context) (aws.Config, error) {
 		cfg.Credentials = &refreshing{cache: cache}
 	}
 	return cfg, nil
+}
+
+// hourLong asks for a session as long as any role may have, and any role that
+// another one assumes. No URL outlives the session that signs it, and the SDK's
+// own default is a quarter of an hour.
+//
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+func hourLong(o *stscreds.AssumeRoleOptions) {
+	if o.Duration == 0 { // a profile may have duration_seconds
+		o.Duration = time.Hour
+	}
 }
 
 // httpClient keeps as many connections as there may be requests at a time. It

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -146,14 +147,21 @@ func fakeSTS(t *testing.T, status int) {
 			fmt.Fprint(w, `<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>not authorized to perform sts:AssumeRole</Message></Error></ErrorResponse>`)
 			return
 		}
+		seconds, err := strconv.Atoi(r.FormValue("DurationSeconds"))
+		if err != nil {
+			t.Errorf("STS is asked for a session of %q seconds", r.FormValue("DurationSeconds"))
+		}
+		expires := time.Now().Add(time.Duration(seconds) * time.Second).UTC()
 		fmt.Fprintf(w, `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>`+
 			`<AccessKeyId>FROMROLE</AccessKeyId><SecretAccessKey>secret</SecretAccessKey><SessionToken>TOKEN</SessionToken>`+
-			`<Expiration>%s</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+			`<Expiration>%s</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`, expires.Format(time.RFC3339))
 	}))
 	t.Cleanup(sts.Close)
 	t.Setenv("AWS_ENDPOINT_URL_STS", sts.URL)
 	file := filepath.Join(t.TempDir(), "config")
-	profile := "[profile other]\nregion = eu-west-3\naws_access_key_id = FROMPROFILE\naws_secret_access_key = secret\n"
+	profile := "[profile other]\nregion = eu-west-3\naws_access_key_id = FROMPROFILE\naws_secret_access_key = secret\n" +
+		"[profile role]\nregion = eu-west-3\nrole_arn = arn:aws:iam::1:role/berth\nsource_profile = other\n" +
+		"[profile short]\nregion = eu-west-3\nrole_arn = arn:aws:iam::1:role/berth\nsource_profile = other\nduration_seconds = 1800\n"
 	if err := os.WriteFile(file, []byte(profile), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -190,11 +198,21 @@ func TestProfileAndRole(t *testing.T) {
 		return b
 	}
 	ask("FROMPROFILE", "")
-	cfg.RoleARN = "arn:aws:iam::1:role/berth"
-	b := ask("FROMROLE", "TOKEN")
-	signed, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: 24 * time.Hour})
-	if err != nil || !strings.Contains(signed.URL, "X-Amz-Security-Token=TOKEN") || time.Until(signed.Expires) > time.Hour-credentialMargin {
-		t.Errorf("SignGet() = %+v, %v, want one with the role's token that expires before it", signed, err)
+	for _, role := range []struct {
+		profile, arn string
+		session      time.Duration
+	}{
+		{"other", "arn:aws:iam::1:role/berth", time.Hour},
+		{"role", "", time.Hour},
+		{"short", "", 30 * time.Minute},
+	} {
+		cfg.Profile, cfg.RoleARN = role.profile, role.arn
+		b := ask("FROMROLE", "TOKEN")
+		signed, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: 24 * time.Hour})
+		left := time.Until(signed.Expires) + credentialMargin
+		if err != nil || !strings.Contains(signed.URL, "X-Amz-Security-Token=TOKEN") || left > role.session || left < role.session-time.Minute {
+			t.Errorf("SignGet() with %+v = %+v, %v, want one with the role's token that expires before it", role, signed, err)
+		}
 	}
 	cfg.Profile, cfg.RoleARN, cfg.Region = "", "", "eu-west-3"
 	cfg.AccessKeyID, cfg.SecretAccessKey, cfg.SessionToken = "STATIC", "secret", "STATICTOKEN"

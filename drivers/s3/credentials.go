@@ -12,8 +12,9 @@ import (
 
 const (
 	// A process whose credentials expire asks for new ones this long before,
-	// and so has at least the difference to credentialMargin for signed URLs.
-	credentialWindow = 10 * time.Minute
+	// and so has at least the difference to credentialMargin for signed URLs,
+	// if it is given other ones that early. STS does, an EC2 instance not.
+	credentialWindow = 30 * time.Minute
 
 	// credentialPause is how often it asks in that time.
 	credentialPause = time.Minute

@@ -92,7 +92,7 @@ func keys(c *Config) []key {
 		{name: "cache.entries", value: count(&c.Cache.Entries, 100_000, 0, 100_000_000), help: "descriptors kept in memory; 0 is no cache"},
 		{name: "cache.ttl", value: duration(&c.Cache.TTL, time.Minute, time.Second, 24*time.Hour), help: "how long a descriptor is kept, and so how long other replicas may serve a blob after it was deleted"},
 
-		{name: "redirect.expiry", value: duration(&r.Expiry, redirect.DefaultExpiry, time.Second, 7*24*time.Hour), help: "how long a redirect's URL is good for, at least"},
+		{name: "redirect.expiry", value: duration(&r.Expiry, redirect.DefaultExpiry, time.Second, 7*24*time.Hour), help: "how long a redirect's URL is good for, at least, unless the credentials that sign it end before"},
 		{name: "redirect.window", value: duration(&r.Window, redirect.DefaultWindow, time.Second, 24*time.Hour), help: "URLs of a blob are the same within this time, so that caches hit"},
 		{name: "redirect.trusted_proxies", value: count(&r.TrustedProxies, 0, 0, 100), help: "proxies in front of berth, each of which appends to X-Forwarded-For"},
 	}

@@ -31,7 +31,7 @@ build: ## Build ./berth
 .PHONY: test
 test: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp ## Run every test, with the race detector; installs what they need
 	$(GO) test -race -tags $(TAGS) -timeout 20m ./...
-	$(GO) test -tags $(TAGS) -run '^TestEvery' ./blobstore # every interleaving, of which the race detector sees a few
+	$(GO) test -tags $(TAGS) -run '^Test(Every|Attack)' ./blobstore # every interleaving, of which the race detector sees a few
 
 .PHONY: race
 race: $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp ## Run the tests that search for races, longer than `make test` does

@@ -364,10 +364,11 @@ func (n *node) pick() bool {
 
 // explore runs every schedule of the scenario, but for those that differ from
 // another one only in the order of calls that have nothing to do with each
-// other, until it has run the most that are wanted. It keeps sleep sets (P. Godefroid, Partial-Order Methods for the
-// Verification of Concurrent Systems, 1996, chapter 5), which leave out
-// schedules, but no state that the bucket could be in. It gives their number,
-// whether any made the late write, and the first violation with its trace.
+// other, until it has run the most that are wanted. It keeps sleep sets
+// (P. Godefroid, Partial-Order Methods for the Verification of Concurrent
+// Systems, 1996, chapter 5), which leave out schedules, but no state that the
+// bucket could be in. It gives their number, whether any made the late write,
+// and the first violation with its trace.
 func explore(t *testing.T, sc scenario) (schedules int, late bool, violation error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

@@ -271,7 +271,8 @@ func soak() bool { return os.Getenv("BERTH_TEST_SOAK") != "" }
 
 // enough is how many schedules of a scenario are run: all, but for a few under
 // the race detector, with which they take eight times as long. It has little to
-// find in them, since one step is made at a time.
+// find in them, since one step is made at a time. `make test` runs all of them
+// without it, in the tests that are called TestEvery… and TestAttack….
 var enough = sync.OnceValue(func() int {
 	info, _ := debug.ReadBuildInfo()
 	if info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {

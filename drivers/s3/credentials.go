@@ -19,7 +19,8 @@ const (
 	// credentialPause is how often it asks in that time.
 	credentialPause = time.Minute
 
-	// credentialPatience is how long whoever asks then waits for an answer.
+	// credentialPatience is how long whoever asks waits for an answer, then and
+	// when they have expired.
 	credentialPatience = 15 * time.Second
 )
 
@@ -39,8 +40,11 @@ type refreshing struct {
 // Retrieve gives credentials with the time at which they really expire.
 func (r *refreshing) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	kept := r.kept.Load()
-	if kept == nil || kept.Expired() {
-		return r.ask(ctx)
+	switch {
+	case kept == nil:
+		return r.ask(ctx, openTimeout)
+	case kept.Expired():
+		return r.ask(ctx, credentialPatience)
 	}
 	if !kept.CanExpire || time.Until(kept.Expires) > credentialWindow || !r.turn.TryLock() {
 		return *kept, nil
@@ -51,15 +55,15 @@ func (r *refreshing) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	}
 	r.next = time.Now().Add(credentialPause)
 	r.cache.Invalidate()
-	bounded, cancel := context.WithTimeout(ctx, credentialPatience)
-	defer cancel()
-	if fresh, err := r.ask(bounded); err == nil {
+	if fresh, err := r.ask(ctx, credentialPatience); err == nil {
 		return fresh, nil
 	}
 	return *kept, nil
 }
 
-func (r *refreshing) ask(ctx context.Context) (aws.Credentials, error) {
+func (r *refreshing) ask(ctx context.Context, patience time.Duration) (aws.Credentials, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	c, err := r.cache.Retrieve(ctx)
 	if err != nil {
 		return c, &credentialsError{err}

@@ -80,6 +80,11 @@ func TestCredentialsRefresh(t *testing.T) {
 		if got, err := r.Retrieve(t.Context()); err != nil || !got.Expires.Equal(c.Expires) || time.Since(began) > credentialPatience {
 			t.Errorf("Retrieve, of a service that keeps silent = %v, %v after %v, want those that are good until %v", got.Expires, err, time.Since(began), c.Expires)
 		}
+		time.Sleep(time.Until(c.Expires))
+		began = time.Now()
+		if got, err := r.Retrieve(t.Context()); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > credentialPatience {
+			t.Errorf("Retrieve after the end, of a service that keeps silent = %v, %v after %v, want an error within %v", got.Expires, err, time.Since(began), credentialPatience)
+		}
 		time.Sleep(time.Hour) // until it has been silent for long enough
 		synctest.Wait()
 		wait = time.Second

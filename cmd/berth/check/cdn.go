@@ -213,6 +213,7 @@ type attempt struct {
 	url, how string
 	host     string // in the header, if it is not that of url
 	detour   bool   // it isn't the plain way
+	signed   bool
 }
 
 // edgeHides asks for keys that a CDN must not show, without a signature and with
@@ -228,7 +229,7 @@ func edgeHides(ctx context.Context, b *bench, e redirect.Edge, lure bait) (strin
 		if err != nil {
 			return "", err
 		}
-		if !hidden(a, try.detour) {
+		if !hidden(a, try) {
 			return "", fmt.Errorf("%s, %s, answers %d, want 403 or 404", redirect.Redacted(try.url), try.how, a.status)
 		}
 	}
@@ -253,7 +254,7 @@ func attemptsAt(ctx context.Context, b *bench, e redirect.Edge, lure bait) ([]at
 		signed, err := e.Sign(ctx, b, key)
 		like.url, like.how = e.URL(key), "without a signature"
 		attempts = append(attempts, like)
-		like.url, like.how = signed.URL, "with a signature"
+		like.url, like.how, like.signed = signed.URL, "with a signature", true
 		attempts = append(attempts, like)
 		return err
 	}
@@ -289,7 +290,7 @@ func attemptsAt(ctx context.Context, b *bench, e redirect.Edge, lure bait) ([]at
 	for _, up := range []string{"../", "%2e%2e/", "..%2f"} {
 		beyond := lure.shown.key + "/" + strings.Repeat(up, strings.Count(lure.shown.key, "/")+1) + lure.hidden
 		attempts = append(attempts, attempt{
-			url: strings.Replace(shown.URL, lure.shown.key, beyond, 1), how: "with the signature of what is under data/", detour: true,
+			url: strings.Replace(shown.URL, lure.shown.key, beyond, 1), how: "with the signature of what is under data/", detour: true, signed: true,
 		})
 	}
 	return attempts, nil
@@ -315,15 +316,17 @@ func listings(e redirect.Edge) []string {
 }
 
 // hidden says that this is how a CDN hides what it is asked for. What comes by a
-// detour may be no request to it at all. Azure has an answer of its own, where
-// nobody reads without a signature:
+// detour may be no request to it at all, and so may a signature where a store
+// takes it for one of its own, as Google's does behind a load balancer without
+// Cloud CDN (https://cloud.google.com/storage/docs/xml-api/reference-status).
+// Azure has an answer of its own, where nobody reads without a signature:
 // https://learn.microsoft.com/azure/storage/blobs/anonymous-read-access-prevent.
-func hidden(a answer, detour bool) bool {
+func hidden(a answer, try attempt) bool {
 	switch a.status {
 	case http.StatusForbidden, http.StatusNotFound:
 		return true
 	case http.StatusBadRequest, http.StatusMisdirectedRequest:
-		return detour
+		return try.detour || try.signed
 	case http.StatusConflict:
 		return a.header.Get("x-ms-error-code") == "PublicAccessNotPermitted"
 	}

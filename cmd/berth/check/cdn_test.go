@@ -81,7 +81,11 @@ func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if c.answersFor == http.StatusConflict {
 			w.Header().Set("x-ms-error-code", "PublicAccessNotPermitted")
 		}
-		w.WriteHeader(max(c.answersFor, http.StatusNotFound))
+		status := http.StatusNotFound
+		if c.answersFor != 0 {
+			status = c.answersFor
+		}
+		w.WriteHeader(status)
 		return
 	}
 	defer body.Close()
@@ -150,6 +154,7 @@ func TestCDNs(t *testing.T) {
 		{"nginx, all but data", "nginx", func(c *cdn) { c.shows = "meta/" }, []Status{Failed, OK, OK, Failed, OK}, "answers 404"},
 		{"nginx, dots", "nginx", func(c *cdn) { c.cleans = true }, []Status{OK, OK, OK, Failed, OK}, "data/../"},
 		{"cloudcdn, dots past what is signed", "cloudcdn", func(c *cdn) { c.cleans, c.shows = true, "data/sha256/" }, []Status{OK, OK, OK, Failed, OK}, "with the signature of what is under data/, answers 200"},
+		{"cloudcdn, a signature that is not known elsewhere", "cloudcdn", func(c *cdn) { c.answersFor = http.StatusBadRequest }, []Status{OK, OK, OK, OK, OK}, ""},
 		{"nginx, records", "nginx", func(c *cdn) { c.leaks = "/record" }, []Status{OK, OK, OK, Failed, OK}, "/record?REDACTED, with a signature, answers 200"},
 		{"nginx, another way to write the host", "nginx", func(c *cdn) { c.oneHost = true }, []Status{OK, OK, OK, Failed, OK}, "with a signature, answers 200"},
 		{"nginx, a login page", "nginx", func(c *cdn) { c.sendsTo = "/login" }, []Status{OK, OK, OK, Failed, OK}, "answers 302"},
@@ -160,6 +165,7 @@ func TestCDNs(t *testing.T) {
 		{"nginx, no ranges", "nginx", func(c *cdn) { c.rangeless = true }, []Status{Warning, OK, OK, OK, OK}, "to a Range"},
 		{"nginx, broken", "nginx", func(c *cdn) { c.answersFor = http.StatusBadGateway }, []Status{OK, OK, OK, Failed, OK}, "answers 502"},
 		{"plain", "plain", func(*cdn) {}, []Status{OK, Skipped, OK, OK, OK}, "for as long as it exists"},
+		{"plain, no such request", "plain", func(c *cdn) { c.answersFor = http.StatusBadRequest }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
 		{"plain, a listing", "plain", func(c *cdn) { c.lists = true }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
 		{"plain, a listing above", "plain", func(c *cdn) { c.lists, c.path = true, "/the/prefix" }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
 		{"plain, all of the bucket", "plain", func(c *cdn) { c.shows = "" }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},

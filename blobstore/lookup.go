@@ -147,7 +147,7 @@ func (s descriptors) SetDescriptor(ctx context.Context, d digest.Digest, desc De
 	if l.Value.State == damaged {
 		return unknown(desc.Digest)
 	}
-	rc, err := s.r.openData(ctx, l.Value, l.Raw, 0)
+	rc, err := s.r.openData(ctx, l.Value, l.Raw, 0, l.Value.Size)
 	if err != nil {
 		return err
 	}

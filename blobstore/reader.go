@@ -20,17 +20,25 @@ import (
 // the store, without a byte in between.
 const maxReopens = 3
 
-// openData reads the bytes of a blob, and asks for those from off on, where the
-// caller means to begin. It reports ErrBlobUnknown if they are gone, so that
+// maxAskedFor is how many bytes the store is asked for at most, if not for all
+// to the end. What ends early leaves the connection to be used again, but is
+// not sent from the kernel.
+const maxAskedFor = 1 << 20
+
+// openData reads the bytes of a blob, and asks for those from off to end, which
+// the caller means to read. It reports ErrBlobUnknown if they are gone, so that
 // clients push them again; the next read then looks at the link afresh.
-func (r *Repository) openData(ctx context.Context, rec record, raw []byte, off int64) (ReadSeekCloser, error) {
+func (r *Repository) openData(ctx context.Context, rec record, raw []byte, off, end int64) (ReadSeekCloser, error) {
 	if rec.Data == "" {
 		return struct {
 			*bytes.Reader
 			io.Closer
 		}{bytes.NewReader(raw), io.NopCloser(nil)}, nil
 	}
-	d := &dataReader{bucket: r.s.bucket, key: rec.Data, digest: rec.Digest, size: rec.Size, off: off}
+	d := &dataReader{bucket: r.s.bucket, key: rec.Data, digest: rec.Digest, size: rec.Size, off: off, end: end}
+	if end-off > maxAskedFor {
+		d.end = d.size
+	}
 	d.ctx, d.cancel = context.WithCancel(ctx)
 	if err := d.open(); err != nil {
 		d.cancel()
@@ -65,6 +73,7 @@ type dataReader struct {
 
 	mu      sync.Mutex
 	off     int64   // where the next Read begins
+	end     int64   // up to where the store is asked, if off is before it
 	answer  *answer // nil, or stands at at
 	at      int64
 	reopens int
@@ -108,7 +117,11 @@ func (d *dataReader) open() error {
 	a := new(answer)
 	a.ctx, a.cancel = context.WithCancelCause(d.ctx)
 	a.late = time.AfterFunc(envelope.Patience, func() { a.cancel(errStalled) })
-	rc, o, err := d.bucket.Open(a.ctx, d.key, d.off, -1)
+	n := int64(-1)
+	if d.off < d.end && d.end < d.size {
+		n = d.end - d.off
+	}
+	rc, o, err := d.bucket.Open(a.ctx, d.key, d.off, n)
 	a.late.Stop()
 	if err != nil {
 		err = a.why(err)
@@ -139,8 +152,9 @@ func (d *dataReader) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	for {
-		if d.answer != nil && d.at != d.off {
+		if d.answer != nil && (d.at != d.off || d.off == d.end) { // other bytes are wanted than were asked for
 			d.hangUp()
+			d.end = d.size
 		}
 		err := d.ctx.Err()
 		if err == nil && d.answer == nil {

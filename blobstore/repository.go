@@ -73,7 +73,7 @@ func (r *Repository) Open(ctx context.Context, dgst digest.Digest) (ReadSeekClos
 	if err != nil {
 		return nil, err
 	}
-	return r.openData(ctx, rec, raw, 0)
+	return r.openData(ctx, rec, raw, 0, rec.Size)
 }
 
 // Put stores p.

@@ -110,7 +110,8 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 		return nil
 	}
 
-	data, err := r.openData(ctx, rec, raw, firstOffset(wantedRanges(req.Header.Get("Range")), rec.Size))
+	first, end := oneRange(wantedRanges(req.Header.Get("Range")), rec.Size)
+	data, err := r.openData(ctx, rec, raw, first, end)
 	if err != nil {
 		return err
 	}
@@ -198,32 +199,30 @@ func cutTag(s string) (tag, rest string) {
 	return "", ""
 }
 
-// firstOffset is where reading will begin, if the header asks for one range. It
-// is a guess that saves a request: where it is wrong, the reader finds out.
-func firstOffset(header string, size int64) int64 {
+// oneRange is where reading will begin and end, if the header asks for one range.
+// It is a guess that saves requests and connections: where it is wrong, the
+// reader finds out.
+func oneRange(header string, size int64) (first, end int64) {
 	spec, ok := strings.CutPrefix(header, "bytes=")
-	if !ok || strings.Contains(spec, ",") {
-		return 0
+	from, to, isRange := strings.Cut(strings.TrimSpace(spec), "-")
+	if !ok || !isRange || strings.Contains(spec, ",") {
+		return 0, size
 	}
-	first, last, ok := strings.Cut(strings.TrimSpace(spec), "-")
-	if !ok {
-		return 0
+	if from == "" {
+		last, err := strconv.ParseInt(to, 10, 64)
+		if err != nil || last <= 0 {
+			return 0, size
+		}
+		return max(size-last, 0), size
 	}
-	suffix := first == ""
-	if suffix {
-		first = last
+	first, err := strconv.ParseInt(from, 10, 64)
+	if err != nil || first < 0 || first >= size {
+		return 0, size
 	}
-	n, err := strconv.ParseInt(first, 10, 64)
-	if err != nil || n < 0 {
-		return 0
+	if last, err := strconv.ParseInt(to, 10, 64); err == nil && first <= last && last < size {
+		return first, last + 1
 	}
-	if suffix {
-		n = max(size-n, 0)
-	}
-	if n >= size {
-		return 0
-	}
-	return n
+	return first, size
 }
 
 // copyAll is io.Copy, with its errors in this package's terms.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -178,18 +179,75 @@ func TestTooManyRanges(t *testing.T) {
 	})
 }
 
-// firstOffset saves a request where it is right; and where it says more than
-// zero it must be.
-func TestFirstOffset(t *testing.T) {
-	for header, want := range map[string]int64{
-		"": 0, "bytes=0-": 0, "bytes=7-": 7, "bytes=7-9": 7, "bytes=99-": 99, "bytes=100-": 0, "bytes=-10": 90, "bytes=-100": 0,
-		"bytes=-1000": 0, "bytes=-0": 0, "bytes=7-9,1-2": 0, "bits=7-": 0, "bytes=a-": 0, "bytes=-": 0, "bytes=7": 0,
-		"bytes=-9223372036854775807": 0, "bytes=9223372036854775808-": 0,
+// oneRange saves requests where it is right; and where it says more than that
+// all is wanted it must be.
+func TestOneRange(t *testing.T) {
+	type span struct{ first, end int64 }
+	all := span{0, 100}
+	for header, want := range map[string]span{
+		"": all, "bytes=0-": all, "bytes=7-": {7, 100}, "bytes=7-9": {7, 10}, "bytes=7-7": {7, 8}, "bytes=0-98": {0, 99}, "bytes=0-99": all,
+		"bytes=99-": {99, 100}, "bytes=7-100": {7, 100}, "bytes=9-7": {9, 100}, "bytes=7-x": {7, 100}, "bytes=100-": all,
+		"bytes=-10": {90, 100}, "bytes=-100": all, "bytes=-1000": all, "bytes=-0": all,
+		"bytes=7-9,1-2": all, "bits=7-": all, "bytes=a-": all, "bytes=-": all, "bytes=7": all, "bytes=-7-9": all,
+		"bytes=-9223372036854775807": all, "bytes=9223372036854775808-": all, "bytes=7-9223372036854775807": {7, 100},
 	} {
-		if got := firstOffset(header, 100); got != want {
-			t.Errorf("firstOffset(%q, 100) = %d, want %d", header, got, want)
+		first, end := oneRange(header, 100)
+		if got := (span{first, end}); got != want {
+			t.Errorf("oneRange(%q, 100) = %v, want %v", header, got, want)
 		}
 	}
+}
+
+// asked is a bucket that notes which bytes of data it is asked for.
+type asked struct {
+	drivers.Bucket
+	opens []string
+}
+
+func (a *asked) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, drivers.Object, error) {
+	if strings.HasPrefix(key, drivers.BulkPrefix) {
+		a.opens = append(a.opens, fmt.Sprintf("%d from %d", n, off))
+	}
+	return a.Bucket.Open(ctx, key, off, n)
+}
+
+// The store is asked for what the client asks for. Who asks it for more, and
+// hangs up in the middle of the answer, loses the connection.
+func TestAskedFor(t *testing.T) {
+	store := &asked{Bucket: openMemoryView(t, &memory.Store{})}
+	r := &reads{Repository: repository(t, openStore(t, store, Config{}), "a")}
+	const size = maxAskedFor + 100
+	p := randomBytes(1, size)
+	d := digest.FromBytes(p)
+	if _, err := r.Put(t.Context(), "", p); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		header []string
+		want   []byte
+		opens  []string
+	}{
+		{nil, p, []string{"-1 from 0"}},
+		{[]string{"Range", "bytes=7-9"}, p[7:10], []string{"3 from 7"}},
+		{[]string{"Range", "bytes=0-0"}, p[:1], []string{"1 from 0"}},
+		{[]string{"Range", "bytes=7-"}, p[7:], []string{"-1 from 7"}},
+		{[]string{"Range", "bytes=-7"}, p[size-7:], []string{fmt.Sprintf("-1 from %d", size-7)}},
+		{[]string{"Range", fmt.Sprintf("bytes=8-%d", maxAskedFor+7)}, p[8 : maxAskedFor+8], []string{fmt.Sprintf("%d from 8", maxAskedFor)}},
+		{[]string{"Range", fmt.Sprintf("bytes=8-%d", maxAskedFor+8)}, p[8 : maxAskedFor+9], []string{"-1 from 8"}},
+		{[]string{"Range", "bytes=0-9", "If-Range", `"another"`}, p, []string{"10 from 0", "-1 from 10"}},
+		{[]string{"Range", "bytes=7-9", "If-Range", `"another"`}, p, []string{"3 from 7", "-1 from 0"}},
+	} {
+		store.opens = nil
+		w, err := r.serve(t, "GET", d, test.header...)
+		if err != nil || !bytes.Equal(w.Body.Bytes(), test.want) || !slices.Equal(store.opens, test.opens) {
+			t.Errorf("GET with %q = %d, %v, %d bytes, and asks for %q, want %d bytes, and %q",
+				test.header, w.Code, err, w.Body.Len(), store.opens, len(test.want), test.opens)
+		}
+	}
+}
+
+// Ranges cost no more requests than they must.
+func TestRequestsOfRanges(t *testing.T) {
 	r := newReads(t, Config{})
 	p := randomBytes(1, 300_000)
 	d := r.put(t, p)

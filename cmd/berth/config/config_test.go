@@ -240,6 +240,9 @@ func TestRefused(t *testing.T) {
 			`redirect.cdn.other.base_url: "" is not an absolute http or https URL`,
 			`redirect.cdn.other.kind: "" is not one of akamai, cloudcdn, cloudflare, cloudfront, frontdoor, mediacdn, nginx, plain`,
 		}},
+		{"CDN without keys", "redirect: {cdn: {edge: {kind: nginx, base_url: 'https://x', keys: []}}}", nil, []string{
+			`redirect.cdn.edge.keys: a CDN of kind nginx needs at least one`,
+		}},
 		{"network that is nothing", "redirect: {rules: [{from: [''], target: direct}]}", nil, []string{
 			`test.yaml: line 1: redirect.rules[0].from: an item of the list is empty`,
 		}},
@@ -294,6 +297,8 @@ func TestAccepted(t *testing.T) {
 			"BERTH_S3_SERVICE_HOST=10.0.0.2", "BERTH_S3_PORT_9000_TCP_PROTO=tcp"}, func(c *Config) any { return c.Listen }, "127.0.0.1:5000"},
 		{"variable that a key is in", "redirect: {cdn: {edge: {kind: nginx, base_url: 'https://x', keys: [{env: BERTH_EDGE_KEY}]}}}",
 			[]string{"BERTH_EDGE_KEY=0123456789abcdef"}, func(c *Config) any { return c.Redirect.CDN["edge"].Keys }, []redirect.Key{{Env: "BERTH_EDGE_KEY"}}},
+		{"CDN that takes no keys", "redirect: {cdn: {a: {kind: plain, base_url: 'https://x', keys: []}, b: {kind: plain, base_url: 'https://x', keys: }}}", nil,
+			func(c *Config) any { return len(c.Redirect.CDN) }, 2},
 		{"rule for all networks", "redirect: {rules: [{from: [], target: direct}]}", nil,
 			func(c *Config) any { return c.Redirect.Rules }, []redirect.Rule{{Target: "direct"}}},
 		{"rules", "redirect:\n  cdn:\n    edge: {base_url: https://x, keys: [{env: K}, {file: f}]}\n" +

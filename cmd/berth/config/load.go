@@ -161,10 +161,10 @@ func unknownInFile(file string, given tree, table []key) (problems []string) {
 		}
 	}
 	problems = slices.Compact(problems)
-	sections := slices.Concat(names, []string{"redirect.cdn.", "redirect.rules."})
+	sections := slices.Concat(names, []string{"redirect.cdn."})
 	for _, name := range slices.Sorted(maps.Keys(given.empty)) {
 		isSection := func(key string) bool { return key == name || strings.HasPrefix(key, name+".") }
-		if !slices.ContainsFunc(sections, isSection) {
+		if !slices.ContainsFunc(sections, isSection) && listOfMappings.FindString(name) != name {
 			problems = append(problems, fmt.Sprintf("%s:%d: there is no key %s%s", file, given.empty[name], name, suggest(name, names)))
 		}
 	}

@@ -94,25 +94,27 @@ func faultyS3(t *testing.T, env ...string) (*process, *emulator.Wire) {
 	return servingDirectly(t, append(append(s3Env(t, s), "BERTH_STORAGE_S3_ENDPOINT="+w.URL), env...), s3Part), w
 }
 
-func faultyGCS(t *testing.T) (*process, *emulator.Wire) {
+func faultyGCS(t *testing.T, env ...string) (*process, *emulator.Wire) {
 	s := emulator.FakeGCS(t)
 	w := emulator.NewWire(t, s.Endpoint)
-	return servingDirectly(t, append(gcsEnv(t, s), "BERTH_STORAGE_GCS_ENDPOINT="+w.URL), leastPart), w
+	return servingDirectly(t, append(append(gcsEnv(t, s), "BERTH_STORAGE_GCS_ENDPOINT="+w.URL), env...), leastPart), w
 }
 
-func faultyAzure(t *testing.T) (*process, *emulator.Wire) {
+func faultyAzure(t *testing.T, env ...string) (*process, *emulator.Wire) {
 	s := emulator.Azurite(t)
 	w := emulator.NewWire(t, s.Endpoint)
-	return servingDirectly(t, append(azureEnv(t, s), "BERTH_STORAGE_AZURE_ENDPOINT="+w.URL), leastPart), w
+	return servingDirectly(t, append(append(azureEnv(t, s), "BERTH_STORAGE_AZURE_ENDPOINT="+w.URL), env...), leastPart), w
 }
 
 // TestSilentStores has stores that take requests and never answer. Whoever asks
 // for a blob, or where an upload is, is told within a minute to come again, and
-// is served once the store speaks.
+// is served once the store speaks. So is a client whose blob's link is in the
+// cache, which holds one: it waits for the bytes.
 func TestSilentStores(t *testing.T) {
 	t.Parallel()
-	data := randomBytes(8, 50_000)
-	blob := "/v2/test/blobs/" + digest.FromBytes(data).String()
+	path := func(data []byte) string { return "/v2/test/blobs/" + digest.FromBytes(data).String() }
+	data, inCache := randomBytes(8, 50_000), randomBytes(9, 50_000)
+	blob := path(data)
 	type silent struct {
 		name     string
 		p        *process
@@ -120,14 +122,12 @@ func TestSilentStores(t *testing.T) {
 		location string // of an upload
 	}
 	var stores []silent
-	for name, faulty := range map[string]func(*testing.T) (*process, *emulator.Wire){
-		"S3":    func(t *testing.T) (*process, *emulator.Wire) { return faultyS3(t) },
-		"GCS":   faultyGCS,
-		"Azure": faultyAzure,
-	} {
-		p, w := faulty(t)
-		want(t, p, http.StatusCreated, http.MethodPut, finish(startUpload(t, p), data), bytes.NewReader(data))
-		wantBlob(t, p, data)
+	for name, faulty := range map[string]func(*testing.T, ...string) (*process, *emulator.Wire){"S3": faultyS3, "GCS": faultyGCS, "Azure": faultyAzure} {
+		p, w := faulty(t, "BERTH_CACHE_ENTRIES=1")
+		for _, data := range [][]byte{data, inCache} {
+			want(t, p, http.StatusCreated, http.MethodPut, finish(startUpload(t, p), data), bytes.NewReader(data))
+			wantBlob(t, p, data)
+		}
 		location := want(t, p, http.StatusAccepted, http.MethodPatch, startUpload(t, p), bytes.NewReader(data)).header.Get("Location")
 		w.Poison(t, emulator.Toxic{Type: "timeout", Stream: "downstream", Attributes: map[string]int64{"timeout": 0}})
 		stores = append(stores, silent{name, p, w, location})
@@ -136,7 +136,7 @@ func TestSilentStores(t *testing.T) {
 	var asked sync.WaitGroup // all at once, for it takes time and no work
 	for _, s := range stores {
 		for _, r := range []struct{ method, path string }{
-			{http.MethodHead, blob}, {http.MethodGet, blob}, {http.MethodDelete, blob}, {http.MethodPatch, s.location},
+			{http.MethodHead, blob}, {http.MethodGet, blob}, {http.MethodGet, path(inCache)}, {http.MethodDelete, blob}, {http.MethodPatch, s.location},
 		} {
 			asked.Go(func() {
 				a, err := request(t.Context(), s.p, r.method, r.path, nil)
@@ -167,9 +167,9 @@ func TestFaultsSoak(t *testing.T) {
 	}
 	for name, store := range map[string]struct {
 		part   int
-		faulty func(*testing.T) (*process, *emulator.Wire)
+		faulty func(*testing.T, ...string) (*process, *emulator.Wire)
 	}{
-		"S3":    {s3Part, func(t *testing.T) (*process, *emulator.Wire) { return faultyS3(t) }},
+		"S3":    {s3Part, faultyS3},
 		"GCS":   {leastPart, faultyGCS},
 		"Azure": {leastPart, faultyAzure},
 	} {

@@ -7,7 +7,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -225,6 +227,68 @@ func TestCDNs(t *testing.T) {
 				t.Errorf("left behind: %q", left)
 			}
 		})
+	}
+}
+
+// TestDetours has CDNs that refuse all ways to write a path but one.
+func TestDetours(t *testing.T) {
+	unescaped := func(p string) string {
+		p, _ = url.PathUnescape(p)
+		return p
+	}
+	cleaned := func(p string) string { return path.Clean(unescaped(p)) }
+	contains := func(p string, parts ...string) bool {
+		return slices.ContainsFunc(parts, func(s string) bool { return strings.Contains(p, s) })
+	}
+	notBelow := func(prefix string, parts ...string) func(string) bool {
+		return func(p string) bool { return !strings.HasPrefix(p, prefix) || contains(p, parts...) }
+	}
+	dots := func(p string) bool {
+		return slices.ContainsFunc(strings.Split(p, "/"), func(s string) bool { return unescaped(s) == ".." })
+	}
+	named := func(p string) bool { return strings.HasPrefix(p, "meta/") || strings.HasPrefix(p, "blobs/") }
+	for _, tc := range []struct {
+		detour  string                   // as it is shown
+		refuses func(path string) bool   // before it is read
+		key     func(path string) string // as which it is read
+	}{
+		{"/data/../meta/", notBelow("data/", "%"), path.Clean},
+		{"/data/%2e%2e/meta/", notBelow("data/", "..", "%2f", "%25"), cleaned},
+		{"/data/..%2fmeta/", func(p string) bool { return notBelow("data/")(p) || dots(p) }, cleaned},
+		{"/data/%252e%252e/meta/", func(p string) bool { return notBelow("data/")(p) || contains(unescaped(p), "..") },
+			func(p string) string { return cleaned(unescaped(p)) }},
+		{"//meta/", named, func(p string) string { return strings.TrimPrefix(p, "/") }},
+		{"/./meta/", named, func(p string) string { return strings.TrimPrefix(p, "./") }},
+		{"/%6deta/", named, unescaped},
+		{"/../../../../../meta/", notBelow("data/sha256/", "%"), path.Clean},
+		{"/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e/meta/", notBelow("data/sha256/", "..", "%2f", "%25"), cleaned},
+		{"/..%2f..%2f..%2f..%2f..%2fmeta/", func(p string) bool { return notBelow("data/sha256/")(p) || dots(p) }, cleaned},
+	} {
+		b := openMemory(t, memory.S3())
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			p, _, _ := strings.Cut(strings.TrimPrefix(r.RequestURI, "/"), "?")
+			if tc.refuses(p) {
+				w.WriteHeader(http.StatusForbidden)
+				return
+			}
+			body, _, err := b.Open(r.Context(), tc.key(p), 0, -1)
+			if err != nil {
+				w.WriteHeader(http.StatusNotFound)
+				return
+			}
+			defer body.Close()
+			_, _ = io.Copy(w, body)
+		}))
+		policy, err := redirect.New(redirect.Config{CDNs: map[string]redirect.CDN{"edge": {Kind: "plain", BaseURL: server.URL}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range Redirects(t.Context(), b, policy) {
+			if r.Step == "CDN edge: nothing but data" && (r.Status != Failed || !strings.Contains(r.Detail, tc.detour)) {
+				t.Errorf("a CDN that shows %s: %s: %s", tc.detour, r.Status, r.Detail)
+			}
+		}
+		server.Close()
 	}
 }
 

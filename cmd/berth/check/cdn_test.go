@@ -37,9 +37,10 @@ type cdn struct {
 	cleans     bool   // it takes dots out of paths once it has looked at the signature
 	leaks      string // suffix of keys that it shows as well
 	oneHost    bool   // it looks at paths for its host as base_url has it, and not if it is written otherwise
-	lists      bool   // it passes on what lists the bucket
-	writes     bool   // it passes on what changes the bucket
+	lists      string // query by which it lists the bucket
+	writes     string // method that changes the bucket and that it passes on
 	prim       bool   // what has dots in its path it takes for no request
+	tidies     bool   // it sends clients to the path without dots
 	sendsTo    string // where it sends those to whom it shows nothing
 	rangeless  bool
 	answersFor int // what it answers for what it doesn't show; 404 if zero
@@ -54,6 +55,10 @@ func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
+	if tidy := path.Clean(r.URL.Path); c.tidies && tidy != r.URL.Path {
+		http.Redirect(w, r, tidy, http.StatusMovedPermanently)
+		return
+	}
 	c.mu.Lock()
 	cached := c.cache[key]
 	c.mu.Unlock()
@@ -63,15 +68,18 @@ func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
 		return
 	}
-	if r.URL.Path == "/" && c.lists {
-		_, _ = io.WriteString(w, "<?xml version=\"1.0\"?>\n<ListBucketResult><Contents>...")
+	if r.URL.Path == "/" && c.lists != "" && r.URL.RawQuery == c.lists {
+		_, _ = io.WriteString(w, "<?xml version=\"1.0\"?>\n"+map[string]string{
+			"list-type=2":                 "<ListBucketResult><Contents>...",
+			"restype=container&comp=list": "<EnumerationResults ContainerName=...",
+		}[c.lists])
 		return
 	}
 	allowed := below && strings.HasPrefix(key, c.shows) || c.leaks != "" && strings.HasSuffix(key, c.leaks) || c.oneHost && r.Host != c.host
 	if c.cleans {
 		key = path.Clean(key)
 	}
-	if allowed && c.writes && c.write(r, key) {
+	if allowed && r.Method == c.writes && c.write(r, key) {
 		return
 	}
 	body, _, err := c.bucket.Open(r.Context(), key, 0, -1)
@@ -160,7 +168,11 @@ func TestCDNs(t *testing.T) {
 		{"nginx, records", "nginx", func(c *cdn) { c.leaks = "/record" }, []Status{OK, OK, OK, Failed, OK}, "/record?REDACTED, with a signature, answers 200"},
 		{"nginx, another way to write the host", "nginx", func(c *cdn) { c.oneHost = true }, []Status{OK, OK, OK, Failed, OK}, "with a signature, answers 200"},
 		{"nginx, a login page", "nginx", func(c *cdn) { c.sendsTo = "/login" }, []Status{OK, OK, OK, Failed, OK}, "answers 302"},
-		{"nginx, writes", "nginx", func(c *cdn) { c.writes = true }, []Status{OK, OK, Failed, OK, OK}, "PUT of"},
+		{"nginx, the one key that all buckets have", "nginx", func(c *cdn) { c.leaks = "meta/format" }, []Status{OK, OK, OK, Failed, OK}, "/meta/format?REDACTED, with a signature, answers 200"},
+		{"nginx, what is new under meta/", "nginx", func(c *cdn) { c.leaks = "/hidden" }, []Status{OK, OK, OK, Failed, OK}, "/hidden?REDACTED, with a signature, answers 200"},
+		{"plain, tidied", "plain", func(c *cdn) { c.tidies = true }, []Status{OK, Skipped, OK, OK, OK}, "for as long as it exists"},
+		{"nginx, writes", "nginx", func(c *cdn) { c.writes = http.MethodPut }, []Status{OK, OK, Failed, OK, OK}, "PUT of"},
+		{"nginx, deletes", "nginx", func(c *cdn) { c.writes = http.MethodDelete }, []Status{OK, OK, Failed, OK, OK}, "DELETE of"},
 		{"nginx, no signatures", "nginx", func(c *cdn) { c.unsigned, c.immortal = true, true }, []Status{OK, Failed, OK, OK, OK}, "without its signature answers 200"},
 		{"nginx, no expiry", "nginx", func(c *cdn) { c.immortal = true }, []Status{OK, Failed, OK, OK, OK}, "after it expired answers 200"},
 		{"nginx, a cache for anybody", "nginx", func(c *cdn) { c.careless = true }, []Status{OK, Failed, OK, OK, OK}, "without its signature answers 200"},
@@ -168,8 +180,9 @@ func TestCDNs(t *testing.T) {
 		{"nginx, broken", "nginx", func(c *cdn) { c.answersFor = http.StatusBadGateway }, []Status{OK, OK, OK, Failed, OK}, "answers 502"},
 		{"plain", "plain", func(*cdn) {}, []Status{OK, Skipped, OK, OK, OK}, "for as long as it exists"},
 		{"plain, no such request", "plain", func(c *cdn) { c.answersFor = http.StatusBadRequest }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
-		{"plain, a listing", "plain", func(c *cdn) { c.lists = true }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
-		{"plain, a listing above", "plain", func(c *cdn) { c.lists, c.path = true, "/the/prefix" }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
+		{"plain, a listing", "plain", func(c *cdn) { c.lists = "list-type=2" }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
+		{"plain, a listing above", "plain", func(c *cdn) { c.lists, c.path = "list-type=2", "/the/prefix" }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
+		{"plain, Azure's listing", "plain", func(c *cdn) { c.lists = "restype=container&comp=list" }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
 		{"plain, all of the bucket", "plain", func(c *cdn) { c.shows = "" }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
 		{"frontdoor", "frontdoor", func(*cdn) {}, []Status{OK, OK, OK, OK, OK}, ""},
 		{"frontdoor, as Azure answers", "frontdoor", func(c *cdn) { c.answersFor = http.StatusConflict }, []Status{OK, OK, OK, OK, OK}, ""},
@@ -216,7 +229,7 @@ func TestCDNs(t *testing.T) {
 				if r.Status != OK && said == "" {
 					said = r.Detail
 				}
-				if strings.Contains(strings.ReplaceAll(r.Detail, "?list-type=2 answers 200", ""), "=") {
+				if strings.Contains(strings.ReplaceAll(r.Detail, "?"+c.lists+" answers 200", ""), "=") {
 					t.Errorf("%s shows a signature: %s", r.Step, r.Detail)
 				}
 			}

@@ -316,16 +316,19 @@ func listings(e redirect.Edge) []string {
 }
 
 // hidden says that this is how a CDN hides what it is asked for. What comes by a
-// detour may be no request to it at all, and so may a signature where a store
-// takes it for one of its own, as Google's does behind a load balancer without
-// Cloud CDN (https://cloud.google.com/storage/docs/xml-api/reference-status).
+// detour may be no request to it at all, and a signature a bad one to a store
+// that takes it for one of its own: Cloud CDN's go on to Google's store where
+// Cloud CDN is not enabled, and their parameters have the names of the store's.
+// https://cloud.google.com/cdn/docs/using-signed-urls
+// https://cloud.google.com/storage/docs/xml-api/reference-status
+//
 // Azure has an answer of its own, where nobody reads without a signature:
 // https://learn.microsoft.com/azure/storage/blobs/anonymous-read-access-prevent.
 func hidden(a answer, try attempt) bool {
 	switch a.status {
 	case http.StatusForbidden, http.StatusNotFound:
 		return true
-	case http.StatusBadRequest, http.StatusMisdirectedRequest:
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusMisdirectedRequest:
 		return try.detour || try.signed
 	case http.StatusConflict:
 		return a.header.Get("x-ms-error-code") == "PublicAccessNotPermitted"

@@ -319,8 +319,9 @@ func TestReaderEndsWithItsContext(t *testing.T) {
 type stalling struct {
 	drivers.Bucket
 
-	opens  int          // that are not answered, the first ones
-	bodies int          // that stop after 1000 bytes, the first ones
+	opens  int // that are not answered, the first ones
+	bodies int // that stop after so many bytes, the first ones
+	after  int
 	asked  int          // requests for a body
 	held   atomic.Int32 // bodies that nobody has closed
 }
@@ -343,7 +344,7 @@ func (s *stalling) Open(ctx context.Context, key string, off, n int64) (io.ReadC
 	body := &stallingBody{ReadCloser: rc, of: s, ctx: ctx, left: math.MaxInt}
 	if s.bodies > 0 {
 		s.bodies--
-		body.left = 1000
+		body.left = s.after
 	}
 	return body, o, nil
 }
@@ -380,15 +381,16 @@ func (b *stallingBody) Close() error {
 func TestReaderOfSilentStore(t *testing.T) {
 	const many = 100
 	for what, c := range map[string]struct {
-		opens, bodies int
-		bytes         int           // that come
-		err           error         // of the read
-		within        time.Duration // all in all
+		opens, bodies, after int
+		bytes                int           // that come
+		err                  error         // of the read
+		within               time.Duration // all in all
 	}{
-		"a body":                 {bodies: 1, bytes: 100_000, within: envelope.Patience},
-		"ten bodies":             {bodies: 10, bytes: 100_000, within: 10 * envelope.Patience},
-		"a request, the first":   {opens: 1, err: ErrUnavailable, within: envelope.Patience},
-		"each body, at its 1000": {bodies: many, bytes: 100_000, within: many * envelope.Patience},
+		"a body":                  {bodies: 1, after: 1000, bytes: 100_000, within: envelope.Patience},
+		"ten bodies":              {bodies: 10, after: 1000, bytes: 100_000, within: 10 * envelope.Patience},
+		"a request, the first":    {opens: 1, err: ErrUnavailable, within: envelope.Patience},
+		"each body, at its 1000":  {bodies: many, after: 1000, bytes: 100_000, within: many * envelope.Patience},
+		"each body, at its first": {bodies: many, err: ErrUnavailable, within: (1 + maxReopens) * envelope.Patience},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			bucket := &stalling{Bucket: openMemoryView(t, &memory.Store{})}
@@ -398,7 +400,7 @@ func TestReaderOfSilentStore(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			bucket.opens, bucket.bodies = c.opens, c.bodies
+			bucket.opens, bucket.bodies, bucket.after = c.opens, c.bodies, c.after
 			start := time.Now()
 			got, err := r.Get(t.Context(), desc.Digest)
 			if !errors.Is(err, c.err) || !bytes.Equal(got, p[:c.bytes]) || time.Since(start) > c.within {
@@ -473,7 +475,7 @@ func TestReaderClosedMeanwhile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		bucket.bodies = 1
+		bucket.bodies, bucket.after = 1, 1000
 		rc, err := r.Open(t.Context(), desc.Digest)
 		if err != nil {
 			t.Fatal(err)
@@ -489,8 +491,8 @@ func TestReaderClosedMeanwhile(t *testing.T) {
 			t.Errorf("Close while another reads = %v after %v", err, time.Since(start))
 		}
 		synctest.Wait()
-		if n, err := rc.Read(make([]byte, 10)); n != 0 || err == nil {
-			t.Errorf("Read after Close = %d, %v", n, err)
+		if n, err := rc.Read(make([]byte, 10)); n != 0 || err == nil || bucket.asked != 1 {
+			t.Errorf("Read after Close = %d, %v after %d requests, want an error and no second one", n, err, bucket.asked)
 		}
 		if n := bucket.held.Load(); n != 0 {
 			t.Errorf("%d bodies are not closed", n)
@@ -527,7 +529,7 @@ func TestClientGoes(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				bucket.bodies = math.MaxInt
+				bucket.bodies, bucket.after = math.MaxInt, 1000
 				req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 				if ranges != "" {
 					req.Header.Set("Range", ranges)

@@ -519,6 +519,7 @@ func TestMediaTypes(t *testing.T) {
 		"text/html\x00":                               defaultMediaType,
 		"text/naïve":                                  defaultMediaType,
 		"text/\xff":                                   defaultMediaType,
+		"text/\x7f":                                   defaultMediaType,
 	} {
 		var asked string
 		signing := openSigning(t, Config{}, func(key string, opts drivers.SignOptions) (drivers.Signed, error) {

@@ -246,12 +246,19 @@ func TestRefused(t *testing.T) {
 		{"network that is nothing", "redirect: {rules: [{from: [''], target: direct}]}", nil, []string{
 			`test.yaml: line 1: redirect.rules[0].from: an item of the list is empty`,
 		}},
+		{"network that is blank", "redirect: {rules: [{from: [' '], target: direct}]}", nil, []string{
+			`test.yaml: line 1: redirect.rules[0].from: an item of the list is empty`,
+		}},
 		{"network that is nothing, in a variable", "redirect: {rules: [{target: direct}]}", []string{"BERTH_REDIRECT_RULES_0_FROM=10.0.0.0/8,"}, []string{
 			`redirect.rules[0].from: "10.0.0.0/8," (environment BERTH_REDIRECT_RULES_0_FROM): want a list such as [a, b], without empty words`,
 		}},
 		{"variables of no entry", "", []string{"BERTH_REDIRECT_CDN_EDGE_KIND=plain", "BERTH_REDIRECT_RULES_0_TARGET=direct"}, []string{
-			"environment BERTH_REDIRECT_CDN_EDGE_KIND: there is no such key, for the file has no such entry; variables make none",
-			"environment BERTH_REDIRECT_RULES_0_TARGET: there is no such key, for the file has no such entry; variables make none",
+			"environment BERTH_REDIRECT_CDN_EDGE_KIND: there is no such key; variables set keys of entries that the file has, and make none",
+			"environment BERTH_REDIRECT_RULES_0_TARGET: there is no such key; variables set keys of entries that the file has, and make none",
+		}},
+		{"variables that are none of an entry's", "redirect: {cdn: {edge: {kind: plain, base_url: 'https://x'}}}", []string{"BERTH_REDIRECT_CDN_EDGE_COMPRESSION=on", "BERTH_REDIRECT_CDN_EDGE_KINDS=plain"}, []string{
+			"environment BERTH_REDIRECT_CDN_EDGE_COMPRESSION: there is no such key; variables set keys of entries that the file has, and make none",
+			"environment BERTH_REDIRECT_CDN_EDGE_KINDS: there is no such key; did you mean BERTH_REDIRECT_CDN_EDGE_KIND?",
 		}},
 		{"variable of no key", "redirect: {cdn: {edge: {kind: nginx, base_url: 'https://x', keys: [{env: BERTH_EDGE_KEY}]}}}", []string{"BERTH_EDGE_KEYS=secret"}, []string{
 			"environment BERTH_EDGE_KEYS: there is no such key; did you mean BERTH_EDGE_KEY?",

@@ -192,7 +192,7 @@ func unknownInEnvironment(environ []string, c *Config) (problems []string) {
 		}
 		hint := suggest(name, names)
 		if hint == "" && inList.MatchString(name) {
-			hint = ", for the file has no such entry; variables make none"
+			hint = "; variables set keys of entries that the file has, and make none"
 		}
 		problems = append(problems, fmt.Sprintf("environment %s: there is no such key%s", name, hint))
 	}

@@ -11,9 +11,10 @@ import (
 )
 
 const (
-	// A process whose credentials expire asks for new ones this long before,
-	// and so has at least the difference to credentialMargin for signed URLs,
-	// if it is given other ones that early. STS does, an EC2 instance not.
+	// A process whose credentials expire asks for new ones this long before, or
+	// when it has had them for half of their time, and so has at least the
+	// difference to credentialMargin for signed URLs, if it is given other ones
+	// that early. STS does, an EC2 instance not.
 	credentialWindow = 30 * time.Minute
 
 	// credentialPause is how often it asks in that time.
@@ -31,10 +32,16 @@ const (
 // credentials that are good.
 type refreshing struct {
 	cache *aws.CredentialsCache // has no window of its own
-	kept  atomic.Pointer[aws.Credentials]
+	kept  atomic.Pointer[lent]
 
 	turn sync.Mutex // of whoever asks early
 	next time.Time  // when to ask again
+}
+
+// lent is credentials, and from when on other ones are asked for.
+type lent struct {
+	aws.Credentials
+	renew time.Time
 }
 
 // Retrieve gives credentials with the time at which they really expire.
@@ -46,19 +53,19 @@ func (r *refreshing) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	case kept.Expired():
 		return r.ask(ctx, credentialPatience)
 	}
-	if !kept.CanExpire || time.Until(kept.Expires) > credentialWindow || !r.turn.TryLock() {
-		return *kept, nil
+	if !kept.CanExpire || time.Now().Before(kept.renew) || !r.turn.TryLock() {
+		return kept.Credentials, nil
 	}
 	defer r.turn.Unlock()
 	if time.Now().Before(r.next) {
-		return *r.kept.Load(), nil
+		return r.kept.Load().Credentials, nil
 	}
 	r.next = time.Now().Add(credentialPause)
 	r.cache.Invalidate()
 	if fresh, err := r.ask(ctx, credentialPatience); err == nil {
 		return fresh, nil
 	}
-	return *kept, nil
+	return kept.Credentials, nil
 }
 
 func (r *refreshing) ask(ctx context.Context, patience time.Duration) (aws.Credentials, error) {
@@ -68,7 +75,11 @@ func (r *refreshing) ask(ctx context.Context, patience time.Duration) (aws.Crede
 	if err != nil {
 		return c, &credentialsError{err}
 	}
-	r.kept.Store(&c)
+	fresh := &lent{c, c.Expires.Add(-min(credentialWindow, time.Until(c.Expires)/2))}
+	if kept := r.kept.Load(); kept != nil && kept.AccessKeyID == c.AccessKeyID && kept.Expires.Equal(c.Expires) {
+		fresh.renew = kept.renew // they are the same once more
+	}
+	r.kept.Store(fresh)
 	return c, nil
 }
 

@@ -20,11 +20,6 @@ import (
 // the store, without a byte in between.
 const maxReopens = 3
 
-// maxAskedFor is how many bytes the store is asked for at most, if not for all
-// to the end. What ends early leaves the connection to be used again, but is
-// not sent from the kernel.
-const maxAskedFor = 1 << 20
-
 // openData reads the bytes of a blob, and asks for those from off to end, which
 // the caller means to read. It reports ErrBlobUnknown if they are gone, so that
 // clients push them again; the next read then looks at the link afresh.
@@ -36,9 +31,6 @@ func (r *Repository) openData(ctx context.Context, rec record, raw []byte, off, 
 		}{bytes.NewReader(raw), io.NopCloser(nil)}, nil
 	}
 	d := &dataReader{bucket: r.s.bucket, key: rec.Data, digest: rec.Digest, size: rec.Size, off: off, end: end}
-	if end-off > maxAskedFor {
-		d.end = d.size
-	}
 	d.ctx, d.cancel = context.WithCancel(ctx)
 	if err := d.open(); err != nil {
 		d.cancel()
@@ -47,14 +39,34 @@ func (r *Repository) openData(ctx context.Context, rec record, raw []byte, off, 
 		}
 		return nil, err
 	}
-	if d.answer != nil {
-		if f, ok := d.answer.rc.(*os.File); ok { // it can seek, and is sent from the kernel
-			d.answer.cancel(nil)
-			d.cancel()
-			return f, nil
-		}
+	if d.answer == nil {
+		return d, nil
 	}
-	return d, nil
+	f := fileOf(d.answer.rc)
+	if f == nil {
+		return d, nil
+	}
+	// It can seek, and is sent from the kernel.
+	d.answer.cancel(nil)
+	d.cancel()
+	if _, err := f.Seek(off, io.SeekStart); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("blobstore: %w", err)
+	}
+	return f, nil
+}
+
+// fileOf is the file that a driver reads from, or nil.
+func fileOf(r io.Reader) *os.File {
+	if section, ok := r.(interface {
+		Outer() (r io.ReaderAt, off, n int64)
+	}); ok {
+		f, _, _ := section.Outer()
+		file, _ := f.(*os.File)
+		return file
+	}
+	file, _ := r.(*os.File)
+	return file
 }
 
 // dataReader reads an object whose content never changes. It opens it where it

@@ -174,7 +174,8 @@ type Bucket interface {
 	// began with, or fails; it never mixes two. The Object is that version's,
 	// with its whole size. A connection that breaks under the reader is ErrBusy,
 	// as it is under a call. A driver that keeps objects in files returns an
-	// *os.File if n is -1, so that it can be sent from the kernel.
+	// *os.File if n is -1, and else what has the method Outer of an
+	// [io.SectionReader] of one, so that it can be sent from the kernel.
 	Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, Object, error)
 
 	// Stat describes the object. It reports ErrNotFound if the key is absent.

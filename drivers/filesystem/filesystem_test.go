@@ -327,6 +327,30 @@ func TestOpenGivesTheFile(t *testing.T) {
 			t.Errorf("Open(%q, 4, -1) reads %q, %v", key, got, err)
 		}
 		r.Close()
+
+		r, _, err = b.Open(t.Context(), key, 4, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		section, ok := r.(interface {
+			Outer() (r io.ReaderAt, off, n int64)
+		})
+		if !ok {
+			t.Fatalf("Open(%q, 4, 3) gives a %T, want a section", key, r)
+		}
+		f, off, n := section.Outer()
+		if _, ok := f.(*os.File); !ok || off != 4 || n != 3 {
+			t.Errorf("Open(%q, 4, 3) gives %d bytes from %d of a %T, want 3 from 4 of an *os.File", key, n, off, f)
+		}
+		if got, err := io.ReadAll(r); err != nil || string(got) != "456" {
+			t.Errorf("Open(%q, 4, 3) reads %q, %v", key, got, err)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := f.ReadAt(make([]byte, 1), 0); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("after Close its file reads with %v, want os.ErrClosed", err)
+		}
 	}
 }
 

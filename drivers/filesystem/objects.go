@@ -210,17 +210,17 @@ func (b *bucket) read(ctx context.Context, key string, off, n int64) (io.ReadClo
 		f.Close()
 		return nil, drivers.Object{}, fmt.Errorf("%d of %d bytes: %w", off, o.Size, drivers.ErrRange)
 	}
-	if _, err := f.Seek(off, io.SeekStart); err != nil {
-		f.Close()
-		return nil, drivers.Object{}, err
-	}
 	if n == -1 {
+		if _, err := f.Seek(off, io.SeekStart); err != nil {
+			f.Close()
+			return nil, drivers.Object{}, err
+		}
 		return f, o, nil
 	}
 	return struct {
-		io.Reader
+		*io.SectionReader
 		io.Closer
-	}{io.LimitReader(f, n), f}, o, nil
+	}{io.NewSectionReader(f, off, n), f}, o, nil
 }
 
 // Stat describes the object.

@@ -216,8 +216,11 @@ func oneRange(header string, size int64) (first, end int64) {
 		return max(size-last, 0), size
 	}
 	first, err := strconv.ParseInt(from, 10, 64)
-	if err != nil || first < 0 || first >= size {
+	switch {
+	case err != nil || first < 0:
 		return 0, size
+	case first >= size: // the answer will be 416
+		return size, size
 	}
 	if last, err := strconv.ParseInt(to, 10, 64); err == nil && first <= last && last < size {
 		return first, last + 1

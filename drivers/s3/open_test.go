@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -104,6 +105,28 @@ func TestProbeUnknown(t *testing.T) {
 	_, err := Open(t.Context(), cfg)
 	if err == nil || !strings.Contains(err.Error(), "storage.s3.checksum") {
 		t.Errorf("Open of a store that takes no CRC-32C = %v, want an error that names storage.s3.checksum", err)
+	}
+}
+
+// TestProbeDenied has a store that denies access to one request of a multipart
+// upload, once or always.
+func TestProbeDenied(t *testing.T) {
+	t.Parallel()
+	for _, denied := range []string{"CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"} {
+		d, cfg := newDouble(t)
+		var asked atomic.Int32
+		once := true
+		d.plays(func(w http.ResponseWriter, r *http.Request) bool {
+			return operation(r) == denied && (asked.Add(1) == 1 || !once) && fails(w, http.StatusForbidden, "AccessDenied")
+		})
+		b := openBucket(t, cfg)
+		if got, want := b.(*bucket).abilities, (abilities{conditionalDelete: true, sums: sumWhole}); got != want {
+			t.Errorf("abilities of a store that denied a %s = %+v, want %+v", denied, got, want)
+		}
+		once = false
+		if _, err := Open(t.Context(), cfg); !errors.Is(err, drivers.ErrRefused) || !strings.Contains(err.Error(), "s3:PutObject") {
+			t.Errorf("Open of a store that denies %s = %v, want ErrRefused, with the permissions", denied, err)
+		}
 	}
 }
 

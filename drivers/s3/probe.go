@@ -68,6 +68,12 @@ func (b *bucket) probe(ctx context.Context) (abilities, error) {
 	}()
 	conditions = b.probeConditions(ctx, root+"object", &a)
 	<-done
+	if errors.Is(multipart, drivers.ErrRefused) {
+		// MinIO has refused access to a Complete while another request, in a
+		// bucket that was new, deleted what had been the only object. Nothing
+		// else goes on now.
+		a.sums, multipart = b.probeUpload(ctx, root+"upload")
+	}
 	if conditions != nil {
 		return a, conditions
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
+	"github.com/berthhq/berth/drivers/filesystem"
 	"github.com/berthhq/berth/drivers/memory"
 	"github.com/berthhq/berth/redirect"
 )
@@ -261,6 +263,76 @@ func TestRequestsOfRanges(t *testing.T) {
 		"bytes=300000-400000": 0,
 	} {
 		r.wants(t, header, requests, func() error { _, err := r.serve(t, "GET", d, "Range", header); return err })
+	}
+}
+
+// filed is a bucket of files that notes which of them it opens.
+type filed struct {
+	drivers.Bucket
+	files []*os.File
+}
+
+func (b *filed) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, drivers.Object, error) {
+	rc, o, err := b.Bucket.Open(ctx, key, off, n)
+	if f := fileOf(rc); f != nil {
+		b.files = append(b.files, f)
+	}
+	return rc, o, err
+}
+
+// Each file that is opened for an answer is closed with it, whatever was asked
+// for, and also if the client goes away.
+func TestFilesAreClosed(t *testing.T) {
+	for _, test := range []struct {
+		header []string
+		files  int
+	}{
+		{nil, 1},
+		{[]string{"Range", "bytes=0-9"}, 1},
+		{[]string{"Range", "bytes=7-"}, 1},
+		{[]string{"Range", "bytes=7-90000"}, 1},
+		{[]string{"Range", "bytes=7-90000,0-9"}, 1},
+		{[]string{"Range", "bytes=7-9", "If-Range", `"another"`}, 1},
+		{[]string{"Range", "bytes=9-7"}, 1},
+		{[]string{"Range", "bytes=100000-"}, 0},
+		{[]string{"Range", "bytes=100000-", "If-Range", `"another"`}, 1},
+	} {
+		for _, left := range []int{0, 1000, 1 << 20} {
+			synctest.Test(t, func(t *testing.T) {
+				inFiles, err := filesystem.Open(t.Context(), filesystem.Config{Root: t.TempDir()})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer inFiles.Close()
+				bucket := &filed{Bucket: inFiles}
+				r := repository(t, openStore(t, bucket, Config{}), "a")
+				desc, err := r.Put(t.Context(), "", randomBytes(1, 100_000))
+				if err != nil {
+					t.Fatal(err)
+				}
+				bucket.files = nil
+				req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+				for i := 0; i < len(test.header); i += 2 {
+					req.Header.Set(test.header[i], test.header[i+1])
+				}
+				if err := r.ServeBlob(t.Context(), &goneWriter{httptest.NewRecorder(), left}, req, desc.Digest); err != nil {
+					t.Error(err)
+				}
+				synctest.Wait()
+				files := 0
+				for _, f := range bucket.files {
+					if strings.Contains(f.Name(), "/"+drivers.BulkPrefix) {
+						files++
+					}
+					if _, err := f.Stat(); !errors.Is(err, os.ErrClosed) {
+						t.Errorf("GET with %q, and a client gone after %d bytes: %s is open still", test.header, left, f.Name())
+					}
+				}
+				if files != test.files {
+					t.Errorf("GET with %q opens %d files of data, want %d", test.header, files, test.files)
+				}
+			})
+		}
 	}
 }
 

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"testing"
+	"time"
 )
 
 // writerFunc is a writer that is a function.
@@ -57,4 +60,59 @@ func TestBuffers(t *testing.T) {
 		t.Errorf("copy = %v, want %v", err, broken)
 	}
 	wantLarge("after a failure")
+	func() {
+		defer func() { _ = recover() }()
+		_, _ = most(func() error { panic(http.ErrAbortHandler) })
+	}()
+	wantLarge("after a panic")
+}
+
+// timedConn is a connection as net/http has it.
+type timedConn struct {
+	*httptest.ResponseRecorder
+
+	writes    []int // how many bytes there were in each
+	deadlines []time.Time
+}
+
+func (c *timedConn) Write(p []byte) (int, error) {
+	c.writes = append(c.writes, len(p))
+	return c.ResponseRecorder.Write(p)
+}
+
+func (c *timedConn) ReadFrom(r io.Reader) (int64, error) {
+	return 0, errors.New("this is not a file") // and is waited for as long as it takes
+}
+
+func (c *timedConn) SetWriteDeadline(at time.Time) error { //nolint:unparam // http.ResponseController wants it
+	c.deadlines = append(c.deadlines, at)
+	return nil
+}
+
+// TestTimed: an answer that is no file goes out in large writes, each with a
+// time of its own, and none goes on for longer than a request may.
+func TestTimed(t *testing.T) {
+	t.Parallel()
+	data := randomBytes(1, 4*largeBuffer)
+	for _, most := range []time.Duration{time.Minute, time.Hour} {
+		c := &timedConn{ResponseRecorder: httptest.NewRecorder()}
+		start := time.Now()
+		timed(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			n, err := io.CopyN(w, bytes.NewReader(data), int64(len(data)))
+			if err != nil || n != int64(len(data)) {
+				t.Errorf("CopyN = %d, %v, want %d", n, err, len(data))
+			}
+		}), most).ServeHTTP(c, httptest.NewRequest(http.MethodGet, "/", nil))
+		if !bytes.Equal(c.Body.Bytes(), data) {
+			t.Errorf("%d bytes were sent, want the %d that there are", c.Body.Len(), len(data))
+		}
+		if len(c.writes) != 4 || len(c.deadlines) != len(c.writes) {
+			t.Errorf("writes of %d bytes, and %d deadlines, want 4 of %d, and as many", c.writes, len(c.deadlines), largeBuffer)
+		}
+		for _, at := range c.deadlines {
+			if in := at.Sub(start); in < min(most, answerTimeout) || at.After(time.Now().Add(min(most, answerTimeout))) {
+				t.Errorf("of at most %v a write has %v, want %v", most, in, min(most, answerTimeout))
+			}
+		}
+	}
 }

@@ -105,22 +105,23 @@ func TestCredentialsRenewed(t *testing.T) {
 	}{
 		"a session of a quarter of an hour": {15 * time.Minute, 15 * time.Minute, 24 * 60 * 2 / 15},
 		"a session of an hour":              {time.Hour, time.Hour, 24 * 2},
+		"keys without an end":               {0, 0, 1},
 		"an EC2 instance":                   {6 * time.Hour, 5 * time.Minute, 24/6*25 + 1}, // each minute from half an hour to five minutes before
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				asked := 0
 				given := testCredentials
-				given.CanExpire = true
+				given.CanExpire = giver.life > 0
 				r := &refreshing{cache: aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 					asked++
-					if time.Until(given.Expires) <= giver.early {
+					if given.CanExpire && time.Until(given.Expires) <= giver.early {
 						given.AccessKeyID, given.Expires = fmt.Sprint("key ", asked), time.Now().Add(giver.life)
 					}
 					return given, nil
 				}))}
 				for start := time.Now(); time.Since(start) < 24*time.Hour; time.Sleep(10 * time.Second) {
-					if c, err := r.Retrieve(t.Context()); err != nil || time.Until(c.Expires) < min(giver.early, giver.life/2)-time.Minute {
+					if c, err := r.Retrieve(t.Context()); err != nil || c.CanExpire && time.Until(c.Expires) < min(giver.early, giver.life/2)-time.Minute {
 						t.Fatalf("after %v: credentials for %v, %v", time.Since(start), time.Until(c.Expires), err)
 					}
 				}

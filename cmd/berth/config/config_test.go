@@ -198,9 +198,10 @@ func TestRefused(t *testing.T) {
 			[]string{`storage.driver: "ftp" (test.yaml:1): want one of filesystem, s3, gcs, azure, memory`}},
 		{"redacted secret", "storage: {s3: {secret_access_key: REDACTED}}", nil,
 			[]string{"storage.s3.secret_access_key: \"REDACTED\" (test.yaml:1): want the secret, not what `berth config` shows in its place"}},
-		{"secrets in URLs", "public_url: https://me:secret@registry.example.com", []string{"BERTH_STORAGE_AZURE_ENDPOINT=https://a.example.com/?sig=secret", "BERTH_STORAGE_S3_ENDPOINT=s3.example.com?secret"}, []string{
+		{"secrets in URLs", "public_url: https://me:secret@registry.example.com", []string{"BERTH_STORAGE_AZURE_ENDPOINT=https://a.example.com/?sig=secret", "BERTH_STORAGE_S3_ENDPOINT=s3.example.com?secret", "BERTH_STORAGE_GCS_ENDPOINT=https://g.example.com/#secret"}, []string{
 			`public_url: "https://REDACTED@registry.example.com" (test.yaml:1): want a URL such as https://registry.example.com, without user, query or fragment`,
 			`storage.s3.endpoint: "REDACTED" (environment BERTH_STORAGE_S3_ENDPOINT): want a URL such as https://registry.example.com, without user, query or fragment`,
+			`storage.gcs.endpoint: "https://g.example.com/#REDACTED" (environment BERTH_STORAGE_GCS_ENDPOINT): want a URL such as https://registry.example.com, without user, query or fragment`,
 			`storage.azure.endpoint: "https://a.example.com/?REDACTED" (environment BERTH_STORAGE_AZURE_ENDPOINT): want a URL such as https://registry.example.com, without user, query or fragment`,
 		}},
 		{"no expiry", "redirect: {expiry: 0s}", nil,

@@ -77,7 +77,7 @@ func (c *cdn) sign(key string, l life, presign func() (drivers.Signed, error)) (
 }
 
 // newCDN compiles c for URLs that live for longest, or less.
-func newCDN(bad problems, c CDN, s service, longest time.Duration) *cdn {
+func newCDN(bad problems, c CDN, s service, longest, maxPresign time.Duration) *cdn {
 	out := &cdn{kind: c.Kind, maxLife: longest}
 	switch u, err := parseURL(c.BaseURL); {
 	case err != nil:

@@ -1,6 +1,7 @@
 package redirect
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,13 +14,13 @@ const (
 	DefaultWindow = 5 * time.Minute
 )
 
-// maxPresign is the longest that a URL signed by any of the stores can live:
+// weekOfStores is the longest that a URL signed by any of the stores can live:
 // SigV4 and GCS V4 signatures, and the keys of Azure's user delegation SAS, end
 // after a week.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 // https://cloud.google.com/storage/docs/access-control/signed-urls
 // https://learn.microsoft.com/rest/api/storageservices/create-user-delegation-sas
-const maxPresign = 7 * 24 * time.Hour
+const weekOfStores = 7 * 24 * time.Hour
 
 const (
 	targetDirect  = "direct"
@@ -37,6 +38,10 @@ type Config struct {
 	// Window is what signing times are rounded down to, in whole seconds. Zero
 	// is [DefaultWindow]; one second is as good as no rounding.
 	Window time.Duration
+
+	// MaxPresign is the longest that a URL which the store signs can live. Zero
+	// is a week, the most that any store allows.
+	MaxPresign time.Duration
 
 	// CDNs are the CDNs that rules can name.
 	CDNs map[string]CDN
@@ -92,11 +97,11 @@ func New(c Config) (*Policy, error) {
 	p.service, err = parseService(c.PublicURL)
 	problems{key: "public_url", list: bad.list}.add(err)
 
-	longest := p.expiry + p.window
+	longest, maxPresign := p.expiry+p.window, cmp.Or(c.MaxPresign, weekOfStores)
 	p.maxLife = longest
 	p.cdns = make(map[string]*cdn)
 	for _, name := range slices.Sorted(maps.Keys(c.CDNs)) {
-		p.cdns[name] = newCDN(bad.at("cdn").at(name), c.CDNs[name], p.service, longest)
+		p.cdns[name] = newCDN(bad.at("cdn").at(name), c.CDNs[name], p.service, longest, maxPresign)
 		p.maxLife = max(p.maxLife, p.cdns[name].maxLife)
 	}
 	for i, rc := range c.Rules {

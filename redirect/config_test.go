@@ -44,6 +44,8 @@ func TestNewRefuses(t *testing.T) {
 		{Config{PublicURL: "registry.example.com"}, []string{`public_url: "registry.example.com" is not an absolute http or https URL`}},
 		{Config{PublicURL: "https://bücher.example.com"}, []string{`public_url: host "bücher.example.com": write it in punycode (xn--…)`}},
 
+		{Config{Expiry: 6 * day, MaxPresign: 6 * day}, []string{"redirect.expiry: 144h0m0s and a window of 5m0s make 144h5m0s, and URLs that the store signs, " +
+			"as it does after the last rule, live 144h0m0s at most"}},
 		{Config{Expiry: 7 * day}, []string{"redirect.expiry: 168h0m0s and a window of 5m0s make 168h5m0s, and URLs that the store signs, " +
 			"as it does after the last rule, live 168h0m0s at most"}},
 		{Config{Expiry: 7*day - DefaultWindow + time.Second}, []string{

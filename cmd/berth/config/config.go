@@ -153,7 +153,17 @@ func (c *Config) RedirectPolicy() (*redirect.Policy, error) {
 		cdns[name] = *cdn
 	}
 	return redirect.New(redirect.Config{
-		Expiry: r.Expiry, Window: r.Window, CDNs: cdns, Rules: r.Rules,
+		Expiry: r.Expiry, Window: r.Window, MaxPresign: c.Storage.maxPresign(), CDNs: cdns, Rules: r.Rules,
 		PublicURL: c.PublicURL, TrustedProxies: r.TrustedProxies,
 	})
+}
+
+// maxPresign is the longest that a URL which the store signs can live, or zero
+// for as long as any store allows. Azure lends its identities keys for a week,
+// and berth asks for one a day.
+func (s *Storage) maxPresign() time.Duration {
+	if a := s.Azure; s.Driver == "azure" && a.SharedKey == "" && a.ConnectionString == "" && a.SAS == "" {
+		return 6 * 24 * time.Hour
+	}
+	return 0
 }

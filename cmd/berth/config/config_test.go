@@ -217,6 +217,9 @@ func TestRefused(t *testing.T) {
 			"storage.azure.account: set it, or storage.azure.connection_string, or storage.azure.endpoint",
 			"upload.session_lifetime: 145h: want at most 144h with azure, which drops the parts of an unfinished upload after a week",
 		}},
+		{"azure by an identity", "storage: {driver: azure, azure: {account: a, container: c}}\nredirect: {expiry: 144h}", nil, []string{
+			"redirect.expiry: 144h0m0s and a window of 5m0s make 144h5m0s, and URLs that the store signs, as it does after the last rule, live 144h0m0s at most",
+		}},
 		{"s3", "storage: {driver: s3, s3: {access_key_id: a, kms_key_id: k}}", nil, []string{
 			"storage.s3.bucket: storage.driver is s3, which needs it",
 			"storage.s3.access_key_id and storage.s3.secret_access_key go together: set both, or none",
@@ -307,6 +310,10 @@ func TestAccepted(t *testing.T) {
 			[]string{"BERTH_EDGE_KEY=0123456789abcdef"}, func(c *Config) any { return c.Redirect.CDN["edge"].Keys }, []redirect.Key{{Env: "BERTH_EDGE_KEY"}}},
 		{"CDN that takes no keys", "redirect: {cdn: {a: {kind: plain, base_url: 'https://x', keys: []}, b: {kind: plain, base_url: 'https://x', keys: }}}", nil,
 			func(c *Config) any { return len(c.Redirect.CDN) }, 2},
+		{"days of an account key", "storage: {driver: azure, azure: {account: a, container: c}}\nredirect: {expiry: 166h}", []string{"BERTH_STORAGE_AZURE_SHARED_KEY=a2V5"},
+			func(c *Config) any { return c.Redirect.Expiry }, 166 * time.Hour},
+		{"days of an identity", "storage: {driver: azure, azure: {account: a, container: c}}\nredirect: {expiry: 143h, window: 1h}", nil,
+			func(c *Config) any { return c.Redirect.Expiry }, 143 * time.Hour},
 		{"rule for all networks", "redirect: {rules: [{from: [], target: direct}]}", nil,
 			func(c *Config) any { return c.Redirect.Rules }, []redirect.Rule{{Target: "direct"}}},
 		{"rules", "redirect:\n  cdn:\n    edge: {base_url: https://x, keys: [{env: K}, {file: f}]}\n" +

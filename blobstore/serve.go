@@ -111,6 +111,9 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 	}
 
 	first, end := oneRange(wantedRanges(req.Header.Get("Range")), rec.Size)
+	if first == rec.Size && req.Header.Get("If-Range") != "" { // perhaps all is sent, and must be there
+		first, end = 0, rec.Size
+	}
 	data, err := r.openData(ctx, rec, raw, first, end)
 	if err != nil {
 		return err

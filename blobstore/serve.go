@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -145,12 +146,24 @@ func serveContent(w http.ResponseWriter, req *http.Request, content io.ReadSeeke
 // wantedRanges is a Range header as net/http understands it, or empty if it is
 // to be ignored: of a unit other than bytes, however that is spelled
 // (https://www.rfc-editor.org/rfc/rfc9110#section-14.1), or of too many ranges.
+// The last no bytes are a range that isn't there
+// (https://www.rfc-editor.org/rfc/rfc9110#section-14.1.2), and net/http would
+// send them (https://github.com/golang/go/issues/81262).
 func wantedRanges(header string) string {
 	unit, ranges, ok := strings.Cut(header, "=")
 	if !ok || !strings.EqualFold(unit, "bytes") || strings.Count(ranges, ",") >= maxRanges {
 		return ""
 	}
-	return "bytes=" + ranges
+	specs := strings.Split(ranges, ",")
+	for i, spec := range specs {
+		from, last, _ := strings.Cut(spec, "-")
+		last = strings.TrimSpace(last)
+		n, err := strconv.ParseInt(last, 10, 64)
+		if strings.TrimSpace(from) == "" && !strings.HasPrefix(last, "-") && err == nil && n == 0 {
+			specs[i] = strconv.FormatInt(math.MaxInt64, 10) + "-" // past the end, too
+		}
+	}
+	return "bytes=" + strings.Join(specs, ",")
 }
 
 // sendable is the media type, if a header and a URL can carry it. A store would

@@ -140,6 +140,7 @@ func descending(n int) string {
 func TestWantedRanges(t *testing.T) {
 	for header, want := range map[string]string{
 		"": "", "bytes=0-1": "bytes=0-1", "BYTES=0-1": "bytes=0-1", "bytes= 0-1, -5": "bytes= 0-1, -5", "bytes=garbage": "bytes=garbage",
+		"bytes=-0": "bytes=9223372036854775807-", "bytes=0-1, - 00 ,-1,-,--0": "bytes=0-1,9223372036854775807-,-1,-,--0", "bytes=0-0,7-": "bytes=0-0,7-",
 		"bits=0-1": "", "seconds=0-": "", "bytes": "", "=0-1": "", "bytes=0-0" + strings.Repeat(",", maxRanges): "",
 	} {
 		if got := wantedRanges(header); got != want {
@@ -150,7 +151,10 @@ func TestWantedRanges(t *testing.T) {
 	p := randomBytes(1, 100_000)
 	for _, p := range [][]byte{p, p[:100]} {
 		d := r.put(t, p)
-		for header, status := range map[string]int{"bits=0-1": http.StatusOK, "Bytes=0-1": http.StatusPartialContent, "bytes=200000-": http.StatusRequestedRangeNotSatisfiable} {
+		for header, status := range map[string]int{
+			"bits=0-1": http.StatusOK, "Bytes=0-1": http.StatusPartialContent, "bytes=-0,0-1": http.StatusPartialContent,
+			"bytes=200000-": http.StatusRequestedRangeNotSatisfiable, "bytes=-0": http.StatusRequestedRangeNotSatisfiable,
+		} {
 			if w, err := r.serve(t, "GET", d, "Range", header); err != nil || w.Code != status {
 				t.Errorf("GET of %d bytes with Range %q = %d, %v, want %d", len(p), header, w.Code, err, status)
 			}

@@ -258,17 +258,18 @@ func TestCDN(t *testing.T) {
 	}
 	e.refuses(t, blobs[0])
 
-	e.checks(t)
+	wantChecked(t, e.env, e.config, "md5=")
 	e.logsNoLinks(t)
 }
 
-// checks wants `berth check` to find nothing.
-func (e *edge) checks(t *testing.T) {
+// wantChecked wants `berth check` to find nothing, and to show no signature.
+func wantChecked(t *testing.T, env []string, config, signature string) {
 	t.Helper()
-	check := exec.CommandContext(t.Context(), filepath.Join(buildDir, "berth"), "check", "--config", e.config)
-	check.Env = e.env
-	if out, err := check.CombinedOutput(); err != nil || strings.Contains(string(out), "md5=") {
-		t.Errorf("berth check: %v, want no error, and no signature\n%s", err, out)
+	check := exec.CommandContext(t.Context(), filepath.Join(buildDir, "berth"), "check", "--config", config)
+	check.Env = env
+	out, err := check.CombinedOutput()
+	if err != nil || strings.Contains(string(out), signature) || !strings.Contains(string(out), "CDN edge: nothing but data") {
+		t.Errorf("berth check: %v, want no error, no signature, and the CDN checked\n%s", err, out)
 	}
 }
 
@@ -284,7 +285,7 @@ func TestCDNPrefix(t *testing.T) {
 	if _, _, err := e.pull(t.Context(), data); err != nil {
 		t.Error(err)
 	}
-	e.checks(t)
+	wantChecked(t, e.env, e.config, "md5=")
 }
 
 // logsNoLinks wants no link that works in berth's log, nor in nginx's.

@@ -75,6 +75,8 @@ redirect:
 		links = append(links, link)
 	}
 
+	wantChecked(t, env, file, "sig=")
+
 	// explain prints the URL of a blob, by the rules of the file or without any.
 	explain := func(args ...string) string {
 		_, key, _ := strings.Cut(links[0].Path, "/data/")

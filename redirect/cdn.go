@@ -3,7 +3,6 @@ package redirect
 import (
 	"fmt"
 	"maps"
-	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -90,7 +89,7 @@ func newCDN(bad problems, c CDN, s service, longest, maxPresign time.Duration) *
 		bad.at("base_url").addf("has //, /./ or /../ in its path, which clients and CDNs leave out")
 	default:
 		out.path = strings.TrimRight(u.Path, "/")
-		out.base = u.Scheme + "://" + authority(u) + out.path
+		out.base = u.Scheme + "://" + drivers.Authority(u) + out.path
 		bad.at("base_url").add(s.checkURL(c.BaseURL))
 	}
 	if !c.checkSettings(bad) {
@@ -119,17 +118,6 @@ func newCDN(bad problems, c CDN, s service, longest, maxPresign time.Duration) *
 		out.signer = newNginx(bad, c)
 	}
 	return out
-}
-
-// authority is the host and port of u as clients ask for them, for some CDNs
-// sign those too: in lower case, and without the port of the scheme
-// (https://www.rfc-editor.org/rfc/rfc3986#section-6.2.3).
-func authority(u *url.URL) string {
-	host, port := strings.ToLower(u.Host), u.Port()
-	if port == "" || u.Scheme == "https" && port == "443" || u.Scheme == "http" && port == "80" {
-		return strings.TrimSuffix(host, ":"+port)
-	}
-	return host
 }
 
 // tidy says whether all segments of the path stay in it.

@@ -43,7 +43,7 @@ func (b *bucket) signGet(ctx context.Context, key string, opts drivers.SignOptio
 	if err != nil {
 		return drivers.Signed{}, err
 	}
-	u.Host = authority(u)
+	u.Host = drivers.Authority(u)
 	u.Path = "/" + b.cfg.Bucket + "/" + b.name(key)
 	u.RawPath = escapePath(u.Path)
 
@@ -87,15 +87,4 @@ func escapePath(path string) string {
 		segments[i] = strings.ReplaceAll(url.QueryEscape(s), "+", "%20")
 	}
 	return strings.Join(segments, "/")
-}
-
-// authority is the host and port of u as clients ask for them, for they are
-// signed: in lower case, and without the port of the scheme
-// (https://www.rfc-editor.org/rfc/rfc3986#section-6.2.3).
-func authority(u *url.URL) string {
-	host, port := strings.ToLower(u.Host), u.Port()
-	if port == "" || u.Scheme == "https" && port == "443" || u.Scheme == "http" && port == "80" {
-		return strings.TrimSuffix(host, ":"+port)
-	}
-	return host
 }

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -52,22 +51,11 @@ func newSigner(ctx context.Context, cfg *Config, sdk aws.Config) (*signer, error
 		return nil, fmt.Errorf("sign a URL: %w", err)
 	}
 	return &signer{
-		base:        url.URL{Scheme: u.Scheme, Host: authority(u), Path: u.Path[:len(u.Path)-len(key)]},
+		base:        url.URL{Scheme: u.Scheme, Host: drivers.Authority(u), Path: u.Path[:len(u.Path)-len(key)]},
 		region:      sdk.Region,
 		credentials: sdk.Credentials,
 		v4:          v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }),
 	}, nil
-}
-
-// authority is the host and port of u as clients ask for them, for they are
-// signed: in lower case, and without the port of the scheme
-// (https://www.rfc-editor.org/rfc/rfc3986#section-6.2.3).
-func authority(u *url.URL) string {
-	host, port := strings.ToLower(u.Host), u.Port()
-	if port == "" || u.Scheme == "https" && port == "443" || u.Scheme == "http" && port == "80" {
-		return strings.TrimSuffix(host, ":"+port)
-	}
-	return host
 }
 
 // SignGet is a presigned GetObject.

@@ -76,7 +76,7 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 		return nil
 	case rec.Data == "":
 		describe()
-		serveContent(w, req, bytes.NewReader(raw))
+		serveContent(w, req, wantedRanges(req.Header.Get("Range")), bytes.NewReader(raw))
 		return nil
 	}
 
@@ -111,7 +111,8 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 		return nil
 	}
 
-	first, end := oneRange(wantedRanges(req.Header.Get("Range")), rec.Size)
+	ranges := wantedRanges(req.Header.Get("Range"))
+	first, end := oneRange(ranges, rec.Size)
 	if first == rec.Size && req.Header.Get("If-Range") != "" { // perhaps all is sent, and must be there
 		first, end = 0, rec.Size
 	}
@@ -121,7 +122,7 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 	}
 	defer data.Close()
 	describe()
-	serveContent(w, req, data)
+	serveContent(w, req, ranges, data)
 	if d, ok := data.(*dataReader); ok {
 		if err := d.broken(); err != nil {
 			// The client sees that the answer is too short, and no more.
@@ -131,14 +132,12 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 	return nil
 }
 
-// serveContent answers with the bytes, or with the ranges of them that are asked
-// for.
-func serveContent(w http.ResponseWriter, req *http.Request, content io.ReadSeeker) {
-	if asked := req.Header.Get("Range"); asked != "" {
-		if ranges := wantedRanges(asked); ranges != asked {
-			req = req.Clone(req.Context())
-			req.Header.Set("Range", ranges)
-		}
+// serveContent answers with the bytes, or with these ranges of them, which the
+// request asks for.
+func serveContent(w http.ResponseWriter, req *http.Request, ranges string, content io.ReadSeeker) {
+	if ranges != req.Header.Get("Range") {
+		req = req.Clone(req.Context())
+		req.Header.Set("Range", ranges)
 	}
 	http.ServeContent(w, req, "", time.Time{}, content)
 }

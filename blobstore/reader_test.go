@@ -381,6 +381,19 @@ func (b *stallingBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
+// onStalling is a repository on such a store, with a blob in it.
+func onStalling(t *testing.T, cfg Config) (bucket *stalling, r *Repository, p []byte, d digest.Digest) {
+	t.Helper()
+	bucket = &stalling{Bucket: openMemoryView(t, &memory.Store{})}
+	r = repository(t, openStore(t, bucket, cfg), "a")
+	p = randomBytes(1, 100_000)
+	desc, err := r.Put(t.Context(), "", p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bucket, r, p, desc.Digest
+}
+
 // A store that keeps silent has dropped the connection, as far as a reader can
 // tell.
 func TestReaderOfSilentStore(t *testing.T) {
@@ -398,16 +411,10 @@ func TestReaderOfSilentStore(t *testing.T) {
 		"each body, at its first": {bodies: many, err: ErrUnavailable, within: (1 + maxReopens) * envelope.Patience},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			bucket := &stalling{Bucket: openMemoryView(t, &memory.Store{})}
-			r := repository(t, openStore(t, bucket, Config{}), "a")
-			p := randomBytes(1, 100_000)
-			desc, err := r.Put(t.Context(), "", p)
-			if err != nil {
-				t.Fatal(err)
-			}
+			bucket, r, p, d := onStalling(t, Config{})
 			bucket.opens, bucket.bodies, bucket.after = c.opens, c.bodies, c.after
 			start := time.Now()
-			got, err := r.Get(t.Context(), desc.Digest)
+			got, err := r.Get(t.Context(), d)
 			if !errors.Is(err, c.err) || !bytes.Equal(got, p[:c.bytes]) || time.Since(start) > c.within {
 				t.Errorf("Get of a store that leaves %s unfinished = %d bytes, %v after %v, want %d, %v within %v",
 					what, len(got), err, time.Since(start), c.bytes, c.err, c.within)
@@ -418,13 +425,8 @@ func TestReaderOfSilentStore(t *testing.T) {
 		})
 	}
 	synctest.Test(t, func(t *testing.T) {
-		bucket := &stalling{Bucket: openMemoryView(t, &memory.Store{})}
-		r := repository(t, openStore(t, bucket, Config{}), "a")
-		desc, err := r.Put(t.Context(), "", randomBytes(1, 100_000))
-		if err != nil {
-			t.Fatal(err)
-		}
-		rc, err := r.Open(t.Context(), desc.Digest)
+		bucket, r, _, d := onStalling(t, Config{})
+		rc, err := r.Open(t.Context(), d)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -448,13 +450,8 @@ func TestReaderOfSilentStore(t *testing.T) {
 // Only the store is waited for: whoever reads may take his time.
 func TestReaderRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bucket := &stalling{Bucket: openMemoryView(t, &memory.Store{})}
-		r := repository(t, openStore(t, bucket, Config{}), "a")
-		desc, err := r.Put(t.Context(), "", randomBytes(1, 100_000))
-		if err != nil {
-			t.Fatal(err)
-		}
-		rc, err := r.Open(t.Context(), desc.Digest)
+		bucket, r, _, d := onStalling(t, Config{})
+		rc, err := r.Open(t.Context(), d)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -474,14 +471,9 @@ func TestReaderRests(t *testing.T) {
 // A reader can be closed while it is read, which ends the read.
 func TestReaderClosedMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bucket := &stalling{Bucket: openMemoryView(t, &memory.Store{})}
-		r := repository(t, openStore(t, bucket, Config{}), "a")
-		desc, err := r.Put(t.Context(), "", randomBytes(1, 100_000))
-		if err != nil {
-			t.Fatal(err)
-		}
+		bucket, r, _, d := onStalling(t, Config{})
 		bucket.bodies, bucket.after = 1, 1000
-		rc, err := r.Open(t.Context(), desc.Digest)
+		rc, err := r.Open(t.Context(), d)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -528,18 +520,13 @@ func TestClientGoes(t *testing.T) {
 		for _, left := range []int{0, 100, 1500, 33_000, 60_000, 82_000} {
 			synctest.Test(t, func(t *testing.T) {
 				var log bytes.Buffer
-				bucket := &stalling{Bucket: openMemoryView(t, &memory.Store{})}
-				r := repository(t, openStore(t, bucket, Config{Log: slog.New(slog.NewTextHandler(&log, nil))}), "a")
-				desc, err := r.Put(t.Context(), "", randomBytes(1, 100_000))
-				if err != nil {
-					t.Fatal(err)
-				}
+				bucket, r, _, d := onStalling(t, Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
 				bucket.bodies, bucket.after = math.MaxInt, 1000
 				req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 				if ranges != "" {
 					req.Header.Set("Range", ranges)
 				}
-				if err := r.ServeBlob(t.Context(), &goneWriter{httptest.NewRecorder(), left}, req, desc.Digest); err != nil {
+				if err := r.ServeBlob(t.Context(), &goneWriter{httptest.NewRecorder(), left}, req, d); err != nil {
 					t.Error(err)
 				}
 				synctest.Wait()

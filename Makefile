@@ -14,7 +14,7 @@ export GOBIN := $(BIN)
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: build ## Build berth and serve ./berth-data at http://127.0.0.1:5000
@@ -29,9 +29,13 @@ build: ## Build ./berth
 	$(GO) build -tags $(TAGS) -o berth ./cmd/berth
 
 .PHONY: test
-test: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp ## Run every test, with the race detector; installs what they need
+test: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp ## Run the tests with the race detector; installs what they need
 	$(GO) test -race -tags $(TAGS) -timeout 20m ./...
-	$(GO) test -tags $(TAGS) -run '^Test(Every|Attack)' ./blobstore # every interleaving, of which the race detector sees a few
+
+.PHONY: test-long
+test-long: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp ## Run the tests that take minutes: every interleaving, and all TestLong…
+	$(GO) test -tags $(TAGS) -run '^Test(Every|Attack)' ./blobstore
+	BERTH_TEST_LONG=1 $(GO) test -tags $(TAGS) -run '^TestLong' -timeout 30m -count 1 ./...
 
 .PHONY: race
 race: $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp ## Run the tests that search for races, longer than `make test` does

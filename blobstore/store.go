@@ -1,21 +1,3 @@
-// Package blobstore makes a content-addressed blob service of a bucket.
-//
-// A [Store] is the service; [Store.Repository] gives the [BlobStore] of one
-// repository. Any number of processes may open the same bucket: they share it
-// and nothing else.
-//
-// A blob is a record and its data (record.go, layout.go). Bytes are stored once,
-// under a key that no other upload ever uses, and stay there: committing
-// creates a small record at the digest, and then the repository's link. What
-// this package keeps to:
-//
-//   - a record is created only after all its bytes are durable and were hashed
-//     as they were stored;
-//   - a link is written only on a record that this request saw, or made, live;
-//   - a blob is acknowledged only after its link is durable;
-//   - nothing here deletes data, also not what it stored itself in vain: the
-//     collector does;
-//   - no cache decides a write.
 package blobstore
 
 import (

@@ -1,0 +1,63 @@
+package blobstore_test
+
+// The interleavings that broke earlier drafts of the protocol. Each one became
+// a rule of this package or of package upload, and each is run by the test that
+// carries its number. The numbers are stable: a new attack gets a new one.
+//
+// A and B are requests at two replicas; k and k2 are data keys; D and E are
+// digests; t is an upload's token, numbered like the session record it names.
+// "Killed" means that the process ends at that point. "Late" means that a write
+// takes effect after its answer was lost, possibly much later.
+//
+// Uploads and commit:
+//
+//  1. POST, PATCH. A's PUT completes the data, creates the record, and is killed
+//     before the link. B repeats the PUT: it is answered 201, and the data stays.
+//  2. A and B send the same PUT at once. Both are answered 201, and the data is
+//     whole, now and after a collection.
+//  3. PUT of x with t0 is answered 201. Then PATCH and PUT of y with t0 again: x
+//     is unchanged under its digest.
+//  4. Two contents of equal size and equal CRC-32C continue from one session
+//     record. A PUTs one, B the other, and the answer of Complete is lost. At
+//     most one commits, and no digest serves the other's bytes.
+//  5. B's PUT stalls after it read record 1. A, with t2, commits and cleans up.
+//     B continues: it must not end the chain a second time. The same for
+//     sessions that hold a tail only, and with t0.
+//  6. t0 is used again after the session ended, by PATCH and DELETE. Nothing of
+//     the committed blob changes, and a repeated PUT is answered 201.
+//  7. A's PUT creates `committed D` and is killed before the last part, after
+//     it, after Complete, after the record, or after the link. B's repeated PUT
+//     is answered 201 each time.
+//  8. A PATCH breaks off, and the client repeats it with the old token while the
+//     first one still stores parts. The session survives, also on stores that
+//     give equal bytes different tags.
+//  9. PATCHes with different bytes overlap under one token. At most one of the
+//     contents commits, and it is whole.
+//  10. A PUT fails or breaks off half-way. The same PUT again is answered 201.
+//  11. DELETE of an upload races with a PATCH, with a PUT, and with another
+//     DELETE. PATCH, PUT and status are 404 afterwards, and nothing that was
+//     staged is left after a collection.
+//  12. The create of a session record or blob record fails and takes effect late.
+//     Reading it back finds the writer's own nonce, and nothing that the late
+//     write may name was deleted.
+//  13. A valid token of one repository is used for the upload of another: 404.
+//  14. A PATCH lasts past the expiry of its session. Asking for the status never
+//     prolongs a session.
+//
+// Existing records, links, mount and delete:
+//
+//  15. A PUT is repeated after the blob was deleted, and its record is condemned:
+//     the record is made live first, then linked.
+//  16. A push meets a damaged or unverified record. It keeps its own bytes. The
+//     old key enters the dead list before the record is replaced, and links of
+//     other repositories are healed.
+//  17. A push finds the blob, but its data is gone or has another size.
+//  18. A link from an earlier life of the record, with another id, is replaced.
+//     The same for inline blobs.
+//  19. A DELETE times out and is repeated; the blob is pushed again; then the
+//     first DELETE takes effect. The new link stays.
+//  20. A creates `committed D` for a sha512 and is killed. B pushes D by its
+//     sha256. A's client repeats its PUT: 201 only once the alias exists.
+//  21. A mount by sha512 while the alias is being collected.
+//  22. A mount reads the record as live and stalls past the request limit: it is
+//     not answered 201.

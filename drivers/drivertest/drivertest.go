@@ -1,12 +1,3 @@
-// Package drivertest holds every driver to the contract of [drivers.Bucket].
-//
-// [Run] is the conformance suite. Each of its cases begins with an empty bucket
-// and opens it twice: two values are two replicas, which share nothing else.
-// Races are run, not described, and a random sequence of calls is made on the
-// driver and on package memory side by side.
-//
-// For tests of what is built on a Bucket there is [Wrap], and with it [Faulty]
-// and [Counter]; and [Signing].
 package drivertest
 
 import (

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -46,9 +47,9 @@ func certainlyNot(err error) bool {
 	return ok && network.Op == "dial" // never sent
 }
 
-// classify gives an error of the SDK the sentinel that it stands for, if any,
-// or the setting that mends it. What a 404 or a 412 says depends on the call,
-// and is not decided here.
+// classify adds to an error of the SDK the sentinel that it stands for, if any,
+// and advice. What a 404 or a 412 means depends on the call, and is not decided
+// here.
 func (b *bucket) classify(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return err // says nothing about the store
@@ -78,6 +79,8 @@ func isBusy(err error) bool {
 	switch s := status(err); {
 	case isBusyStatus(s):
 		return true
+	case isKMS(err):
+		return strings.Contains(code(err), "Throttling")
 	case s != 0: // an answer that broke off says no more than none
 		_, isNetwork := errors.AsType[*net.OpError](err)
 		return isNetwork || errors.Is(err, io.ErrUnexpectedEOF)
@@ -97,37 +100,6 @@ func isBusyStatus(s int) bool {
 	return s >= 500 && s != http.StatusNotImplemented || s == http.StatusTooManyRequests
 }
 
-// advice says what to do about what trying again won't mend, or nothing.
-func (b *bucket) advice(err error) string {
-	switch c, s := code(err), status(err); {
-	case c == "NoSuchBucket":
-		return fmt.Sprintf("storage.s3.bucket: bucket %q does not exist in %s (check the name, storage.s3.region and storage.s3.endpoint)", b.cfg.Bucket, b.region)
-	case c == "InvalidBucketName":
-		return fmt.Sprintf("storage.s3.bucket: %q is not the name of a bucket", b.cfg.Bucket)
-	case s == http.StatusMovedPermanently, c == "AuthorizationHeaderMalformed", c == "IllegalLocationConstraintException", c == "PermanentRedirect":
-		if region := header(err, "x-amz-bucket-region"); region != "" {
-			return fmt.Sprintf("storage.s3.region: bucket %q is in %s, not %s", b.cfg.Bucket, region, b.region)
-		}
-		return fmt.Sprintf("storage.s3.region: bucket %q is not in %s, or not at storage.s3.endpoint", b.cfg.Bucket, b.region)
-	case c == "InvalidAccessKeyId", c == "XAdminUserNotFound": // versitygw
-		return "storage.s3.access_key_id: the store does not know it"
-	case c == "SignatureDoesNotMatch":
-		return "storage.s3.secret_access_key: it is not the access key's (or storage.s3.region is not the store's)"
-	case c == "ExpiredToken", c == "ExpiredTokenException", c == "InvalidToken", c == "TokenRefreshRequired":
-		return "storage.s3.session_token: the credentials have expired or were revoked"
-	case c == "RequestTimeTooSkewed":
-		return "the clock of this machine is wrong: synchronize it (NTP)"
-	case s == http.StatusForbidden:
-		return fmt.Sprintf("access to bucket %q is denied: allow its user or role s3:GetObject, s3:PutObject, s3:DeleteObject, "+
-			"s3:AbortMultipartUpload and s3:ListMultipartUploadParts on the objects, s3:ListBucket and s3:ListBucketMultipartUploads on the bucket", b.cfg.Bucket)
-	case s == 0:
-		if _, ok := errors.AsType[*net.DNSError](err); ok {
-			return "storage.s3.endpoint: the host name does not resolve"
-		}
-	}
-	return ""
-}
-
 // header is one of the store's answer, or empty.
 func header(err error, name string) string {
 	if e, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && e.Response != nil {
@@ -136,7 +108,19 @@ func header(err error, name string) string {
 	return ""
 }
 
-// keyError is what DeleteObjects says about one of its keys.
+// message is the store's text for an error, or empty.
+func message(err error) string {
+	if e, ok := errors.AsType[smithy.APIError](err); ok {
+		return e.ErrorMessage()
+	}
+	return ""
+}
+
+// isKMS reports whether the store passed on an error of the service that holds
+// its keys, such as KMS.DisabledException.
+func isKMS(err error) bool { return strings.HasPrefix(code(err), "KMS.") }
+
+// keyError is an error of DeleteObjects about one of its keys.
 type keyError struct {
 	code, message string
 }

@@ -33,7 +33,7 @@ func (c *Config) retryer() aws.Retryer {
 			retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{429: {}}},
 			retry.RetryableErrorCode{Codes: map[string]struct{}{
 				"ConditionalRequestConflict": {}, "OperationAborted": {}, "InternalError": {}, "ServiceUnavailable": {},
-				"ExistingObjectIsDirectory": {},
+				"ExistingObjectIsDirectory": {}, "KMS.ThrottlingException": {},
 			}},
 		)
 	})

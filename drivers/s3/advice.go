@@ -1,0 +1,100 @@
+package s3
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+)
+
+const accessKeyAdvice = "storage.s3.access_key_id: the store does not know it, or does not accept it any more"
+
+// advice returns what to do about an error that no retry fixes, or nothing for
+// any other error. It begins with the setting, where one is to blame.
+func (b *bucket) advice(err error) string {
+	if text := b.adviceByCode(err); text != "" {
+		return text
+	}
+	switch status(err) {
+	case http.StatusMovedPermanently:
+		return b.regionAdvice(err)
+	case http.StatusUnauthorized: // Cloudflare R2
+		return accessKeyAdvice
+	case http.StatusForbidden:
+		return b.denialAdvice()
+	case 0:
+		if _, ok := errors.AsType[*net.DNSError](err); ok {
+			return "storage.s3.endpoint: the host name does not resolve"
+		}
+	}
+	return ""
+}
+
+// adviceByCode knows the codes of Amazon S3, Cloudflare R2
+// (https://developers.cloudflare.com/r2/api/error-codes/) and versitygw.
+func (b *bucket) adviceByCode(err error) string {
+	switch c := code(err); c {
+	case "NoSuchBucket":
+		return fmt.Sprintf("storage.s3.bucket: bucket %q does not exist in %s (check the name, storage.s3.region and storage.s3.endpoint)", b.cfg.Bucket, b.region)
+	case "InvalidBucketName":
+		return fmt.Sprintf("storage.s3.bucket: %q is not the name of a bucket", b.cfg.Bucket)
+	case "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect":
+		return b.regionAdvice(err)
+	case "InvalidAccessKeyId", "XAdminUserNotFound", "Unauthorized":
+		return accessKeyAdvice
+	case "SignatureDoesNotMatch":
+		return "storage.s3.secret_access_key: it is not the access key's (or storage.s3.region is not the store's)"
+	case "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired":
+		return "storage.s3.session_token: the credentials have expired or were revoked"
+	case "RequestTimeTooSkewed", "ExpiredRequest":
+		return "the clock of this machine is wrong: synchronize it (NTP)"
+	case "InvalidObjectState":
+		return "the object is in an archive class or tier, where it can't be read: restore it (s3:RestoreObject), " +
+			"switch off the archive tiers of S3 Intelligent-Tiering for the bucket, and remove lifecycle rules that move objects to GLACIER or DEEP_ARCHIVE"
+	case "ObjectLockedByBucketPolicy":
+		return fmt.Sprintf("a bucket lock rule of bucket %q holds the object: berth replaces its records and deletes data, so no rule may cover its keys", b.cfg.Bucket)
+	case "AccessDenied", "InvalidRequest", "ObjectLocked":
+		return b.lockAdvice(err)
+	}
+	if isKMS(err) && !isBusy(err) {
+		return "the key of the bucket: see that it exists, is enabled, and that berth's user or role may use it (kms:GenerateDataKey, kms:Decrypt)"
+	}
+	return ""
+}
+
+// lockAdvice recognises a refusal by Object Lock, a legal hold or the key by its
+// message: the code is that of any refusal. Without one of them AccessDenied is
+// for denialAdvice, also in an answer without a status of its own, as those
+// about the keys of DeleteObjects are.
+func (b *bucket) lockAdvice(err error) string {
+	text := strings.ToLower(message(err))
+	lock := strings.Contains(text, "object lock") || strings.Contains(text, "legal hold") || strings.Contains(text, "worm protected")
+	switch {
+	case strings.Contains(text, "object lock") && (strings.Contains(text, "checksum") || strings.Contains(text, "content-md5")):
+		return "storage.s3.checksum: none does not go with a bucket that has Object Lock, whose writes must carry a checksum: use crc32c"
+	case lock:
+		return fmt.Sprintf("Object Lock or a legal hold of bucket %q keeps the object as it is: berth replaces its records and deletes data, "+
+			"so remove the hold and the default retention (berth check reads it)", b.cfg.Bucket)
+	case code(err) != "AccessDenied":
+		return ""
+	case strings.Contains(text, "kms:"):
+		return "the key of the bucket: berth's user or role may not use it: allow kms:GenerateDataKey and kms:Decrypt, in its policy and in the key's"
+	}
+	return b.denialAdvice()
+}
+
+// regionAdvice is about a bucket that is elsewhere.
+func (b *bucket) regionAdvice(err error) string {
+	if region := header(err, "x-amz-bucket-region"); region != "" {
+		return fmt.Sprintf("storage.s3.region: bucket %q is in %s, not %s", b.cfg.Bucket, region, b.region)
+	}
+	return fmt.Sprintf("storage.s3.region: bucket %q is not in %s, or not at storage.s3.endpoint", b.cfg.Bucket, b.region)
+}
+
+// denialAdvice is about a denial that names no reason.
+func (b *bucket) denialAdvice() string {
+	return fmt.Sprintf("access to bucket %q is denied: allow its user or role s3:GetObject, s3:PutObject, s3:DeleteObject, "+
+		"s3:AbortMultipartUpload and s3:ListMultipartUploadParts on the objects, s3:ListBucket and s3:ListBucketMultipartUploads on the bucket, "+
+		"kms:Decrypt on the bucket's key, and see whether a lock or retention holds it", b.cfg.Bucket)
+}

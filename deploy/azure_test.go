@@ -42,13 +42,14 @@ func azurePermissions(account string) func(*http.Request) ([]string, bool) {
 		case blob == "" && method == http.MethodGet && comp == "list":
 			return []string{read}, true
 		case blob == "" && method == http.MethodPost && comp == "batch":
-			// Each request of a batch is judged for itself.
+			// The batch is a write, and each of its requests is judged for itself.
+			// https://learn.microsoft.com/rest/api/storageservices/blob-batch#authorization
 			for line := range strings.Lines(peek(r)) {
 				if strings.HasSuffix(strings.TrimSpace(line), " HTTP/1.1") && !strings.HasPrefix(line, http.MethodDelete+" ") {
 					return nil, false
 				}
 			}
-			return []string{remove}, true
+			return []string{write, remove}, true
 		case blob == "":
 			return nil, false
 		case (method == http.MethodGet || method == http.MethodHead) && comp == "":

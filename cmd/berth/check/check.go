@@ -199,7 +199,7 @@ var cleanUp = step{
 	name:   "clean up",
 	breaks: "Nothing, but a few small objects under meta/check/ and data/, or the parts of an upload, stay in the bucket.",
 	mend:   "Allow deleting and aborting; the collector needs them too.",
-	needs:  []permissions{toAbort, toDelete},
+	needs:  []permissions{toAbort, toDeleteMany},
 	run: func(ctx context.Context, b *bench) (string, error) {
 		var failed error
 		for _, u := range b.uploads {

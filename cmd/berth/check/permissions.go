@@ -33,6 +33,13 @@ var (
 		"gcs":   {"storage.objects.delete"},
 		"azure": {azureBlobs + "delete"},
 	}
+	// A batch of Azure's takes the right to write, and each of its requests the
+	// right to delete: https://learn.microsoft.com/rest/api/storageservices/blob-batch.
+	toDeleteMany = permissions{
+		"s3":    toDelete["s3"],
+		"gcs":   toDelete["gcs"],
+		"azure": {azureBlobs + "write", azureBlobs + "delete"},
+	}
 	toRead = permissions{
 		"s3":    {"s3:GetObject"},
 		"gcs":   {"storage.objects.get"},

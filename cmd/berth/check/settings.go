@@ -167,8 +167,10 @@ func softDelete(s drivers.Settings) Result {
 		mend:   "Switch soft delete off, or shorten it, unless you want it against accidents.",
 	}
 	if s.PartsAreObjects {
-		this.breaks = "Nothing, but what berth replaces and deletes is paid for that much longer. Parts are deleted when they are composed, " +
-			"so that every blob of more than one part is paid for twice for that time."
+		// https://cloud.google.com/storage/docs/composite-objects: the sources that
+		// a compose deletes are neither kept nor charged for.
+		this.breaks = "Nothing, but the parts of aborted uploads, replaced records and deleted blobs are paid for that much longer. " +
+			"Parts that a blob was composed of are not kept."
 	}
 	switch kept := s.SoftDelete.Value; {
 	case s.SoftDelete.Err != nil:

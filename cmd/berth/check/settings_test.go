@@ -87,6 +87,7 @@ func TestSettings(t *testing.T) {
 		{"GCS, a class that data moves to", gcsSettings(drivers.Rule{Action: drivers.RuleCool, Prefix: "data/", Class: "NEARLINE", Age: 30 * day}),
 			"lifecycle rules", OK, ""},
 		{"GCS, soft delete", with(gcsSettings(parts), func(s *drivers.Settings) { s.SoftDelete.Value = 7 * day }), "soft delete", Warning, "for 7 more days"},
+		{"GCS, soft delete", with(gcsSettings(parts), func(s *drivers.Settings) { s.SoftDelete.Value = 7 * day }), "soft delete", Warning, "composed of are not kept"},
 
 		{"Azure", drivers.Settings{PartsKept: 7 * day, Lifecycle: drivers.Setting[[]drivers.Rule]{Err: fmt.Errorf("%w: look elsewhere", errors.ErrUnsupported)}},
 			"abandoned uploads", OK, "after 7 days"},
@@ -104,7 +105,7 @@ func TestSettings(t *testing.T) {
 				if r.Step != tc.step {
 					continue
 				}
-				if r.Status != tc.status || !strings.Contains(r.Detail+" "+r.Mend, tc.says) {
+				if r.Status != tc.status || !strings.Contains(r.Detail+" "+r.Breaks+" "+r.Mend, tc.says) {
 					t.Errorf("got %+v, want %s with %q", r, tc.status, tc.says)
 				}
 				if wrong := r.Status == Failed || r.Status == Warning; wrong != (r.Breaks != "" && r.Mend != "") {

@@ -130,14 +130,7 @@ func (p *Policy) Decide(ctx context.Context, bucket Signer, req Request) (Decisi
 		return d, nil
 	}
 
-	presign := func() (drivers.Signed, error) {
-		return bucket.SignGet(ctx, req.Key, drivers.SignOptions{
-			Expires:            p.expiry,
-			Window:             p.window,
-			ContentType:        req.ContentType,
-			ContentDisposition: attachment,
-		})
-	}
+	presign := func() (drivers.Signed, error) { return p.presign(ctx, bucket, req.Key, req.ContentType) }
 	now := time.Now()
 	var signed drivers.Signed
 	var err error
@@ -157,6 +150,26 @@ func (p *Policy) Decide(ctx context.Context, bucket Signer, req Request) (Decisi
 	}
 	d.URL, d.Expires = signed.URL, signed.Expires
 	return d, nil
+}
+
+// presign has the store sign a URL for as long as the configuration wants.
+func (p *Policy) presign(ctx context.Context, bucket Signer, key, contentType string) (drivers.Signed, error) {
+	return bucket.SignGet(ctx, key, drivers.SignOptions{
+		Expires:            p.expiry,
+		Window:             p.window,
+		ContentType:        contentType,
+		ContentDisposition: attachment,
+	})
+}
+
+// Presign returns the URL of a key that the store signs for a client, with the
+// configured lifetime. It reports errors.ErrUnsupported if the store can't sign,
+// or if no rule sends clients to it.
+func (p *Policy) Presign(ctx context.Context, bucket Signer, key string) (drivers.Signed, error) {
+	if !p.presigns {
+		return drivers.Signed{}, fmt.Errorf("no read is redirected to the store: %w", errors.ErrUnsupported)
+	}
+	return p.presign(ctx, bucket, key, "")
 }
 
 // MaxLife is how long after a decision its URL can still work: what may not be

@@ -70,6 +70,7 @@ func runChecks(ctx context.Context, cfg *config.Config) (store string, results [
 	case !errors.Is(err, errors.ErrUnsupported):
 		return name, results, err
 	}
+	results = append(results, check.Presigned(ctx, bucket, cfg.Storage.Driver, policy)...)
 	return name, append(results, check.Redirects(ctx, bucket, policy)...), nil
 }
 

@@ -43,7 +43,7 @@ func runCheck(t *testing.T, env []string, args ...string) map[string]check.Resul
 var bucketSteps = []string{
 	"open", "write and read", "write and read data", "create-only, raced", "compare-and-swap, raced", "conditional delete", "list after write",
 	"ranged reads", "multipart upload", "a replaced part is refused", "uploads listed and aborted", "clock", "presigned GET",
-	"presigned GET, tampered or expired", "clean up", "abandoned uploads", "lifecycle rules", "versions", "soft delete",
+	"presigned GET, tampered or expired", "redirected GET", "clean up", "abandoned uploads", "lifecycle rules", "versions", "soft delete",
 }
 
 // TestCheckOnServers proves each server, all steps but those named here being ok.

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/redirect"
 )
 
 const secret = "only for those with a signed URL"
@@ -76,7 +78,7 @@ func presignedGet(ctx context.Context, b *bench) (string, error) {
 		return "", finding{err}
 	}
 	if a.status != http.StatusOK || a.body != secret {
-		return "", finding{fmt.Errorf("the signed URL answers %d", a.status)}
+		return "", finding{unexpected(a, signed)}
 	}
 	a, err = b.fetch(ctx, question{url: signed.URL, bytes: "5-7", follow: true})
 	if err != nil {
@@ -86,6 +88,73 @@ func presignedGet(ctx context.Context, b *bench) (string, error) {
 		return "", finding{fmt.Errorf("the signed URL answers %d to a Range", a.status)}
 	}
 	return "whole, and by Range", nil
+}
+
+// unexpected describes an answer to a signed URL that is not the object.
+func unexpected(a answer, signed drivers.Signed) error {
+	said := fmt.Sprintf("the signed URL answers %d", a.status)
+	code := a.header.Get("x-ms-error-code")
+	if code == "" {
+		return errors.New(said)
+	}
+	said += " " + code
+	u, err := url.Parse(signed.URL)
+	if err != nil || a.status != http.StatusForbidden {
+		return errors.New(said)
+	}
+	q := u.Query()
+	start, _ := time.Parse(time.RFC3339, q.Get("st"))
+	expiry, _ := time.Parse(time.RFC3339, q.Get("se"))
+	// https://learn.microsoft.com/azure/storage/common/sas-expiration-policy
+	said += fmt.Sprintf("; if the storage account has a SAS expiration policy (sasPolicy), it must allow %v, the time from this URL's start to its expiry", expiry.Sub(start))
+	if q.Has("skoid") {
+		said += "; berth's URLs name no user, so requireUserBoundUserDelegationSas of the account must be off"
+	}
+	return errors.New(said)
+}
+
+// Presigned reads an object by a URL that lives for as long as those that
+// clients get: a store may refuse that, and take the shorter ones of Run. It
+// returns nothing where no read is redirected to the store.
+func Presigned(ctx context.Context, bucket drivers.Bucket, driver string, policy *redirect.Policy) []Result {
+	b := newBench(bucket, driver)
+	signed := step{
+		name:   "redirected GET",
+		breaks: "Reads that are redirected to the store fail.",
+		mend: "Check storage.*.public_endpoint, and redirect.expiry and redirect.window, which the store may have a limit for; " +
+			"or set the rules' target to direct until the store takes its URLs.",
+		needs: []permissions{toCreate, toRead, toSign},
+		run: func(ctx context.Context, b *bench) (string, error) {
+			return redirectedGet(ctx, b, policy)
+		},
+	}.take(ctx, b)
+	if signed.Status == Skipped {
+		return nil
+	}
+	results := []Result{signed}
+	if r := cleanUp.take(context.WithoutCancel(ctx), b); r.Status != OK {
+		results = append(results, r)
+	}
+	return results
+}
+
+func redirectedGet(ctx context.Context, b *bench, policy *redirect.Policy) (string, error) {
+	key := b.dataKey([]byte(secret))
+	signed, err := policy.Presign(ctx, b, key)
+	if err != nil {
+		return "", err
+	}
+	if _, err := b.Create(ctx, key, drivers.NewBody([]byte(secret))); err != nil {
+		return "", err
+	}
+	a, err := b.fetch(ctx, question{url: signed.URL, follow: true})
+	if err != nil {
+		return "", finding{err}
+	}
+	if a.status != http.StatusOK || a.body != secret {
+		return "", finding{unexpected(a, signed)}
+	}
+	return fmt.Sprintf("by a URL that expires at %s", signed.Expires.UTC().Format(time.RFC3339)), nil
 }
 
 func presignedRefused(ctx context.Context, b *bench) (string, error) {

@@ -46,8 +46,13 @@ type Config struct {
 	// CDNs are the CDNs that rules can name.
 	CDNs map[string]CDN
 
-	// Rules are tried in order. If none matches, the target is "presign".
+	// Rules are tried in order.
 	Rules []Rule
+
+	// Default is the target of reads that no rule matches: "presign", "direct"
+	// or "cdn:<name>". Empty is "presign", which is also the target of reads
+	// that a CDN may not be shown.
+	Default string
 
 	// PublicURL is the URL that clients know this service by. Redirects to its
 	// own host are refused. If it is empty, that cannot be looked at.
@@ -112,12 +117,17 @@ func New(c Config) (*Policy, error) {
 		}
 		p.rules = append(p.rules, r)
 	}
-	p.rules = append(p.rules, rule{name: "default", target: targetPresign})
+	byDefault := rule{name: "default", target: cmp.Or(c.Default, targetPresign)}
+	byDefault.cdn = findTarget(bad.at("default"), byDefault.target, p.cdns)
+	p.rules = append(p.rules, byDefault)
+	if byDefault.cdn != nil {
+		p.rules = append(p.rules, rule{name: "default", target: targetPresign})
+	}
 
 	p.presigns = p.needsPresign()
 	if p.presigns && longest > maxPresign {
-		bad.at("expiry").addf("%v and a window of %v make %v, and URLs that the store signs, as it does after the last rule, "+
-			"live %v at most", p.expiry, p.window, longest, maxPresign)
+		bad.at("expiry").addf("%v and a window of %v make %v, and URLs that the store signs live %v at most",
+			p.expiry, p.window, longest, maxPresign)
 	}
 	if err := bad.err(); err != nil {
 		return nil, err

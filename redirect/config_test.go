@@ -41,18 +41,17 @@ func TestNewRefuses(t *testing.T) {
 		{Config{Expiry: 1500 * time.Millisecond}, []string{"redirect.expiry: 1.5s is not a whole number of seconds, one or more"}},
 		{Config{Window: time.Millisecond}, []string{"redirect.window: 1ms is not a whole number of seconds, one or more"}},
 		{Config{TrustedProxies: -1}, []string{"redirect.trusted_proxies: -1 is negative"}},
+		{Config{Default: "cdn:edge"}, []string{"redirect.default: there is no redirect.cdn.edge (there are: none)"}},
+		{Config{Default: "nowhere"}, []string{`redirect.default: "nowhere" is not one of presign, direct, cdn:<name>`}},
 		{Config{PublicURL: "registry.example.com"}, []string{`public_url: "registry.example.com" is not an absolute http or https URL`}},
 		{Config{PublicURL: "https://bücher.example.com"}, []string{`public_url: host "bücher.example.com": write it in punycode (xn--…)`}},
 
-		{Config{Expiry: 6 * day, MaxPresign: 6 * day}, []string{"redirect.expiry: 144h0m0s and a window of 5m0s make 144h5m0s, and URLs that the store signs, " +
-			"as it does after the last rule, live 144h0m0s at most"}},
-		{Config{Expiry: 7 * day}, []string{"redirect.expiry: 168h0m0s and a window of 5m0s make 168h5m0s, and URLs that the store signs, " +
-			"as it does after the last rule, live 168h0m0s at most"}},
+		{Config{Expiry: 6 * day, MaxPresign: 6 * day}, []string{"redirect.expiry: 144h0m0s and a window of 5m0s make 144h5m0s, and URLs that the store signs live 144h0m0s at most"}},
+		{Config{Expiry: 7 * day}, []string{"redirect.expiry: 168h0m0s and a window of 5m0s make 168h5m0s, and URLs that the store signs live 168h0m0s at most"}},
 		{Config{Expiry: 7*day - DefaultWindow + time.Second}, []string{
-			"redirect.expiry: 167h55m1s and a window of 5m0s make 168h0m1s, and URLs that the store signs, as it does after the last rule, live 168h0m0s at most"}},
+			"redirect.expiry: 167h55m1s and a window of 5m0s make 168h0m1s, and URLs that the store signs live 168h0m0s at most"}},
 		{Config{Expiry: 7 * day, Rules: []Rule{{MinSize: 1, Target: "presign"}, {Target: "direct"}}}, []string{
-			"redirect.expiry: 168h0m0s and a window of 5m0s make 168h5m0s, and URLs that the store signs, " +
-				"as it does after the last rule, live 168h0m0s at most"}},
+			"redirect.expiry: 168h0m0s and a window of 5m0s make 168h5m0s, and URLs that the store signs live 168h0m0s at most"}},
 		{Config{Expiry: 7 * day, CDNs: map[string]CDN{"edge": {Kind: "frontdoor", BaseURL: testBase}}, Rules: []Rule{{Target: "direct"}}}, []string{
 			"redirect.cdn.edge.kind: redirect.expiry and redirect.window make 168h5m0s, and a SAS lives 168h0m0s at most"}},
 		{with(CDN{Kind: "cloudflare", Keys: text, Lifetime: 20 * time.Minute}), []string{

@@ -4,9 +4,9 @@
 //
 // # Rules
 //
-// A [Policy] holds rules in order. The first whose conditions all hold decides,
-// and after the last comes one without conditions: sign if the store can, else
-// serve directly. The zero [Config] has only that one.
+// A [Policy] holds rules in order. The first whose conditions all hold decides.
+// After the last rule, [Config.Default] does. The zero [Config] has no rules,
+// and its default is to sign if the store can and to serve directly otherwise.
 //
 // # CDNs
 //

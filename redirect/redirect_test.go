@@ -84,6 +84,52 @@ func TestDefault(t *testing.T) {
 	}
 }
 
+// Config.Default decides after the last rule. What a CDN may not be shown the
+// store signs for.
+func TestDefaultTarget(t *testing.T) {
+	data, adopted := Request{Size: 1, Key: testKey}, Request{Size: 1, Key: "adopted/x"}
+	for _, test := range []struct {
+		byDefault string
+		req       Request
+		target    string
+		host      string // of the URL, "" if direct
+	}{
+		{"", data, "presign", "bucket.s3.example.net"},
+		{"presign", data, "presign", "bucket.s3.example.net"},
+		{"direct", data, "direct", ""},
+		{"direct", adopted, "direct", ""},
+		{"cdn:edge", data, "cdn:edge", "edge.example.net"},
+		{"cdn:edge", adopted, "presign", "bucket.s3.example.net"},
+		{"cdn:edge", Request{Size: 1, Key: testKey, Unverified: true}, "presign", "bucket.s3.example.net"},
+		{"direct", Request{Size: 2, Key: testKey}, "presign", "bucket.s3.example.net"}, // by the rule
+	} {
+		p, err := New(Config{
+			CDNs:    map[string]CDN{"edge": {Kind: "plain", BaseURL: "https://edge.example.net"}},
+			Rules:   []Rule{{MinSize: 2, Target: "presign"}},
+			Default: test.byDefault,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := p.Decide(t.Context(), signing(), test.req)
+		host := ""
+		if u, err := parseURL(d.URL); err == nil {
+			host = u.Host
+		}
+		if err != nil || d.Target != test.target || host != test.host {
+			t.Errorf("with the default %q, Decide(%+v) = %v, %v, want %s at %q", test.byDefault, test.req, d, err, test.target, test.host)
+		}
+		steps := p.Explain(test.req)
+		if last := steps[len(steps)-1]; last.Rule != d.Rule || last.Target != d.Target || !last.Matches {
+			t.Errorf("with the default %q, Explain(%+v) ends with %+v, and Decide returns %v", test.byDefault, test.req, last, d)
+		}
+	}
+	// Where the store signs nothing, URLs may live for longer than it could sign.
+	if _, err := New(Config{Expiry: 8 * 24 * time.Hour, Default: "direct"}); err != nil {
+		t.Errorf("a policy without redirects and a long expiry: %v", err)
+	}
+}
+
 func TestRules(t *testing.T) {
 	p, err := New(Config{
 		CDNs: map[string]CDN{"edge": {Kind: "plain", BaseURL: "https://edge.example.net/b/"}},

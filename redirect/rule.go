@@ -39,15 +39,21 @@ func newRule(bad problems, c Rule, cdns map[string]*cdn) rule {
 		r.userAgent, err = regexp.Compile(c.UserAgent)
 		bad.at("user_agent").add(err)
 	}
-	if name, ok := strings.CutPrefix(c.Target, targetCDN); ok {
-		if r.cdn, ok = cdns[name]; !ok {
-			names := strings.Join(slices.Sorted(maps.Keys(cdns)), ", ")
-			bad.at("target").addf("there is no redirect.cdn.%s (there are: %s)", name, cmp.Or(names, "none"))
-		}
-	} else if c.Target != targetDirect && c.Target != targetPresign {
-		bad.at("target").addf("%q is not one of presign, direct, cdn:<name>", c.Target)
-	}
+	r.cdn = findTarget(bad.at("target"), c.Target, cdns)
 	return r
+}
+
+// findTarget returns the CDN of a target, or nil for "presign" and "direct".
+func findTarget(bad problems, target string, cdns map[string]*cdn) *cdn {
+	name, isCDN := strings.CutPrefix(target, targetCDN)
+	switch {
+	case isCDN && cdns[name] == nil:
+		names := strings.Join(slices.Sorted(maps.Keys(cdns)), ", ")
+		bad.addf("there is no redirect.cdn.%s (there are: %s)", name, cmp.Or(names, "none"))
+	case !isCDN && target != targetDirect && target != targetPresign:
+		bad.addf("%q is not one of presign, direct, cdn:<name>", target)
+	}
+	return cdns[name]
 }
 
 // always says whether the rule matches every request.

@@ -117,6 +117,7 @@ type Redirect struct {
 	Expiry         time.Duration
 	Window         time.Duration
 	TrustedProxies int
+	Default        string
 	CDN            map[string]*redirect.CDN
 	Rules          []redirect.Rule
 }
@@ -153,7 +154,7 @@ func (c *Config) RedirectPolicy() (*redirect.Policy, error) {
 		cdns[name] = *cdn
 	}
 	return redirect.New(redirect.Config{
-		Expiry: r.Expiry, Window: r.Window, MaxPresign: c.Storage.maxPresign(), CDNs: cdns, Rules: r.Rules,
+		Expiry: r.Expiry, Window: r.Window, MaxPresign: c.Storage.maxPresign(), CDNs: cdns, Rules: r.Rules, Default: r.Default,
 		PublicURL: c.PublicURL, TrustedProxies: r.TrustedProxies,
 	})
 }

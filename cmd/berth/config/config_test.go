@@ -33,7 +33,7 @@ func TestDefaults(t *testing.T) {
 			Memory: 256 << 20, PartSize: 16 << 20, ParallelParts: 4, SessionLifetime: 144 * time.Hour, MaxWaiting: 4096,
 		},
 		Cache:     Cache{Entries: 100_000, TTL: time.Minute},
-		Redirect:  Redirect{Expiry: 20 * time.Minute, Window: 5 * time.Minute},
+		Redirect:  Redirect{Expiry: 20 * time.Minute, Window: 5 * time.Minute, Default: "presign"},
 		Delete:    Delete{Enabled: true},
 		Limits:    Limits{Request: 6 * time.Hour, Shutdown: 20 * time.Second},
 		GC:        GC{Grace: 24 * time.Hour},
@@ -218,7 +218,7 @@ func TestRefused(t *testing.T) {
 			"upload.session_lifetime: 145h: want at most 144h with azure, which drops the parts of an unfinished upload after a week",
 		}},
 		{"azure by an identity", "storage: {driver: azure, azure: {account: a, container: c}}\nredirect: {expiry: 144h}", nil, []string{
-			"redirect.expiry: 144h0m0s and a window of 5m0s make 144h5m0s, and URLs that the store signs, as it does after the last rule, live 144h0m0s at most",
+			"redirect.expiry: 144h0m0s and a window of 5m0s make 144h5m0s, and URLs that the store signs live 144h0m0s at most",
 		}},
 		{"s3", "storage: {driver: s3, s3: {access_key_id: a, kms_key_id: k}}", nil, []string{
 			"storage.s3.bucket: storage.driver is s3, which needs it",
@@ -321,7 +321,7 @@ func TestAccepted(t *testing.T) {
 			[]string{"BERTH_REDIRECT_CDN_EDGE_KIND=nginx", "BERTH_REDIRECT_CDN_EDGE_KEYS_1_FILE=", "BERTH_REDIRECT_CDN_EDGE_KEYS_1_VALUE=0123456789abcdef",
 				"BERTH_REDIRECT_RULES_0_MIN_SIZE=1GiB", "K=0123456789abcdef"},
 			func(c *Config) any { return c.Redirect }, Redirect{
-				Expiry: 20 * time.Minute, Window: 5 * time.Minute,
+				Expiry: 20 * time.Minute, Window: 5 * time.Minute, Default: "presign",
 				CDN: map[string]*redirect.CDN{"edge": {Kind: "nginx", BaseURL: "https://x",
 					Keys: []redirect.Key{{Env: "K"}, {Value: "0123456789abcdef"}}}},
 				Rules: []redirect.Rule{{From: []string{"10.0.0.0/8", "::/0"}, MinSize: 1 << 30, Target: "cdn:edge"}, {Target: "direct"}},

@@ -94,6 +94,7 @@ func keys(c *Config) []key {
 
 		{name: "redirect.expiry", value: duration(&r.Expiry, redirect.DefaultExpiry, time.Second, 7*24*time.Hour), help: "how long a redirect's URL is good for, at least, unless the credentials that sign it end before"},
 		{name: "redirect.window", value: duration(&r.Window, redirect.DefaultWindow, time.Second, 24*time.Hour), help: "URLs of a blob are the same within this time, so that caches hit"},
+		{name: "redirect.default", value: text(&r.Default, "presign"), help: "where reads go that no rule matches: presign, direct, or cdn:<name>; direct, without rules, switches redirects off"},
 		{name: "redirect.trusted_proxies", value: count(&r.TrustedProxies, 0, 0, 100), help: "proxies in front of berth, each of which appends to X-Forwarded-For"},
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.CDN)) {

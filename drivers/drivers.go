@@ -131,8 +131,12 @@ type SignOptions struct {
 
 // Signed is a URL that lets whoever holds it read one object.
 type Signed struct {
-	URL     string
-	Expires time.Time // never later than the credentials that signed it
+	URL string
+
+	// Expires is by this machine's clock, also where the URL was signed by the
+	// store's (see Clock). It is never later than the end of the credentials
+	// that signed it.
+	Expires time.Time
 }
 
 // Bucket is one bucket, container or directory. All keys are relative to the

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -127,7 +128,7 @@ func TestOpenBucketSilent(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		context.AfterFunc(ctx, func() { l.Close() }) // what is asked afterwards, to clean up, is refused
-		_, _, err = openBucket(ctx, storage)
+		_, _, err = openBucket(ctx, storage, slog.New(slog.DiscardHandler))
 		cancel()
 		if want := "storage." + storage.Driver + ".endpoint: the store has not answered"; err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("openBucket of a silent store = %v, want it to say %q", err, want)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"text/tabwriter"
 	"time"
 
@@ -55,7 +56,7 @@ func runChecks(ctx context.Context, cfg *config.Config) (store string, results [
 	if err != nil {
 		return "", nil, err
 	}
-	bucket, name, err := openBucket(ctx, cfg.Storage)
+	bucket, name, err := openBucket(ctx, cfg.Storage, slog.New(slog.DiscardHandler))
 	results = append(results, check.Opened(err))
 	if err != nil {
 		return cfg.Storage.Driver, results, err

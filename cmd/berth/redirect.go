@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/netip"
 	"text/tabwriter"
 	"time"
@@ -69,7 +70,7 @@ func explain(ctx context.Context, cfg *config.Config, req redirect.Request, stdo
 	if err != nil {
 		return err
 	}
-	bucket, _, err := openBucket(ctx, cfg.Storage)
+	bucket, _, err := openBucket(ctx, cfg.Storage, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

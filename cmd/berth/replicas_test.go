@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"path/filepath"
@@ -334,7 +335,7 @@ func testReplicas(t *testing.T, s sharedStore) {
 // takes everything: whatever a killed replica has left, the driver shows it.
 func (s *sharedStore) wantRemovable(t *testing.T) {
 	t.Helper()
-	bucket, _, err := openBucket(t.Context(), storageOf(s.env))
+	bucket, _, err := openBucket(t.Context(), storageOf(s.env), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.
 		return fmt.Errorf("listen: %w", err)
 	}
 	defer listener.Close()
-	bucket, name, err := openBucket(ctx, cfg.Storage)
+	bucket, name, err := openBucket(ctx, cfg.Storage, log)
 	if err != nil {
 		return err
 	}

@@ -22,8 +22,8 @@ import (
 const openTimeout = 30 * time.Second
 
 // openBucket opens the store that the configuration names, and gives it a name
-// for people.
-func openBucket(ctx context.Context, cfg config.Storage) (bucket drivers.Bucket, name string, err error) {
+// for people. The driver logs to log what an operator should know.
+func openBucket(ctx context.Context, cfg config.Storage, log *slog.Logger) (bucket drivers.Bucket, name string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	switch cfg.Driver {
@@ -31,7 +31,9 @@ func openBucket(ctx context.Context, cfg config.Storage) (bucket drivers.Bucket,
 		bucket, err = filesystem.Open(ctx, filesystem.Config{Root: cfg.Filesystem.Root, Prefix: cfg.Prefix})
 		name = "filesystem " + cfg.Filesystem.Root
 	case "s3":
-		bucket, err = s3.Open(ctx, s3Config(cfg))
+		c := s3Config(cfg)
+		c.Log = log
+		bucket, err = s3.Open(ctx, c)
 		name = "s3 " + cfg.S3.Bucket
 	case "gcs":
 		bucket, err = gcs.Open(ctx, gcsConfig(cfg))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -83,6 +84,10 @@ type Config struct {
 	// Connections is how many idle connections are kept for later requests:
 	// 256 if zero. There is no limit to those in use.
 	Connections int
+
+	// Log gets what an operator should know of a store that works. Nothing is
+	// logged if it is nil.
+	Log *slog.Logger
 }
 
 const (

@@ -59,6 +59,7 @@ type bucket struct {
 	region string
 
 	client    *s3.Client
+	clock     *drivers.Clock
 	signer    *signer
 	closeIdle func()
 
@@ -111,10 +112,14 @@ func connect(ctx context.Context, cfg Config) (*bucket, aws.Config, error) {
 		}
 		return nil, sdk, fmt.Errorf("no credentials (set storage.s3.access_key_id or storage.s3.profile, or run where the SDK finds some): %w", err)
 	}
-	b := &bucket{cfg: cfg, prefix: cfg.prefix(), region: sdk.Region, client: cfg.client(sdk, cfg.Endpoint), closeIdle: func() {}}
+	b := &bucket{cfg: cfg, prefix: cfg.prefix(), region: sdk.Region, clock: drivers.NewClock(cfg.Log), closeIdle: func() {}}
+	store := sdk
 	if client, ok := sdk.HTTPClient.(*http.Client); ok {
 		b.closeIdle = client.CloseIdleConnections
+		// Only the store's answers: those of the services that give credentials are from other clocks.
+		store.HTTPClient = &http.Client{Transport: b.clock.Watch(client.Transport), CheckRedirect: client.CheckRedirect}
 	}
+	b.client = cfg.client(store, cfg.Endpoint)
 	return b, sdk, nil
 }
 

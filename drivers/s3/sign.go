@@ -27,7 +27,8 @@ const (
 	unsignedPayload = "UNSIGNED-PAYLOAD"
 )
 
-// signer signs URLs. It asks nobody, but for credentials when they expire.
+// signer signs URLs, by the store's clock. It makes no requests, but for
+// credentials when they expire.
 type signer struct {
 	base        url.URL // of the bucket, at the endpoint for the public
 	region      string
@@ -63,7 +64,8 @@ func (b *bucket) SignGet(ctx context.Context, key string, opts drivers.SignOptio
 	err := drivers.CheckKey(key)
 	if err == nil {
 		var s drivers.Signed
-		if s, err = b.signer.sign(ctx, b.prefix+key, opts, time.Now()); err == nil {
+		if s, err = b.signer.sign(ctx, b.prefix+key, opts, b.clock.Now()); err == nil {
+			s.Expires = b.clock.Local(s.Expires)
 			return s, nil
 		}
 		err = b.classify(ctx, err)

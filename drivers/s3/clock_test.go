@@ -1,0 +1,71 @@
+package s3
+
+import (
+	"bytes"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// TestSignByStoresClock: after some answers of a store whose clock is an hour
+// ahead, URLs are signed by that clock, and this is logged.
+func TestSignByStoresClock(t *testing.T) {
+	t.Parallel()
+	const ahead = time.Hour
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Date", time.Now().Add(ahead).UTC().Format(http.TimeFormat))
+	}))
+	t.Cleanup(store.Close)
+	var log bytes.Buffer
+	cfg := Config{
+		Bucket: "b", Endpoint: store.URL, PathStyle: true, AccessKeyID: "id", SecretAccessKey: "secret",
+		Log: slog.New(slog.NewTextHandler(&log, nil)),
+	}
+	b, sdk, err := connect(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.signer, err = newSigner(t.Context(), &cfg, sdk); err != nil {
+		t.Fatal(err)
+	}
+	signed := func() (signed, expires time.Time) {
+		t.Helper()
+		s, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := url.Parse(s.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		date, err := time.Parse("20060102T150405Z", u.Query().Get("X-Amz-Date"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return date, s.Expires
+	}
+	if date, _ := signed(); time.Until(date).Abs() > time.Minute {
+		t.Errorf("before the store has answered a URL is signed at %v, want now", date)
+	}
+	for range 5 {
+		if err := b.Delete(t.Context(), "k"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	date, expires := signed()
+	if off := time.Until(date) - ahead; off.Abs() > time.Minute {
+		t.Errorf("a URL is signed at %v, want %v from now", date, ahead)
+	}
+	if left := time.Until(expires); left <= 0 || left > time.Minute {
+		t.Errorf("a URL of one minute is said to expire in %v", left)
+	}
+	if n := strings.Count(log.String(), "signed by the store's"); n != 1 {
+		t.Errorf("the log has %d lines about the clock, want 1:\n%s", n, log.String())
+	}
+}

@@ -2,7 +2,9 @@
 // API (https://github.com/opencontainers/distribution-spec/blob/main/spec.md).
 //
 // A request becomes data first (parse.go); a handler for each action returns an
-// error, or has answered; one table makes answers of errors (errors.go).
+// error, or has answered; one table makes answers of errors (errors.go). An
+// answer is sent as soon as it is known, and reaches clients that are still
+// sending their body (unread.go).
 package blobhttp
 
 import (
@@ -48,6 +50,8 @@ type Config struct {
 	IdleTimeout time.Duration
 }
 
+const defaultIdleTimeout = 2 * time.Minute
+
 // RequestID is the header that names a request in an answer and in the log. A
 // handler around this one may set it on the answer; else this one draws one.
 const RequestID = "X-Request-Id"
@@ -58,14 +62,14 @@ type handler struct {
 	base  string // of Location headers, without a slash at the end
 }
 
-// New makes a handler for everything under /v2/. An error names what is wrong
-// with the configuration.
+// New returns a handler for everything under /v2/, which is to be served by
+// [AnswerFirst]. An error names what is wrong with the configuration.
 func New(store *blobstore.Store, cfg Config) (http.Handler, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.IdleTimeout == 0 {
-		cfg.IdleTimeout = 2 * time.Minute
+		cfg.IdleTimeout = defaultIdleTimeout
 	}
 	h := &handler{store: store, cfg: cfg, base: strings.TrimSuffix(cfg.PublicURL, "/")}
 	if h.base != "" {
@@ -100,11 +104,6 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		errNoRoute.write(answer, id)
 	}()
-	if r.ContentLength != 0 {
-		// Also for a body that nobody reads: net/http does, up to a limit, before
-		// it sends the answer.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.cfg.IdleTimeout))
-	}
 	if err := h.serve(answer, r); err != nil {
 		h.fail(answer, r, id, err)
 	}
@@ -144,19 +143,8 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, id string, err er
 		h.cfg.Log.ErrorContext(r.Context(), "request failed", "id", id, "method", r.Method, "path", r.URL.Path,
 			"status", e.status, "error", err)
 	}
-	switch e.status {
-	case http.StatusRequestTimeout, http.StatusServiceUnavailable: // the body was cut off, and its deadline is over
-	default:
-		if r.ContentLength != 0 {
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(min(linger, h.cfg.IdleTimeout)))
-		}
-	}
 	e.write(w, id)
 }
-
-// linger is how long a client may take to send the rest of a body that it sends
-// for nothing, and keep its connection.
-const linger = 2 * time.Second
 
 // answer remembers whether one was begun.
 type answer struct {

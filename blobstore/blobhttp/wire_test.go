@@ -84,10 +84,16 @@ func newHandler(t *testing.T, b drivers.Bucket, storeConfig blobstore.Config, cf
 	return h
 }
 
-// serve serves h, and returns its address.
+// serve serves h as berth does, and returns its address.
 func serve(t *testing.T, h http.Handler) (addr string) {
 	t.Helper()
-	s := httptest.NewUnstartedServer(h)
+	return serveLimited(t, h, Unread{})
+}
+
+// serveLimited is serve with limits for the bodies that are not read.
+func serveLimited(t *testing.T, h http.Handler, limits Unread) (addr string) {
+	t.Helper()
+	s := httptest.NewUnstartedServer(AnswerFirst(t.Context(), h, limits))
 	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	s.Start()
 	t.Cleanup(s.Close)

@@ -41,7 +41,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.
 	if _, err := fmt.Fprintf(stdout, "berth serves http://%s from %s\n", listener.Addr(), name); err != nil {
 		return err
 	}
-	return serveHTTP(ctx, listener, logged(api, log), cfg.Limits, store.Drain, log)
+	return serveHTTP(ctx, listener, logged(api, log), cfg, store.Drain, log)
 }
 
 // baseMemory is what berth needs besides the buffers of uploads and the cache,

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/berthhq/berth/blobstore/blobhttp"
 	"github.com/berthhq/berth/cmd/berth/config"
 )
 
@@ -31,9 +32,14 @@ const (
 // serveHTTP answers requests until ctx ends. Then it stops to accept, lets
 // requests go on for limits.Shutdown, calls cut, which makes those that are
 // left end soon, and closes what is open still.
-func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, limits config.Limits, cut func(), log *slog.Logger) error {
+func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, cfg *config.Config, cut func(), log *slog.Logger) error {
+	limits := cfg.Limits
+	reading, stopReading := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopReading()
 	server := &http.Server{
-		Handler:           timed(handler, limits.Request+lastWords),
+		// Every answer is in AnswerFirst, not those of the API alone.
+		Handler: blobhttp.AnswerFirst(reading, timed(handler, limits.Request+lastWords),
+			blobhttp.Unread{Request: limits.Request, Body: cfg.Upload.MaxBlobSize}),
 		ReadHeaderTimeout: headerTimeout,
 		WriteTimeout:      limits.Request + lastWords,
 		IdleTimeout:       idleTimeout,
@@ -54,6 +60,7 @@ func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, limits
 		return nil
 	}
 	log.Warn("cutting off the requests that are left")
+	stopReading()
 	cut()
 	if shutdown(ctx, server, lastWords) {
 		return nil

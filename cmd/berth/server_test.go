@@ -52,9 +52,9 @@ func serveIn(t *testing.T, handler http.HandlerFunc, shutdown time.Duration, cut
 	synctest.Test(t, func(t *testing.T) {
 		l := &pipes{accept: make(chan net.Conn), closed: make(chan struct{})}
 		ctx, stop := context.WithCancel(t.Context())
-		limits := config.Limits{Request: 6 * time.Hour, Shutdown: shutdown}
+		cfg := &config.Config{Limits: config.Limits{Request: 6 * time.Hour, Shutdown: shutdown}}
 		done := make(chan error, 1)
-		go func() { done <- serveHTTP(ctx, l, handler, limits, cut, slog.New(slog.DiscardHandler)) }()
+		go func() { done <- serveHTTP(ctx, l, handler, cfg, cut, slog.New(slog.DiscardHandler)) }()
 		do(l, stop)
 		stop()
 		if err := <-done; err != nil {
@@ -224,5 +224,37 @@ func TestShutdownCutsAfterTheLimit(t *testing.T) {
 			}
 		}
 		serveIn(t, handler, limit, cut, do)
+	}
+}
+
+// TestShutdownEndsDropping: bodies that are read for nothing do not keep berth
+// for longer than requests may.
+func TestShutdownEndsDropping(t *testing.T) {
+	for _, status := range []int{http.StatusCreated, http.StatusNotFound} {
+		handler := func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "0")
+			w.WriteHeader(status)
+		}
+		const limit = 10 * time.Second
+		serveIn(t, handler, limit, func() {}, func(l *pipes, stop context.CancelFunc) {
+			c := l.dial()
+			defer c.Close()
+			if _, err := io.WriteString(c, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"); err != nil {
+				t.Error(err)
+			}
+			if res, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || res.StatusCode != status {
+				t.Errorf("PUT = %v, %v, want %d", res, err, status)
+			}
+			stopped := time.Now()
+			stop()
+			var err error
+			for err == nil {
+				time.Sleep(time.Second)
+				_, err = io.WriteString(c, "x")
+			}
+			if d := time.Since(stopped); d < limit || d > limit+time.Second {
+				t.Errorf("%d: the client was closed %v after the end of service, want %v", status, d, limit)
+			}
+		})
 	}
 }

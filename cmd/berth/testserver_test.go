@@ -145,7 +145,7 @@ func serveDiscarding(ctx context.Context) error {
 		return err
 	}
 	fmt.Printf("%s\n", l.Addr())
-	return serveHTTP(ctx, l, logged(api, log), cfg.Limits, store.Drain, log)
+	return serveHTTP(ctx, l, logged(api, log), cfg, store.Drain, log)
 }
 
 // defaultConfig is that of a berth which is told nothing.

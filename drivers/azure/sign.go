@@ -25,9 +25,14 @@ type signer struct {
 	delegated *delegation // nil without an identity
 }
 
-// SignGet makes a URL of the blob at the public endpoint. It reports
+// SignGet returns a URL of the blob at the public endpoint. It reports
 // errors.ErrUnsupported where the credential is itself a SAS. With an identity
 // a URL doesn't outlive the lent key, which is good for 6 days at least.
+//
+// The SAS starts 15 minutes before it is signed, so that it is good at once
+// where the clocks differ. An account with a SAS expiration policy refuses a SAS
+// without a start, and one whose time from start to expiry is over the limit:
+// https://learn.microsoft.com/azure/storage/common/sas-expiration-policy.
 func (b *bucket) SignGet(ctx context.Context, key string, opts drivers.SignOptions) (drivers.Signed, error) {
 	if err := check(ctx, key); err != nil {
 		return drivers.Signed{}, failed("sign", key, err)
@@ -47,6 +52,7 @@ func (s *signer) get(ctx context.Context, blob string, now time.Time, opts drive
 	}
 	values := sas.BlobSignatureValues{
 		Protocol:           sas.ProtocolHTTPS,
+		StartTime:          now.Add(-keySkew).UTC().Truncate(time.Second),
 		ExpiryTime:         expires.UTC().Truncate(time.Second),
 		Permissions:        (&sas.BlobPermissions{Read: true}).String(),
 		ContainerName:      s.container,
@@ -74,6 +80,9 @@ func (s *signer) get(ctx context.Context, blob string, now time.Time, opts drive
 		}
 		if values.ExpiryTime.After(key.expires) {
 			values.ExpiryTime = key.expires
+		}
+		if start := key.expires.Add(-keyLife); values.StartTime.Before(start) {
+			values.StartTime = start
 		}
 		query, err = values.SignWithUserDelegation(key.credential)
 	}

@@ -61,6 +61,43 @@ func TestSignAnyHost(t *testing.T) {
 	}
 }
 
+// TestSignUnderPolicy reads by URLs of an account with a SAS expiration policy:
+// they have a start, and the time from start to expiry is what the README names.
+func TestSignUnderPolicy(t *testing.T) {
+	t.Parallel()
+	for name, cfg := range map[string]Config{
+		"shared key": configOf(t, emulator.Azurite(t)),
+		"identity":   byIdentity(configOf(t, emulator.AzuriteOAuth(t))),
+	} {
+		b := open(t, cfg)
+		if _, err := b.Create(t.Context(), "data/k", drivers.NewBody([]byte("text"))); err != nil {
+			t.Fatal(err)
+		}
+		opts := drivers.SignOptions{Expires: 10 * time.Minute, Window: 5 * time.Minute}
+		signed, err := b.SignGet(t.Context(), "data/k", opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		interval := opts.Expires + opts.Window + 15*time.Minute
+		for limit, want := range map[time.Duration]int{interval: http.StatusOK, interval - time.Second: http.StatusForbidden} {
+			client := &http.Client{Transport: emulator.AzureRules{Base: cfg.Transport, SASInterval: limit}}
+			resp, err := client.Get(signed.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != want {
+				t.Errorf("%s: GET under a policy of %v = %s, want %d", name, limit, resp.Status, want)
+			}
+		}
+	}
+}
+
+func byIdentity(cfg Config) Config {
+	cfg.SharedKey, cfg.identity = "", token{}
+	return cfg
+}
+
 // TestSignNothing has nobody to sign.
 func TestSignNothing(t *testing.T) {
 	b := fake(t, nil)
@@ -136,6 +173,9 @@ func TestDelegation(t *testing.T) {
 	if first != again || asked.Load() != 1 {
 		t.Errorf("two URLs of a window are %s and %s, for %d keys, want them equal, for 1", first.URL, again.URL, asked.Load())
 	}
+	if q.Get("st") != "2030-05-01T12:45:00Z" {
+		t.Errorf("the URL starts at %s, want 15 minutes before the window", q.Get("st"))
+	}
 	if q.Get("skt") != "2030-04-30T23:45:00Z" || q.Get("ske") != "2030-05-07T23:45:00Z" || q.Get("se") != "2030-05-01T15:00:00Z" || q.Get("sp") != "r" || q.Get("spr") != "https" {
 		t.Errorf("the URL has the key's times %s and %s, and %s for %s by %s", q.Get("skt"), q.Get("ske"), q.Get("se"), q.Get("sp"), q.Get("spr"))
 	}
@@ -143,6 +183,12 @@ func TestDelegation(t *testing.T) {
 	s, err := b.sign.get(t.Context(), "k", at.Add(999*time.Millisecond), drivers.SignOptions{Expires: time.Hour})
 	if want := at.Add(time.Hour); err != nil || !s.Expires.Equal(want) || !strings.Contains(s.URL, "se="+url.QueryEscape(want.Format(sas.TimeFormat))) {
 		t.Errorf("SignGet without a window = %+v, %v, want it to expire at %v", s, err, want)
+	}
+	// The key of the next day is kept already when a request of this day signs.
+	ahead, _ := newBucket(cfg)
+	sign(ahead, time.Date(2030, 5, 2, 0, 0, 0, 0, time.UTC), time.Hour)
+	if _, p := sign(ahead, at, time.Hour); p.Get("st") != p.Get("skt") {
+		t.Errorf("the URL starts at %s, before its key does, at %s", p.Get("st"), p.Get("skt"))
 	}
 	if _, p := sign(other, at.Add(5*time.Hour), time.Hour); p.Get("skt") != q.Get("skt") || p.Get("ske") != q.Get("ske") {
 		t.Errorf("another replica asks for the key of %s to %s, want %s to %s", p.Get("skt"), p.Get("ske"), q.Get("skt"), q.Get("ske"))

@@ -1,0 +1,93 @@
+package emulator
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// AzureRules is the way to a blob service that an account's settings make
+// stricter than Azurite: each rule refuses requests as Azure does. The zero
+// value refuses nothing.
+type AzureRules struct {
+	Base http.RoundTripper
+
+	// SASInterval is the SAS expiration policy of the account, with the action
+	// Block: the longest time from a SAS's start to its expiry. A SAS without a
+	// start is refused, too.
+	// https://learn.microsoft.com/azure/storage/common/sas-expiration-policy
+	SASInterval time.Duration
+
+	// UserBound is requireUserBoundUserDelegationSas, with the action Block: a
+	// user delegation SAS must name the user that it is for.
+	UserBound bool
+
+	// Newest is the newest service version that the endpoint knows, as
+	// "2026-02-06".
+	// https://learn.microsoft.com/rest/api/storageservices/versioning-for-the-azure-storage-services
+	Newest string
+}
+
+// RoundTrip refuses the request, or sends it to Base.
+func (a AzureRules) RoundTrip(r *http.Request) (*http.Response, error) {
+	if refused := a.refusal(r); refused != nil {
+		if r.Body != nil {
+			_, _ = io.Copy(io.Discard, r.Body) // a server reads it, or resets the connection
+			r.Body.Close()
+		}
+		return refused, nil
+	}
+	return a.Base.RoundTrip(r)
+}
+
+func (a AzureRules) refusal(r *http.Request) *http.Response {
+	q := r.URL.Query()
+	if version := headerOf(r, "x-ms-version"); a.Newest != "" && version > a.Newest {
+		return azureError(r, http.StatusBadRequest, "InvalidHeaderValue",
+			"<HeaderName>x-ms-version</HeaderName><HeaderValue>"+version+"</HeaderValue>")
+	}
+	if q.Get("sig") == "" {
+		return nil
+	}
+	if version := q.Get("sv"); a.Newest != "" && version > a.Newest {
+		return azureError(r, http.StatusForbidden, "AuthenticationFailed",
+			"<AuthenticationErrorDetail>The signed version "+version+" is not supported</AuthenticationErrorDetail>")
+	}
+	if a.UserBound && q.Has("skoid") && !q.Has("sduoid") {
+		return azureError(r, http.StatusForbidden, "AuthorizationFailure", "")
+	}
+	if a.SASInterval > 0 {
+		start, noStart := time.Parse(time.RFC3339, q.Get("st"))
+		expiry, noExpiry := time.Parse(time.RFC3339, q.Get("se"))
+		if noStart != nil || noExpiry != nil || expiry.Sub(start) > a.SASInterval {
+			return azureError(r, http.StatusForbidden, "AuthorizationFailure", "")
+		}
+	}
+	return nil
+}
+
+// headerOf is a header of a request, which the SDK does not write in the
+// canonical form.
+func headerOf(r *http.Request, name string) string {
+	for key, values := range r.Header {
+		if strings.EqualFold(key, name) && len(values) > 0 {
+			return values[0]
+		}
+	}
+	return ""
+}
+
+func azureError(r *http.Request, status int, code, more string) *http.Response {
+	body := fmt.Sprintf(`<?xml version="1.0" encoding="utf-8"?><Error><Code>%s</Code><Message>%s</Message>%s</Error>`, code, code, more)
+	if r.Method == http.MethodHead {
+		body = ""
+	}
+	return &http.Response{
+		StatusCode: status, Status: http.StatusText(status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r,
+		Header:        http.Header{"Content-Type": {"application/xml"}, "X-Ms-Error-Code": {code}},
+		Body:          io.NopCloser(strings.NewReader(body)),
+		ContentLength: int64(len(body)),
+	}
+}

@@ -64,6 +64,9 @@ func trouble(err error) error {
 		}
 		return drivers.ErrRefused
 	}
+	if sentinel := reasonsOf(err).sentinel(); sentinel != nil {
+		return sentinel
+	}
 	switch code := status(err); {
 	case passes(code), code == 0 && broken(err):
 		return drivers.ErrBusy
@@ -116,6 +119,9 @@ func status(err error) int {
 
 // advise says which setting mends what is drivers.ErrRefused.
 func (c *Config) advise(err error) error {
+	if advice := c.reasonAdvice(reasonsOf(err)); advice != "" {
+		return fmt.Errorf("%s: %w", advice, err)
+	}
 	switch code := status(err); {
 	case errors.Is(err, errNoBucket):
 		return fmt.Errorf("storage.gcs.bucket: bucket %q does not exist at %s: check the name: %w", c.Bucket, c.endpoint(), err)

@@ -367,6 +367,35 @@ func TestSignRefusedByIAM(t *testing.T) {
 	}
 }
 
+// TestSignReasons: what keeps IAM from signing is not always a role.
+func TestSignReasons(t *testing.T) {
+	for reason, want := range map[string]string{
+		"SERVICE_DISABLED":                "gcloud services enable iamcredentials.googleapis.com --project 123",
+		"ACCESS_TOKEN_SCOPE_INSUFFICIENT": "access scope cloud-platform",
+		"IAM_PERMISSION_DENIED":           "grant iam.serviceAccounts.signBlob",
+	} {
+		service, err := iamcredentials.NewService(t.Context(), option.WithHTTPClient(&http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+			return answer(r, http.StatusForbidden, infoError(http.StatusForbidden, reason, "iamcredentials.googleapis.com"))
+		})}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept, err := lru.New[string, []byte](10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := openUnprobed(t, Config{Endpoint: "http://gcs.example", Transport: refuseAll})
+		b.signer = &iamSigner{email: testAccount, service: service, kept: kept}
+		_, err = b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute})
+		if !errors.Is(err, drivers.ErrRefused) || !strings.Contains(err.Error(), want) {
+			t.Errorf("SignGet with %s from IAM = %v, want %v that says %q", reason, err, drivers.ErrRefused, want)
+		}
+		if reason != "IAM_PERMISSION_DENIED" && strings.Contains(err.Error(), "signBlob on") {
+			t.Errorf("SignGet with %s from IAM = %v, which names a permission that is not missing", reason, err)
+		}
+	}
+}
+
 func TestSignByNobody(t *testing.T) {
 	b := openUnprobed(t, Config{Endpoint: "http://127.0.0.1:1", Transport: refuseAll})
 	if s, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute}); !errors.Is(err, errors.ErrUnsupported) {

@@ -211,8 +211,14 @@ func (s *iamSigner) ask(ctx context.Context, data []byte) ([]byte, error) {
 // explain says what an error of IAM's means. None of them says anything about
 // the key whose URL is signed: 404 is an account that does not exist.
 func (s *iamSigner) explain(err error) error {
-	switch status(err) {
-	case http.StatusForbidden, http.StatusNotFound:
+	switch a := reasonsOf(err); {
+	case a.disabled():
+		return fmt.Errorf("%w: storage.gcs.sign_as: the API by which IAM signs is off: %s: %w",
+			drivers.ErrRefused, a.enable("iamcredentials.googleapis.com"), err)
+	case a.scope():
+		return fmt.Errorf("%w: storage.gcs.sign_as: the credentials' tokens have a scope that does not cover signing: "+
+			"give the virtual machine the access scope cloud-platform, or use other credentials: %w", drivers.ErrRefused, err)
+	case status(err) == http.StatusForbidden && a.sentinel() == nil, status(err) == http.StatusNotFound:
 		return fmt.Errorf("%w: storage.gcs.sign_as: grant iam.serviceAccounts.signBlob on the service account %s itself, if there is such an account: %w",
 			drivers.ErrRefused, s.email, err)
 	}

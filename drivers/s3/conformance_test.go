@@ -12,6 +12,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
+	"github.com/berthhq/berth/drivers/drivertest/s3double"
 	"github.com/berthhq/berth/drivers/memory"
 )
 
@@ -75,6 +76,44 @@ func suite(s *emulator.S3, change func(*Config)) drivertest.Suite {
 			return func(ctx context.Context) (drivers.Bucket, error) { return Open(ctx, cfg) }
 		},
 		Keys: 1100, Parts: 8, Workers: 8, Steps: 100,
+	}
+}
+
+// TestConformanceDouble holds the double of the tests to what it stands for.
+func TestConformanceDouble(t *testing.T) {
+	t.Parallel()
+	drivertest.Run(t, doubleSuite(s3double.Knobs{}))
+}
+
+// TestLongConformanceDouble is the same for the double as Cloudflare R2, and
+// with SSE-KMS.
+func TestLongConformanceDouble(t *testing.T) {
+	if os.Getenv("BERTH_TEST_LONG") == "" {
+		t.Skip("takes half a minute: BERTH_TEST_LONG is not set")
+	}
+	t.Parallel()
+	for name, knobs := range map[string]s3double.Knobs{"R2": s3double.CloudflareR2(), "KMS": {RandomETags: true}} {
+		t.Run(name, func(t *testing.T) { drivertest.Run(t, doubleSuite(knobs)) })
+	}
+}
+
+func doubleSuite(knobs s3double.Knobs) drivertest.Suite {
+	return drivertest.Suite{
+		Like: memory.S3(),
+		New: func(t *testing.T) drivertest.Opener {
+			cfg := doubleOf(s3double.New(t, knobs))
+			cfg.Prefix = "some/prefix"
+			return func(ctx context.Context) (drivers.Bucket, error) { return Open(ctx, cfg) }
+		},
+		Keys: 1100, Parts: 8, Workers: 8, Steps: 100,
+	}
+}
+
+// doubleOf returns how to reach an empty bucket of the double.
+func doubleOf(s *s3double.Store) Config {
+	return Config{
+		Bucket: s.Bucket(), Region: s3double.Region, Endpoint: s.Endpoint(), PathStyle: true,
+		AccessKeyID: s3double.AccessKeyID, SecretAccessKey: s3double.SecretAccessKey,
 	}
 }
 

@@ -1,0 +1,226 @@
+package s3double
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/xml"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxSkew is how far the time of a request may be from the store's.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html
+const maxSkew = 15 * time.Minute
+
+// front is a front end: a server with locks of its own.
+type front struct {
+	store  *Store
+	region string
+	own    *locks
+}
+
+// call is one request, as a front end works on it.
+type call struct {
+	*Store // embedded for its contents
+
+	knobs  Knobs
+	own    *locks
+	region string
+	now    time.Time
+
+	w         http.ResponseWriter
+	r         *http.Request
+	operation string
+	bucket    string
+	path      string // bucket/key
+	body      []byte // of a request other than GET and HEAD
+}
+
+// Error is what a call fails with.
+func (f Fault) Error() string { return f.Code + ": " + f.Message }
+
+func fault(status int, code, message string) error {
+	return Fault{Status: status, Code: code, Message: message}
+}
+
+// ServeHTTP answers one request.
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	bucket, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	c := &call{Store: f.store, own: f.own, region: f.region, w: w, r: r, operation: operation(r, key), bucket: bucket, path: bucket + "/" + key}
+	c.mu.Lock()
+	c.knobs = c.Store.knobs
+	c.seen = append(c.seen, Request{c.operation, key, r.Header.Clone(), r.RemoteAddr})
+	known := c.buckets[bucket]
+	c.mu.Unlock()
+	c.now = time.Now().Add(c.knobs.Skew)
+	if c.knobs.Lag == 0 || r.Header.Get(ConsistentHeader) == "true" {
+		c.region = "a"
+	} else if to := r.Header.Get(RegionHeader); to != "" {
+		c.region = to
+	}
+	w.Header().Set("Date", c.now.UTC().Format(http.TimeFormat))
+	w.Header().Set("Server", "AmazonS3")
+	if c.knobs.Server != "" {
+		w.Header().Set("Server", c.knobs.Server)
+	}
+	w.Header().Set("X-Amz-Request-Id", rand.Text())
+	if err := c.serve(known); err != nil {
+		c.fail(err)
+	}
+}
+
+func (c *call) serve(known bool) error {
+	for _, name := range []string{c.operation, ""} {
+		if f, ok := c.knobs.Faults[name]; ok {
+			_, _ = io.Copy(io.Discard, c.r.Body)
+			return f
+		}
+	}
+	if err := c.authorize(); err != nil {
+		return err
+	}
+	if err := c.read(); err != nil {
+		return err
+	}
+	if !known {
+		return fault(http.StatusNotFound, "NoSuchBucket", "The specified bucket does not exist")
+	}
+	serve := map[string]func() error{
+		"PutObject": c.putObject, "GetObject": c.getObject, "HeadObject": c.getObject,
+		"DeleteObject": c.deleteObject, "DeleteObjects": c.deleteObjects, "ListObjectsV2": c.listObjects,
+		"CreateMultipartUpload": c.createUpload, "UploadPart": c.uploadPart, "CompleteMultipartUpload": c.completeUpload,
+		"AbortMultipartUpload": c.abortUpload, "ListMultipartUploads": c.listUploads, "ListParts": c.listParts,
+	}[c.operation]
+	if serve == nil {
+		return fault(http.StatusNotImplemented, "NotImplemented", "The double has no such operation")
+	}
+	return serve()
+}
+
+// read takes the body, and compares it with what the signature covers.
+func (c *call) read() error {
+	if c.r.ContentLength < 0 {
+		return fault(http.StatusLengthRequired, "MissingContentLength", "You must provide the Content-Length HTTP header.")
+	}
+	body := make([]byte, c.r.ContentLength)
+	if _, err := io.ReadFull(c.r.Body, body); err != nil {
+		return fault(http.StatusBadRequest, "IncompleteBody", err.Error())
+	}
+	c.body = body
+	stated := c.r.Header.Get("X-Amz-Content-Sha256")
+	if stated == unsignedPayload || stated == "" {
+		if c.knobs.IgnoreChecksums && len(body) > 0 && c.r.Method == http.MethodPut {
+			c.body = bytes.Clone(body)
+			c.body[len(body)/2] ^= 1
+		}
+		return nil
+	}
+	if stated != hexSHA256(body) {
+		return fault(http.StatusBadRequest, "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match what was computed.")
+	}
+	return nil
+}
+
+// operation returns the API's name of a request.
+func operation(r *http.Request, key string) string {
+	q := r.URL.Query()
+	for _, named := range []struct {
+		method, parameter, operation string
+	}{
+		{http.MethodPut, "uploadId", "UploadPart"},
+		{http.MethodPost, "uploads", "CreateMultipartUpload"},
+		{http.MethodPost, "uploadId", "CompleteMultipartUpload"},
+		{http.MethodDelete, "uploadId", "AbortMultipartUpload"},
+		{http.MethodPost, "delete", "DeleteObjects"},
+		{http.MethodGet, "uploads", "ListMultipartUploads"},
+		{http.MethodGet, "uploadId", "ListParts"},
+		{http.MethodGet, "list-type", "ListObjectsV2"},
+		{http.MethodGet, "versioning", "GetBucketVersioning"},
+		{http.MethodGet, "lifecycle", "GetBucketLifecycleConfiguration"},
+	} {
+		if r.Method == named.method && q.Has(named.parameter) {
+			return named.operation
+		}
+	}
+	if key == "" {
+		return ""
+	}
+	return map[string]string{
+		http.MethodPut: "PutObject", http.MethodGet: "GetObject", http.MethodHead: "HeadObject", http.MethodDelete: "DeleteObject",
+	}[r.Method]
+}
+
+// hold excludes other conditional writes of the key, as far as the knob has it.
+func (c *call) hold() func() {
+	switch c.knobs.Locks {
+	case Shared:
+		return c.shared.hold(c.path)
+	case Apart:
+		return c.own.hold(c.path)
+	default:
+		return func() {}
+	}
+}
+
+// judge reports why the conditions of a write don't hold, and otherwise waits.
+func (c *call) judge() error {
+	match, free := c.r.Header.Get("If-Match"), c.r.Header.Get("If-None-Match")
+	if match == "" && free == "" {
+		return nil
+	}
+	switch c.knobs.Conditions {
+	case Unsupported:
+		return fault(http.StatusNotImplemented, "NotImplemented", "A header you provided implies functionality that is not implemented.")
+	case Ignored:
+		return nil
+	}
+	there := c.get(c.region, c.path)
+	switch {
+	case match != "" && there == nil:
+		return fault(http.StatusNotFound, "NoSuchKey", "The specified key does not exist.")
+	case match != "" && match != there.etag, free != "" && there != nil:
+		return fault(http.StatusPreconditionFailed, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold")
+	}
+	time.Sleep(c.knobs.Delay)
+	return nil
+}
+
+// fail answers with an error.
+func (c *call) fail(err error) {
+	f, ok := errors.AsType[Fault](err)
+	if !ok {
+		f = Fault{Status: http.StatusInternalServerError, Code: "InternalError", Message: err.Error()}
+	}
+	for name, values := range f.Header {
+		c.w.Header()[name] = values
+	}
+	type answer struct {
+		XMLName xml.Name `xml:"Error"`
+		Code    string
+		Message string
+	}
+	c.answer(f.Status, answer{Code: f.Code, Message: f.Message})
+}
+
+// answer answers with XML, or with the status alone.
+func (c *call) answer(status int, body any) {
+	var b bytes.Buffer
+	if body != nil {
+		b.WriteString(xml.Header)
+		if err := xml.NewEncoder(&b).Encode(body); err != nil {
+			status = http.StatusInternalServerError
+		}
+		c.w.Header().Set("Content-Type", "application/xml")
+	}
+	if status != http.StatusNoContent {
+		c.w.Header().Set("Content-Length", strconv.Itoa(b.Len()))
+	}
+	c.w.WriteHeader(status)
+	if c.r.Method != http.MethodHead {
+		_, _ = c.w.Write(b.Bytes())
+	}
+}

@@ -1,0 +1,118 @@
+package s3double
+
+import (
+	"cmp"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	unsignedPayload = "UNSIGNED-PAYLOAD"
+	algorithm       = "AWS4-HMAC-SHA256"
+	timeFormat      = "20060102T150405Z"
+)
+
+// signature is what a request states about its own, in a header or in the URL.
+type signature struct {
+	credential, headers, value string
+	signed                     time.Time
+	payload                    string
+	query                      url.Values // without the signature itself
+}
+
+// authorize verifies the signature and the time of a request.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html
+func (c *call) authorize() error {
+	query := c.r.URL.Query()
+	s := signature{query: query}
+	date, expires := c.r.Header.Get("X-Amz-Date"), 0
+	if query.Has("X-Amz-Signature") {
+		s.credential, s.headers, s.value = query.Get("X-Amz-Credential"), query.Get("X-Amz-SignedHeaders"), query.Get("X-Amz-Signature")
+		query.Del("X-Amz-Signature")
+		s.payload, date = unsignedPayload, query.Get("X-Amz-Date")
+		expires, _ = strconv.Atoi(query.Get("X-Amz-Expires"))
+	} else {
+		fields, ok := strings.CutPrefix(c.r.Header.Get("Authorization"), algorithm+" ")
+		if !ok {
+			return fault(http.StatusForbidden, "AccessDenied", "Access Denied")
+		}
+		for field := range strings.SplitSeq(fields, ",") {
+			name, value, _ := strings.Cut(strings.TrimSpace(field), "=")
+			switch name {
+			case "Credential":
+				s.credential = value
+			case "SignedHeaders":
+				s.headers = value
+			case "Signature":
+				s.value = value
+			}
+		}
+		s.payload = c.r.Header.Get("X-Amz-Content-Sha256")
+	}
+	var err error
+	if s.signed, err = time.Parse(timeFormat, date); err != nil {
+		return fault(http.StatusForbidden, "AccessDenied", "no date")
+	}
+	if id, _, _ := strings.Cut(s.credential, "/"); id != AccessKeyID {
+		return fault(http.StatusForbidden, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.")
+	}
+	if !hmac.Equal([]byte(s.value), []byte(s.expected(c.r))) {
+		return fault(http.StatusForbidden, "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided.")
+	}
+	early, late := s.signed.Sub(c.now), c.now.Sub(s.signed)
+	switch {
+	case expires == 0 && max(early, late) > maxSkew:
+		return fault(http.StatusForbidden, "RequestTimeTooSkewed", "The difference between the request time and the current time is too large.")
+	case expires > 0 && early > maxSkew:
+		return fault(http.StatusForbidden, "AccessDenied", "Request is not yet valid")
+	case expires > 0 && late > time.Duration(expires)*time.Second:
+		return fault(http.StatusForbidden, "AccessDenied", "Request has expired")
+	}
+	return nil
+}
+
+// expected returns the signature that the request should have.
+func (s *signature) expected(r *http.Request) string {
+	var canonical strings.Builder
+	canonical.WriteString(r.Method + "\n" + cmp.Or(r.URL.EscapedPath(), "/") + "\n")
+	canonical.WriteString(strings.ReplaceAll(s.query.Encode(), "+", "%20") + "\n")
+	names := strings.Split(s.headers, ";")
+	slices.Sort(names)
+	for _, name := range names {
+		value := strings.Join(r.Header.Values(name), ",")
+		switch name {
+		case "host":
+			value = r.Host
+		case "content-length":
+			value = strconv.FormatInt(r.ContentLength, 10)
+		}
+		canonical.WriteString(name + ":" + strings.Join(strings.Fields(value), " ") + "\n")
+	}
+	canonical.WriteString("\n" + strings.Join(names, ";") + "\n" + s.payload)
+
+	day := s.signed.Format("20060102")
+	scope := day + "/" + Region + "/s3/aws4_request"
+	key := []byte("AWS4" + SecretAccessKey)
+	for _, step := range []string{day, Region, "s3", "aws4_request"} {
+		key = sum(key, step)
+	}
+	return hex.EncodeToString(sum(key, algorithm+"\n"+s.signed.Format(timeFormat)+"\n"+scope+"\n"+hexSHA256([]byte(canonical.String()))))
+}
+
+func sum(key []byte, text string) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(text))
+	return h.Sum(nil)
+}
+
+func hexSHA256(data []byte) string {
+	s := sha256.Sum256(data)
+	return hex.EncodeToString(s[:])
+}

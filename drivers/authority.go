@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// Authority is the host and port of u as clients ask for them, for those are
-// what is signed: in lower case, and without the port of the scheme
+// Authority returns the host and port of u in the form in which clients send
+// them, because that form is signed: in lower case, and without the default
+// port of the scheme
 // (https://www.rfc-editor.org/rfc/rfc3986#section-6.2.3).
 func Authority(u *url.URL) string {
 	host, port := strings.ToLower(u.Host), u.Port()

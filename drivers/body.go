@@ -14,8 +14,8 @@ type Body struct {
 	CRC32C   uint32 // of all of them in turn
 }
 
-// NewBody is a Body of these slices, one after the other. It computes the
-// checksum; whoever knows it already makes a Body by hand.
+// NewBody returns a Body of these slices, one after the other, and computes its
+// checksum. A caller that knows the checksum can fill in a Body itself.
 func NewBody(segments ...[]byte) Body {
 	b := Body{Segments: segments}
 	for _, s := range segments {
@@ -25,10 +25,10 @@ func NewBody(segments ...[]byte) Body {
 	return b
 }
 
-// Reader reads the Body from its start.
+// Reader returns a reader at the start of the Body.
 func (b Body) Reader() io.ReadSeeker { return &bodyReader{body: b} }
 
-// Bytes is a copy of the Body in one slice.
+// Bytes returns a copy of the Body in one slice.
 func (b Body) Bytes() []byte {
 	p := make([]byte, 0, b.Size)
 	for _, s := range b.Segments {
@@ -58,7 +58,7 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// WriteTo hands over whole segments, so that io.Copy needs no buffer.
+// WriteTo writes whole segments, so that io.Copy needs no buffer.
 func (r *bodyReader) WriteTo(w io.Writer) (int64, error) {
 	var total int64
 	for ; r.seg < len(r.body.Segments); r.seg, r.in = r.seg+1, 0 {
@@ -97,11 +97,11 @@ func (r *bodyReader) Seek(offset int64, whence int) (int64, error) {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// UpdateCRC32C adds p to a running CRC-32C; the sum of nothing is 0.
+// UpdateCRC32C returns crc extended by p. The checksum of no bytes is 0.
 func UpdateCRC32C(crc uint32, p []byte) uint32 { return crc32.Update(crc, castagnoli, p) }
 
-// CombineCRC32C is the CRC-32C of two byte strings, one after the other, given
-// the sum of each and the length of the second. It follows zlib's
+// CombineCRC32C returns the CRC-32C of two byte strings, one after the other,
+// given the checksum of each and the length of the second in bytes. It follows zlib's
 // crc32_combine: appending n zero bytes to a message is a linear map over
 // GF(2), and that map's powers are found by squaring.
 func CombineCRC32C(first, second uint32, secondLen int64) uint32 {

@@ -1,25 +1,25 @@
 // Package drivers is the contract between berth and an object store.
 //
-// A [Bucket] speaks the verbs that every object store has and no others:
-// create, compare-and-swap, delete, ranged read, list, multipart upload. There
-// is no copy, move, append, directory or unconditional put, because nothing in
-// berth needs one. A driver knows keys and bytes; digests, repositories and
-// HTTP requests are the business of the packages above.
+// A [Bucket] has the verbs that every object store has: create,
+// compare-and-swap, delete, ranged read, list, multipart upload. It has no copy,
+// move, append, directory or unconditional put, because nothing in berth needs
+// one. A driver deals with keys and bytes. Digests, repositories and HTTP
+// requests are the business of the packages above.
 //
 // # Outcomes
 //
-// A write that reports [ErrNotFound], and [ErrExists] or [ErrChanged] too,
-// changes nothing by itself. Where the driver has tried again after a lost
-// answer, though, what it met may be the first try's own write: ErrExists and
-// ErrChanged say that something is there, not whose it is. A write that fails
-// with any other error may have happened, and may still happen later: a request
-// can outlive the answer to it. The caller finds out by reading back. Package
-// envelope does that for small bodies.
+// A write that returns [ErrNotFound], [ErrExists] or [ErrChanged] has changed
+// nothing by itself. After a retry inside the driver, however, ErrExists and
+// ErrChanged may be caused by the driver's own first attempt: they report that
+// an object is there, not who wrote it.
 //
-// [ErrBusy] and [ErrRefused] are about the store, the other sentinels claims by
-// it about a key. A missing bucket, a refused credential, a name that does not
-// resolve or a cancelled context is no such claim, and an error that wraps none
-// says nothing about the key.
+// A write that returns any other error may have taken effect, and may still
+// take effect later, because a request can outlive its answer. The caller reads
+// back to find out. Package envelope does that for small bodies.
+//
+// [ErrNotFound], [ErrExists], [ErrChanged] and [ErrRange] are claims by the
+// store about a key. A missing bucket, refused credentials, a host name that
+// does not resolve or a canceled context is no such claim.
 package drivers
 
 import (
@@ -30,34 +30,33 @@ import (
 	"time"
 )
 
-// Sentinel errors of a [Bucket], found with [errors.Is]. A driver that cannot
-// do a thing at all reports [errors.ErrUnsupported].
+// Sentinel errors of a [Bucket], to be matched with [errors.Is]. A driver returns
+// [errors.ErrUnsupported] for an operation that its store does not have.
 var (
-	// ErrNotFound says that the store has nothing under this key, or no such
+	// ErrNotFound reports that the store has no object under the key, or no such
 	// upload.
 	ErrNotFound = errors.New("not found")
 
-	// ErrExists says that a create-only write found the key taken.
+	// ErrExists reports that a create-only write found the key taken.
 	ErrExists = errors.New("already exists")
 
-	// ErrChanged says that the tag no longer matches: the object, or a part
-	// named to Complete, was replaced or deleted since.
+	// ErrChanged reports that the tag no longer matches: the object, or a part
+	// passed to Complete, was replaced or deleted.
 	ErrChanged = errors.New("changed since it was read")
 
-	// ErrRange says that a read begins at or past the end of the object.
+	// ErrRange reports that a read starts at or past the end of the object.
 	ErrRange = errors.New("range not satisfiable")
 
-	// ErrBusy says that the store throttles or is unavailable, after the
-	// retries that the driver makes by itself. Whether a write took effect is
-	// unknown. Trying again later is right.
+	// ErrBusy reports that the store throttles or is unavailable, after the
+	// driver's own retries. A write may have taken effect. The caller may retry
+	// later.
 	ErrBusy = errors.New("store is busy")
 
-	// ErrRefused says that the store can't be used as things are: it does not
-	// take this process's credentials or clock, denies it access, or has no
-	// such bucket, or its name does not resolve. Whether a write took effect is
-	// unknown: an earlier attempt at it may have. The rest of the error says
-	// what to mend; then trying again is right, without opening the bucket
-	// again.
+	// ErrRefused reports that an operator has to act: the store does not accept
+	// this process's credentials or clock, denies it access, or has no such
+	// bucket, or the store's name does not resolve. The error's text names what
+	// to fix. Afterwards the same Bucket works again. A write may have taken
+	// effect in an earlier attempt.
 	ErrRefused = errors.New("store can't be used")
 )
 
@@ -66,29 +65,28 @@ type Object struct {
 	Key  string
 	Size int64 // bytes
 
-	// Tag names this version of the object, opaque outside the driver. It
-	// changes with every Replace whose body differs; equal bodies may give
-	// equal tags, which is why every body that is ever compared and swapped
-	// carries a nonce. Objects from List have no tag.
+	// Tag identifies this version of the object. It is opaque outside the driver.
+	// It changes with every Replace whose body differs. Equal bodies may have
+	// equal tags, so every body that is compared and swapped carries a nonce.
+	// Objects returned by List have no tag.
 	Tag string
 
-	// Modified is the store's own time of the write, never the clock of this
-	// machine. For an object made by a multipart upload some stores report the
-	// time at which the upload began. It may be zero in what a write returns,
-	// where the store does not tell; and a listing may tell the same time more
-	// exactly than Stat does.
+	// Modified is the time of the write by the store's clock, never by this
+	// machine's. For an object made by a multipart upload, some stores report the
+	// time at which the upload started. It may be zero in the result of a write.
+	// A listing may report the same time more precisely than Stat.
 	Modified time.Time
 }
 
 // Upload is a multipart upload in progress. It is plain data: any process that
-// has it can go on with the upload.
+// has it can continue the upload.
 type Upload struct {
 	Key     string    `json:"key"`
 	ID      string    `json:"id"`      // opaque outside the driver
-	Started time.Time `json:"started"` // by the store's clock where it tells, to the second
+	Started time.Time `json:"started"` // by the store's clock where it reports one, to the second
 }
 
-// Part is one stored part of an upload, as [Bucket.PutPart] answered it.
+// Part is one stored part of an upload, as returned by [Bucket.PutPart].
 type Part struct {
 	Number int    `json:"n"`    // from 1
 	Size   int64  `json:"size"` // bytes
@@ -96,40 +94,39 @@ type Part struct {
 	CRC32C uint32 `json:"crc"`
 }
 
-// Limits is what a store can hold and how it wants to be fed.
+// Limits are the sizes that a store accepts, and how it takes parts.
 type Limits struct {
 	MinPart  int64 // least size of every part but the last, in bytes; 0 if there is none
 	MaxPart  int64 // largest size of a part, in bytes
 	MaxParts int   // most parts in an upload
 
-	// Stream says that StreamPart works: a part of unknown length is taken
-	// straight from a reader, with no buffering.
+	// Stream reports whether StreamPart works: the driver takes a part of unknown
+	// length straight from a reader, without buffering it.
 	Stream bool
 
-	// EqualParts says that all parts of an upload but the last must have one
-	// size (Cloudflare R2).
+	// EqualParts reports whether all parts of an upload except the last must have
+	// the same size (Cloudflare R2).
 	EqualParts bool
 }
 
-// SignOptions says what a signed URL should do.
+// SignOptions are the properties of a signed URL.
 type SignOptions struct {
-	// Expires is how long the URL should be good for, from now. It is more
-	// than zero.
+	// Expires is how long the URL must stay valid, from now. It is positive.
 	Expires time.Duration
 
-	// Window, if more than zero, rounds the signing time down to a multiple of
-	// itself, so that all processes with the same credentials give the same
-	// URL within it. The URL is then good for at least Expires and less than
-	// Expires + Window.
+	// Window, if positive, rounds the signing time down to a multiple of itself.
+	// All processes with the same credentials then return the same URL within a
+	// window. The URL stays valid for at least Expires and less than Expires +
+	// Window.
 	Window time.Duration
 
-	// ContentType and ContentDisposition override the headers of the answer,
-	// where they are not empty.
+	// ContentType and ContentDisposition, if not empty, override the headers of
+	// the response.
 	ContentType        string
 	ContentDisposition string
 }
 
-// Signed is a URL that lets whoever holds it read one object.
+// Signed is a URL with which any client can read one object.
 type Signed struct {
 	URL string
 
@@ -140,110 +137,112 @@ type Signed struct {
 }
 
 // Bucket is one bucket, container or directory. All keys are relative to the
-// prefix it was opened with, and obey [CheckKey]. It is safe for concurrent use
-// by any number of goroutines and processes: a write that returned is seen by
-// every later read and list, anywhere.
+// prefix it was opened with, and pass [CheckKey]. It is safe for concurrent use
+// by any number of goroutines and processes: once a write has returned, every
+// later read and list sees it, in every process.
 //
-// Keys under "parts/" are the driver's own: staged parts, temporary files and
-// the like. List never shows them.
+// Keys under "parts/" belong to the driver: staged parts, temporary files and
+// the like. List never returns them.
 //
-// A Body whose CRC32C is not that of its bytes is refused, where the store can
-// check it. A tag that this driver cannot have given is one that does not
-// match: it never stands for no condition.
+// A Body whose CRC32C is wrong is refused where the store can check it. A tag
+// that this driver cannot have returned never matches; in particular, an empty
+// tag does not mean "no condition".
 type Bucket interface {
-	// Create stores body under key, if and only if the key is free. It reports
-	// ErrExists if it is taken, and then has changed nothing. An empty body is
-	// refused: a store without conditional delete has only an empty body to
-	// say "absent" with.
+	// Create stores body under key if the key is free. If it is taken, Create
+	// returns ErrExists and changes nothing. An empty body is refused, because
+	// stores without conditional delete use an empty object to represent an
+	// absent one.
 	Create(ctx context.Context, key string, body Body) (Object, error)
 
-	// Replace stores body under key, if and only if the object there still has
-	// this tag. It reports ErrChanged if it has another, or is gone, and then
-	// has changed nothing. An empty body is refused. Stores may answer ErrBusy
-	// to more than one Replace of a key within a second.
+	// Replace stores body under key if the object there still has this tag. If
+	// the object has another tag or is gone, Replace returns ErrChanged and
+	// changes nothing. An empty body is refused. Some stores return ErrBusy for a
+	// second Replace of a key within one second.
 	Replace(ctx context.Context, key, tag string, body Body) (Object, error)
 
-	// DeleteIf deletes the object, if and only if it still has this tag. It
-	// reports ErrChanged if it has another. An absent key is success.
+	// DeleteIf deletes the object if it still has this tag. If it has another,
+	// DeleteIf returns ErrChanged. It returns nil if the key is absent.
 	DeleteIf(ctx context.Context, key, tag string) error
 
-	// Delete deletes the objects, whatever their tags; absent keys are
-	// success. If it fails, any of them may be deleted and any may be there.
+	// Delete deletes the objects, in any version. Absent keys are skipped. After
+	// an error, each of the objects may be deleted or not.
 	Delete(ctx context.Context, keys ...string) error
 
-	// Open reads n bytes from off, or to the end of the object if n is -1 or
-	// there are fewer. off is not negative; n is -1 or more than zero. It
-	// reports ErrNotFound if the key is absent, and ErrRange if off is not zero
-	// and is at or past the end. The reader goes on reading the version that it
-	// began with, or fails; it never mixes two. The Object is that version's,
-	// with its whole size. A connection that breaks under the reader is ErrBusy,
-	// as it is under a call. A driver that keeps objects in files returns an
-	// *os.File if n is -1, and else what has the method Outer of an
-	// [io.SectionReader] of one, so that it can be sent from the kernel.
+	// Open reads n bytes from off. If n is -1, or fewer bytes are left, it reads
+	// to the end of the object. off is not negative; n is -1 or positive. Open
+	// returns ErrNotFound if the key is absent, and ErrRange if off is positive
+	// and at or past the end.
+	//
+	// The reader returns bytes of one version of the object, or fails; it never
+	// mixes two. The Object describes that version, with its whole size. If the
+	// connection breaks while reading, Read returns ErrBusy. A driver that keeps
+	// objects in files returns an *os.File if n is -1, and otherwise a reader with
+	// the method Outer of an [io.SectionReader] of a file, so that the kernel can
+	// send the bytes.
 	Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, Object, error)
 
-	// Stat describes the object. It reports ErrNotFound if the key is absent.
+	// Stat returns the object's description. It returns ErrNotFound if the key is
+	// absent.
 	Stat(ctx context.Context, key string) (Object, error)
 
-	// List gives the objects whose keys begin with prefix and are greater than
-	// after ("" for all), in ascending order of their bytes, without tags. It
-	// streams: it holds a page at a time, however many there are. Objects that
-	// are created or deleted while it runs may or may not be given. After an
-	// error it ends.
+	// List returns the objects with this prefix and a key greater than after (""
+	// for all), in ascending byte order of their keys, without tags. It holds one
+	// page in memory. Objects that are created or deleted meanwhile may or may not
+	// be included. An error ends the sequence.
 	List(ctx context.Context, prefix, after string) iter.Seq2[Object, error]
 
-	// StartUpload begins a multipart upload of what shall become the object at
-	// key. Nothing is visible there until Complete. Every call begins another.
+	// StartUpload starts a multipart upload that will become the object at key.
+	// Nothing is visible there until Complete. Each call starts a new upload.
 	StartUpload(ctx context.Context, key string) (Upload, error)
 
-	// PutPart stores a part, 1 <= number <= Limits().MaxParts, not empty.
-	// Parts come in any order and from any process. A part that is put again
-	// under its number may replace the one before, or stand beside it; the tag
-	// tells them apart unless their bytes are the same. It reports ErrNotFound
-	// if the upload was completed or aborted, where the store notices.
+	// PutPart stores a part that is not empty, with 1 <= number <=
+	// Limits().MaxParts. Parts may arrive in any order and from any process. A
+	// second part under the same number may replace the first or be kept beside
+	// it; their tags differ unless their bytes are the same. Where the store
+	// notices that the upload was completed or aborted, PutPart returns
+	// ErrNotFound.
 	PutPart(ctx context.Context, u Upload, number int, body Body) (Part, error)
 
-	// StreamPart is PutPart for a part of unknown length, which it reads from
-	// body to its end. An error of body makes it fail, and nothing is stored.
-	// An empty part is refused. Where Limits().Stream is false it reports
+	// StreamPart is PutPart for a part of unknown length: it reads body to its
+	// end. If body returns an error, so does StreamPart, and nothing is stored. An
+	// empty part is refused. If Limits().Stream is false, StreamPart returns
 	// errors.ErrUnsupported.
 	StreamPart(ctx context.Context, u Upload, number int, body io.Reader) (Part, error)
 
-	// Complete makes of exactly these parts, in this order, the object at the
-	// upload's key. Their numbers ascend, and may have gaps; there is at least
-	// one; all but the last have MinPart bytes or more. crc32c is that of the
-	// whole.
+	// Complete creates the object at the upload's key from exactly these parts, in
+	// this order. Their numbers ascend and may have gaps. There is at least one
+	// part, and all except the last have at least MinPart bytes. crc32c is the
+	// checksum of the whole object.
 	//
-	// It reports ErrChanged if a part is not, or no longer, the one its tag
-	// names, and ErrNotFound if there is neither the upload nor an object at
-	// the key; in both cases nothing becomes visible. It never replaces an
-	// object. If one is at the key already, Complete takes it for its own and
-	// returns it: the caller sees to it that a key belongs to one upload and is
-	// completed with one content only, so that a second call after a lost
-	// answer finds what the first one made.
+	// Complete returns ErrChanged if a part is no longer the one that its tag
+	// identifies, and ErrNotFound if neither the upload nor an object at the key
+	// exists. In both cases nothing becomes visible. The same holds for a wrong
+	// crc32c where the store can check it.
 	//
-	// A wrong crc32c makes it fail where the store can check it, and then
-	// nothing becomes visible.
+	// Complete never replaces an object. If there is one at the key already,
+	// Complete returns it as its own result. This is safe because callers use a
+	// key for one upload, and complete an upload with one content only; so a
+	// second call after a lost answer finds the result of the first.
 	Complete(ctx context.Context, u Upload, parts []Part, crc32c uint32) (Object, error)
 
-	// Abort drops the upload's staged parts, never an object that was
-	// completed. An upload that is gone is success. Where the store drops
-	// staged parts by itself it may do nothing.
+	// Abort deletes the upload's staged parts, never a completed object. It
+	// returns nil if the upload is gone. Where the store deletes staged parts by
+	// itself, Abort may do nothing.
 	Abort(ctx context.Context, u Upload) error
 
-	// Uploads gives the uploads in progress whose keys begin with prefix, in
-	// no order, for the collector. Where the store drops staged parts by
-	// itself there may be none.
+	// Uploads returns the uploads in progress for keys with this prefix, in no
+	// particular order, for the collector. Where the store deletes staged parts by
+	// itself, there may be none.
 	Uploads(ctx context.Context, prefix string) iter.Seq2[Upload, error]
 
-	// SignGet makes a URL that reads the object for whoever holds it, until it
-	// expires. It does not look whether the object exists. It reports
-	// errors.ErrUnsupported where there is nobody to serve such a URL.
+	// SignGet returns a URL with which any client can read the object until the
+	// URL expires. It does not check that the object exists. It returns
+	// errors.ErrUnsupported if the store cannot serve such URLs.
 	SignGet(ctx context.Context, key string, opts SignOptions) (Signed, error)
 
-	// Limits never changes for an open Bucket.
+	// Limits returns the store's limits. They never change for an open Bucket.
 	Limits() Limits
 
-	// Close frees what the Bucket holds. Calls under way may fail.
+	// Close releases the Bucket's resources. Calls in progress may fail.
 	Close() error
 }

@@ -5,19 +5,19 @@ import (
 	"strings"
 )
 
-// PartsPrefix begins the keys that drivers keep for themselves.
+// PartsPrefix is the prefix of keys that are reserved for drivers.
 const PartsPrefix = "parts/"
 
-// BulkPrefix begins the keys of blob bytes, few and large, as opposed to the
-// many small records. Where a store has storage classes, the configured one is
-// for these.
+// BulkPrefix is the prefix of blob data: few large objects, unlike the many
+// small records. A configured storage class applies to these keys only.
 const BulkPrefix = "data/"
 
-// CheckKey says what is wrong with a key, or nil. Keys are what every store
-// and file system takes: 1 to 700 bytes, segments of 1 to 255 bytes parted by
-// "/", none of them "." or "..", of the characters a-z A-Z 0-9 and ! + - . _ :
-// and no key under "parts/". The callers of a Bucket also never make one key
-// the directory of another ("a" and "a/b"), which some stores cannot hold.
+// CheckKey returns an error if key is not valid. Valid keys work on every store
+// and file system: 1 to 700 bytes, in segments of 1 to 255 bytes separated by
+// "/", none of them "." or "..", made of the characters a-z A-Z 0-9 and
+// ! + - . _ : and not under "parts/". Callers of a Bucket also never use a key
+// that is the directory of another ("a" and "a/b"), which some stores cannot
+// hold.
 func CheckKey(key string) error {
 	if key == "" || len(key) > 700 {
 		return fmt.Errorf("key %.40q: want 1 to 700 bytes, got %d", key, len(key))

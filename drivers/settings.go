@@ -5,80 +5,80 @@ import (
 	"time"
 )
 
-// Settings are what a store is set to do with the objects of a bucket by
-// itself. Each driver of a cloud has a function Inspect that reads them; no
-// other call needs them, or the permissions that reading them takes.
+// Settings describe what a store does to the objects of a bucket by itself. Each
+// cloud driver has a function Inspect that reads them. No other call needs them,
+// or the permissions for reading them.
 type Settings struct {
-	// Lifecycle are the rules that touch keys of this bucket.
+	// Lifecycle holds the rules that apply to keys of this bucket.
 	Lifecycle Setting[[]Rule]
 
 	// Versioning is whether replaced and deleted objects stay as versions.
 	Versioning Setting[bool]
 
-	// SoftDelete is how long what was deleted is kept, and paid for.
+	// SoftDelete is how long deleted objects are kept, and charged for.
 	SoftDelete Setting[time.Duration]
 
-	// PartsAreObjects says that the parts of an upload are objects under
-	// PartsPrefix until it is completed, to which rules apply as to others.
+	// PartsAreObjects reports whether the parts of an upload are objects under
+	// PartsPrefix until it is completed. Rules apply to them as to other objects.
 	PartsAreObjects bool
 
-	// PartsKept is how long after the last part the store drops an upload that
-	// nobody completes; zero if it keeps it for good.
+	// PartsKept is how long after its last part the store keeps an upload that is
+	// not completed. Zero means forever.
 	PartsKept time.Duration
 }
 
-// Setting is one that was asked for. Value counts only if Err is nil.
+// Setting is one setting of a store. Value is valid only if Err is nil.
 type Setting[T any] struct {
 	Value T
 
-	// Err says why Value is not known. It is an errors.ErrUnsupported if the
-	// store has no such setting, or none that a client of its objects can see.
+	// Err is why Value is not known. It is errors.ErrUnsupported if the store has
+	// no such setting, or does not show it to clients of its objects.
 	Err error
 
-	// Permission is what reading it takes, by the vendor's name.
+	// Permission is the vendor's name of the permission to read the setting.
 	Permission string
 }
 
-// RuleAction is what a Rule does.
+// RuleAction is the effect of a Rule.
 type RuleAction string
 
 // The actions that matter to berth.
 const (
 	RuleExpire       RuleAction = "expire"        // deletes objects
-	RuleArchive      RuleAction = "archive"       // moves them to where nobody reads them until they are restored
-	RuleCool         RuleAction = "cool"          // moves them to where reading them costs more
+	RuleArchive      RuleAction = "archive"       // moves objects to a class in which they must be restored before they can be read
+	RuleCool         RuleAction = "cool"          // moves objects to a class in which reading costs more
 	RuleAbortUploads RuleAction = "abort-uploads" // drops multipart uploads that were not completed
 	RuleDropVersions RuleAction = "drop-versions" // deletes versions of objects that were replaced or deleted
 )
 
-// Rule is one that the store applies to objects, uploads or versions of some
-// age. Rules that are switched off, or can't match anything that berth writes,
-// are not given.
+// Rule is a rule that the store applies to objects, uploads or versions of a
+// certain age. Disabled rules, and rules that cannot match any key of berth's,
+// are left out.
 type Rule struct {
-	ID     string // as people know it; may be empty
+	ID     string // the name that operators know; may be empty
 	Action RuleAction
-	Prefix string        // of the keys that it applies to, all if empty
-	Age    time.Duration // zero for at once, and for a date
-	Class  string        // where RuleArchive and RuleCool move objects to
+	Prefix string        // of the keys that it applies to; empty for all
+	Age    time.Duration // zero if it applies at once, or on a date
+	Class  string        // the class to which RuleArchive and RuleCool move objects
 
-	// Narrowed says that there are more conditions than prefix and age, so that
-	// it may apply to some of these objects only.
+	// Narrowed reports whether the rule has conditions besides prefix and age, so
+	// that it may apply to only some of these objects.
 	Narrowed bool
 }
 
-// Touches says whether the rule applies to any keys with this prefix.
+// Touches reports whether the rule may apply to some keys with this prefix.
 func (r Rule) Touches(prefix string) bool {
 	return strings.HasPrefix(r.Prefix, prefix) || strings.HasPrefix(prefix, r.Prefix)
 }
 
-// Covers says whether the rule applies to all keys with this prefix.
+// Covers reports whether the rule applies to all keys with this prefix.
 func (r Rule) Covers(prefix string) bool {
 	return !r.Narrowed && strings.HasPrefix(prefix, r.Prefix)
 }
 
-// RulePrefix is the prefix of keys that a rule applies to whose own prefix is of
-// names in a bucket where names begin with bucketPrefix. It reports false if
-// the rule applies to no key.
+// RulePrefix converts the prefix of a rule, which refers to names in the bucket,
+// to a prefix of berth's keys, which come after bucketPrefix in those names. It
+// returns false if the rule applies to none of berth's keys.
 func RulePrefix(bucketPrefix, rulePrefix string) (prefix string, ok bool) {
 	if strings.HasPrefix(bucketPrefix, rulePrefix) {
 		return "", true

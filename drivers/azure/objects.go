@@ -235,7 +235,7 @@ func (b *bucket) open(ctx context.Context, key string, off, n int64) (io.ReadClo
 		resp.Body.Close()
 		return nil, drivers.Object{}, err
 	}
-	return drivers.Answer(resp.Body), object(key, size, resp.ETag, resp.LastModified), nil
+	return drivers.BusyOnError(resp.Body), object(key, size, resp.ETag, resp.LastModified), nil
 }
 
 // Stat describes the object.

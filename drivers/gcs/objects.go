@@ -185,7 +185,7 @@ func (b *bucket) Open(ctx context.Context, key string, off, n int64) (io.ReadClo
 	if err != nil {
 		return nil, drivers.Object{}, fmt.Errorf("gcs: open %s: %w", key, err)
 	}
-	return drivers.Answer(reader{r}), drivers.Object{
+	return drivers.BusyOnError(reader{r}), drivers.Object{
 		Key:      key,
 		Size:     r.Attrs.Size,
 		Tag:      formatTag(r.Attrs.Generation),

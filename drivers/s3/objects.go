@@ -253,7 +253,7 @@ func (b *bucket) open(ctx context.Context, key string, off, n int64) (io.ReadClo
 		out.Body.Close()
 		return nil, drivers.Object{}, err
 	}
-	return drivers.Answer(out.Body), o, nil
+	return drivers.BusyOnError(out.Body), o, nil
 }
 
 // outOfRange is an open with a range that begins past the end, or one of an

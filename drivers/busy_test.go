@@ -22,7 +22,7 @@ func TestAnswer(t *testing.T) {
 		{context.DeadlineExceeded, context.DeadlineExceeded, false},
 	} {
 		body := io.MultiReader(strings.NewReader("text"), iotest.ErrReader(test.end))
-		got, err := io.ReadAll(drivers.Answer(io.NopCloser(body)))
+		got, err := io.ReadAll(drivers.BusyOnError(io.NopCloser(body)))
 		if string(got) != "text" || !errors.Is(err, test.want) || errors.Is(err, drivers.ErrBusy) != test.busy {
 			t.Errorf("an answer that ends with %v reads %q, %v, want ErrBusy: %t", test.end, got, err, test.busy)
 		}

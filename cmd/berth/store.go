@@ -99,6 +99,10 @@ func s3Config(cfg config.Storage) s3.Config {
 		FIPS:            cfg.S3.FIPS,
 		Retries:         retries,
 		Connections:     cfg.S3.Connections,
+
+		CAFile:              cfg.S3.CAFile,
+		ExpectedBucketOwner: cfg.S3.ExpectedBucketOwner,
+		RequestPayer:        cfg.S3.RequestPayer,
 	}
 }
 

@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -24,9 +25,24 @@ func (b *bucket) advice(err error) string {
 	case http.StatusForbidden:
 		return b.denialAdvice()
 	case 0:
-		if _, ok := errors.AsType[*net.DNSError](err); ok {
-			return "storage.s3.endpoint: the host name does not resolve"
-		}
+		return connectionAdvice(err)
+	}
+	return ""
+}
+
+// connectionAdvice is about a store that was not reached.
+func connectionAdvice(err error) string {
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		return "storage.s3.endpoint: the host name does not resolve"
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return "storage.s3.ca_file: the store's certificate is from an authority that this machine does not know: name a file with the authority's certificate"
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return "storage.s3.endpoint: the store's certificate is for other host names"
+	}
+	if _, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
+		return "the store's certificate is not valid (or the clock of this machine is wrong)"
 	}
 	return ""
 }
@@ -94,7 +110,15 @@ func (b *bucket) regionAdvice(err error) string {
 
 // denialAdvice is about a denial that names no reason.
 func (b *bucket) denialAdvice() string {
-	return fmt.Sprintf("access to bucket %q is denied: allow its user or role s3:GetObject, s3:PutObject, s3:DeleteObject, "+
+	owner := ""
+	if b.cfg.ExpectedBucketOwner != "" {
+		owner = fmt.Sprintf("see that it belongs to account %s (storage.s3.expected_bucket_owner), ", b.cfg.ExpectedBucketOwner)
+	}
+	payer := ""
+	if b.cfg.RequestPayer == "" && b.cfg.Endpoint == "" {
+		payer = "set storage.s3.request_payer if it is a Requester Pays bucket of another account, "
+	}
+	return fmt.Sprintf("access to bucket %q is denied: %s%sallow its user or role s3:GetObject, s3:PutObject, s3:DeleteObject, "+
 		"s3:AbortMultipartUpload and s3:ListMultipartUploadParts on the objects, s3:ListBucket and s3:ListBucketMultipartUploads on the bucket, "+
-		"kms:Decrypt on the bucket's key, and see whether a lock or retention holds it", b.cfg.Bucket)
+		"kms:Decrypt on the bucket's key, and see whether a lock or retention holds it", b.cfg.Bucket, owner, payer)
 }

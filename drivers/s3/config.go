@@ -3,12 +3,15 @@ package s3
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -22,6 +25,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/logging"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // Config names a bucket and says how to reach it. Bucket is all that Amazon S3
@@ -55,8 +59,27 @@ type Config struct {
 	RoleARN string // a role to assume with these credentials
 
 	// PublicEndpoint is the URL that signed links point at, where clients
-	// reach the store by another name than this process does.
+	// reach the store by another name than this process does. It must speak the
+	// S3 protocol: Cloudflare R2 takes signed links at its S3 host only, never
+	// at a custom domain.
 	PublicEndpoint string
+
+	// CAFile holds, as PEM, certificates of authorities that the store's TLS
+	// certificate may be from, beside those that the system trusts.
+	CAFile string
+
+	// ExpectedBucketOwner is the number of the account that the bucket must
+	// belong to. Requests and URLs carry it, and the store refuses them if the
+	// bucket is another account's, such as when it was deleted and another
+	// account has taken its name.
+	// https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-owner-condition.html
+	ExpectedBucketOwner string
+
+	// RequestPayer is "requester" for a Requester Pays bucket of another
+	// account, whose requests and downloads are then paid for by the account of
+	// these credentials, or empty. Signed URLs carry it.
+	// https://docs.aws.amazon.com/AmazonS3/latest/userguide/ObjectsinRequesterPaysBuckets.html
+	RequestPayer string
 
 	SSE      string // "AES256", "aws:kms", "aws:kms:dsse"; the bucket's default if empty
 	KMSKeyID string // for aws:kms; the account's default key if empty
@@ -113,6 +136,12 @@ func (c *Config) check() error {
 		return errors.New("storage.s3.access_key_id and storage.s3.secret_access_key go together")
 	case c.Accelerate && c.PathStyle:
 		return errors.New("storage.s3.accelerate does not go with storage.s3.path_style: its URLs have the bucket in the host name")
+	case c.KMSKeyID != "" && !strings.HasPrefix(c.SSE, "aws:kms"):
+		return fmt.Errorf("storage.s3.kms_key_id goes with storage.s3.sse aws:kms, not %q", c.SSE)
+	case c.RequestPayer != "" && c.RequestPayer != string(types.RequestPayerRequester):
+		return fmt.Errorf("storage.s3.request_payer: %q, want requester, or nothing", c.RequestPayer)
+	case c.ExpectedBucketOwner != "" && !isAccount(c.ExpectedBucketOwner):
+		return fmt.Errorf("storage.s3.expected_bucket_owner: %q, want the 12 digits of an account", c.ExpectedBucketOwner)
 	case c.Accelerate && c.FIPS:
 		return errors.New("storage.s3.accelerate does not go with storage.s3.fips: no such endpoint is FIPS-validated")
 	}
@@ -136,6 +165,23 @@ func (c *Config) check() error {
 	return nil
 }
 
+func isAccount(s string) bool {
+	return len(s) == 12 && strings.Trim(s, "0123456789") == ""
+}
+
+// standing are the headers that every request to the store carries, and every
+// signed URL as parameters. Amazon S3 takes them as such in lower case only.
+func (c *Config) standing() map[string]string {
+	headers := make(map[string]string)
+	if c.ExpectedBucketOwner != "" {
+		headers["x-amz-expected-bucket-owner"] = c.ExpectedBucketOwner
+	}
+	if c.RequestPayer != "" {
+		headers["x-amz-request-payer"] = c.RequestPayer
+	}
+	return headers
+}
+
 // prefix ends in "/", or is empty.
 func (c *Config) prefix() string {
 	if p := strings.Trim(c.Prefix, "/"); p != "" {
@@ -146,10 +192,14 @@ func (c *Config) prefix() string {
 
 // load asks the SDK for what the Config leaves open.
 func (c *Config) load(ctx context.Context) (aws.Config, error) {
+	roots, err := c.roots()
+	if err != nil {
+		return aws.Config{}, err
+	}
 	options := []func(*config.LoadOptions) error{
 		config.WithAppID("berth"),
 		config.WithLogger(logging.Nop{}), // what fails is in the errors
-		config.WithHTTPClient(c.httpClient()),
+		config.WithHTTPClient(c.httpClient(roots)),
 		config.WithRetryer(c.retryer),
 		config.WithRegion(c.Region),
 		config.WithSharedConfigProfile(c.Profile),
@@ -204,7 +254,7 @@ func hourLong(o *stscreds.AssumeRoleOptions) {
 // httpClient keeps as many connections as there may be requests at a time. It
 // speaks HTTP/1.1, as Amazon S3 does: parts go out in parallel over connections
 // of their own.
-func (c *Config) httpClient() *awshttp.BuildableClient {
+func (c *Config) httpClient(roots *x509.CertPool) *awshttp.BuildableClient {
 	connections := cmp.Or(c.Connections, defaultConnections)
 	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 		t.MaxIdleConns, t.MaxIdleConnsPerHost, t.MaxConnsPerHost = connections, connections, 0
@@ -213,7 +263,30 @@ func (c *Config) httpClient() *awshttp.BuildableClient {
 		t.Protocols = new(http.Protocols)
 		t.Protocols.SetHTTP1(true)
 		t.WriteBufferSize, t.ReadBufferSize = 64<<10, 16<<10
+		if roots != nil {
+			t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+		}
 	}).WithDialerOptions(func(d *net.Dialer) { d.Timeout = dialTimeout })
+}
+
+// roots are the authorities that the system trusts and those of CAFile, or nil
+// without a CAFile. An AWS_CA_BUNDLE adds to them.
+func (c *Config) roots() (*x509.CertPool, error) {
+	if c.CAFile == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(c.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("storage.s3.ca_file: %w", err)
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil { // there is none to be found
+		roots = x509.NewCertPool()
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("storage.s3.ca_file: %s has no certificate in PEM", c.CAFile)
+	}
+	return roots, nil
 }
 
 // redirects follows those that keep the method, as the SDK does. The others are
@@ -241,6 +314,9 @@ func (c *Config) client(cfg aws.Config, endpoint string) *s3.Client {
 			if c.FIPS {
 				o.EndpointOptions.UseFIPSEndpoint = aws.FIPSEndpointStateEnabled
 			}
+		}
+		for name, value := range c.standing() {
+			o.APIOptions = append(o.APIOptions, smithyhttp.SetHeaderValue(name, value))
 		}
 		// Checksums come with the bodies; none is computed on the way.
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired

@@ -1,8 +1,11 @@
 package s3
 
 import (
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +18,7 @@ import (
 	"time"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
 // TestCheck refuses what the SDK would refuse too, later and without the names
@@ -35,6 +39,14 @@ func TestCheck(t *testing.T) {
 		{Config{StorageClass: "GLACIER"}, "storage.s3.storage_class"},
 		{Config{StorageClass: "DEEP_ARCHIVE"}, "storage.s3.storage_class"},
 		{Config{StorageClass: "GLACIER_IR"}, ""},
+		{Config{KMSKeyID: "key"}, "storage.s3.kms_key_id"},
+		{Config{KMSKeyID: "key", SSE: "AES256"}, "storage.s3.kms_key_id"},
+		{Config{KMSKeyID: "key", SSE: "aws:kms:dsse"}, ""},
+		{Config{RequestPayer: "me"}, "storage.s3.request_payer"},
+		{Config{RequestPayer: "requester"}, ""},
+		{Config{ExpectedBucketOwner: "12345678901"}, "storage.s3.expected_bucket_owner"},
+		{Config{ExpectedBucketOwner: "arn:aws:iam:"}, "storage.s3.expected_bucket_owner"},
+		{Config{ExpectedBucketOwner: "012345678901"}, ""},
 	} {
 		cfg := test.cfg
 		cfg.Bucket, cfg.Region, cfg.AccessKeyID, cfg.SecretAccessKey = "blobs", "us-west-2", "id", "secret"
@@ -85,7 +97,7 @@ func TestRetriesOfMany(t *testing.T) {
 func TestConnections(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ connections, want int }{{0, defaultConnections}, {7, 7}} {
-		tr := (&Config{Connections: test.connections}).httpClient().GetTransport()
+		tr := (&Config{Connections: test.connections}).httpClient(nil).GetTransport()
 		if tr.MaxIdleConns != test.want || tr.MaxIdleConnsPerHost != test.want || tr.MaxConnsPerHost != 0 {
 			t.Errorf("with Connections %d there are %d idle, %d a host, and %d at most, want %d, %d, 0",
 				test.connections, tr.MaxIdleConns, tr.MaxIdleConnsPerHost, tr.MaxConnsPerHost, test.want, test.want)
@@ -226,5 +238,114 @@ func TestRoleDenied(t *testing.T) {
 	wantNoClaim(t, err, "Open")
 	if err == nil || !strings.Contains(err.Error(), "storage.s3.role_arn") || !strings.Contains(err.Error(), "sts:AssumeRole") {
 		t.Errorf("Open() = %v, want an error that names storage.s3.role_arn and sts:AssumeRole", err)
+	}
+}
+
+// TestStanding: all requests have the headers of expected_bucket_owner and
+// request_payer, signed, and URLs have them as parameters, with which they work
+// by themselves.
+func TestStanding(t *testing.T) {
+	t.Parallel()
+	d, cfg := newDoubleOf(t, emulator.MinIO(t))
+	want := map[string]string{"x-amz-expected-bucket-owner": "012345678901", "x-amz-request-payer": "requester"}
+	cfg.ExpectedBucketOwner, cfg.RequestPayer = "012345678901", "requester"
+	var mu sync.Mutex
+	seen := make(map[string]bool)
+	d.plays(func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Query().Has("X-Amz-Signature") {
+			return false
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		seen[operation(r)] = true
+		for name, value := range want {
+			if got := r.Header.Get(name); got != value || !strings.Contains(r.Header.Get("Authorization"), name) {
+				t.Errorf("%s has %s: %q, want %q, signed", operation(r), name, got, value)
+			}
+		}
+		return false
+	})
+	b := openBucket(t, cfg)
+	create(t, b, "text")
+	for _, err := range b.List(t.Context(), "", "") {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	for _, op := range []string{"PutObject", "DeleteObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "ListObjectsV2"} {
+		if !seen[op] {
+			t.Errorf("no %s came", op)
+		}
+	}
+	signed, err := b.SignGet(t.Context(), "k", drivers.SignOptions{Expires: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range want {
+		if !strings.Contains(signed.URL, "&"+name+"="+value) {
+			t.Errorf("the URL is %s, want %s=%s in it, in lower case", signed.URL, name, value)
+		}
+	}
+	resp, err := new(http.Client).Get(signed.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "text" {
+		t.Errorf("the URL answers %d %q, %v, want the object", resp.StatusCode, body, err)
+	}
+}
+
+// TestOtherOwner opens a bucket of versitygw, which compares the owner, and
+// whose accounts have other numbers.
+func TestOtherOwner(t *testing.T) {
+	t.Parallel()
+	s := emulator.VersityGW(t)
+	cfg := configOf(s, s.Bucket(t))
+	cfg.ExpectedBucketOwner = "012345678901"
+	_, err := Open(t.Context(), cfg)
+	wantRefused(t, err, "Open of another account's bucket")
+	if err != nil && !strings.Contains(err.Error(), "account 012345678901 (storage.s3.expected_bucket_owner)") {
+		t.Errorf("Open() = %v, want an error that names storage.s3.expected_bucket_owner", err)
+	}
+}
+
+// TestCAFile has a store with a certificate of an authority of its own.
+func TestCAFile(t *testing.T) {
+	t.Parallel()
+	store := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(store.Close)
+	store.Config.ErrorLog = log.New(io.Discard, "", 0)
+	dir := t.TempDir()
+	write := func(name string, data []byte) string {
+		t.Helper()
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	ask := func(file string) error {
+		cfg := Config{
+			Bucket: "b", Endpoint: store.URL, PathStyle: true, AccessKeyID: "id", SecretAccessKey: "secret", CAFile: file, Retries: -1,
+		}
+		b, _, err := connect(t.Context(), cfg)
+		if err != nil {
+			return err
+		}
+		return b.Delete(t.Context(), "k")
+	}
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: store.Certificate().Raw})
+	if err := ask(write("ca.pem", authority)); err != nil {
+		t.Errorf("with the authority's certificate: %v", err)
+	}
+	err := ask("")
+	wantRefused(t, err, "a request without the authority's certificate")
+	for name, err := range map[string]error{
+		"none": err, "a file of something else": ask(write("key.pem", []byte("no PEM"))), "no file": ask(filepath.Join(dir, "none")),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "storage.s3.ca_file: ") {
+			t.Errorf("%s: %v, want an error that names storage.s3.ca_file", name, err)
+		}
 	}
 }

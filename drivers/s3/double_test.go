@@ -38,7 +38,12 @@ type request struct {
 // newDouble starts one, and returns how to reach an empty bucket through it.
 func newDouble(t *testing.T) (*double, Config) {
 	t.Helper()
-	s := emulator.VersityGW(t)
+	return newDoubleOf(t, emulator.VersityGW(t))
+}
+
+// newDoubleOf is newDouble in front of another server.
+func newDoubleOf(t *testing.T, s *emulator.S3) (*double, Config) {
+	t.Helper()
 	target, err := url.Parse(s.Endpoint)
 	if err != nil {
 		t.Fatal(err)

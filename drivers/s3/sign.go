@@ -31,6 +31,7 @@ const (
 // credentials when they expire.
 type signer struct {
 	base        url.URL // of the bucket, at the endpoint for the public
+	parameters  map[string]string
 	region      string
 	credentials aws.CredentialsProvider
 	v4          *v4.Signer
@@ -52,6 +53,7 @@ func newSigner(ctx context.Context, cfg *Config, sdk aws.Config) (*signer, error
 		return nil, fmt.Errorf("sign a URL: %w", err)
 	}
 	return &signer{
+		parameters:  cfg.standing(),
 		base:        url.URL{Scheme: u.Scheme, Host: drivers.Authority(u), Path: u.Path[:len(u.Path)-len(key)]},
 		region:      sdk.Region,
 		credentials: sdk.Credentials,
@@ -99,6 +101,9 @@ func (s *signer) sign(ctx context.Context, name string, opts drivers.SignOptions
 	u.Path += name
 	u.RawPath = httpbinding.EscapePath(u.Path, false)
 	query := url.Values{"X-Amz-Expires": {strconv.FormatInt(seconds, 10)}}
+	for name, value := range s.parameters {
+		query.Set(name, value)
+	}
 	if opts.ContentType != "" {
 		query.Set("response-content-type", opts.ContentType)
 	}

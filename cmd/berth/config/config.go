@@ -69,6 +69,10 @@ type S3 struct {
 	FIPS            bool
 	Retries         int
 	Connections     int
+
+	CAFile              string
+	ExpectedBucketOwner string
+	RequestPayer        string
 }
 
 // GCS is the section storage.gcs.

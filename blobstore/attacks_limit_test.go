@@ -71,6 +71,9 @@ func limitedRequests() []limited {
 		}, func(c *client, u Upload, p []byte) error {
 			return c.putAs(repoA, u, rest(p), p, digest.SHA512.FromBytes(p))
 		}},
+		{"PUT by sha512, unannounced", patched, func(c *client, u Upload, p []byte) error {
+			return c.putAs(repoA, u, rest(p), p, digest.SHA512.FromBytes(p))
+		}},
 		{"PUT again once it is deleted", func(c *client, p []byte) (Upload, error) {
 			u, err := patched(c, p)
 			return u, errors.Join(err, c.put(repoA, u, rest(p), p), c.delete(repoA, p))

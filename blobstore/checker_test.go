@@ -105,8 +105,19 @@ func TestCheckerFinds(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
-		"a false alias": func(t *testing.T, b drivers.Bucket, _ *Store, _ Upload) {
+		"a false alias of data": func(t *testing.T, b drivers.Bucket, _ *Store, _ Upload) {
+			if _, err := envelope.Create(t.Context(), b, layout{}.alias(digest.SHA512.FromBytes(small)), alias{dl}, drivers.Body{}); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"a false alias of an inline blob": func(t *testing.T, b drivers.Bucket, _ *Store, _ Upload) {
 			if _, err := envelope.Create(t.Context(), b, layout{}.alias(digest.SHA512.FromBytes(large)), alias{ds}, drivers.Body{}); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"an alias without a record": func(t *testing.T, b drivers.Bucket, _ *Store, _ Upload) {
+			p := []byte("not here")
+			if _, err := envelope.Create(t.Context(), b, layout{}.alias(digest.SHA512.FromBytes(p)), alias{digest.FromBytes(p)}, drivers.Body{}); err != nil {
 				t.Fatal(err)
 			}
 		},

@@ -81,9 +81,10 @@ func (r *Repository) tryCommit(ctx context.Context, w writer, desc Descriptor) (
 	defer cancel()
 	var there record
 	var asked, linked bool
+	proven := w.Proves(desc.Digest)
 	ask := func(canonical digest.Digest, key string) (bool, error) {
 		var err error
-		there, linked, err = r.published(ctx, limit, canonical, desc.Digest)
+		there, linked, err = r.published(ctx, limit, naming{canonical, desc.Digest, proven})
 		asked = true
 		return linked && there.Data == key, err
 	}
@@ -94,13 +95,16 @@ func (r *Repository) tryCommit(ctx context.Context, w writer, desc Descriptor) (
 	ended, isEnd := errors.AsType[*upload.EndedError](err)
 	switch {
 	case isEnd && ended.Digest == w.Digest():
-		return r.commitAgain(ctx, limit, w.Token(), ended, ended.Digest, desc)
+		return r.commitAgain(ctx, limit, w.Token(), ended, naming{ended.Digest, desc.Digest, proven}, desc)
 	case err != nil:
 		return Descriptor{}, err
 	case again && linked:
 		return there.descriptor(), limit.Check()
 	}
 	c, err := w.Store(ctx)
+	if err == nil && !w.Proves(desc.Digest) {
+		err = r.prove(ctx, limit, c, desc.Digest)
+	}
 	if err != nil {
 		return Descriptor{}, err
 	}
@@ -117,37 +121,4 @@ func mediaType(desc Descriptor) string {
 		return defaultMediaType
 	}
 	return desc.MediaType
-}
-
-// commitAgain answers a commit of an upload that has ended: a client that lost
-// the answer to the first one asks again, and has it once more if the blob is
-// there, or can be finished without its bytes. That the bytes have both digests
-// is known.
-func (r *Repository) commitAgain(ctx context.Context, limit upload.Limit, t upload.Token, ended *upload.EndedError, canonical digest.Digest, desc Descriptor) (Descriptor, error) {
-	there, ok, err := r.published(ctx, limit, canonical, desc.Digest)
-	if err != nil || ok {
-		return there.descriptor(), err
-	}
-	c, err := r.s.uploads.Committed(ctx, t, ended)
-	if err != nil {
-		return Descriptor{}, err
-	}
-	return r.publish(ctx, limit, content{Content: c, mediaType: mediaType(desc)}, desc.Digest)
-}
-
-// committedAs is the canonical digest that the upload was committed as, if that
-// is the one that the client names. It reports the EndedError if it is another,
-// or none.
-func (r *Repository) committedAs(ctx context.Context, ended *upload.EndedError, named digest.Digest) (digest.Digest, error) {
-	switch {
-	case ended.Digest == "" && !ended.Gone:
-		return "", ended
-	case named != "" && (named == ended.Digest || named == ended.Named):
-		return ended.Digest, nil
-	}
-	canonical, err := r.s.canonical(ctx, named, true)
-	if errors.Is(err, ErrBlobUnknown) || err == nil && !ended.Gone && canonical != ended.Digest {
-		return "", ended
-	}
-	return canonical, err
 }

@@ -244,13 +244,22 @@ func scenes() []scene {
 				all = append(all, mountScene(at, b))
 			}
 		}
-		all = append(all, againScenes(b)...)
+		all = append(all, againScenes(b, byPut, byPatch, byChunks)...)
 	}
 	for _, b := range samples(digest.SHA512)[:3] {
 		for _, at := range situations[:3] {
 			all = append(all, pushScene(byPut, at, b), pushScene(byPatch, at, b), mountScene(at, b))
 		}
 		all = append(all, deleteScene(b))
+	}
+	for _, b := range samples(digest.SHA512) {
+		if b.name == "parts" {
+			for _, at := range situations[1:] {
+				all = append(all, pushScene(byUnannounced, at, b))
+			}
+			all = append(all, againScenes(b, byUnannounced)...)
+		}
+		all = append(all, pushScene(byUnannounced, situations[0], b))
 	}
 	return all
 }
@@ -263,6 +272,9 @@ func fewScenes() []scene {
 			all = append(all, pushScene(by, situations[0], b))
 		}
 		all = append(all, cancelScene(b), statusScene(b), deleteScene(b))
+	}
+	for _, b := range samples(digest.SHA512)[1:3] {
+		all = append(all, refuseScene(b))
 	}
 	return all
 }
@@ -277,6 +289,30 @@ func pushScene(by way, at situation, b sample) scene {
 			return err
 		},
 		after: func(ctx context.Context, w *world) error { return w.published(ctx, here, b) },
+	}
+}
+
+// refuseScene pushes a blob by the sha512 of other bytes, which the POST did not
+// announce, and then by its own.
+func refuseScene(b sample) scene {
+	wrong := digest.SHA512.FromString("other bytes")
+	return scene{
+		part: b.part,
+		name: "refuse/" + b.name,
+		do: func(ctx context.Context, w *world) error {
+			c := w.client(ctx)
+			if _, err := c.push(ctx, byUnannounced, here, b.p, wrong); !isWrongDigest(err) {
+				return fmt.Errorf("push by a wrong digest = %w, want an ErrBlobInvalidDigest", err)
+			}
+			_, err := c.push(ctx, byUnannounced, here, b.p, b.named)
+			return err
+		},
+		after: func(ctx context.Context, w *world) error {
+			if _, err := w.bucket.Stat(ctx, layout{}.alias(wrong)); !errors.Is(err, drivers.ErrNotFound) {
+				return fmt.Errorf("stat of a false alias = %w, want ErrNotFound", err)
+			}
+			return w.published(ctx, here, b)
+		},
 	}
 }
 
@@ -299,7 +335,7 @@ func mountScene(at situation, b sample) scene {
 
 // againScenes send a PUT again whose answer was lost, after the blob has come
 // to all kinds of harm. Its data may be the session's own.
-func againScenes(b sample) []scene {
+func againScenes(b sample, ways ...way) []scene {
 	unlink := func(ctx context.Context, w *world) error {
 		w.ledger = ledger{}
 		return w.bucket.Delete(ctx, layout{}.link(b.digest(), here))
@@ -324,7 +360,7 @@ func againScenes(b sample) []scene {
 			return errors.Join(state(damaged)(ctx, w), w.pushed(ctx, other, b))
 		},
 	} {
-		for _, by := range []way{byPut, byPatch, byChunks} {
+		for _, by := range ways {
 			all = append(all, scene{
 				part: b.part,
 				name: fmt.Sprintf("PUT again after %s/%s/%s", by, name, b.name),
@@ -354,7 +390,7 @@ func begun(b sample) func(ctx context.Context, w *world) error {
 	return func(ctx context.Context, w *world) error {
 		c := w.client(ctx)
 		w.session = session{repository: here, p: b.p, named: b.named}
-		if err := c.start(&w.session); err != nil {
+		if err := c.start(byPatch, &w.session); err != nil {
 			return err
 		}
 		return c.send(ctx, byPatch, &w.session)

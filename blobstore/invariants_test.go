@@ -56,6 +56,7 @@ type whole struct {
 	digest digest.Digest
 	size   int64
 	crc    uint32
+	sha512 digest.Digest
 }
 
 // sessionRecord is what a session's record says that invariants are about.
@@ -215,7 +216,7 @@ func readAll(ctx context.Context, b drivers.Bucket, key string) ([]byte, error) 
 }
 
 func wholeOf(p []byte) whole {
-	return whole{digest.FromBytes(p), int64(len(p)), drivers.UpdateCRC32C(0, p)}
+	return whole{digest.FromBytes(p), int64(len(p)), drivers.UpdateCRC32C(0, p), digest.SHA512.FromBytes(p)}
 }
 
 // bytesOf is what a record or link leads to, and whether that is there.
@@ -241,8 +242,8 @@ func (c *checker) checkBlobs(f *findings, inv *inventory) {
 		if !c.trusted(r) {
 			continue
 		}
-		want := whole{d, r.Size, r.CRC32C}
-		if got, ok := inv.bytesOf(s); !ok {
+		got, ok := inv.bytesOf(s)
+		if want := (whole{d, r.Size, r.CRC32C, got.sha512}); !ok {
 			f.add("record %s: its data %s is not there", d, r.Data)
 		} else if got != want {
 			f.add("record %s: its bytes in %q are %v, want %v", d, r.Data, got, want)
@@ -259,19 +260,32 @@ func (c *checker) checkBlobs(f *findings, inv *inventory) {
 		if !c.trusted(l.Value) {
 			continue
 		}
-		want := whole{d, l.Value.Size, l.Value.CRC32C}
-		if got, ok := inv.bytesOf(l); ok && got != want {
+		got, ok := inv.bytesOf(l)
+		if want := (whole{d, l.Value.Size, l.Value.CRC32C, got.sha512}); ok && got != want {
 			f.add("link %s: its bytes in %q are %v, want %v", key, l.Value.Data, got, want)
 		}
 	}
-	inv.checkAliases(f)
+	c.checkAliases(f, inv)
 }
 
-func (inv *inventory) checkAliases(f *findings) {
+// checkAliases compares each alias with all bytes that have its canonical
+// digest, whether a record names them or not.
+func (c *checker) checkAliases(f *findings, inv *inventory) {
+	sha512 := map[digest.Digest]digest.Digest{} // by sha256
+	for _, w := range inv.data {
+		sha512[w.digest] = w.sha512
+	}
+	for _, s := range inv.records {
+		if w, ok := inv.bytesOf(s); ok {
+			sha512[w.digest] = w.sha512
+		}
+	}
 	for d, a := range inv.aliases {
-		s, ok := inv.records[a.Digest]
-		if ok && s.Value.Data == "" && d.Algorithm().FromBytes(s.Raw) != d {
-			f.add("alias %s: it says %s, whose bytes have another digest", d, a.Digest)
+		if of, ok := sha512[a.Digest]; ok && of != d {
+			f.add("alias %s: it is of %s, whose bytes are %s", d, a.Digest, of)
+		}
+		if _, ok := inv.records[a.Digest]; !ok && !c.collected {
+			f.add("alias %s: there is no record of %s", d, a.Digest)
 		}
 	}
 }

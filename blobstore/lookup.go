@@ -160,7 +160,7 @@ func (s descriptors) SetDescriptor(ctx context.Context, d digest.Digest, desc De
 	case !canonical.Verified(): // nobody hashed it here, or it was damaged since
 		return ErrBlobInvalidDigest{desc.Digest, errors.New("the stored bytes have another")}
 	case !named.Verified():
-		return ErrBlobInvalidDigest{d, fmt.Errorf("%s has another", desc.Digest)}
+		return notOf(d, desc.Digest)
 	}
 	if err := s.r.s.writeAlias(ctx, limit, d, desc.Digest, storedAlias{}); err != nil {
 		return translate(err)

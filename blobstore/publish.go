@@ -244,26 +244,37 @@ func (r *Repository) writeLink(ctx context.Context, limit upload.Limit, rec stor
 	}
 }
 
-// published says whether the blob is in this repository already: its link
-// agrees with a live record, which is returned. The store is asked, no cache. If
-// the client named the blob by another digest, it can be read by that too.
-func (r *Repository) published(ctx context.Context, limit upload.Limit, canonical, named digest.Digest) (record, bool, error) {
-	l, err := r.readLink(ctx, canonical)
+// published reports whether the blob is in this repository already: its link
+// agrees with a live record, which is returned. The store is asked, no cache. A
+// blob that the client names by another digest is there only if it can be read
+// by that one too, for which the alias is written if the digest is proven.
+func (r *Repository) published(ctx context.Context, limit upload.Limit, as naming) (record, bool, error) {
+	l, err := r.readLink(ctx, as.canonical)
 	if errors.Is(err, ErrBlobUnknown) {
 		return record{}, false, nil
 	}
 	if err != nil {
 		return record{}, false, err
 	}
-	rec, err := envelope.Read[record](ctx, r.s.bucket, r.s.keys.record(canonical))
+	rec, err := envelope.Read[record](ctx, r.s.bucket, r.s.keys.record(as.canonical))
 	if errors.Is(err, drivers.ErrNotFound) {
 		return record{}, false, nil
 	}
 	if err != nil || rec.Value.State != live || !rec.Value.agrees(l.Value) {
 		return record{}, false, err
 	}
-	if named != canonical {
-		if err := r.s.writeAlias(ctx, limit, named, canonical, storedAlias{}); err != nil {
+	if as.named != as.canonical {
+		var there storedAlias
+		if !as.proven {
+			there, err = r.s.readAlias(ctx, as.named)
+			if errors.Is(err, ErrBlobUnknown) || err == nil && there.Value.Digest != as.canonical {
+				return record{}, false, nil
+			}
+		}
+		if err == nil {
+			err = r.s.writeAlias(ctx, limit, as.named, as.canonical, there)
+		}
+		if err != nil {
 			return record{}, false, err
 		}
 	}

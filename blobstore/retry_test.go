@@ -54,15 +54,18 @@ func (c retrying) do(repository string, request func(*Repository) error) error {
 type way int
 
 const (
-	byPut    way = iota // POST+PUT
-	byPost              // POST
-	byPatch             // POST+PATCH+PUT
-	byChunks            // POST, PATCHes with Content-Range, and PUT of the rest
+	byPut         way = iota // POST+PUT
+	byPost                   // POST
+	byPatch                  // POST+PATCH+PUT
+	byChunks                 // POST, PATCHes with Content-Range, and PUT of the rest
+	byUnannounced            // byChunks, but POST does not name the digest's algorithm
 )
 
 func (w way) String() string {
-	return [...]string{"POST+PUT", "POST", "POST+PATCH+PUT", "chunks"}[w]
+	return [...]string{"POST+PUT", "POST", "POST+PATCH+PUT", "chunks", "chunks, unannounced"}[w]
 }
+
+func (w way) inChunks() bool { return w == byChunks || w == byUnannounced }
 
 // session is an upload as its client knows it.
 type session struct {
@@ -77,7 +80,7 @@ type session struct {
 func (c retrying) push(ctx context.Context, by way, repository string, p []byte, named digest.Digest) (session, error) {
 	for {
 		s := session{repository: repository, p: p, named: named}
-		err := c.start(&s)
+		err := c.start(by, &s)
 		if err == nil && by != byPut && by != byPost {
 			err = c.send(ctx, by, &s)
 		}
@@ -97,9 +100,13 @@ func (c retrying) push(ctx context.Context, by way, repository string, p []byte,
 	}
 }
 
-func (c retrying) start(s *session) error {
+func (c retrying) start(by way, s *session) error {
+	alg := s.named.Algorithm()
+	if by == byUnannounced {
+		alg = ""
+	}
 	return c.do(s.repository, func(r *Repository) (err error) {
-		s.Upload, err = r.StartUpload(s.named.Algorithm())
+		s.Upload, err = r.StartUpload(alg)
 		return err
 	})
 }
@@ -107,7 +114,7 @@ func (c retrying) start(s *session) error {
 // send sends what goes by PATCH.
 func (c retrying) send(ctx context.Context, by way, s *session) error {
 	end, chunk := int64(len(s.p)), int64(len(s.p))
-	if by == byChunks {
+	if by.inChunks() {
 		chunk = end*2/5 + 1 // two, and a rest that goes with the PUT
 		end--
 	}
@@ -115,7 +122,7 @@ func (c retrying) send(ctx context.Context, by way, s *session) error {
 		err := c.do(s.repository, func(r *Repository) error {
 			n := min(chunk, end-s.Size)
 			body := Body{Reader: bytes.NewReader(s.p[s.Size : s.Size+n]), Length: n, Start: -1}
-			if by == byChunks {
+			if by.inChunks() {
 				body.Start = s.Size
 			}
 			u, err := r.AppendUpload(ctx, s.ID, s.State, body)
@@ -156,7 +163,7 @@ func (c retrying) finish(ctx context.Context, by way, s session) error {
 		}
 		rest := s.p[s.Size:]
 		body := Body{Reader: bytes.NewReader(rest), Length: int64(len(rest)), Start: -1}
-		if by == byChunks {
+		if by.inChunks() {
 			body.Start = s.Size
 		}
 		answered := c.ledger.pushing(s.repository, s.named, s.p)

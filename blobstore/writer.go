@@ -231,10 +231,7 @@ func (r *Repository) FinishUpload(ctx context.Context, id, state string, body Bo
 		err = r.receive(w, body)
 	}
 	if ended, ok := errors.AsType[*upload.EndedError](err); ok {
-		canonical, err := r.committedAs(ctx, ended, desc.Digest)
-		if err == nil {
-			desc, err = r.commitAgain(ctx, limit, t, ended, canonical, desc)
-		}
+		desc, err := r.finishAgain(ctx, limit, t, ended, desc)
 		return desc, translate(err)
 	}
 	if err != nil {

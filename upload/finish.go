@@ -155,9 +155,14 @@ var errPublished = errors.New("upload: the blob is there")
 // binds it, by the record that ends the session. Again is true if another
 // request has done so before; the blob may be there already.
 //
-// It reports ErrDigest if the bytes have another digest, or one of an algorithm
-// that was not computed, and then has changed nothing; ErrOutOfOrder, or an
-// EndedError, if another request went on from the same place.
+// It reports ErrDigest if the bytes have another digest, and then has changed
+// nothing; ErrOutOfOrder, or an EndedError, if another request went on from the
+// same place.
+//
+// A digest of an algorithm that was not computed is computed now if all bytes
+// are in memory. Otherwise Seal binds the key to the canonical digest only, and
+// Proves reports false: what the client names is a claim, which the record does
+// not repeat, and which the caller checks once the bytes are stored.
 //
 // If the store says that the next record is there, Seal asks published before it
 // reads it: is the blob of the canonical digest there, with its bytes under key,
@@ -175,7 +180,14 @@ func (w *Writer) Seal(ctx context.Context, named digest.Digest, published func(c
 			w.client.resume()
 		}
 	}()
-	if !w.hashes.matches(named) {
+	if w.upload == nil && !w.drop {
+		if err := w.holdsAll(); err != nil {
+			return false, err
+		}
+		w.hashes.hashAlso(named.Algorithm(), w.tailBody().Segments)
+	}
+	proven := w.hashes.digest(named.Algorithm())
+	if proven != "" && proven != named {
 		return false, w.mismatch(ctx, named)
 	}
 	if w.isWhole() {
@@ -185,8 +197,8 @@ func (w *Writer) Seal(ctx context.Context, named digest.Digest, published func(c
 		return false, err
 	}
 	r := record{Kind: kindCommitted, Upload: w.upload, Offset: w.size, Digest: w.hashes.canonical(), CRC32C: w.checksum()}
-	if named != r.Digest {
-		r.Named = named
+	if proven != r.Digest {
+		r.Named = proven
 	}
 	if w.base.Value.Upload == nil { // no other record says what its parts are
 		r.Parts = slices.Clone(w.parts.done)
@@ -246,7 +258,15 @@ func (w *Writer) mismatch(ctx context.Context, named digest.Digest) error {
 			return fmt.Errorf("%w: an earlier request was recorded", ErrOutOfOrder)
 		}
 	}
-	return fmt.Errorf("%w: %d bytes are %s, not %s", ErrDigest, w.size, w.hashes.canonical(), named)
+	return fmt.Errorf("%w: %d bytes are %s, not %s", ErrDigest, w.size, w.hashes.digest(named.Algorithm()), named)
+}
+
+// Proves reports whether the bytes so far have this digest, as far as they were
+// hashed by its algorithm.
+func (w *Writer) Proves(d digest.Digest) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.hashes.digest(d.Algorithm()) == d
 }
 
 func (w *Writer) checksum() uint32 {

@@ -52,10 +52,14 @@ func (h hashes) state() (hashState, error) {
 	return s, nil
 }
 
-// restore makes h go on from s.
-func (h hashes) restore(s hashState) error {
+// restore sets h back to s. An algorithm that s does not have is no longer
+// computed.
+func (h *hashes) restore(s hashState) error {
 	if err := h.sha256.(encoding.BinaryUnmarshaler).UnmarshalBinary(s.SHA256); err != nil {
 		return fmt.Errorf("upload: go on with sha256: %w", err)
+	}
+	if len(s.SHA512) == 0 {
+		h.sha512 = nil
 	}
 	if h.sha512 != nil {
 		if err := h.sha512.(encoding.BinaryUnmarshaler).UnmarshalBinary(s.SHA512); err != nil {
@@ -68,15 +72,26 @@ func (h hashes) restore(s hashState) error {
 // canonical is the sha256 of all bytes so far.
 func (h hashes) canonical() digest.Digest { return digest.NewDigest(digest.SHA256, h.sha256) }
 
-// matches says whether the bytes have this digest. It is false for a digest of
-// an algorithm that was not asked for.
-func (h hashes) matches(d digest.Digest) bool {
-	switch d.Algorithm() {
-	case digest.SHA256:
-		return h.canonical() == d
-	case digest.SHA512:
-		return h.sha512 != nil && digest.NewDigest(digest.SHA512, h.sha512) == d
+// digest returns the digest of all bytes so far by an algorithm, or an empty
+// one if that algorithm is not computed.
+func (h hashes) digest(alg digest.Algorithm) digest.Digest {
+	switch {
+	case alg == digest.SHA256:
+		return h.canonical()
+	case alg == digest.SHA512 && h.sha512 != nil:
+		return digest.NewDigest(digest.SHA512, h.sha512)
 	default:
-		return false
+		return ""
+	}
+}
+
+// hashAlso computes a digest by one more algorithm, of bytes that are all here.
+func (h *hashes) hashAlso(alg digest.Algorithm, segments [][]byte) {
+	if alg != digest.SHA512 || h.sha512 != nil {
+		return
+	}
+	h.sha512 = sha512.New()
+	for _, p := range segments {
+		h.sha512.Write(p)
 	}
 }

@@ -32,7 +32,7 @@ func request(ctx context.Context, p *process, method, path string, body io.Reade
 	}
 	client := p.client
 	if _, stalls := body.(*stalling); stalls {
-		client = hesitant()
+		client = hesitant(p)
 		defer client.CloseIdleConnections()
 		req.Header.Set("Expect", "100-continue")
 	}
@@ -48,8 +48,8 @@ func request(ctx context.Context, p *process, method, path string, body io.Reade
 // hesitant is a client that sends a body when the server has begun to read it.
 // What the system holds for a server that has not is no request to it yet, and
 // is lost when the server shuts down.
-func hesitant() *http.Client {
-	t := ownTransport()
+func hesitant(p *process) *http.Client {
+	t := p.client.Transport.(*http.Transport).Clone()
 	t.ExpectContinueTimeout = patience
 	return &http.Client{Transport: t}
 }

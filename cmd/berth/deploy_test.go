@@ -120,8 +120,8 @@ func TestKubernetesManifest(t *testing.T) {
 
 	want(t, p, http.StatusOK, http.MethodGet, container.ReadinessProbe.HTTPGet.Path, nil)
 	port := container.Ports[0]
-	if !strings.HasSuffix(cfg.Listen, ":"+strconv.Itoa(port.ContainerPort)) {
-		t.Errorf("berth listens on %s, and the container's port is %d", cfg.Listen, port.ContainerPort)
+	if !strings.HasSuffix(cfg.Listen.Address, ":"+strconv.Itoa(port.ContainerPort)) {
+		t.Errorf("berth listens on %s, and the container's port is %d", cfg.Listen.Address, port.ContainerPort)
 	}
 	for what, name := range map[string]string{"the service": service.Ports[0].TargetPort, "the readiness probe": container.ReadinessProbe.HTTPGet.Port} {
 		if name != port.Name {

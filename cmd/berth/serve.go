@@ -16,7 +16,7 @@ import (
 // serve serves blobs as cfg says, until ctx ends.
 func serve(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.Logger) error {
 	limitMemory(cfg)
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen)
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen.Address)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}

@@ -44,6 +44,8 @@ func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, cfg *c
 		WriteTimeout:      limits.Request + lastWords,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
+		Protocols:         protocols(cfg.Listen),
+		HTTP2:             http2Config(),
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	failed := make(chan error, 1)

@@ -52,7 +52,7 @@ func serveIn(t *testing.T, handler http.HandlerFunc, shutdown time.Duration, cut
 	synctest.Test(t, func(t *testing.T) {
 		l := &pipes{accept: make(chan net.Conn), closed: make(chan struct{})}
 		ctx, stop := context.WithCancel(t.Context())
-		cfg := &config.Config{Limits: config.Limits{Request: 6 * time.Hour, Shutdown: shutdown}}
+		cfg := &config.Config{Listen: config.Listen{H2C: true}, Limits: config.Limits{Request: 6 * time.Hour, Shutdown: shutdown}}
 		done := make(chan error, 1)
 		go func() { done <- serveHTTP(ctx, l, handler, cfg, cut, slog.New(slog.DiscardHandler)) }()
 		do(l, stop)

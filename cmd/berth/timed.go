@@ -62,7 +62,7 @@ func (w *timedWriter) ReadFrom(r io.Reader) (total int64, err error) {
 	if ok {
 		_, ok = whole.R.(*os.File)
 	}
-	if !ok { // whose bytes may be long in coming, which is not the client's fault
+	if _, kernel := w.ResponseWriter.(io.ReaderFrom); !ok || !kernel { // HTTP/2 has frames, and other readers may take long, which is not the client's fault
 		return lent.copy(struct{ io.Writer }{w}, r)
 	}
 	for {

@@ -17,7 +17,7 @@ import (
 // Config is a valid configuration, as [Load] returns it. The fields are the
 // keys of the table; what they mean is said there. It is not copied.
 type Config struct {
-	Listen    string
+	Listen    Listen
 	PublicURL string
 	Storage   Storage
 	Upload    Upload
@@ -29,6 +29,12 @@ type Config struct {
 	Telemetry Telemetry
 
 	table []key // as it was filled
+}
+
+// Listen is the section listen: where and how to serve.
+type Listen struct {
+	Address string
+	H2C     bool
 }
 
 // Storage is the section storage: which store, and how to reach it.

@@ -23,7 +23,7 @@ var update = flag.Bool("update", false, "write the configuration reference into 
 func TestDefaults(t *testing.T) {
 	got := mustLoad(t, "", nil)
 	want := &Config{
-		Listen: "127.0.0.1:5000",
+		Listen: Listen{Address: "127.0.0.1:5000"},
 		Storage: Storage{
 			Driver: "filesystem", InlineMax: 16 << 10,
 			Filesystem: Filesystem{Root: "./berth-data"},
@@ -178,6 +178,12 @@ func TestRefused(t *testing.T) {
 			[]string{"test.yaml:2: there is no key foo", "test.yaml:1: there is no key storag"}},
 		{"key as a section", "listen: {port: 1}\n", nil,
 			[]string{"test.yaml:1: there is no key listen.port"}},
+		{"key of a map that is not there", "listen: {adress: ':1'}\n", nil,
+			[]string{"test.yaml:1: there is no key listen.adress; did you mean listen.address?"}},
+		{"bad address in a map", "listen: {address: x, h2c: on}\n", nil, []string{
+			`listen: "x" (test.yaml:1): want host:port, such as 127.0.0.1:5000, or :5000 for all interfaces`,
+			`listen.h2c: "on" (test.yaml:1): want true or false`,
+		}},
 		{"section as a key", "storage: s3\n", nil,
 			[]string{"test.yaml:1: there is no key storage"}},
 		{"capital letters", "Listen: :1\n", nil,
@@ -298,14 +304,18 @@ func TestAccepted(t *testing.T) {
 	}{
 		{"digits stay as written", "storage: {s3: {access_key_id: 012345, secret_access_key: 0x10}}", nil,
 			func(c *Config) any { return c.Storage.S3.AccessKeyID + " " + c.Storage.S3.SecretAccessKey }, "012345 0x10"},
-		{"empty file", "# nothing\n", nil, func(c *Config) any { return c.Listen }, "127.0.0.1:5000"},
-		{"empty key and section", "listen:\nstorage:\nredirect: {cdn: {}, rules: []}\n", nil, func(c *Config) any { return c.Listen }, "127.0.0.1:5000"},
+		{"empty file", "# nothing\n", nil, func(c *Config) any { return c.Listen.Address }, "127.0.0.1:5000"},
+		{"empty key and section", "listen:\nstorage:\nredirect: {cdn: {}, rules: []}\n", nil, func(c *Config) any { return c.Listen.Address }, "127.0.0.1:5000"},
+		{"address in a map", "listen: {address: ':1', h2c: true}", nil, func(c *Config) any { return c.Listen }, Listen{":1", true}},
+		{"map without an address", "listen: {address: , h2c: true}", nil, func(c *Config) any { return c.Listen }, Listen{"127.0.0.1:5000", true}},
+		{"address, and a variable for the map", "listen: ':1'", []string{"BERTH_LISTEN_H2C=true"}, func(c *Config) any { return c.Listen }, Listen{":1", true}},
+		{"variables for both", "listen: {address: ':1', h2c: true}", []string{"BERTH_LISTEN=:2", "BERTH_LISTEN_H2C=false"}, func(c *Config) any { return c.Listen }, Listen{":2", false}},
 		{"bytes", "upload: {max_blob_size: 5000}", nil, func(c *Config) any { return c.Upload.MaxBlobSize }, int64(5000)},
 		{"slashes around the prefix", "storage: {prefix: /a/b/}", nil, func(c *Config) any { return c.Storage.Prefix }, "a/b"},
 		{"empty variable", "public_url: http://x", []string{"BERTH_PUBLIC_URL="}, func(c *Config) any { return c.PublicURL }, ""},
 		{"Kubernetes Services called berth and berth-s3", "", []string{"BERTH_SERVICE_HOST=10.0.0.1", "BERTH_SERVICE_PORT=5000",
 			"BERTH_SERVICE_PORT_HTTP=5000", "BERTH_PORT=tcp://10.0.0.1:5000", "BERTH_PORT_5000_TCP=x", "BERTH_PORT_5000_TCP_ADDR=x",
-			"BERTH_S3_SERVICE_HOST=10.0.0.2", "BERTH_S3_PORT_9000_TCP_PROTO=tcp"}, func(c *Config) any { return c.Listen }, "127.0.0.1:5000"},
+			"BERTH_S3_SERVICE_HOST=10.0.0.2", "BERTH_S3_PORT_9000_TCP_PROTO=tcp"}, func(c *Config) any { return c.Listen.Address }, "127.0.0.1:5000"},
 		{"variable that a key is in", "redirect: {cdn: {edge: {kind: nginx, base_url: 'https://x', keys: [{env: BERTH_EDGE_KEY}]}}}",
 			[]string{"BERTH_EDGE_KEY=0123456789abcdef"}, func(c *Config) any { return c.Redirect.CDN["edge"].Keys }, []redirect.Key{{Env: "BERTH_EDGE_KEY"}}},
 		{"CDN that takes no keys", "redirect: {cdn: {a: {kind: plain, base_url: 'https://x', keys: []}, b: {kind: plain, base_url: 'https://x', keys: }}}", nil,

@@ -14,6 +14,7 @@ import (
 // and what it is for.
 type key struct {
 	name   string // "storage.s3.bucket"
+	inMap  string // its name in a file that has a map under name
 	value  value
 	help   string
 	flag   string // its command-line flag, if it has one
@@ -33,7 +34,8 @@ const envPrefix = "BERTH_"
 func keys(c *Config) []key {
 	s, u, r := &c.Storage, &c.Upload, &c.Redirect
 	table := []key{
-		{name: "listen", value: address(&c.Listen, "127.0.0.1:5000"), flag: "listen", help: "address to serve on"},
+		{name: "listen", inMap: "listen.address", value: address(&c.Listen.Address, "127.0.0.1:5000"), flag: "listen", help: "address to serve on; named listen.address in a file that sets another key of listen too"},
+		{name: "listen.h2c", value: boolean(&c.Listen.H2C, false), help: "serve HTTP/2 without TLS beside HTTP/1.1, to clients that start with it (prior knowledge), as Cloud Run does"},
 		{name: "public_url", value: webURL(&c.PublicURL), flag: "public-url", help: "how clients reach berth: for absolute Location headers (relative ones when empty), and to refuse redirects with which clients would send its credentials to another host"},
 
 		{name: "storage.driver", value: choice(&s.Driver, "filesystem", "s3", "gcs", "azure", "memory"), flag: "storage", help: "which store holds the blobs; memory forgets them when the process ends"},

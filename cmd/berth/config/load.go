@@ -68,13 +68,14 @@ func fill(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
 	c.table = keys(c)
 	problems = append(problems, unknownInFile(file, given, c.table)...)
 
-	layers := viper.New()
+	// No name is a path to viper, so that a key may have others below it.
+	layers := viper.NewWithOptions(viper.KeyDelimiter("\n"))
 	layers.AllowEmptyEnv(true)
 	inFile := map[string]any{}
 	for i := range c.table {
 		k := &c.table[i]
 		k.origin = "default"
-		if leaf, ok := given.leaves[k.name]; ok {
+		if leaf, ok := given.leaf(*k); ok {
 			inFile[k.name] = leaf.text
 			k.origin = fmt.Sprintf("%s:%d", file, leaf.line)
 		}
@@ -150,6 +151,9 @@ func unknownInFile(file string, given tree, table []key) (problems []string) {
 	var names []string
 	for _, k := range table {
 		names = append(names, k.name)
+		if k.inMap != "" {
+			names = append(names, k.inMap)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(given.leaves)) {
 		switch list := listOfMappings.FindStringSubmatch(name); {

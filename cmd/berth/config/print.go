@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,12 +19,16 @@ import (
 func (c *Config) WriteYAML(w io.Writer) error {
 	root := &yaml.Node{Kind: yaml.MappingNode}
 	for _, k := range c.table {
+		name, shown := c.nameInFile(k)
+		if !shown {
+			continue
+		}
 		n := k.value.node()
 		if k.secret && n.Value != "" {
 			n.Value = redacted
 		}
 		n.LineComment = "# " + k.origin
-		path := strings.Split(k.name, ".")
+		path := strings.Split(name, ".")
 		section := root
 		for _, name := range path[:len(path)-1] {
 			section = descend(section, name)
@@ -37,6 +42,25 @@ func (c *Config) WriteYAML(w io.Writer) error {
 		return err
 	}
 	return alignComments(w, text.String())
+}
+
+// nameInFile returns the name under which WriteYAML writes a key, and reports
+// whether it does. A key that can be a map too (listen) is written as a value
+// while all other keys of that map have their defaults.
+func (c *Config) nameInFile(k key) (name string, shown bool) {
+	for _, m := range c.table {
+		if m.inMap == "" || k.name != m.name && !strings.HasPrefix(k.name, m.name+".") {
+			continue
+		}
+		isSet := func(other key) bool { return strings.HasPrefix(other.name, m.name+".") && other.origin != "default" }
+		switch needsMap := slices.ContainsFunc(c.table, isSet); {
+		case k.name != m.name:
+			return k.name, needsMap
+		case needsMap:
+			return m.inMap, true
+		}
+	}
+	return k.name, true
 }
 
 // descend goes to the member of that name, which is the last one or is made

@@ -27,6 +27,16 @@ type leaf struct {
 	line int
 }
 
+// leaf returns the leaf of a key, and reports whether there is one. A key is
+// never both a value and a map.
+func (t tree) leaf(k key) (leaf, bool) {
+	l, ok := t.leaves[k.name]
+	if !ok && k.inMap != "" {
+		l, ok = t.leaves[k.inMap]
+	}
+	return l, ok
+}
+
 // parseYAML reads one document. It refuses what has no place in a
 // configuration: keys given twice, anchors and aliases, a second document.
 func parseYAML(data []byte) (tree, error) {

@@ -36,10 +36,14 @@ func openBucket(ctx context.Context, cfg config.Storage, log *slog.Logger) (buck
 		bucket, err = s3.Open(ctx, c)
 		name = "s3 " + cfg.S3.Bucket
 	case "gcs":
-		bucket, err = gcs.Open(ctx, gcsConfig(cfg))
+		c := gcsConfig(cfg)
+		c.Log = log
+		bucket, err = gcs.Open(ctx, c)
 		name = "gcs " + cfg.GCS.Bucket
 	case "azure":
-		bucket, err = azure.Open(ctx, azureConfig(cfg))
+		c := azureConfig(cfg)
+		c.Log = log
+		bucket, err = azure.Open(ctx, c)
 		name = "azure " + cfg.Azure.Container
 	case "memory":
 		bucket, err = memory.Open(ctx, memory.Config{})

@@ -2,6 +2,7 @@ package azure
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -67,6 +68,10 @@ type Config struct {
 	// Transport makes the requests to the service. If it is nil, it is one with
 	// timeouts and a pool of connections that suits many parts at a time.
 	Transport http.RoundTripper
+
+	// Log gets what an operator should know of a store that works. Nothing is
+	// logged if it is nil.
+	Log *slog.Logger
 
 	// For tests: what takes the place of the environment's identity, or carries
 	// its requests for tokens, and how many blobs a page of a listing has.

@@ -61,6 +61,7 @@ type bucket struct {
 	service   *service.Client
 	sign      *signer
 	client    *http.Client
+	clock     *drivers.Clock
 	pageSize  *int32 // of listings; the service's own if nil
 }
 
@@ -111,9 +112,11 @@ func newBucket(cfg Config) (*bucket, error) {
 	if transport == nil {
 		transport = newTransport()
 	}
+	clock := drivers.NewClock(cfg.Log)
 	b := &bucket{
 		account: account, name: cfg.Container, prefix: prefix, tier: tier, scope: cfg.scope(),
-		client: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
+		clock: clock,
+		client: &http.Client{Transport: clock.Watch(transport), CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse // the service never redirects, and a captive portal is not to be believed
 		}},
 	}

@@ -25,7 +25,8 @@ type signer struct {
 	delegated *delegation // nil without an identity
 }
 
-// SignGet returns a URL of the blob at the public endpoint. It reports
+// SignGet returns a URL of the blob at the public endpoint, signed by the store's
+// clock. It reports
 // errors.ErrUnsupported where the credential is itself a SAS. With an identity
 // a URL doesn't outlive the lent key, which is good for 6 days at least.
 //
@@ -37,10 +38,11 @@ func (b *bucket) SignGet(ctx context.Context, key string, opts drivers.SignOptio
 	if err := check(ctx, key); err != nil {
 		return drivers.Signed{}, failed("sign", key, err)
 	}
-	s, err := b.sign.get(ctx, b.blobName(key), time.Now(), opts)
+	s, err := b.sign.get(ctx, b.blobName(key), b.clock.Now(), opts)
 	if err != nil {
 		return drivers.Signed{}, failed("sign", key, b.explain(ctx, err))
 	}
+	s.Expires = b.clock.Local(s.Expires)
 	return s, nil
 }
 

@@ -3,6 +3,7 @@ package gcs
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -60,6 +61,10 @@ type Config struct {
 	// Transport makes the requests to the store, below authentication; one of
 	// its own, over HTTP/1.1, if nil.
 	Transport http.RoundTripper
+
+	// Log gets what an operator should know of a store that works. Nothing is
+	// logged if it is nil.
+	Log *slog.Logger
 }
 
 const maxPrefix = 128

@@ -5,20 +5,42 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
+	"strings"
 
 	"cloud.google.com/go/auth"
 	"cloud.google.com/go/auth/credentials"
 	"cloud.google.com/go/auth/httptransport"
+
+	"github.com/berthhq/berth/drivers"
 )
+
+// storeWatch tells requests to the store from those to IAM, whose answers say
+// nothing about the bucket and the store's clock.
+type storeWatch struct {
+	store, others http.RoundTripper
+	host          string // of the store
+}
+
+func (w storeWatch) RoundTrip(req *http.Request) (*http.Response, error) {
+	if strings.EqualFold(req.URL.Host, w.host) {
+		return w.store.RoundTrip(req)
+	}
+	return w.others.RoundTrip(req)
+}
 
 // scope is that of the tokens; IAM says what they may do.
 const scope = "https://www.googleapis.com/auth/cloud-platform"
 
-// connect makes the client that authenticates, and the signer that goes with
-// its credentials.
-func connect(ctx context.Context, cfg *Config) (*http.Client, signer, error) {
-	base := bucketWatch{cfg.Transport}
+// connect returns a client that authenticates, and the signer that goes with its
+// credentials. The client reads the clock from the store's answers.
+func connect(ctx context.Context, cfg *Config, clock *drivers.Clock) (*http.Client, signer, error) {
+	endpoint, err := url.Parse(cfg.endpoint())
+	if err != nil {
+		return nil, nil, fmt.Errorf("storage.gcs.endpoint: %w", err)
+	}
+	base := storeWatch{store: bucketWatch{clock.Watch(cfg.Transport)}, others: cfg.Transport, host: endpoint.Host}
 	if cfg.anonymous() {
 		return &http.Client{Transport: base}, noSigner("no credentials are used at " + cfg.Endpoint), nil
 	}

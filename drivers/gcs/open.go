@@ -57,6 +57,7 @@ type bucket struct {
 	handle *storage.BucketHandle
 	raw    *raw.Service // for what the client cannot ask for
 	signer signer
+	clock  *drivers.Clock
 }
 
 var _ drivers.Bucket = (*bucket)(nil)
@@ -82,7 +83,8 @@ func open(ctx context.Context, cfg Config) (*bucket, error) {
 	if cfg.Transport == nil {
 		cfg.Transport = newTransport()
 	}
-	hc, signer, err := connect(ctx, &cfg)
+	clock := drivers.NewClock(cfg.Log)
+	hc, signer, err := connect(ctx, &cfg, clock)
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +108,7 @@ func open(ctx context.Context, cfg Config) (*bucket, error) {
 		handle: client.Bucket(cfg.Bucket),
 		raw:    service,
 		signer: signer,
+		clock:  clock,
 	}, nil
 }
 

@@ -18,16 +18,17 @@ const (
 	dateTime  = "20060102T150405Z"
 )
 
-// SignGet makes a V4 signed URL:
+// SignGet returns a V4 signed URL, by the store's clock:
 // https://cloud.google.com/storage/docs/authentication/signatures. It lives at
 // most seven days, and twelve hours if IAM signs it; a URL that would have to
 // live longer is refused. The SDK's own signing knows no other signing time than
 // now, so that no two URLs are equal.
 func (b *bucket) SignGet(ctx context.Context, key string, opts drivers.SignOptions) (drivers.Signed, error) {
-	s, err := b.signGet(ctx, key, opts, time.Now())
+	s, err := b.signGet(ctx, key, opts, b.clock.Now())
 	if err != nil {
 		return drivers.Signed{}, fmt.Errorf("gcs: sign %s: %w", key, err)
 	}
+	s.Expires = b.clock.Local(s.Expires)
 	return s, nil
 }
 

@@ -18,8 +18,11 @@ type key struct {
 	value  value
 	help   string
 	flag   string // its command-line flag, if it has one
-	secret bool   // never shown
 	origin string // where the value came from
+
+	secret   bool   // never shown
+	hasFile  bool   // for a secret: there is a key in the table for a file that holds it
+	secretIn string // for the name of a file: the key of the secret that it holds
 }
 
 // env is the environment variable that sets the key.
@@ -31,7 +34,9 @@ const envPrefix = "BERTH_"
 
 // keys is the table. It ties every key to its field in c, and sets the fields
 // to their defaults. CDNs and rules have keys for as many as c has entries.
-func keys(c *Config) []key {
+func keys(c *Config) []key { return withFiles(entries(c)) }
+
+func entries(c *Config) []key {
 	s, u, r := &c.Storage, &c.Upload, &c.Redirect
 	table := []key{
 		{name: "listen", inMap: "listen.address", value: address(&c.Listen.Address, "127.0.0.1:5000"), flag: "listen", help: "address to serve on; named listen.address in a file that sets another key of listen too"},
@@ -116,7 +121,7 @@ func keys(c *Config) []key {
 			at, k := fmt.Sprintf("%s.keys[%d]", at, i), &cdn.Keys[i]
 			table = append(table,
 				key{name: at + ".id", value: text(&k.ID, ""), help: "name that the CDN knows the signing key by, for mediacdn that of its keyset; the first key signs"},
-				key{name: at + ".value", value: secret(&k.Value), secret: true, help: "the key itself, or one of the next two"},
+				key{name: at + ".value", value: secret(&k.Value), secret: true, hasFile: true, help: "the key itself, or one of the next two"},
 				key{name: at + ".file", value: text(&k.File, ""), help: "file that holds the key"},
 				key{name: at + ".env", value: text(&k.Env, ""), help: "environment variable that holds the key"},
 			)

@@ -102,6 +102,9 @@ func fill(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
 			continue
 		}
 		text := layers.GetString(k.name)
+		if k.secret && text == redacted && layers.GetString(k.name+"_file") != "" {
+			continue // as `berth config` shows what it read from the file
+		}
 		if !k.value.set(text) {
 			switch {
 			case k.secret:
@@ -114,6 +117,7 @@ func fill(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
 	}
 	problems = append(problems, unknownInEnvironment(os.Environ(), c)...)
 	problems = append(problems, refused...)
+	problems = append(problems, readSecrets(c.table)...)
 	if len(problems) > 0 {
 		return nil, &Error{problems}
 	}

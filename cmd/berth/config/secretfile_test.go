@@ -1,0 +1,148 @@
+package config
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestSecretFiles: every secret has a key and a variable for a file that holds
+// it.
+func TestSecretFiles(t *testing.T) {
+	dir := t.TempDir()
+	var secrets []string
+	var env []string
+	for _, k := range keys(&Config{}) {
+		if !k.secret {
+			continue
+		}
+		file := filepath.Join(dir, k.name)
+		if err := os.WriteFile(file, []byte("hush "+k.name+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		secrets = append(secrets, k.name)
+		env = append(env, k.env()+"_FILE="+file)
+	}
+	for _, name := range []string{"storage.s3.secret_access_key", "storage.azure.connection_string"} {
+		if !slices.Contains(secrets, name) {
+			t.Fatalf("secrets are %q, without %s", secrets, name)
+		}
+	}
+	c := mustFill(t, "", env)
+	if got, want := c.Storage.S3.SecretAccessKey, "hush storage.s3.secret_access_key"; got != want {
+		t.Errorf("the field of storage.s3.secret_access_key is %q, want %q", got, want)
+	}
+	for _, k := range c.table {
+		switch {
+		case k.secret && (k.value.String() != "hush "+k.name || k.origin != k.name+"_file"):
+			t.Errorf("%s is %q from %s", k.name, k.value, k.origin)
+		case k.secretIn != "" && k.value.String() != filepath.Join(dir, k.secretIn):
+			t.Errorf("%s is %q", k.name, k.value)
+		}
+	}
+
+	// What is printed has no secret, and is a configuration with the same ones.
+	var printed bytes.Buffer
+	if err := c.WriteYAML(&printed); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(printed.String(), "hush") || !strings.Contains(printed.String(), "secret_access_key: REDACTED") {
+		t.Errorf("WriteYAML shows secrets:\n%s", &printed)
+	}
+	for _, setting := range env {
+		name, _, _ := strings.Cut(setting, "=")
+		if err := os.Unsetenv(name); err != nil { // t.Setenv restores it at the end of the test
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(c, mustFill(t, printed.String(), nil), ignoreTable()); diff != "" {
+		t.Errorf("read back (-first +second):\n%s", diff)
+	}
+}
+
+func TestSecretFileRefused(t *testing.T) {
+	dir := t.TempDir()
+	const line = "hush"
+	for _, tt := range []struct{ name, content, want string }{
+		{"none", "", "stat FILE: no such file or directory"},
+		{"directory", "", "FILE is a directory, want a file that holds the secret"},
+		{"device", "", "FILE is not a regular file"},
+		{"empty", "", "FILE is empty"},
+		{"newline", "\r\n\n", "FILE is empty"},
+		{"lines", line + "\n" + line + "\n", "FILE has several lines, want one"},
+		{"returns", line + "\r" + line, "FILE has several lines, want one"},
+		{"tab", line + "\t" + line, "FILE has control characters"},
+		{"large", strings.Repeat(line, maxSecret/4) + "\n", "FILE has more than 64KiB, want a secret"},
+		{"mark", "\xef\xbb\xbf" + line, "FILE begins with a byte order mark: save it as UTF-8 without one"},
+		{"utf-16le", "\xff\xfeh\x00u\x00s\x00h\x00", "FILE is not plain text (UTF-16, perhaps): save it as UTF-8"},
+		{"utf-16be", "\xfe\xff\x00h\x00u\x00s\x00h", "FILE is not plain text (UTF-16, perhaps): save it as UTF-8"},
+		{"utf-16", "h\x00u\x00s\x00h\x00", "FILE is not plain text (UTF-16, perhaps): save it as UTF-8"},
+		{"latin-1", line + "\xe9", "FILE is not UTF-8"},
+		{"redacted", "REDACTED\n", "FILE: want the secret, not what `berth config` shows in its place"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(dir, tt.name)
+			switch tt.name {
+			case "none":
+			case "device":
+				path = os.DevNull
+			case "directory":
+				path = dir
+			default:
+				if err := os.WriteFile(path, []byte(tt.content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := loadText(t, "storage: {azure: {sas_file: '"+path+"'}}", nil)
+			want := "storage.azure.sas_file (test.yaml:1): " + strings.ReplaceAll(tt.want, "FILE", path)
+			if err == nil || err.Error() != want {
+				t.Errorf("load = %v, want %s", err, want)
+			}
+		})
+	}
+}
+
+// TestSecretGivenTwice: neither the secret nor its file silently wins.
+func TestSecretGivenTwice(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte("hush\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := loadText(t, "storage: {s3: {session_token: whisper}}", []string{"BERTH_STORAGE_S3_SESSION_TOKEN_FILE=" + file})
+	want := "storage.s3.session_token (test.yaml:1) and storage.s3.session_token_file (environment BERTH_STORAGE_S3_SESSION_TOKEN_FILE): set one of them, not both"
+	if err == nil || err.Error() != want {
+		t.Errorf("load = %v, want %s", err, want)
+	}
+	// An empty one is none.
+	c, err := loadText(t, "storage: {driver: memory, s3: {session_token: whisper}}", []string{"BERTH_STORAGE_S3_SESSION_TOKEN=", "BERTH_STORAGE_S3_SESSION_TOKEN_FILE=" + file})
+	if err != nil || c.Storage.S3.SessionToken != "hush" {
+		t.Errorf("load = %v, want the file's secret", err)
+	}
+}
+
+// TestSecretOfAFile trims the end of a line, and nothing else.
+func TestSecretOfAFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "secret")
+	for content, want := range map[string]string{
+		"hush":                                  "hush",
+		"hush\n":                                "hush",
+		"hush\r\n":                              "hush",
+		"hush\n\n":                              "hush",
+		" hush = ; \n":                          " hush = ; ",
+		"hüsh":                                  "hüsh",
+		strings.Repeat("x", maxSecret):          strings.Repeat("x", maxSecret),
+		strings.Repeat("x", maxSecret-1) + "\n": strings.Repeat("x", maxSecret-1),
+	} {
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := readSecret(file); got != want || err != nil {
+			t.Errorf("readSecret of %.20q = %.20q, %v, want %.20q", content, got, err, want)
+		}
+	}
+}

@@ -47,7 +47,7 @@ func TestBudgets(t *testing.T) {
 		linked = 1 // the link that is there already
 	)
 	small, mega, large := newContent(1, 10*kB), newContent(2, mB), newContent(3, 102_400*kB)
-	gigabyte, whole := newContent(4, giB), newContent(5, 2*partSize)
+	gigabyte, whole, kept := newContent(4, giB), newContent(5, 2*partSize), newContent(6, 20*mB)
 
 	for _, row := range []struct {
 		name   string
@@ -138,6 +138,12 @@ func TestBudgets(t *testing.T) {
 		{"1 MB by POST+PUT, sha512", 3 + 2, nil, func(c *client) { c.pushByPut(mega.sha512()) }},
 		{"102.4 MB by POST+PATCH+PUT, sha512", 15 + 2, nil, func(c *client) { c.pushByPatch(large.sha512()) }},
 		{"102.4 MB by POST+PUT, sha512", 12 + 2, nil, func(c *client) { c.pushByPut(large.sha512()) }},
+		{"10 KB by POST+PATCH+PUT, sha512 unannounced", 5 + 2, nil, func(c *client) { c.pushUnannounced(small) }},
+		{"1 MB by POST+PATCH+PUT, sha512 unannounced", 6 + 2, nil, func(c *client) { c.pushUnannounced(mega) }},
+		{"20 MB by POST+PATCH+PUT, sha512 unannounced", 10 + 2 + 1, func(c *client) { c.keepBytes() },
+			func(c *client) { c.pushUnannounced(kept) }},
+		{"PUT again, 20 MB, sha512 unannounced", 3 + 2, func(c *client) { c.keepBytes(); c.pushUnannounced(kept) },
+			func(c *client) { c.put(c.at, content{}, kept.sha512().digest) }},
 		{"PUT again, 10 KB, sha512", 3 + 2, func(c *client) { c.pushByPatch(small.sha512()) },
 			func(c *client) { c.put(c.at, content{}, small.sha512().digest) }},
 		{"HEAD, cold, sha512", 1 + 1, func(c *client) { c.pushByPut(mega.sha512()) },
@@ -279,8 +285,23 @@ type client struct {
 // newClient opens a bucket of its own. Bytes of blobs are not kept there.
 func newClient(t *testing.T) *client {
 	t.Helper()
+	c := &client{t: t, name: "library/here"}
+	c.open(true)
+	return c
+}
+
+// keepBytes opens a bucket that keeps the bytes of blobs, in place of the other
+// one.
+func (c *client) keepBytes() {
+	c.t.Helper()
+	c.open(false)
+}
+
+func (c *client) open(discard bool) {
+	t := c.t
+	t.Helper()
 	counter := &drivertest.Counter{}
-	b, err := memory.Open(t.Context(), memory.Config{Store: &memory.Store{Habits: memory.S3(), Discard: true}})
+	b, err := memory.Open(t.Context(), memory.Config{Store: &memory.Store{Habits: memory.S3(), Discard: discard}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +313,7 @@ func newClient(t *testing.T) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &client{t: t, handler: h, counter: counter, name: "library/here"}
+	c.handler, c.counter = h, counter
 }
 
 // elsewhere is a client of another repository.
@@ -348,6 +369,12 @@ func (c *client) put(at string, rest content, d digest.Digest) {
 func (c *client) pushByPatch(p content) {
 	c.t.Helper()
 	c.put(c.patch(c.post(p.digest.Algorithm()), p.reader(), p.size), content{}, p.digest)
+}
+
+// pushUnannounced is pushByPatch by the sha512, which only the PUT names.
+func (c *client) pushUnannounced(p content) {
+	c.t.Helper()
+	c.put(c.patch(c.post(""), p.reader(), p.size), content{}, p.sha512().digest)
 }
 
 func (c *client) pushByPut(p content) {

@@ -153,7 +153,7 @@ func (s descriptors) SetDescriptor(ctx context.Context, d digest.Digest, desc De
 	}
 	defer rc.Close()
 	named, canonical := d.Verifier(), desc.Digest.Verifier()
-	if _, err := copyAll(io.MultiWriter(named, canonical), rc); err != nil {
+	if err := copyAll(io.MultiWriter(named, canonical), rc); err != nil {
 		return err
 	}
 	switch {

@@ -48,8 +48,7 @@ func (r *Repository) readBack(ctx context.Context, c upload.Content, to io.Write
 		return err
 	}
 	defer rc.Close()
-	_, err = copyAll(to, rc)
-	return err
+	return copyAll(to, rc)
 }
 
 // within is a writer that fails once the request has lasted too long. A file is

@@ -244,10 +244,10 @@ func oneRange(header string, size int64) (first, end int64) {
 }
 
 // copyAll is io.Copy, with its errors in this package's terms.
-func copyAll(w io.Writer, r io.Reader) (int64, error) {
-	n, err := io.Copy(w, r)
+func copyAll(w io.Writer, r io.Reader) error {
+	_, err := io.Copy(w, r)
 	if err != nil && !errors.Is(err, ErrBlobUnknown) {
 		err = fmt.Errorf("blobstore: %w", err)
 	}
-	return n, translate(err)
+	return translate(err)
 }

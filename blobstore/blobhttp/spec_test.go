@@ -188,6 +188,44 @@ var specTests = map[string]func(c specClient, repository string, alg digest.Algo
 		d := alg.FromBytes(p)
 		c.pushed(c.want(http.StatusCreated, "PUT", c.location(resp, "digest", d.String()), nil), repository, d, p)
 	},
+	"unannounced stream": func(c specClient, repository string, alg digest.Algorithm, random func(int) []byte) {
+		for _, p := range [][]byte{random(3), random(300_000)} {
+			d := alg.FromBytes(p)
+			for range 2 { // the answer to the first may be lost
+				resp, _ := c.start(repository, digest.SHA256)
+				resp = c.want(http.StatusAccepted, "PATCH", c.location(resp, "", ""), p, "Content-Type", octets, "Transfer-Encoding", "chunked")
+				at := c.location(resp, "digest", d.String())
+				for range 2 {
+					c.pushed(c.want(http.StatusCreated, "PUT", at, nil), repository, d, p)
+				}
+			}
+		}
+	},
+	"unannounced chunks": func(c specClient, repository string, alg digest.Algorithm, random func(int) []byte) {
+		p := random(3*(64<<10) - 5)
+		resp, least := c.start(repository, digest.SHA256)
+		size, header := max(len(p)/2, least), []string{"Content-Type", octets, "Content-Range"}
+		resp = c.want(http.StatusAccepted, "PATCH", c.location(resp, "", ""), p[:size], append(header, fmt.Sprintf("0-%d", size-1))...)
+		d := alg.FromBytes(p)
+		resp = c.want(http.StatusCreated, "PUT", c.location(resp, "digest", d.String()), p[size:], append(header, fmt.Sprintf("%d-%d", size, len(p)-1))...)
+		c.pushed(resp, repository, d, p)
+	},
+	"unannounced wrong digest": func(c specClient, repository string, alg digest.Algorithm, random func(int) []byte) {
+		d := alg.FromString("another")
+		for _, p := range [][]byte{random(3), random(3*(64<<10) - 5)} {
+			resp, _ := c.start(repository, digest.SHA256)
+			resp = c.want(http.StatusAccepted, "PATCH", c.location(resp, "", ""), p)
+			for range 2 {
+				bad := c.want(http.StatusBadRequest, "PUT", c.location(resp, "digest", d.String()), nil)
+				if body, _ := io.ReadAll(bad.Body); !bytes.Contains(body, []byte(`"DIGEST_INVALID"`)) {
+					c.t.Errorf("PUT by a wrong digest: %s, want DIGEST_INVALID", body)
+				}
+			}
+			c.want(http.StatusNotFound, "HEAD", "/v2/"+repository+"/blobs/"+d.String(), nil)
+			right := digest.FromBytes(p)
+			c.pushed(c.want(http.StatusCreated, "PUT", c.location(resp, "digest", right.String()), nil), repository, right, p)
+		}
+	},
 	"chunks": func(c specClient, repository string, alg digest.Algorithm, random func(int) []byte) {
 		for _, putLast := range []bool{false, true} {
 			for _, disorderly := range []bool{false, true} {

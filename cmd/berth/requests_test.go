@@ -147,6 +147,8 @@ func operations() []operation {
 		{"GET or HEAD of an unknown blob", 1, little, func(c *meter) { c.read(http.StatusNotFound, http.MethodHead, newBlob(mB).digest) }},
 		{"DELETE", 2, little, func(c *meter) { c.readAfter(mB, http.MethodDelete, http.StatusAccepted) }},
 		{"1 MB by POST+PUT, by its sha512", 3 + 2, little, func(c *meter) { c.pushByPut(newBlob(mB).sha512()) }},
+		{"20 MB by POST+PATCH+PUT, by its sha512, which the POST does not name", 10 + 2 + 1, some,
+			func(c *meter) { c.pushByPatch(newBlob(20 * mB).sha512()) }},
 		{"HEAD by sha512, cold", 1 + 1, little, func(c *meter) {
 			b := newBlob(mB).sha512()
 			c.pushByPut(b)

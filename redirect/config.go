@@ -58,8 +58,13 @@ type Config struct {
 	// own host are refused. If it is empty, that cannot be looked at.
 	PublicURL string
 
-	// TrustedProxies is the number of proxies in front of this service, each of
-	// which appends to X-Forwarded-For the address that it was called from.
+	// TrustedNetworks are the networks (10.0.0.0/8) or addresses of the proxies in
+	// front of this service, the key trusted_proxies. See [Policy.ClientAddr].
+	TrustedNetworks []string
+
+	// TrustedProxies is an older form of TrustedNetworks, and excludes it: the
+	// number of proxies in front of this service, each of which appends to
+	// X-Forwarded-For the address that it was called from.
 	TrustedProxies int
 }
 
@@ -85,7 +90,7 @@ type Rule struct {
 // its signer can make it; and settings that would have no effect. Files and
 // environment variables with keys are read here, once.
 func New(c Config) (*Policy, error) {
-	p := &Policy{expiry: c.Expiry, window: c.Window, trustedProxies: c.TrustedProxies}
+	p := &Policy{expiry: c.Expiry, window: c.Window}
 	if p.expiry == 0 {
 		p.expiry = DefaultExpiry
 	}
@@ -95,9 +100,7 @@ func New(c Config) (*Policy, error) {
 	bad := problems{key: "redirect", list: new([]error)}
 	bad.at("expiry").add(wholeSeconds(p.expiry))
 	bad.at("window").add(wholeSeconds(p.window))
-	if c.TrustedProxies < 0 {
-		bad.at("trusted_proxies").addf("%d is negative", c.TrustedProxies)
-	}
+	p.proxies = newProxies(bad, c)
 	var err error
 	p.service, err = parseService(c.PublicURL)
 	problems{key: "public_url", list: bad.list}.add(err)

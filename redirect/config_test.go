@@ -41,6 +41,17 @@ func TestNewRefuses(t *testing.T) {
 		{Config{Expiry: 1500 * time.Millisecond}, []string{"redirect.expiry: 1.5s is not a whole number of seconds, one or more"}},
 		{Config{Window: time.Millisecond}, []string{"redirect.window: 1ms is not a whole number of seconds, one or more"}},
 		{Config{TrustedProxies: -1}, []string{"redirect.trusted_proxies: -1 is negative"}},
+		{Config{TrustedProxies: 1, TrustedNetworks: []string{"10.0.0.0/8"}}, []string{"trusted_proxies: redirect.trusted_proxies, its older form, is set as well: set one of them"}},
+		{Config{TrustedNetworks: []string{"10.0.0.0/8", "here", "10.0.0.1/8", "fe80::1%eth0", "::ffff:10.0.0.1"}}, []string{
+			`trusted_proxies: "here" is neither a network such as 10.0.0.0/8 nor an address`,
+			`trusted_proxies: "10.0.0.1/8" has bits set past its length (meant 10.0.0.0/8?)`,
+			`trusted_proxies: "fe80::1%eth0" is neither a network such as 10.0.0.0/8 nor an address`,
+			`trusted_proxies: "::ffff:10.0.0.1" must be written as IPv4`,
+		}},
+		{Config{TrustedNetworks: []string{"0.0.0.0/0", "::/0"}}, []string{
+			`trusted_proxies: "0.0.0.0/0" has every address in it, so that any client could claim to be another`,
+			`trusted_proxies: "::/0" has every address in it, so that any client could claim to be another`,
+		}},
 		{Config{Default: "cdn:edge"}, []string{"redirect.default: there is no redirect.cdn.edge (there are: none)"}},
 		{Config{Default: "nowhere"}, []string{`redirect.default: "nowhere" is not one of presign, direct, cdn:<name>`}},
 		{Config{PublicURL: "registry.example.com"}, []string{`public_url: "registry.example.com" is not an absolute http or https URL`}},

@@ -114,7 +114,7 @@ type Policy struct {
 	maxLife        time.Duration
 	presigns       bool // whether some read can end in a URL signed by the store
 	service        service
-	trustedProxies int
+	proxies        proxies
 }
 
 // Decide says how to answer req. It makes no request of its own; a store's
@@ -177,10 +177,9 @@ func (p *Policy) Presign(ctx context.Context, bucket Signer, key string) (driver
 // count.
 func (p *Policy) MaxLife() time.Duration { return p.maxLife }
 
-// ClientAddr is [ClientAddr] behind the configured number of proxies.
-func (p *Policy) ClientAddr(r *http.Request) netip.Addr {
-	return ClientAddr(r, p.trustedProxies)
-}
+// ClientAddr returns the address of the client that made a request, behind the
+// proxies that the configuration trusts. It is the zero Addr if they name none.
+func (p *Policy) ClientAddr(r *http.Request) netip.Addr { return p.proxies.client(r) }
 
 // Check signs a URL in bucket and reports what is unsafe about it, as New does
 // for the base URLs of CDNs, and whether the CDNs can do with what the store

@@ -19,6 +19,9 @@ import (
 type Config struct {
 	Listen    Listen
 	PublicURL string
+
+	TrustedProxies []string
+
 	Storage   Storage
 	Upload    Upload
 	Cache     Cache
@@ -165,7 +168,7 @@ func (c *Config) RedirectPolicy() (*redirect.Policy, error) {
 	}
 	return redirect.New(redirect.Config{
 		Expiry: r.Expiry, Window: r.Window, MaxPresign: c.Storage.maxPresign(), CDNs: cdns, Rules: r.Rules, Default: r.Default,
-		PublicURL: c.PublicURL, TrustedProxies: r.TrustedProxies,
+		PublicURL: c.PublicURL, TrustedNetworks: c.TrustedProxies, TrustedProxies: r.TrustedProxies,
 	})
 }
 

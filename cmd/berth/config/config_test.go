@@ -264,6 +264,12 @@ func TestRefused(t *testing.T) {
 		{"CDN without keys", "redirect: {cdn: {edge: {kind: nginx, base_url: 'https://x', keys: []}}}", nil, []string{
 			`redirect.cdn.edge.keys: a CDN of kind nginx needs at least one`,
 		}},
+		{"trusted proxies, both ways", "trusted_proxies: [10.0.0.0/8]\nredirect: {trusted_proxies: 1}", nil, []string{
+			`trusted_proxies: redirect.trusted_proxies, its older form, is set as well: set one of them`,
+		}},
+		{"trusted proxies that are no network", "", []string{"BERTH_TRUSTED_PROXIES=10.0.0.0/33"}, []string{
+			`trusted_proxies: "10.0.0.0/33" is neither a network such as 10.0.0.0/8 nor an address`,
+		}},
 		{"network that is nothing", "redirect: {rules: [{from: [''], target: direct}]}", nil, []string{
 			`test.yaml: line 1: redirect.rules[0].from: an item of the list is empty`,
 		}},
@@ -335,6 +341,10 @@ func TestAccepted(t *testing.T) {
 			func(c *Config) any { return c.Redirect.Expiry }, 166 * time.Hour},
 		{"days of an identity", "storage: {driver: azure, azure: {account: a, container: c}}\nredirect: {expiry: 143h, window: 1h}", nil,
 			func(c *Config) any { return c.Redirect.Expiry }, 143 * time.Hour},
+		{"trusted proxies", "trusted_proxies: [10.0.0.0/8, '::1']\nredirect: {trusted_proxies: 0}", nil,
+			func(c *Config) any { return c.TrustedProxies }, []string{"10.0.0.0/8", "::1"}},
+		{"trusted proxies in a variable", "", []string{"BERTH_TRUSTED_PROXIES=10.0.0.0/8, ::1"},
+			func(c *Config) any { return c.TrustedProxies }, []string{"10.0.0.0/8", "::1"}},
 		{"rule for all networks", "redirect: {rules: [{from: [], target: direct}]}", nil,
 			func(c *Config) any { return c.Redirect.Rules }, []redirect.Rule{{Target: "direct"}}},
 		{"rules", "redirect:\n  cdn:\n    edge: {base_url: https://x, keys: [{env: K}, {file: f}]}\n" +
@@ -378,6 +388,13 @@ func TestRedirectPolicy(t *testing.T) {
 	}
 	if got := p.Explain(redirect.Request{Key: "data/x", Size: 7}); len(got) != 1 || got[0].Rule != "redirect.rules[0]" {
 		t.Errorf("Explain = %+v, want the configured rule", got)
+	}
+	c = mustLoad(t, "trusted_proxies: [192.0.2.0/24]", nil)
+	if p, err = c.RedirectPolicy(); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.ClientAddr(r).String(); got != "203.0.113.1" {
+		t.Errorf("ClientAddr behind a trusted network = %s, want 203.0.113.1", got)
 	}
 	_, err = loadText(t, "public_url: https://example.com\nredirect: {cdn: {edge: {kind: plain, base_url: 'https://cdn.example.com'}}}", nil)
 	if err == nil || !strings.Contains(err.Error(), "redirect.cdn.edge.base_url: host cdn.example.com is a subdomain of the service's example.com") {

@@ -42,6 +42,7 @@ func entries(c *Config) []key {
 		{name: "listen", inMap: "listen.address", value: address(&c.Listen.Address, "127.0.0.1:5000"), flag: "listen", help: "address to serve on; named listen.address in a file that sets another key of listen too"},
 		{name: "listen.h2c", value: boolean(&c.Listen.H2C, false), help: "serve HTTP/2 without TLS beside HTTP/1.1, to clients that start with it (prior knowledge), as Cloud Run does"},
 		{name: "public_url", value: webURL(&c.PublicURL), flag: "public-url", help: "how clients reach berth: for absolute Location headers (relative ones when empty), and to refuse redirects with which clients would send its credentials to another host"},
+		{name: "trusted_proxies", value: list(&c.TrustedProxies), help: "networks of the proxies in front of berth, such as [10.0.0.0/8]; the client of a request from there is the last address in X-Forwarded-For or Forwarded that is in none of them, for rules and the log"},
 
 		{name: "storage.driver", value: choice(&s.Driver, "filesystem", "s3", "gcs", "azure", "memory"), flag: "storage", help: "which store holds the blobs; memory forgets them when the process ends"},
 		{name: "storage.prefix", value: prefix(&s.Prefix), help: "put everything under this prefix of the bucket or directory"},
@@ -105,7 +106,7 @@ func entries(c *Config) []key {
 		{name: "redirect.expiry", value: duration(&r.Expiry, redirect.DefaultExpiry, time.Second, 7*24*time.Hour), help: "how long a redirect's URL is good for, at least, unless the credentials that sign it end before"},
 		{name: "redirect.window", value: duration(&r.Window, redirect.DefaultWindow, time.Second, 24*time.Hour), help: "URLs of a blob are the same within this time, so that caches hit"},
 		{name: "redirect.default", value: text(&r.Default, "presign"), help: "where reads go that no rule matches: presign, direct, or cdn:<name>; direct, without rules, switches redirects off"},
-		{name: "redirect.trusted_proxies", value: count(&r.TrustedProxies, 0, 0, 100), help: "proxies in front of berth, each of which appends to X-Forwarded-For"},
+		{name: "redirect.trusted_proxies", value: count(&r.TrustedProxies, 0, 0, 100), help: "older form of trusted_proxies, instead of it: the number of proxies in front of berth, each of which appends to X-Forwarded-For"},
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.CDN)) {
 		at, cdn := "redirect.cdn."+name, r.CDN[name]

@@ -20,6 +20,7 @@ import (
 
 	"github.com/berthhq/berth/blobstore"
 	"github.com/berthhq/berth/blobstore/blobhttp"
+	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
 	"github.com/berthhq/berth/drivers/memory"
 )
@@ -285,8 +286,14 @@ type client struct {
 // newClient opens a bucket of its own. Bytes of blobs are not kept there.
 func newClient(t *testing.T) *client {
 	t.Helper()
+	return newClientOf(t, openS3(t, true))
+}
+
+// newClientOf is newClient for this bucket.
+func newClientOf(t *testing.T, b drivers.Bucket) *client {
+	t.Helper()
 	c := &client{t: t, name: "library/here"}
-	c.open(true)
+	c.open(b)
 	return c
 }
 
@@ -294,17 +301,23 @@ func newClient(t *testing.T) *client {
 // one.
 func (c *client) keepBytes() {
 	c.t.Helper()
-	c.open(false)
+	c.open(openS3(c.t, false))
 }
 
-func (c *client) open(discard bool) {
-	t := c.t
+// openS3 opens a store that has the habits of S3.
+func openS3(t *testing.T, discard bool) drivers.Bucket {
 	t.Helper()
-	counter := &drivertest.Counter{}
 	b, err := memory.Open(t.Context(), memory.Config{Store: &memory.Store{Habits: memory.S3(), Discard: discard}})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return b
+}
+
+func (c *client) open(b drivers.Bucket) {
+	t := c.t
+	t.Helper()
+	counter := &drivertest.Counter{}
 	s, err := blobstore.Open(t.Context(), drivertest.Signing(drivertest.Wrap(b, counter.Intercept)), blobstore.Config{})
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,8 +32,10 @@ import (
 //   - Bytes under data/sha256/ have the digest in their key. Bytes under
 //     data/new/ have the digest that one session's end binds them to; without
 //     one, the collector would never find them.
-//   - A session's records are numbered without a gap, all say the same of its
-//     beginning, and only the last may end it.
+//   - A session's records are numbered without a gap, all name the same
+//     repository and start, and only the last may end it.
+//   - While a session is open, the records that its newest one refers to are
+//     there, unspent, and hold exactly the bytes before those in the newest.
 //   - An alias tells the truth.
 //
 // The zero value of the other fields is for buckets that nobody but berth's
@@ -65,6 +68,7 @@ type sessionRecord struct {
 	Repository string           `json:"repository"`
 	Started    time.Time        `json:"started"`
 	Algorithm  digest.Algorithm `json:"algorithm"`
+	Refs       [][3]int64       `json:"refs"` // number, raw bytes, parts
 	Upload     *drivers.Upload  `json:"upload"`
 	Parts      []drivers.Part   `json:"parts"`
 	Offset     int64            `json:"offset"`
@@ -370,17 +374,71 @@ func (c *checker) checkSessions(f *findings, inv *inventory) {
 			case r.Kind == "spent" && (r.End <= e.seq || r.End > len(chain) || !chain[r.End-1].Value.isEnd()):
 				f.add("session %s: record %d is spent for %d of %d, which is no end", id, e.seq, r.End, len(chain))
 			case r.Kind == "open":
-				sum := e.RawSize
-				for _, p := range r.Parts {
-					sum += p.Size
-				}
-				if sum != r.Offset || r.Offset <= offset {
-					f.add("session %s: record %d is at %d, after %d, with %d bytes", id, e.seq, r.Offset, offset, sum)
+				if r.Offset <= offset {
+					f.add("session %s: record %d is at %d, after %d", id, e.seq, r.Offset, offset)
 				}
 				offset = r.Offset
+				if err := holdsAll(chain, i); err != nil {
+					f.add("session %s: %w", id, err)
+				}
 			}
 		}
 	}
+}
+
+// holdsAll returns an error if the open record at the index i does not hold,
+// with the records that it refers to, the bytes up to its offset. In a session
+// that has ended the others may be spent.
+func holdsAll(chain []sessionEntry, i int) error {
+	e := chain[i]
+	sum, number := e.RawSize, 1
+	count := func(parts []drivers.Part) error {
+		for _, p := range parts {
+			if p.Number != number {
+				return fmt.Errorf("record %d: part %d follows %d others", e.seq, p.Number, number-1)
+			}
+			sum, number = sum+p.Size, number+1
+		}
+		return nil
+	}
+	var last int64
+	for _, ref := range e.Value.Refs {
+		seq, raw, parts := ref[0], ref[1], ref[2]
+		if seq <= last || seq >= int64(e.seq) {
+			return fmt.Errorf("record %d refers to record %d after %d", e.seq, seq, last)
+		}
+		last = seq
+		held := chain[seq-1]
+		switch {
+		case held.Value.Kind != "open" && hasEnded(chain):
+			return nil
+		case held.Value.Kind != "open":
+			return fmt.Errorf("record %d refers to record %d, which is %s", e.seq, seq, held.Value.Kind)
+		case raw != 0 && raw != held.RawSize, parts != int64(len(held.Value.Parts)), raw+parts == 0:
+			return fmt.Errorf("record %d refers to %d raw bytes and %d parts of record %d, which has %d and %d",
+				e.seq, raw, parts, seq, held.RawSize, len(held.Value.Parts))
+		}
+		if sum += raw; parts > 0 {
+			if err := count(held.Value.Parts); err != nil {
+				return err
+			}
+		}
+	}
+	if err := count(e.Value.Parts); err != nil {
+		return err
+	}
+	if sum != e.Value.Offset {
+		return fmt.Errorf("record %d is at %d, with %d bytes", e.seq, e.Value.Offset, sum)
+	}
+	return nil
+}
+
+// hasEnded reports whether a session has ended, by its last record or by one
+// that was replaced in place.
+func hasEnded(chain []sessionEntry) bool {
+	return slices.ContainsFunc(chain, func(e sessionEntry) bool {
+		return e.Value.Kind == "committed" || e.Value.Kind == "cancelled"
+	})
 }
 
 // isEnd says that the record was created to end its session. A record that was

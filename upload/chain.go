@@ -31,20 +31,41 @@ func (m *Manager) read(ctx context.Context, t Token) (envelope.Stored[record], i
 	return s, tail, nil
 }
 
-// over says what became of a session whose upload the store no longer has:
-// somebody completed or cancelled it, or nobody will.
+// over returns the error for a request whose own upload the store no longer has:
+// how the session ended or who continued it, if a next record shows that.
 func (m *Manager) over(ctx context.Context, t Token) error {
 	_, tail, err := m.read(ctx, t.next(t.Seq+1))
 	ended, isEnd := errors.AsType[*EndedError](err)
 	switch {
 	case err == nil:
 		tail.Close()
-		return fmt.Errorf("%w: another request went on first", ErrOutOfOrder)
+		return fmt.Errorf("%w: another request continued first", ErrOutOfOrder)
 	case isEnd && ended.Gone:
 		return fmt.Errorf("%w: its parts are gone", ErrUnknown)
 	default:
 		return err
 	}
+}
+
+// endLost ends a session whose bytes can't be had any more, so that its client
+// starts again and doesn't continue for ever. It reports ErrUnknown. If there is
+// a next record, it reports ErrOutOfOrder, or how the session ended: the bytes
+// may be gone because another request has completed the upload.
+func (m *Manager) endLost(ctx context.Context, t Token, limit Limit, last record) error {
+	r := record{Kind: kindCancelled, Upload: last.Upload, Offset: last.Offset}
+	if _, err := m.append(ctx, t, limit, r, drivers.Body{}); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: its parts are gone", ErrUnknown)
+}
+
+// gone returns the error for a request that found its upload gone, and ends the
+// session if the upload is that of the session.
+func (w *Writer) gone(ctx context.Context) error {
+	if w.base.Value.Upload == nil {
+		return w.m.over(ctx, w.token)
+	}
+	return w.m.endLost(ctx, w.token, w.limit, w.base.Value)
 }
 
 func ended(r record) *EndedError {
@@ -136,25 +157,6 @@ func (m *Manager) appendOr(ctx context.Context, t Token, limit Limit, r record, 
 	}
 }
 
-// spend replaces a record that is no longer needed. If that fails it is left to
-// the collector: it takes up space, and says nothing wrong.
-func (m *Manager) spend(ctx context.Context, t Token, s envelope.Stored[record], by record) {
-	if err := m.trySpend(ctx, t, s, by); err != nil {
-		m.cfg.Log.WarnContext(ctx, "session record not spent", "upload", t.ID, "record", t.Seq, "error", err)
-	}
-}
-
-// trySpend replaces a record that is no longer needed, unless somebody has done
-// so already.
-func (m *Manager) trySpend(ctx context.Context, t Token, s envelope.Stored[record], by record) error {
-	by.Repository, by.Started, by.Algorithm = t.Repository, t.Started, t.Algorithm
-	_, err := envelope.Replace(ctx, m.cfg.Bucket, m.cfg.Layout.SessionRecord(t.ID, t.Seq), s.Object.Tag, by, drivers.Body{})
-	if errors.Is(err, drivers.ErrChanged) {
-		return nil
-	}
-	return err
-}
-
 // abort drops the parts of an upload that no record names, or whose session has
 // ended. If that fails it is left to the collector.
 func (m *Manager) abort(ctx context.Context, u drivers.Upload) {
@@ -203,7 +205,7 @@ func (m *Manager) Cancel(ctx context.Context, t Token) error {
 		case last.Value.Upload == nil:
 			// All bytes are in this record, and whoever has them needs no other
 			// in order to commit them: it must go, or the upload goes on.
-			if failed := m.trySpend(ctx, t, last, by); failed != nil {
+			if failed := m.trySpend(ctx, t, last.Object.Tag, by); failed != nil {
 				return failed
 			}
 		default:
@@ -211,7 +213,7 @@ func (m *Manager) Cancel(ctx context.Context, t Token) error {
 			if late := limit.Check(); late != nil {
 				return late
 			}
-			m.spend(ctx, t, last, by)
+			m.spend(ctx, t, last.Object.Tag, by)
 		}
 		return cmp.Or(limit.Check(), err)
 	}
@@ -222,10 +224,10 @@ func (m *Manager) Cancel(ctx context.Context, t Token) error {
 // committed it did not get to completing it.
 func (m *Manager) Committed(ctx context.Context, t Token, e *EndedError) (Content, error) {
 	if e.upload == nil && e.end > 0 {
-		s, tail, err := m.read(ctx, t.next(e.end))
+		_, tail, err := m.read(ctx, t.next(e.end))
 		if err == nil {
 			tail.Close()
-			return Content{}, fmt.Errorf("upload: session %s: record %d is no end", t.ID, s.Value.End)
+			return Content{}, fmt.Errorf("upload: session %s: record %d is no end", t.ID, e.end)
 		}
 		end, ok := errors.AsType[*EndedError](err)
 		if !ok {

@@ -5,16 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/drivers"
 )
-
-// largeTail is the size from which a tail that is no longer needed is worth a
-// request to free it, in bytes.
-const largeTail = 64 << 10
 
 // Content is the bytes of an upload that was completed. They are durable, and
 // have the digest.
@@ -62,8 +57,9 @@ func (w *Writer) putDown(ctx context.Context) error {
 
 func (w *Writer) suspend(ctx context.Context) error {
 	w.client.pause()
-	if w.isFull() && w.parts.failure() == nil && w.begin() == nil {
-		w.ship()
+	if err := w.shipFull(); err != nil {
+		w.lost(err)
+		return err
 	}
 	failed := w.settle(ctx)
 	if errors.Is(failed, ErrUnknown) || errors.Is(failed, ErrOutOfOrder) {
@@ -83,51 +79,29 @@ func (w *Writer) suspend(ctx context.Context) error {
 	return failed
 }
 
+// shipFull has the tail stored if it is a full part. Where that can't be done,
+// the tail goes into the record. It reports ErrUnknown if the session has ended.
+func (w *Writer) shipFull() error {
+	if !w.isFull() || w.parts.failure() != nil {
+		return nil
+	}
+	err := w.gather(w.ctx, false, nil) // which a cut stops
+	if err == nil && w.begin() == nil {
+		w.ship()
+	}
+	if errors.Is(err, ErrUnknown) || errors.Is(err, ErrOutOfOrder) {
+		return err
+	}
+	return nil
+}
+
 // settle waits for the parts that are under way.
 func (w *Writer) settle(ctx context.Context) error {
 	err := w.parts.wait()
 	if errors.Is(err, drivers.ErrNotFound) {
-		return w.m.over(ctx, w.token)
+		return w.gone(ctx)
 	}
 	return err
-}
-
-// record makes the next record of the chain, of all that came.
-func (w *Writer) record(ctx context.Context) error {
-	if err := w.holdsAll(); err != nil {
-		return err
-	}
-	state, err := w.hashes.state()
-	if err != nil {
-		return err
-	}
-	r := record{Kind: kindOpen, Offset: w.size, Hashes: state, CRC32C: w.tailBody().CRC32C}
-	if w.upload != nil {
-		r.Upload, r.Sizes, r.Parts = w.upload, w.sizes, slices.Clone(w.parts.done)
-	}
-	s, err := w.m.append(ctx, w.token, w.limit, r, w.tailBody())
-	if err != nil {
-		w.lost(err)
-		return err
-	}
-	w.own = false
-	w.base = s
-	w.token = w.token.next(w.token.Seq + 1)
-	w.recorded = time.Now()
-	return nil
-}
-
-// holdsAll reports drivers.ErrBusy if not all bytes that were hashed are stored or
-// in memory. Nothing may be said of them then.
-func (w *Writer) holdsAll() error {
-	have := w.tailBody().Size
-	for _, p := range w.parts.done {
-		have += p.Size
-	}
-	if have != w.size {
-		return fmt.Errorf("upload: %d of %d bytes are no longer held: %w", w.size-have, w.size, drivers.ErrBusy)
-	}
-	return nil
 }
 
 // lost says that the record that was to name the upload was not made. If it is
@@ -140,11 +114,21 @@ func (w *Writer) lost(err error) {
 	w.failed = err
 }
 
-func (w *Writer) tailBody() drivers.Body {
-	if w.tail == nil || w.tail.size == 0 {
+// ownTail returns the bytes of the tail that came with this request.
+func (w *Writer) ownTail() drivers.Body {
+	if w.tail == nil || w.tail.size == w.skip {
 		return drivers.Body{}
 	}
-	return drivers.Body{Segments: w.tail.bytes(), Size: w.tail.size, CRC32C: w.crc}
+	size := w.tail.size - w.skip
+	return drivers.Body{Segments: cutFront(w.tail.bytes(), w.skip, size), Size: size, CRC32C: w.crc}
+}
+
+// wholeTail returns the tail, as far as it is in memory.
+func (w *Writer) wholeTail() drivers.Body {
+	if w.inheritedTail() == 0 {
+		return w.ownTail()
+	}
+	return concat(w.rest, w.taken, w.ownTail())
 }
 
 // errPublished stops Seal from asking how its session ended.
@@ -180,15 +164,23 @@ func (w *Writer) Seal(ctx context.Context, named digest.Digest, published func(c
 			w.client.resume()
 		}
 	}()
-	if w.upload == nil && !w.drop {
+	if w.upload == nil && !w.drop && w.hashes.digest(named.Algorithm()) == "" {
+		if err := w.gather(ctx, true, nil); err != nil {
+			return false, err
+		}
 		if err := w.holdsAll(); err != nil {
 			return false, err
 		}
-		w.hashes.hashAlso(named.Algorithm(), w.tailBody().Segments)
+		w.hashes.hashAlso(named.Algorithm(), w.wholeTail().Segments)
 	}
 	proven := w.hashes.digest(named.Algorithm())
 	if proven != "" && proven != named {
 		return false, w.mismatch(ctx, named)
+	}
+	if !w.drop {
+		if err := w.gather(ctx, true, nil); err != nil {
+			return false, err
+		}
 	}
 	if w.isWhole() {
 		return false, nil
@@ -236,7 +228,7 @@ func (w *Writer) join(committed record) {
 	w.abandon()
 	w.upload = committed.Upload
 	if w.foreign = !w.parts.cutLike(committed.Parts); !w.foreign {
-		w.parts.load(committed.Parts)
+		w.parts.load(0, committed.Parts)
 	}
 }
 
@@ -269,9 +261,13 @@ func (w *Writer) Proves(d digest.Digest) bool {
 	return w.hashes.digest(d.Algorithm()) == d
 }
 
+// checksum returns the CRC-32C of all bytes.
 func (w *Writer) checksum() uint32 {
-	t := w.tailBody()
-	return drivers.CombineCRC32C(checksum(w.parts.done), t.CRC32C, t.Size)
+	crc, t := w.before.crc, w.wholeTail()
+	for _, p := range w.parts.done {
+		crc = drivers.CombineCRC32C(crc, p.CRC32C, p.Size)
+	}
+	return drivers.CombineCRC32C(crc, t.CRC32C, t.Size)
 }
 
 // Store makes the bytes durable, where they are not, and says where they are.
@@ -309,7 +305,7 @@ func (w *Writer) storeWhole(ctx context.Context, c Content) (Content, error) {
 	if err := w.holdsAll(); err != nil {
 		return c, err
 	}
-	body := w.tailBody()
+	body := w.wholeTail()
 	c.CRC32C = body.CRC32C
 	if c.Size <= w.m.cfg.InlineMax {
 		c.Inline = body.Bytes()
@@ -329,8 +325,8 @@ func (w *Writer) complete(ctx context.Context, c Content) (Content, error) {
 		return c, err
 	}
 	c.CRC32C = w.checksum()
-	if w.tail != nil && w.tail.size > 0 {
-		err := w.parts.putLast(ctx, w.tailBody())
+	if last := w.wholeTail(); last.Size > 0 {
+		err := w.parts.putLast(ctx, last)
 		if errors.Is(err, drivers.ErrNotFound) { // somebody completed it, or nobody will
 			return w.m.completed(ctx, *w.upload, c)
 		}
@@ -346,7 +342,7 @@ func (w *Writer) complete(ctx context.Context, c Content) (Content, error) {
 		return c, err
 	}
 	w.own = false // what Complete does may be late
-	o, err := w.m.cfg.Bucket.Complete(ctx, *w.upload, w.parts.done, c.CRC32C)
+	o, err := w.m.cfg.Bucket.Complete(ctx, *w.upload, slices.Concat(w.before.list(0), w.parts.done), c.CRC32C)
 	switch {
 	case errors.Is(err, drivers.ErrNotFound), errors.Is(err, drivers.ErrChanged):
 		return c, fmt.Errorf("%w: %w", ErrUnknown, err)
@@ -357,25 +353,4 @@ func (w *Writer) complete(ctx context.Context, c Content) (Content, error) {
 	}
 	c.Key = w.upload.Key
 	return c, nil
-}
-
-// Spend frees the record that this request went on from, once the blob is there
-// for good. It comes last, and if it fails nothing is lost.
-func (w *Writer) Spend(ctx context.Context, named digest.Digest) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.token.Seq == 0 || w.limit.Check() != nil {
-		return
-	}
-	by := record{Kind: kindCommitted, Offset: w.size, Digest: w.hashes.canonical()}
-	if named != by.Digest {
-		by.Named = named
-	}
-	if !w.isWhole() {
-		if w.base.RawSize <= largeTail {
-			return
-		}
-		by.Kind, by.End = kindSpent, w.token.Seq+1
-	}
-	w.m.spend(ctx, w.token, w.base, by)
 }

@@ -142,13 +142,14 @@ func (m *memory) wait(ctx context.Context, buf *buffer, n int) error {
 	return err
 }
 
-// takeList accounts for so many bytes of a list of parts, if there is room: what
-// is known of an upload can't be sent to get memory back, so nobody waits with
-// it. A list that is longer than all the room may have it for itself.
-func (m *memory) takeList(n int64) bool {
+// takeList accounts for n more bytes of lists of parts of an upload that has so
+// many already, if there is room: what is known of an upload can't be sent to get
+// memory back, so no upload waits with it. An upload whose lists are longer than
+// all the room may have it for itself.
+func (m *memory) takeList(n, have int64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if n > m.lists && m.lists < m.allLists {
+	if n > m.lists && m.lists+have < m.allLists {
 		return false
 	}
 	m.lists -= n
@@ -173,6 +174,10 @@ type buffer struct {
 	// order to send them.
 	streams bool
 	extra   int // segments that are not for bytes that stay
+
+	// frontSegs hold bytes of earlier requests that come before those in segs.
+	frontSegs [][]byte
+	placed    int // how many of them are in use
 
 	sending bool // all of it is on its way to the store
 }
@@ -219,6 +224,32 @@ func (b *buffer) reserve(ctx context.Context, n int) error {
 	}
 	b.extra += extra
 	return nil
+}
+
+// reserveFront takes memory for n bytes that come before those in the buffer, all
+// of it at once.
+func (b *buffer) reserveFront(ctx context.Context, n int64) error {
+	missing := segmentsFor(n) - (len(b.frontSegs) - b.placed)
+	if missing <= 0 {
+		return nil
+	}
+	if err := b.reserve(ctx, missing); err != nil {
+		return err
+	}
+	at := len(b.segs) - missing
+	b.frontSegs = append(b.frontSegs, b.segs[at:]...)
+	b.segs = slices.Clip(b.segs[:at])
+	return nil
+}
+
+// front returns whole segments for n bytes that come before those in the buffer.
+func (b *buffer) front(ctx context.Context, n int64) ([][]byte, error) {
+	if err := b.reserveFront(ctx, n); err != nil {
+		return nil, err
+	}
+	space := b.frontSegs[b.placed:][:segmentsFor(n)]
+	b.placed += len(space)
+	return space, nil
 }
 
 // scratch is the segment for bytes that are not to stay.
@@ -288,15 +319,17 @@ func (b *buffer) release() {
 
 func (b *buffer) releaseLocked() {
 	m := b.client.m
-	b.client.held -= len(b.segs)
+	b.client.held -= len(b.segs) + len(b.frontSegs)
 	segs := b.segs
 	if b.small > 0 {
 		m.small += b.small
 		segs = segs[1:]
 	}
+	segs = slices.Concat(segs, b.frontSegs)
 	m.free += len(segs)
 	m.spare = append(m.spare, segs...)
 	b.segs, b.small, b.size, b.extra, b.sending = nil, 0, 0, 0, false
+	b.frontSegs, b.placed = nil, 0
 	if m.runner == b {
 		m.runner = nil
 	}

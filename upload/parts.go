@@ -15,13 +15,15 @@ type parts struct {
 	slots chan struct{}
 	wg    sync.WaitGroup
 
-	// done is all of them in order; those under way have their number and size
-	// only. The Writer appends, under mu; its length is the Writer's to read.
-	done []drivers.Part
+	// before is the number of parts that the newest record knows of, and done
+	// are those since, in order; a part under way has its number and size only.
+	// The Writer appends, under mu; the length is the Writer's to read.
+	before int
+	done   []drivers.Part
 
 	mu     sync.Mutex
-	stored int          // how many from the first on are stored, without a gap
-	marks  map[int]mark // where the Writer stood after that many parts
+	stored int          // how many of done are stored, from the first on, without a gap
+	marks  map[int]mark // where the Writer stood after that many parts of the upload
 	failed int          // lowest number of a part that could not be stored; 0 if none
 	err    error        // of that one
 }
@@ -43,8 +45,9 @@ func (p *parts) init(w *Writer) {
 func (p *parts) add(size int64) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.done = append(p.done, drivers.Part{Number: len(p.done) + 1, Size: size})
-	return len(p.done)
+	n := p.before + len(p.done) + 1
+	p.done = append(p.done, drivers.Part{Number: n, Size: size})
+	return n
 }
 
 // mark notes where the Writer stands, with so many parts and, perhaps, its tail.
@@ -64,16 +67,15 @@ func (p *parts) fail(n int, err error) {
 	}
 }
 
-// put has buf stored as the next part; it is released when that is done. It
-// waits while as many as may are under way.
-func (p *parts) put(buf *buffer, crc uint32) {
-	n := p.add(buf.size)
+// put stores body as the next part, and then releases buf, whose memory it is
+// in. It waits while as many parts as allowed are under way.
+func (p *parts) put(buf *buffer, body drivers.Body) {
+	n := p.add(body.Size)
 	p.mark(n, false)
 	buf.markSending()
 	p.slots <- struct{}{}
 	p.wg.Go(func() {
 		defer func() { <-p.slots }()
-		body := drivers.Body{Segments: buf.bytes(), Size: buf.size, CRC32C: crc}
 		ctx, cancel := context.WithTimeout(p.w.store, storeTimeout)
 		defer cancel()
 		part, err := p.w.m.cfg.Bucket.PutPart(ctx, *p.w.upload, n, body)
@@ -85,7 +87,7 @@ func (p *parts) put(buf *buffer, crc uint32) {
 // putLast stores the last part, when no other is under way. If that fails it
 // can be tried again.
 func (p *parts) putLast(ctx context.Context, body drivers.Body) error {
-	part, err := p.w.m.cfg.Bucket.PutPart(ctx, *p.w.upload, len(p.done)+1, body)
+	part, err := p.w.m.cfg.Bucket.PutPart(ctx, *p.w.upload, p.before+len(p.done)+1, body)
 	if err == nil {
 		p.set(p.add(body.Size), part, nil)
 	}
@@ -100,9 +102,9 @@ func (p *parts) set(n int, part drivers.Part, err error) {
 		p.fail(n, err)
 		return
 	}
-	p.done[n-1] = part
+	p.done[n-p.before-1] = part
 	for p.stored < len(p.done) && p.done[p.stored].Tag != "" {
-		delete(p.marks, p.stored)
+		delete(p.marks, p.before+p.stored)
 		p.stored++
 	}
 }
@@ -112,9 +114,9 @@ func (p *parts) cutLike(others []drivers.Part) bool {
 	return slices.EqualFunc(p.done, others, func(a, b drivers.Part) bool { return a.Size == b.Size })
 }
 
-// load says which parts are stored already.
-func (p *parts) load(done []drivers.Part) {
-	p.done, p.stored = slices.Clone(done), len(done)
+// load sets the parts: before of them are in records, and done are stored since.
+func (p *parts) load(before int, done []drivers.Part) {
+	p.before, p.done, p.stored = before, slices.Clone(done), len(done)
 }
 
 // failure is the error of the first part that could not be stored, so far.
@@ -137,7 +139,7 @@ func (p *parts) rollback() error {
 	if !ok {
 		base := p.w.base.Value
 		m = mark{base.Offset, base.Hashes, false}
-		p.load(base.Parts)
+		p.load(p.before, nil)
 	}
 	p.done = p.done[:p.stored]
 	p.failed, p.err = 0, nil

@@ -1,6 +1,7 @@
 package upload
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -8,12 +9,12 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// kind is what a session record says.
+// kind is what a session record stands for.
 type kind string
 
 const (
-	// kindOpen: bytes came; this is where it stands. The raw bytes are the
-	// tail, what came past the last part.
+	// kindOpen: bytes came, and more may come. The raw bytes are a piece of the
+	// tail, which is what came past the last part.
 	kindOpen kind = "open"
 
 	// kindCommitted and kindCancelled end a session. Nothing is created after
@@ -21,43 +22,65 @@ const (
 	kindCommitted kind = "committed"
 	kindCancelled kind = "cancelled"
 
-	// kindSpent takes the place of an open record that is no longer needed,
-	// and says how the session ended.
+	// kindSpent takes the place of an open record that is no longer needed, and
+	// points to the end of the session.
 	kindSpent kind = "spent"
 )
 
-// record is one link of the chain uploads/<id>/1, 2, …, each created only if
-// absent. Creating one is the only way to go on, to commit and to cancel, so of
-// two requests that go on from the same record one loses, and nothing is ever
-// locked. A number is never used twice: only the collector deletes records, and
-// a whole session at once.
+// record is one link of the chain uploads/<id>/1, 2, …; see the package's
+// documentation. A record without Refs holds all parts and the whole tail.
 type record struct {
 	Kind       kind             `json:"kind"`
 	Repository string           `json:"repository"`
 	Started    time.Time        `json:"started"`
 	Algorithm  digest.Algorithm `json:"algorithm"`
 
-	// Upload is where the parts are, if any was stored; on the records that
-	// end a session too, for the collector. Committed has the Parts where no
-	// record before it does.
+	// Refs are the earlier records that hold the parts and the bytes of the
+	// tail before those in this record, oldest first.
+	Refs []ref `json:"refs,omitempty"`
+
+	// Upload is where the parts are, if any was stored; the records that end a
+	// session have it too, for the collector. Parts are those that the record
+	// holds. A committed record has Parts where no record before it has any.
 	Upload *drivers.Upload `json:"upload,omitempty"`
 	Sizes  sizes           `json:"sizes,omitzero"`
 	Parts  []drivers.Part  `json:"parts,omitempty"`
 
-	Offset int64     `json:"offset"` // bytes so far, the tail among them
+	// PartsCRC is the CRC-32C of all parts, in a record with Refs.
+	PartsCRC uint32 `json:"parts_crc,omitempty"`
+
+	Offset int64     `json:"offset"` // bytes of the upload so far, with its tail
 	Hashes hashState `json:"hashes,omitzero"`
 
-	// Of committed, and of spent if the session ended so: the canonical
-	// digest, and the one that the client named if that is another.
+	// Digest is the canonical digest of a session that was committed, and Named
+	// the digest that the client named if that is another. They are in the
+	// committed record, and in the spent ones.
 	Digest digest.Digest `json:"digest,omitempty"`
 	Named  digest.Digest `json:"named,omitempty"`
 
-	// CRC32C is of the tail, in an open record, and of the whole in committed.
+	// CRC32C is that of the raw bytes in an open record, and of the whole
+	// content in a committed record.
 	CRC32C uint32 `json:"crc,omitempty"`
-	End    int    `json:"end,omitempty"` // of spent: the number of the record that ended the session
+	End    int    `json:"end,omitempty"` // in a spent record: the number of the record that ended the session
 }
 
-// checksum is the CRC-32C of the parts, one after the other.
+// check returns an error if the record number seq, with rawSize raw bytes, can't
+// be one that this package made.
+func (r record) check(seq int, rawSize int64) error {
+	last, left := 0, r.Offset-rawSize
+	for _, f := range r.Refs {
+		if f.Seq <= last || f.Seq >= seq || f.Raw > left {
+			return fmt.Errorf("upload: session record %d: wrong reference to %d", seq, f.Seq)
+		}
+		last, left = f.Seq, left-f.Raw
+	}
+	if left < 0 || len(r.Refs) > maxRefs {
+		return fmt.Errorf("upload: session record %d: %d references and %d raw bytes, at offset %d", seq, len(r.Refs), rawSize, r.Offset)
+	}
+	return nil
+}
+
+// checksum returns the CRC-32C of the bytes in parts, in order.
 func checksum(parts []drivers.Part) uint32 {
 	var crc uint32
 	for _, p := range parts {

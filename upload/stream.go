@@ -23,7 +23,7 @@ func (w *Writer) streams() bool {
 // for a record. Little is kept as tail.
 func (w *Writer) stream(r io.Reader) error {
 	for {
-		err := w.receive(r, func() bool { return w.drop || w.tail != nil && w.tail.size > w.m.cfg.InlineMax })
+		err := w.receive(r, func() bool { return w.drop || w.tail != nil && w.tailSize() > w.m.cfg.InlineMax })
 		if err != nil {
 			return err
 		}
@@ -33,6 +33,10 @@ func (w *Writer) stream(r io.Reader) error {
 		}
 		if w.drop {
 			return w.receive(r, func() bool { return false })
+		}
+		if err := w.gather(w.ctx, false, nil); err != nil {
+			w.failed = err
+			return err
 		}
 		if err := w.streamPart(r); err != nil {
 			return err
@@ -52,13 +56,14 @@ func (w *Writer) streamPart(r io.Reader) error {
 		w.failed = err
 		return err
 	}
+	head := w.wholeTail().Segments
 	n := w.parts.add(0)
 	w.parts.mark(n-1, true)
 	ctx, cancel := context.WithCancel(w.store)
 	defer cancel()
 	w.client.pause() // it is its turn while src reads only
 	defer w.client.resume()
-	src := &streamed{w: w, head: w.tail.bytes(), from: r, space: space}
+	src := &streamed{w: w, head: head, from: r, space: space}
 	part, err := w.m.cfg.Bucket.StreamPart(ctx, *w.upload, n, src)
 	if err == nil && part.Size != src.size {
 		err = errors.New("upload: the store took less of a part than there was")

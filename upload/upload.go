@@ -1,17 +1,3 @@
-// Package upload turns resumable writers into the parts of multipart uploads.
-//
-// An upload is known to its client by a signed token and to the store by a
-// chain of session records, each created only if absent. A record says which
-// parts are stored, where the hashes stand, and carries the bytes that are past
-// the last part, its tail; so any process can go on from it, and no byte is
-// ever read back in order to hash it. Parts are stored as they fill, several
-// at once. Memory is bounded for all uploads together.
-//
-// The invariant that this package keeps: bytes that were not hashed by it, as
-// they were stored, never become part of a completed object. Parts are pinned
-// by the tags that storing them returned, the tags are in the record that has
-// the hash, and an upload whose key was chosen before its digest was known is
-// completed only after a record has said for which one digest.
 package upload
 
 import (

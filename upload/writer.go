@@ -87,10 +87,17 @@ type Writer struct {
 	direct  bool // upload's key is one of the digest's: no other digest can complete it
 	sizes   sizes
 	drop    bool    // the store has the blob: bytes are hashed and dropped
-	tail    *buffer // bytes past the last part; nil if none
-	crc     uint32  // of tail
+	tail    *buffer // bytes of this request past the last part; nil if none
+	crc     uint32  // of these
+	skip    int64   // how many of them are in the newest record, which another request created
 	parts   parts
-	list    int64 // bytes that the list of earlier requests' parts is accounted as
+	list    int64 // bytes that the lists of earlier requests' parts are accounted as
+
+	before inherited    // what the records up to the token's hold
+	from   int          // index of the first reference whose content the next record takes over
+	taken  drivers.Body // raw bytes of the references from there on, in the memory of tail
+	rest   drivers.Body // those of the references before, if a part or the end needs them
+	small  []byte       // raw bytes of the token's record, kept because the next one may repeat them
 }
 
 // Resume goes on with the upload that t names. If t.Seq is 0 it begins with
@@ -205,205 +212,9 @@ func (w *Writer) ReadFrom(r io.Reader) (int64, error) {
 		err = nil
 	}
 	if errors.Is(err, drivers.ErrNotFound) && w.upload != nil {
-		err = w.m.over(w.store, w.token)
+		err = w.gone(w.store)
 	}
 	return w.size - before, err
-}
-
-// receive takes in what r gives until enough; at the end of r it reports
-// io.EOF.
-func (w *Writer) receive(r io.Reader, enough func() bool) error {
-	for !enough() {
-		if w.mustStop() {
-			w.failed = ErrCut
-			return ErrCut
-		}
-		var p []byte
-		var peek [1]byte
-		peeked := w.isFull() || w.tail != nil && w.tail.small > 0 && w.tail.room() == 0
-		if peeked {
-			// Whether there is more shows only now. If there isn't, a full part
-			// is the last one, which may not be stored yet; and no memory is
-			// needed.
-			p = peek[:]
-		} else {
-			var err error
-			if p, err = w.space(); err != nil {
-				return err
-			}
-		}
-		n, err := r.Read(p)
-		if n > 0 {
-			var tookErr error
-			if peeked {
-				_, tookErr = w.write(p[:n])
-			} else {
-				tookErr = w.took(p[:n])
-			}
-			if tookErr != nil {
-				return tookErr
-			}
-		}
-		if err != nil && err != io.EOF && w.wasCut.Load() {
-			err = ErrCut // which is why the reader failed
-			w.failed = err
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// partSize is the size of the part that is being filled.
-func (w *Writer) partSize() int64 {
-	if w.sizes.First == 0 {
-		return 0
-	}
-	return w.sizes.of(len(w.parts.done) + 1)
-}
-
-// isFull says that the part being filled has its size.
-func (w *Writer) isFull() bool { return w.tail != nil && !w.drop && w.tail.size == w.partSize() }
-
-// space is where the next bytes go. It is called only if there are some: if the
-// part being filled is full, it is stored first.
-func (w *Writer) space() ([]byte, error) {
-	if w.failed == nil {
-		w.failed = w.ready()
-	}
-	if w.failed != nil {
-		return nil, w.failed
-	}
-	p, err := w.tail.space(w.ctx)
-	if err != nil {
-		w.failed = err
-		return nil, err
-	}
-	if room := w.partSize() - w.tail.size; !w.drop && int64(len(p)) > room {
-		p = p[:room]
-	}
-	return p, nil
-}
-
-// ready sees to it that the part being filled has room.
-func (w *Writer) ready() error {
-	if w.mustStop() {
-		return ErrCut
-	}
-	if err := w.fixSizes(); err != nil {
-		return err
-	}
-	if w.isFull() {
-		if err := w.begin(); err != nil {
-			return err
-		}
-		if w.drop {
-			w.releaseTail()
-		} else {
-			w.ship()
-		}
-		if err := w.checkpoint(); err != nil {
-			return err
-		}
-	}
-	if w.tail == nil {
-		if len(w.parts.done) >= w.m.limits.MaxParts {
-			return fmt.Errorf("%w: %d parts are full", ErrTooLarge, len(w.parts.done))
-		}
-		if w.partSize() > w.m.largest {
-			return w.tooBigForMemory(w.partSize())
-		}
-		w.tail, w.crc = &buffer{client: w.client, streams: w.streams()}, 0
-		if w.size == w.base.Value.Offset && 0 < w.opts.Length && w.opts.Length <= w.m.cfg.InlineMax {
-			w.tail.reserveSmall(w.opts.Length)
-		}
-	}
-	if w.drop {
-		w.tail.size = 0
-	}
-	return w.parts.failure()
-}
-
-// fixSizes decides how the upload is cut into parts, if that wasn't done.
-func (w *Writer) fixSizes() (err error) {
-	switch {
-	case w.sizes.First > 0:
-	case w.m.limits.Stream:
-		w.sizes = sizes{First: max(w.m.cfg.PartSize, w.size), Largest: w.m.largest}
-	default:
-		w.sizes, err = chooseSizes(w.m.limits, w.m.cfg.PartSize, w.m.largest, w.size, w.opts.Length)
-	}
-	return err
-}
-
-// took accounts for bytes that were put where space said.
-func (w *Writer) took(p []byte) error {
-	w.client.received(len(p))
-	w.hashes.write(p)
-	w.size += int64(len(p))
-	w.tail.size += int64(len(p))
-	if !w.drop {
-		w.crc = drivers.UpdateCRC32C(w.crc, p)
-	}
-	if err := w.fits(0); err != nil {
-		w.failed = err
-	}
-	return w.failed
-}
-
-// begin starts the multipart upload, if that wasn't done, unless the store has
-// the blob already.
-func (w *Writer) begin() error {
-	if w.upload != nil || w.drop {
-		return nil
-	}
-	if err := w.fixSizes(); err != nil {
-		return err
-	}
-	w.client.pause()
-	defer w.client.resume()
-	w.direct = w.opts.Final && w.opts.Digest.Algorithm() == digest.Canonical
-	if w.opts.Final && w.opts.Known != nil {
-		known, err := w.opts.Known(w.store)
-		if err != nil || known {
-			w.drop = known
-			return err
-		}
-	}
-	var of digest.Digest
-	if w.direct {
-		of = w.opts.Digest
-	}
-	ctx, cancel := context.WithTimeout(w.store, storeTimeout)
-	defer cancel()
-	u, err := w.m.cfg.Bucket.StartUpload(ctx, w.m.cfg.Layout.Data(of))
-	if err != nil {
-		return err
-	}
-	w.upload, w.own = &u, true
-	return nil
-}
-
-// ship has the tail stored as the next part, and leaves none.
-func (w *Writer) ship() {
-	w.client.pause()
-	w.parts.put(w.tail, w.crc)
-	w.client.resume()
-	w.tail = nil
-}
-
-// checkpoint makes a record now and then, if the bytes are to be kept.
-func (w *Writer) checkpoint() error {
-	if w.opts.Final || time.Since(w.recorded) < recordEvery {
-		return nil
-	}
-	w.client.pause()
-	defer w.client.resume()
-	if err := w.parts.wait(); err != nil {
-		return err
-	}
-	return w.record(w.store)
 }
 
 func (w *Writer) releaseTail() {
@@ -411,6 +222,7 @@ func (w *Writer) releaseTail() {
 		w.tail.release()
 		w.tail = nil
 	}
+	w.taken, w.rest = drivers.Body{}, drivers.Body{}
 }
 
 // Close frees what the Writer holds. What came after the newest record is

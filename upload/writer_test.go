@@ -43,18 +43,36 @@ func (p *pauses) Read(b []byte) (int, error) {
 	return p.from.Read(b)
 }
 
-// partSizes are those of the newest record, and the size of its tail.
+// partSizes returns the sizes of all parts that the newest record knows of, and
+// of the tail, in whatever records they are.
 func partSizes(t testing.TB, m *Manager, tok Token) (parts []int64, tail int64) {
+	t.Helper()
+	newest := readRecord(t, m, tok)
+	tail = newest.RawSize
+	for _, f := range newest.Value.Refs {
+		s := readRecord(t, m, tok.next(f.Seq))
+		if f.Raw > 0 && f.Raw != s.RawSize || f.Parts != len(s.Value.Parts) {
+			t.Fatalf("record %d refers to %+v, which has %d raw bytes and %d parts", tok.Seq, f, s.RawSize, len(s.Value.Parts))
+		}
+		tail += f.Raw
+		for _, p := range s.Value.Parts {
+			parts = append(parts, p.Size)
+		}
+	}
+	for _, p := range newest.Value.Parts {
+		parts = append(parts, p.Size)
+	}
+	return parts, tail
+}
+
+func readRecord(t testing.TB, m *Manager, tok Token) envelope.Stored[record] {
 	t.Helper()
 	s, r, err := m.read(t.Context(), tok)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("record %d: %v", tok.Seq, err)
 	}
 	r.Close()
-	for _, p := range s.Value.Parts {
-		parts = append(parts, p.Size)
-	}
-	return parts, s.RawSize
+	return s
 }
 
 // patchFrom sends what r gives, n bytes, as a request of unknown length.
@@ -365,7 +383,7 @@ func TestLongLists(t *testing.T) {
 	wantIdle(t, m)
 
 	const long = 1 << 30
-	if !m.mem.takeList(long) || m.mem.takeList(1) {
+	if !m.mem.takeList(long, 0) || m.mem.takeList(1, 0) {
 		t.Error("want room for a long list alone, and then for none")
 	}
 	m.mem.giveList(long)

@@ -29,11 +29,11 @@ build: ## Build ./berth
 	$(GO) build -tags $(TAGS) -o berth ./cmd/berth
 
 .PHONY: test
-test: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp ## Run the tests with the race detector; installs what they need
+test: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp ## Run the tests with the race detector; installs what they need
 	$(GO) test -race -tags $(TAGS) -timeout 20m ./...
 
 .PHONY: test-long
-test-long: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp ## Run the tests that take minutes: every interleaving, and all TestLong…
+test-long: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp ## Run the tests that take minutes: every interleaving, and all TestLong…
 	$(GO) test -tags $(TAGS) -run '^Test(Every|Attack)' ./blobstore
 	BERTH_TEST_LONG=1 $(GO) test -tags $(TAGS) -run '^TestLong' -timeout 30m -count 1 ./...
 
@@ -52,7 +52,7 @@ fuzz: ## Run every fuzzer for FUZZTIME (30s)
 	done
 
 .PHONY: soak
-soak: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp ## Run what is too slow for `make test` (BERTH_TEST_SOAK=1)
+soak: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp ## Run what is too slow for `make test` (BERTH_TEST_SOAK=1)
 	BERTH_TEST_SOAK=1 $(GO) test -tags $(TAGS) -timeout 2h -count 1 ./...
 
 .PHONY: requests
@@ -94,6 +94,6 @@ $(TOOLS)/azurite.stamp: testdata/tools/azurite/package.json testdata/tools/azuri
 	ln -sf ../azurite/node_modules/.bin/azurite-blob $(BIN)/azurite-blob
 	@touch $@
 
-$(TOOLS)/nginx.stamp: testdata/tools/nginx.sh
+$(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp: $(TOOLS)/%.stamp: testdata/tools/%.sh
 	$< $(TOOLS)
 	@touch $@

@@ -153,7 +153,7 @@ func inBubble(t *testing.T, next http.Handler, limits Unread, do func(t *testing
 		var serving sync.WaitGroup
 		serving.Go(func() { _ = s.Serve(l) })
 		defer serving.Wait()
-		defer s.Close()
+		defer func() { _ = s.Close() }()
 		do(t, l, stop)
 	})
 }
@@ -339,7 +339,7 @@ func TestUnreadOverHTTP2(t *testing.T) {
 			body := waiting{io.LimitReader(zeros{}, aLot), make(chan struct{})}
 			release := sync.OnceFunc(func() { close(body.answered) })
 			// A client that waits for more than the header, before it sends.
-			req, err := http.NewRequestWithContext(t.Context(), "PUT", fmt.Sprintf("%s/?%d", s.URL, status), body)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, fmt.Sprintf("%s/?%d", s.URL, status), body)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -27,14 +27,7 @@ func StartNginx(t testing.TB, makeConfig func(dir, addr, cert, key string) strin
 	_, addr := start(t, func(dir, addr string) command {
 		roots = x509.NewCertPool()
 		cert, key := makeCertificate(t, dir, roots, "localhost")
-		// One process, so that none is left when it is killed.
-		config := fmt.Sprintf("daemon off; master_process off; pid %[1]s/pid; error_log stderr; events {}\n"+
-			"http { access_log off; client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/fastcgi; "+
-			"uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;\n%[2]s\n}\n", dir, makeConfig(dir, addr, cert, key))
-		file := filepath.Join(dir, "nginx.conf")
-		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		file := nginxFile(t, dir, makeConfig(dir, addr, cert, key))
 		n.CertFile = cert
 		return command{
 			name: "nginx", args: []string{"-p", dir, "-c", file, "-e", "stderr"},
@@ -45,4 +38,45 @@ func StartNginx(t testing.TB, makeConfig func(dir, addr, cert, key string) strin
 	n.Transport = &http.Transport{MaxIdleConnsPerHost: 100, TLSClientConfig: &tls.Config{RootCAs: roots}}
 	t.Cleanup(n.Transport.CloseIdleConnections)
 	return n
+}
+
+// nginxFile writes a configuration of one process, so that none is left when it
+// is killed, with this http block.
+func nginxFile(t testing.TB, dir, http string) string {
+	t.Helper()
+	config := fmt.Sprintf("daemon off; master_process off; pid %[1]s/pid; error_log stderr; events {}\n"+
+		"http { access_log off; client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/fastcgi; "+
+		"uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;\n%[2]s\n}\n", dir, http)
+	return writeConfig(t, dir, "nginx.conf", config)
+}
+
+func writeConfig(t testing.TB, dir, name, config string) string {
+	t.Helper()
+	file := filepath.Join(dir, name)
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// NginxProxy starts nginx before berth, with the http block that makeConfig
+// returns: a server without TLS that listens at addr. It returns the address.
+func NginxProxy(t testing.TB, makeConfig func(addr string) string) string {
+	t.Helper()
+	_, addr := start(t, func(dir, addr string) command {
+		file := nginxFile(t, dir, makeConfig(addr))
+		return command{name: "nginx", args: []string{"-p", dir, "-c", file, "-e", "stderr"}, ready: "http://" + addr + "/v2/"}
+	})
+	return addr
+}
+
+// HAProxy starts HAProxy before berth, with the configuration that makeConfig
+// returns, which listens at addr without TLS. It returns the address.
+func HAProxy(t testing.TB, makeConfig func(addr string) string) string {
+	t.Helper()
+	_, addr := start(t, func(dir, addr string) command {
+		file := writeConfig(t, dir, "haproxy.cfg", makeConfig(addr))
+		return command{name: "haproxy", args: []string{"-db", "-f", file}, ready: "http://" + addr + "/v2/"}
+	})
+	return addr
 }

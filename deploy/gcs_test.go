@@ -41,6 +41,8 @@ func gcsPermissions(r *http.Request) (names []string, ok bool) {
 		return nil, false
 	case !inBucket && method == http.MethodGet:
 		return []string{"storage.buckets.get"}, true
+	case rest == "storageLayout" && method == http.MethodGet:
+		return []string{list}, true
 	case upload && rest == "o" && method == http.MethodPost:
 		names = []string{create}
 	case rest == "o" && method == http.MethodGet:
@@ -99,7 +101,7 @@ func TestGCS(t *testing.T) {
 	if _, err := gcs.Inspect(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	r.grants(t, checkRole.IncludedPermissions...)
+	r.grants(t, append(checkRole.IncludedPermissions, "storage.objects.list")...) // which the other role grants
 
 	// One that signs by IAM is not the emulator's to verify.
 	r = &recorder{permissions: gcsPermissions, base: iam{ownTransport()}}

@@ -18,6 +18,22 @@ type Settings struct {
 	// SoftDelete is how long deleted objects are kept, and charged for.
 	SoftDelete Setting[time.Duration]
 
+	// Retention is how long new objects can be neither replaced nor deleted. Of
+	// this and the next three settings the zero Setting means that the store has
+	// no such setting.
+	Retention Setting[time.Duration]
+
+	// Held reports whether new objects can be neither replaced nor deleted until
+	// an operator releases them.
+	Held Setting[bool]
+
+	// RequesterPays reports whether every request must name who pays for it.
+	RequesterPays Setting[bool]
+
+	// Hierarchical reports whether the store keeps a folder for each "/" in a key,
+	// and keeps it when the objects in it are gone.
+	Hierarchical Setting[bool]
+
 	// PartsAreObjects reports whether the parts of an upload are objects under
 	// PartsPrefix until it is completed. Rules apply to them as to other objects.
 	PartsAreObjects bool

@@ -26,6 +26,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -73,6 +74,10 @@ func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 	if err := b.probe(ctx); err != nil {
 		return nil, fmt.Errorf("gcs: open: %w", errors.Join(err, b.Close()))
 	}
+	if h := b.hierarchical(ctx); h.Err == nil && h.Value {
+		b.cfg.Log.Warn("storage.gcs.bucket: the bucket has a hierarchical namespace: each upload leaves folders behind, "+
+			"which slow down listings; use a bucket without one", slog.String("bucket", cfg.Bucket))
+	}
 	return b, nil
 }
 
@@ -82,6 +87,9 @@ func open(ctx context.Context, cfg Config) (*bucket, error) {
 	}
 	if cfg.Transport == nil {
 		cfg.Transport = newTransport()
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	clock := drivers.NewClock(cfg.Log)
 	hc, signer, err := connect(ctx, &cfg, clock)

@@ -12,16 +12,16 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// Inspect reads what the bucket is set to do by itself, in one request. If that
-// is refused the error is in the place of each setting; the one that Inspect
-// returns is of the configuration.
+// Inspect reads the bucket's settings. If that is refused, the error is in the
+// place of each setting. The error that Inspect returns is of the configuration.
 func Inspect(ctx context.Context, cfg Config) (drivers.Settings, error) {
 	b, err := open(ctx, cfg)
 	if err != nil {
 		return drivers.Settings{}, fmt.Errorf("gcs: inspect: %w", err)
 	}
 	defer b.Close() //nolint:errcheck // it closes connections only
-	attrs, err := b.raw.Buckets.Get(cfg.Bucket).Fields("lifecycle", "versioning", "softDeletePolicy").Context(ctx).Do()
+	attrs, err := b.raw.Buckets.Get(cfg.Bucket).Fields("lifecycle", "versioning", "softDeletePolicy",
+		"retentionPolicy", "defaultEventBasedHold", "billing").Context(ctx).Do()
 	if err != nil {
 		if status(err) == http.StatusForbidden {
 			err = errors.New("access is denied")
@@ -35,10 +35,17 @@ func Inspect(ctx context.Context, cfg Config) (drivers.Settings, error) {
 		Lifecycle:       drivers.Setting[[]drivers.Rule]{Err: err, Permission: permission},
 		Versioning:      drivers.Setting[bool]{Err: err, Permission: permission, Value: attrs.Versioning != nil && attrs.Versioning.Enabled},
 		SoftDelete:      drivers.Setting[time.Duration]{Err: err, Permission: permission},
+		Retention:       drivers.Setting[time.Duration]{Err: err, Permission: permission},
+		Held:            drivers.Setting[bool]{Err: err, Permission: permission, Value: attrs.DefaultEventBasedHold},
+		RequesterPays:   drivers.Setting[bool]{Err: err, Permission: permission, Value: attrs.Billing != nil && attrs.Billing.RequesterPays},
+		Hierarchical:    b.hierarchical(ctx),
 		PartsAreObjects: true,
 	}
 	if p := attrs.SoftDeletePolicy; p != nil {
 		s.SoftDelete.Value = time.Duration(p.RetentionDurationSeconds) * time.Second
+	}
+	if p := attrs.RetentionPolicy; p != nil {
+		s.Retention.Value = time.Duration(p.RetentionPeriod) * time.Second
 	}
 	if attrs.Lifecycle != nil {
 		for _, r := range attrs.Lifecycle.Rule {
@@ -46,6 +53,20 @@ func Inspect(ctx context.Context, cfg Config) (drivers.Settings, error) {
 		}
 	}
 	return s, nil
+}
+
+// hierarchical reports whether the bucket has a hierarchical namespace. That takes
+// no permission but to list objects.
+// https://cloud.google.com/storage/docs/json_api/v1/buckets/getStorageLayout
+func (b *bucket) hierarchical(ctx context.Context) drivers.Setting[bool] {
+	s := drivers.Setting[bool]{Permission: "storage.objects.list"}
+	layout, err := b.raw.Buckets.GetStorageLayout(b.cfg.Bucket).Prefix(b.prefix).Context(ctx).Do()
+	if err != nil {
+		s.Err = b.cfg.classify(ctx, err, nil)
+		return s
+	}
+	s.Value = layout.HierarchicalNamespace != nil && layout.HierarchicalNamespace.Enabled
+	return s
 }
 
 // rules are what a rule of the bucket does, one for each of its prefixes.

@@ -1,7 +1,9 @@
 package gcs
 
 import (
+	"bytes"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -23,6 +25,10 @@ func TestInspect(t *testing.T) {
 		Lifecycle:       drivers.Setting[[]drivers.Rule]{Permission: "storage.buckets.get"},
 		Versioning:      drivers.Setting[bool]{Permission: "storage.buckets.get"},
 		SoftDelete:      drivers.Setting[time.Duration]{Permission: "storage.buckets.get"},
+		Retention:       drivers.Setting[time.Duration]{Permission: "storage.buckets.get"},
+		Held:            drivers.Setting[bool]{Permission: "storage.buckets.get"},
+		RequesterPays:   drivers.Setting[bool]{Permission: "storage.buckets.get"},
+		Hierarchical:    drivers.Setting[bool]{Permission: "storage.objects.list"},
 		PartsAreObjects: true,
 	}
 	if diff := cmp.Diff(want, s); diff != "" || err != nil {
@@ -37,6 +43,9 @@ func TestInspectGoogle(t *testing.T) {
 	const bucket = `{
 		"versioning": {"enabled": true},
 		"softDeletePolicy": {"retentionDurationSeconds": "604800", "effectiveTime": "2026-01-02T03:04:05Z"},
+		"retentionPolicy": {"retentionPeriod": "3600", "effectiveTime": "2026-01-02T03:04:05Z"},
+		"defaultEventBasedHold": true,
+		"billing": {"requesterPays": true},
 		"lifecycle": {"rule": [
 			{"action": {"type": "Delete"}, "condition": {"age": 9, "matchesPrefix": ["team/parts/", "other/parts/"]}},
 			{"action": {"type": "Delete"}, "condition": {"daysSinceNoncurrentTime": 7, "isLive": false}},
@@ -52,10 +61,15 @@ func TestInspectGoogle(t *testing.T) {
 		t.Helper()
 		s, err := Inspect(t.Context(), Config{Bucket: "b", Prefix: "team", Endpoint: "http://gcs.example", Transport: transport(
 			func(r *http.Request) (*http.Response, error) {
-				if r.URL.Path != "/storage/v1/b/b" {
+				switch r.URL.Path {
+				case "/storage/v1/b/b/storageLayout":
+					return answer(r, http.StatusOK, json.RawMessage(`{"hierarchicalNamespace": {"enabled": true}}`))
+				case "/storage/v1/b/b":
+					return answer(r, status, wanted(t, body, r.URL.Query().Get("fields")))
+				default:
 					t.Errorf("Inspect asks for %s", r.URL.Path)
+					return answer(r, http.StatusNotFound, "no")
 				}
-				return answer(r, status, body)
 			})})
 		if err != nil {
 			t.Fatalf("Inspect() = %v", err)
@@ -81,10 +95,75 @@ func TestInspectGoogle(t *testing.T) {
 		t.Errorf("soft delete: %+v", s.SoftDelete)
 	}
 
+	if s.Retention.Err != nil || s.Retention.Value != time.Hour {
+		t.Errorf("retention: %+v", s.Retention)
+	}
+	for name, setting := range map[string]drivers.Setting[bool]{"hold": s.Held, "requester pays": s.RequesterPays, "hierarchical": s.Hierarchical} {
+		if setting.Err != nil || !setting.Value {
+			t.Errorf("%s: %+v", name, setting)
+		}
+	}
+
 	s = inspect(http.StatusForbidden, "berth does not have storage.buckets.get access")
-	for name, err := range map[string]error{"lifecycle": s.Lifecycle.Err, "versioning": s.Versioning.Err, "soft delete": s.SoftDelete.Err} {
+	for name, err := range map[string]error{"lifecycle": s.Lifecycle.Err, "versioning": s.Versioning.Err, "soft delete": s.SoftDelete.Err,
+		"retention": s.Retention.Err, "hold": s.Held.Err, "requester pays": s.RequesterPays.Err} {
 		if err == nil || !strings.Contains(err.Error(), "denied") {
 			t.Errorf("%s where access is denied: %v", name, err)
+		}
+	}
+}
+
+// wanted is what of a bucket a request wants: the store sends no other fields.
+func wanted(t *testing.T, body any, fields string) any {
+	t.Helper()
+	text, ok := body.(json.RawMessage)
+	if !ok {
+		return body
+	}
+	var all map[string]any
+	if err := json.Unmarshal(text, &all); err != nil {
+		t.Fatal(err)
+	}
+	some := map[string]any{}
+	for name := range strings.SplitSeq(fields, ",") {
+		if v, ok := all[name]; ok {
+			some[name] = v
+		}
+	}
+	return some
+}
+
+// TestOpenHierarchical: a bucket with a hierarchical namespace is served from,
+// with a warning. Where the store doesn't tell there is none.
+func TestOpenHierarchical(t *testing.T) {
+	server := emulator.FakeGCS(t)
+	store := newTransport()
+	for answered, want := range map[string]int{
+		`{"hierarchicalNamespace": {"enabled": true}}`:  1,
+		`{"hierarchicalNamespace": {"enabled": false}}`: 0,
+		"": 0,
+	} {
+		var log bytes.Buffer
+		b, err := Open(t.Context(), Config{
+			Bucket: server.Bucket(t), Endpoint: server.Endpoint, CredentialsFile: server.CredentialsFile,
+			Log: slog.New(slog.NewTextHandler(&log, nil)),
+			Transport: transport(func(r *http.Request) (*http.Response, error) {
+				switch {
+				case !strings.HasSuffix(r.URL.Path, "/storageLayout"):
+					return store.RoundTrip(r)
+				case answered == "":
+					return answer(r, http.StatusNotFound, "no")
+				default:
+					return answer(r, http.StatusOK, json.RawMessage(answered))
+				}
+			}),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Close()
+		if n := strings.Count(log.String(), "hierarchical namespace"); n != want {
+			t.Errorf("%q: %d warnings, want %d:\n%s", answered, n, want, &log)
 		}
 	}
 }

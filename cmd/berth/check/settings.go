@@ -20,12 +20,13 @@ type Lifetimes struct {
 // or uploads fails, what costs money is a warning, and so is what could not be
 // read.
 func Settings(s drivers.Settings, l Lifetimes) []Result {
-	return []Result{
+	results := []Result{
 		abandonedUploads(s, l),
 		keptObjects(s),
 		versions(s),
 		softDelete(s),
 	}
+	return append(results, obstacles(s)...)
 }
 
 // unread is the result of a step whose setting is not known.

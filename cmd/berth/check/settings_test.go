@@ -89,6 +89,23 @@ func TestSettings(t *testing.T) {
 		{"GCS, soft delete", with(gcsSettings(parts), func(s *drivers.Settings) { s.SoftDelete.Value = 7 * day }), "soft delete", Warning, "for 7 more days"},
 		{"GCS, soft delete", with(gcsSettings(parts), func(s *drivers.Settings) { s.SoftDelete.Value = 7 * day }), "soft delete", Warning, "composed of are not kept"},
 
+		{"GCS, retention", with(gcsSettings(parts), func(s *drivers.Settings) {
+			s.Retention = drivers.Setting[time.Duration]{Value: time.Hour, Permission: "p"}
+		}),
+			"retention", Failed, "for 1h0m0s"},
+		{"GCS, no retention", with(gcsSettings(parts), func(s *drivers.Settings) { s.Retention.Permission = "p" }), "retention", OK, "none"},
+		{"GCS, retention that may not be read", with(gcsSettings(parts), func(s *drivers.Settings) { s.Retention.Err = denied }),
+			"retention", Skipped, "replaced and deleted"},
+		{"GCS, holds", with(gcsSettings(parts), func(s *drivers.Settings) { s.Held = drivers.Setting[bool]{Value: true, Permission: "p"} }),
+			"holds", Failed, "event-based hold"},
+		{"GCS, no holds", with(gcsSettings(parts), func(s *drivers.Settings) { s.Held.Permission = "p" }), "holds", OK, "none"},
+		{"GCS, requester pays", with(gcsSettings(parts), func(s *drivers.Settings) { s.RequesterPays = drivers.Setting[bool]{Value: true, Permission: "p"} }),
+			"requester pays", Failed, "Requester Pays off"},
+		{"GCS, requester doesn't pay", with(gcsSettings(parts), func(s *drivers.Settings) { s.RequesterPays.Permission = "p" }), "requester pays", OK, "off"},
+		{"GCS, folders", with(gcsSettings(parts), func(s *drivers.Settings) { s.Hierarchical = drivers.Setting[bool]{Value: true, Permission: "p"} }),
+			"hierarchical namespace", Failed, "folders"},
+		{"GCS, no folders", with(gcsSettings(parts), func(s *drivers.Settings) { s.Hierarchical.Permission = "p" }), "hierarchical namespace", OK, "off"},
+
 		{"Azure", drivers.Settings{PartsKept: 7 * day, Lifecycle: drivers.Setting[[]drivers.Rule]{Err: fmt.Errorf("%w: look elsewhere", errors.ErrUnsupported)}},
 			"abandoned uploads", OK, "after 7 days"},
 		{"Azure", drivers.Settings{PartsKept: 7 * day, Lifecycle: drivers.Setting[[]drivers.Rule]{Err: fmt.Errorf("%w: look elsewhere", errors.ErrUnsupported)}},
@@ -115,5 +132,15 @@ func TestSettings(t *testing.T) {
 			}
 			t.Fatalf("no step %q in %+v", tc.step, results)
 		})
+	}
+}
+
+// TestSettingsLeftOut: a store that has no such setting has no step for it.
+func TestSettingsLeftOut(t *testing.T) {
+	for _, r := range Settings(drivers.Settings{}, Lifetimes{}) {
+		switch r.Step {
+		case "retention", "holds", "requester pays", "hierarchical namespace":
+			t.Errorf("%+v, want no such step", r)
+		}
 	}
 }

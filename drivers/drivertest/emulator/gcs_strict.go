@@ -156,6 +156,9 @@ func (s *strictGCS) serveJSON(w http.ResponseWriter, r *http.Request, bucket, re
 		s.pass(w, r)
 	case rest == "" && r.Method == http.MethodGet: // the bucket's own settings
 		s.pass(w, r)
+	case rest == "storageLayout" && r.Method == http.MethodGet:
+		w.Header().Set("Content-Type", "application/json; charset=UTF-8")
+		_, _ = io.WriteString(w, `{"kind":"storage#storageLayout","locationType":"region"}`) // the client may be gone
 	case isCompose && r.Method == http.MethodPost:
 		s.serveCompose(w, r, bucket, name)
 	case isObject && r.Method == http.MethodGet:

@@ -2,6 +2,7 @@ package s3
 
 import (
 	"bytes"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest/s3double"
 )
 
 // TestSignByStoresClock: after some answers of a store whose clock is an hour
@@ -67,5 +69,32 @@ func TestSignByStoresClock(t *testing.T) {
 	}
 	if n := strings.Count(log.String(), "signed by the store's"); n != 1 {
 		t.Errorf("the log has %d lines about the clock, want 1:\n%s", n, log.String())
+	}
+}
+
+// TestClockSlow: this machine's clock is an hour slow. The store takes requests
+// within 15 minutes of its own, and URLs until they have expired by it.
+func TestClockSlow(t *testing.T) {
+	t.Parallel()
+	for _, ahead := range []time.Duration{time.Hour, -time.Hour} {
+		store := s3double.New(t, s3double.Knobs{Skew: ahead})
+		b := openBucket(t, Config{
+			Bucket: store.Bucket(), Region: s3double.Region, Endpoint: store.Endpoint(), PathStyle: true,
+			AccessKeyID: s3double.AccessKeyID, SecretAccessKey: s3double.SecretAccessKey,
+		})
+		create(t, b, "text")
+		wantObject(t, b, "k", "text")
+		signed, err := b.SignGet(t.Context(), "k", drivers.SignOptions{Expires: 5 * time.Minute, Window: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := new(http.Client).Get(signed.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK || string(body) != "text" {
+			t.Errorf("at a store whose clock is %v ahead the URL answers %d %q, %v, want the object", ahead, resp.StatusCode, body, err)
+		}
 	}
 }

@@ -196,6 +196,36 @@ func (c *Config) load(ctx context.Context) (aws.Config, error) {
 	if err != nil {
 		return aws.Config{}, err
 	}
+	r := &refreshing{log: c.Log}
+	if c.AccessKeyID == "" {
+		if r.files.names, err = sharedNames(); err != nil {
+			return aws.Config{}, fmt.Errorf("the SDK's configuration: %w", err)
+		}
+		r.files.use(r.files.stamp())
+		r.resolve = func(ctx context.Context) (*aws.CredentialsCache, error) {
+			again, err := c.resolve(ctx, roots)
+			if err != nil {
+				return nil, err
+			}
+			cache, ok := again.Credentials.(*aws.CredentialsCache)
+			if !ok {
+				return nil, errors.New("the SDK finds no credentials any more")
+			}
+			return cache, nil
+		}
+	}
+	cfg, err := c.resolve(ctx, roots)
+	if err != nil {
+		return cfg, err
+	}
+	if cache, ok := cfg.Credentials.(*aws.CredentialsCache); ok { // anything else never expires
+		r.cache, cfg.Credentials = cache, r
+	}
+	return cfg, nil
+}
+
+// resolve has the SDK read the environment and the shared configuration.
+func (c *Config) resolve(ctx context.Context, roots *x509.CertPool) (aws.Config, error) {
 	options := []func(*config.LoadOptions) error{
 		config.WithAppID("berth"),
 		config.WithLogger(logging.Nop{}), // what fails is in the errors
@@ -233,9 +263,6 @@ func (c *Config) load(ctx context.Context) (aws.Config, error) {
 			o.RoleSessionName = "berth"
 		})
 		cfg.Credentials = aws.NewCredentialsCache(role)
-	}
-	if cache, ok := cfg.Credentials.(*aws.CredentialsCache); ok { // anything else never expires
-		cfg.Credentials = &refreshing{cache: cache}
 	}
 	return cfg, nil
 }

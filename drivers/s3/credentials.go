@@ -3,6 +3,7 @@ package s3
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,22 +21,38 @@ const (
 	// credentialPause is how often it asks in that time.
 	credentialPause = time.Minute
 
-	// credentialPatience is how long whoever asks waits for an answer, then and
+	// credentialPatience is how long a request waits for an answer, then and
 	// when they have expired.
 	credentialPatience = 15 * time.Second
+
+	// refusalPause is how often it asks for others than those that the store
+	// refuses.
+	refusalPause = 10 * time.Second
 )
 
-// refreshing asks for new credentials before those that it has expire, and goes
-// on with those while it gets none. The SDK's cache can ask early too, but then
+// refreshing asks for new credentials before those that it has expire, and
+// keeps those while it gets none. The SDK's cache can ask early too, but then
 // calls the credentials expired that much earlier: URLs would be signed for
 // seconds, and in the end for no time at all, and requests would fail with
 // credentials that are good.
+//
+// It also asks when the shared files have changed, which the SDK reads once, and
+// when the store has refused the credentials.
 type refreshing struct {
-	cache *aws.CredentialsCache // has no window of its own
-	kept  atomic.Pointer[lent]
+	// resolve has the SDK read the environment and the shared files again. It
+	// is nil if there is nothing to be read.
+	resolve func(context.Context) (*aws.CredentialsCache, error)
+	files   sharedFiles
+	log     *slog.Logger
 
-	turn sync.Mutex // of whoever asks early
-	next time.Time  // when to ask again
+	kept atomic.Pointer[lent]
+
+	mu    sync.Mutex
+	cache *aws.CredentialsCache // has no window of its own
+
+	turn    sync.Mutex // of the request that asks early
+	next    time.Time  // when to ask early again
+	refused time.Time  // when to ask again after a refusal
 }
 
 // lent is credentials, and from when on other ones are asked for.
@@ -44,34 +61,94 @@ type lent struct {
 	renew time.Time
 }
 
-// Retrieve gives credentials with the time at which they really expire.
+// Retrieve returns credentials with the time at which they really expire.
 func (r *refreshing) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	kept := r.kept.Load()
-	switch {
-	case kept == nil:
+	kept, changed := r.kept.Load(), r.files.changed()
+	if kept == nil {
 		return r.ask(ctx, openTimeout)
-	case kept.Expired():
+	}
+	due := changed || kept.CanExpire && !time.Now().Before(kept.renew)
+	if due && r.turn.TryLock() {
+		defer r.turn.Unlock()
+		if !time.Now().Before(r.next) && (changed || !kept.Expired()) {
+			r.next = time.Now().Add(credentialPause)
+			if fresh, err := r.again(ctx, changed); err == nil {
+				return fresh, nil
+			}
+		}
+	}
+	if kept = r.kept.Load(); kept.Expired() {
 		return r.ask(ctx, credentialPatience)
 	}
-	if !kept.CanExpire || time.Now().Before(kept.renew) || !r.turn.TryLock() {
-		return kept.Credentials, nil
-	}
-	defer r.turn.Unlock()
-	if time.Now().Before(r.next) {
-		return r.kept.Load().Credentials, nil
-	}
-	r.next = time.Now().Add(credentialPause)
-	r.cache.Invalidate()
-	if fresh, err := r.ask(ctx, credentialPatience); err == nil {
-		return fresh, nil
-	}
 	return kept.Credentials, nil
+}
+
+// replaced reports whether there are other credentials now than these, which the
+// store has refused. It asks for them, once within refusalPause.
+func (r *refreshing) replaced(id, token string) bool {
+	differ := func() bool {
+		kept := r.kept.Load()
+		return kept != nil && (kept.AccessKeyID != id || kept.SessionToken != token)
+	}
+	if r.resolve == nil || id == "" {
+		return false
+	}
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	if differ() || time.Now().Before(r.refused) {
+		return differ()
+	}
+	before := r.kept.Load()
+	fresh, err := r.again(context.Background(), true)
+	r.refused = time.Now().Add(refusalPause) // also for those that have waited here
+	return err == nil && before != nil && !fresh.Expired() &&
+		(differ() || fresh.SecretAccessKey != before.SecretAccessKey)
+}
+
+// again asks for credentials although it has some that have not expired. reread
+// is to have the files and the environment read again, too.
+func (r *refreshing) again(ctx context.Context, reread bool) (aws.Credentials, error) {
+	if !reread || r.resolve == nil {
+		r.source().Invalidate()
+		return r.ask(ctx, credentialPatience)
+	}
+	read := r.files.stamp() // of what is read now, or of something older
+	ctx, cancel := context.WithTimeout(ctx, credentialPatience)
+	defer cancel()
+	cache, err := r.resolve(ctx)
+	if err != nil {
+		return aws.Credentials{}, &credentialsError{err}
+	}
+	before, old := r.kept.Load(), r.swap(cache)
+	fresh, err := r.ask(ctx, credentialPatience)
+	if err != nil {
+		r.swap(old)
+		return fresh, err
+	}
+	r.files.use(read)
+	if r.log != nil && before != nil && (before.AccessKeyID != fresh.AccessKeyID || before.SecretAccessKey != fresh.SecretAccessKey) {
+		r.log.InfoContext(ctx, "the store's credentials have changed", slog.String("access_key_id", fresh.AccessKeyID))
+	}
+	return fresh, nil
+}
+
+func (r *refreshing) source() *aws.CredentialsCache {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cache
+}
+
+func (r *refreshing) swap(cache *aws.CredentialsCache) (old *aws.CredentialsCache) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old, r.cache = r.cache, cache
+	return old
 }
 
 func (r *refreshing) ask(ctx context.Context, patience time.Duration) (aws.Credentials, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	c, err := r.cache.Retrieve(ctx)
+	c, err := r.source().Retrieve(ctx)
 	if err != nil {
 		return c, &credentialsError{err}
 	}

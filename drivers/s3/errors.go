@@ -34,10 +34,21 @@ func status(err error) int {
 	return 0
 }
 
-// certainlyNot says that the store did not do what it was asked, since it said
-// so, or was never reached.
+// isKeyRefused reports whether the store does not accept the credentials.
+func isKeyRefused(err error) bool {
+	switch code(err) {
+	case "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "XAdminUserNotFound", "SignatureDoesNotMatch":
+		return true
+	}
+	return status(err) == http.StatusUnauthorized
+}
+
+// certainlyNot reports whether the store did not do what it was asked to, since
+// it answered that, or was never reached.
 func certainlyNot(err error) bool {
 	switch status(err) {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
+		return isKeyRefused(err)
 	case http.StatusConflict, http.StatusTooManyRequests:
 		return true
 	case http.StatusServiceUnavailable:

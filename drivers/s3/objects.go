@@ -173,16 +173,19 @@ func (b *bucket) stat(ctx context.Context, key string) (drivers.Object, error) {
 	return o, nil
 }
 
-// head is a bare HeadObject. What it is refused for, such as credentials that
-// have expired (400), only the body of an answer says: then a GET fails for it.
+// head is a bare HeadObject. The reason of a refusal, such as credentials that
+// have expired (400), is in the body of an answer only, so a GET asks for it. If
+// that succeeds, because it found other credentials, the HEAD does, too.
 func (b *bucket) head(ctx context.Context, key string) (drivers.Object, error) {
-	out, err := b.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: b.bucketName(), Key: b.name(key)})
+	in := &s3.HeadObjectInput{Bucket: b.bucketName(), Key: b.name(key)}
+	out, err := b.client.HeadObject(ctx, in)
 	if s := status(err); s == http.StatusBadRequest || s == http.StatusForbidden {
 		r, getErr := b.client.GetObject(ctx, &s3.GetObjectInput{Bucket: b.bucketName(), Key: b.name(key), Range: byteRange(0, 1)})
 		switch {
 		case getErr == nil:
 			r.Body.Close()
-		case status(getErr) == s:
+			out, err = b.client.HeadObject(ctx, in)
+		case isAbsent(getErr), status(getErr) == s:
 			err = getErr
 		}
 	}

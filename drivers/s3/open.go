@@ -119,6 +119,9 @@ func connect(ctx context.Context, cfg Config) (*bucket, aws.Config, error) {
 		// Only the store's answers: those of the services that give credentials are from other clocks.
 		store.HTTPClient = &http.Client{Transport: b.clock.Watch(client.Transport), CheckRedirect: client.CheckRedirect}
 	}
+	if r, ok := sdk.Credentials.(*refreshing); ok {
+		store.Retryer = func() aws.Retryer { return &renewing{cfg.retryer().(aws.RetryerV2), r} }
+	}
 	b.client = cfg.client(store, cfg.Endpoint)
 	return b, sdk, nil
 }

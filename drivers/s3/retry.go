@@ -3,11 +3,13 @@ package s3
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/berthhq/berth/drivers"
 )
@@ -37,6 +39,31 @@ func (c *Config) retryer() aws.Retryer {
 			}},
 		)
 	})
+}
+
+// renewing is a retryer that also tries again what the store has refused for its
+// credentials, if there are others by then.
+type renewing struct {
+	aws.RetryerV2
+	credentials *refreshing
+}
+
+// IsErrorRetryable is asked for every attempt that failed.
+func (r *renewing) IsErrorRetryable(err error) bool {
+	return r.RetryerV2.IsErrorRetryable(err) || isKeyRefused(err) && r.credentials.replaced(signedBy(err))
+}
+
+// signedBy returns the key and the session token of the request that err is the
+// answer to, or nothing.
+func signedBy(err error) (id, token string) {
+	e, ok := errors.AsType[*smithyhttp.ResponseError](err)
+	if !ok || e.Response == nil || e.Response.Response == nil || e.Response.Request == nil {
+		return "", ""
+	}
+	h := e.Response.Request.Header
+	_, credential, _ := strings.Cut(h.Get("Authorization"), "Credential=")
+	id, _, _ = strings.Cut(credential, "/")
+	return id, h.Get("X-Amz-Security-Token")
 }
 
 // tries watches the attempts of one conditional write. If the answer to one

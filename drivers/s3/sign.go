@@ -75,10 +75,22 @@ func (b *bucket) SignGet(ctx context.Context, key string, opts drivers.SignOptio
 	return drivers.Signed{}, fmt.Errorf("s3: sign %s: %w", key, err)
 }
 
+// isOver reports whether a URL that is signed now with these credentials would
+// be good for no time.
+func isOver(c aws.Credentials, now time.Time) bool {
+	return c.CanExpire && !c.Expires.Add(-credentialMargin).Truncate(time.Second).After(now)
+}
+
 func (s *signer) sign(ctx context.Context, name string, opts drivers.SignOptions, now time.Time) (drivers.Signed, error) {
 	credentials, err := s.credentials.Retrieve(ctx)
 	if err != nil {
 		return drivers.Signed{}, err
+	}
+	if r, ok := s.credentials.(*refreshing); ok && isOver(credentials, now) && r.replaced(credentials.AccessKeyID, credentials.SessionToken) {
+		// By this machine's clock, which is wrong, they were good.
+		if credentials, err = r.Retrieve(ctx); err != nil {
+			return drivers.Signed{}, err
+		}
 	}
 	signed := now.UTC().Truncate(time.Second)
 	expires := opts.Expires

@@ -1,0 +1,212 @@
+package s3
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// keyed is a store that accepts one access key at a time, and a shared
+// credentials file.
+type keyed struct {
+	*httptest.Server
+	file string
+
+	accepts atomic.Pointer[string]
+	refusal string // InvalidAccessKeyId if empty
+	refused atomic.Int32
+}
+
+func newKeyed(t *testing.T) (*keyed, Config) {
+	t.Helper()
+	noCredentials(t)
+	k := &keyed{file: filepath.Join(t.TempDir(), "credentials")}
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", k.file)
+	k.Server = httptest.NewServer(k)
+	t.Cleanup(k.Close)
+	return k, Config{Bucket: "b", Region: "eu-west-1", Endpoint: k.URL, PathStyle: true}
+}
+
+// is sets the key that the store accepts.
+func (k *keyed) is(id string) { k.accepts.Store(&id) }
+
+// write puts a key into the file, which gets another time of change.
+func (k *keyed) write(t *testing.T, text string) {
+	t.Helper()
+	if err := os.WriteFile(k.file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func profile(id string) string {
+	return fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = secret\n", id)
+}
+
+func (k *keyed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !strings.Contains(r.Header.Get("Authorization"), "Credential="+*k.accepts.Load()+"/") {
+		k.refused.Add(1)
+		code := k.refusal
+		if code == "" {
+			code = "InvalidAccessKeyId"
+		}
+		status := http.StatusForbidden
+		if code == "Unauthorized" {
+			status = http.StatusUnauthorized
+		}
+		fails(w, status, code)
+		return
+	}
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		w.Header().Set("Content-Range", "bytes 0-0/1")
+		w.Header().Set("Content-Length", "1")
+		_, _ = w.Write([]byte("x"))
+	}
+}
+
+// TestSharedFileRefused: the store does not take the key any more that the file
+// had at start. The request that is refused reads the file again, and works.
+func TestSharedFileRefused(t *testing.T) {
+	for _, code := range []string{"InvalidAccessKeyId", "ExpiredToken", "Unauthorized"} {
+		for _, retries := range []int{0, -1} {
+			t.Run(fmt.Sprint(code, " with Retries ", retries), func(t *testing.T) {
+				k, cfg := newKeyed(t)
+				k.refusal, cfg.Retries = code, retries
+				k.write(t, profile("FIRST"))
+				k.is("FIRST")
+				b, sdk, err := connect(t.Context(), cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.conditionalDelete = true
+				if b.signer, err = newSigner(t.Context(), &cfg, sdk); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := b.Stat(t.Context(), "k"); err != nil {
+					t.Fatal(err)
+				}
+				k.is("SECOND")
+				wantRefused(t, b.Delete(t.Context(), "k"), "Delete, before the file is written")
+
+				sdk.Credentials.(*refreshing).refused = time.Time{} // as if some time had passed
+				k.write(t, profile("SECOND"))
+				if retries < 0 { // nothing is tried again, but the next request has the key
+					wantRefused(t, b.Delete(t.Context(), "k"), "Delete without retries")
+				}
+				if err := b.Delete(t.Context(), "k"); err != nil {
+					t.Errorf("Delete, after the file was written = %v", err)
+				}
+				k.is("THIRD")
+				k.write(t, profile("THIRD"))
+				sdk.Credentials.(*refreshing).refused = time.Time{}
+				if _, err := b.Stat(t.Context(), "k"); retries == 0 && err != nil {
+					t.Errorf("Stat, after the file was written = %v", err)
+				}
+				signed, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute})
+				if err != nil || !strings.Contains(signed.URL, "X-Amz-Credential=THIRD%2F") {
+					t.Errorf("SignGet = %s, %v, want a URL signed by THIRD", signed.URL, err)
+				}
+			})
+		}
+	}
+}
+
+// TestSharedFileChanged: a file that changes is read again, also while the store
+// takes the old key, and one that can't be read changes nothing.
+func TestSharedFileChanged(t *testing.T) {
+	k, cfg := newKeyed(t)
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	k.write(t, profile("FIRST"))
+	synctest.Test(t, func(t *testing.T) {
+		sdk, err := cfg.load(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		wants := func(id string) {
+			t.Helper()
+			c, err := sdk.Credentials.Retrieve(t.Context())
+			if err != nil || c.AccessKeyID != id {
+				t.Errorf("Retrieve = %s, %v, want %s", c.AccessKeyID, err, id)
+			}
+		}
+		wants("FIRST")
+		k.write(t, profile("ANOTHER"))
+		time.Sleep(filesPause)
+		wants("ANOTHER")
+		k.write(t, "[default]\naws_access_key_id = HALF\n")
+		time.Sleep(2 * credentialPause)
+		wants("ANOTHER")
+		if err := os.Remove(k.file); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * credentialPause)
+		wants("ANOTHER")
+		k.write(t, profile("LAST"))
+		time.Sleep(credentialPause)
+		wants("LAST")
+	})
+}
+
+// TestRefusedPause counts how often the configuration is read again while all
+// requests are refused, and that one that was refused for the key before the
+// present one reads nothing.
+func TestRefusedPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var resolved atomic.Int32
+		key := "OLD"
+		source := func() *aws.CredentialsCache {
+			return aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+				return aws.Credentials{AccessKeyID: key, SecretAccessKey: "secret"}, nil
+			}))
+		}
+		r := &refreshing{cache: source(), resolve: func(context.Context) (*aws.CredentialsCache, error) {
+			resolved.Add(1)
+			return source(), nil
+		}}
+		if _, err := r.Retrieve(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				for time.Since(start) < time.Minute {
+					if r.replaced("OLD", "") {
+						t.Error("the same key is said to be another")
+					}
+					time.Sleep(100 * time.Millisecond)
+				}
+			})
+		}
+		wg.Wait()
+		if n := resolved.Load(); n < 5 || n > 6 {
+			t.Errorf("in a minute of refusals the configuration was read %d times, want 5 or 6", n)
+		}
+		key = "NEW"
+		time.Sleep(refusalPause)
+		before := resolved.Load()
+		for range 20 {
+			wg.Go(func() {
+				if !r.replaced("OLD", "") {
+					t.Error("a request that was refused is not tried again with the new key")
+				}
+			})
+		}
+		wg.Wait()
+		if n := resolved.Load() - before; n != 1 {
+			t.Errorf("20 requests that were refused read the configuration %d times, want 1", n)
+		}
+	})
+}

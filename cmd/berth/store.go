@@ -81,6 +81,14 @@ func s3Config(cfg config.Storage) s3.Config {
 	if retries == 0 {
 		retries = -1 // none; to s3 zero is its default
 	}
+	var equalParts *bool // by the endpoint
+	if cfg.S3.EqualParts != "auto" {
+		equalParts = new(cfg.S3.EqualParts == "true")
+	}
+	headers := make(map[string]string)
+	for name, value := range cfg.S3.Headers {
+		headers[name] = *value
+	}
 	return s3.Config{
 		Bucket:          cfg.S3.Bucket,
 		Prefix:          cfg.Prefix,
@@ -97,7 +105,8 @@ func s3Config(cfg config.Storage) s3.Config {
 		KMSKeyID:        cfg.S3.KMSKeyID,
 		StorageClass:    cfg.S3.StorageClass,
 		Checksum:        cfg.S3.Checksum,
-		EqualParts:      cfg.S3.EqualParts,
+		EqualParts:      equalParts,
+		Headers:         headers,
 		Accelerate:      cfg.S3.Accelerate,
 		DualStack:       cfg.S3.DualStack,
 		FIPS:            cfg.S3.FIPS,

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -103,8 +105,8 @@ func (b *bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers
 	case err == nil:
 		return b.look(ctx, u.Key)
 	case code(err) == "InvalidPart":
-		return drivers.Object{}, drivers.ErrChanged
-	case code(err) == "NoSuchUpload", code(err) == "PreconditionFailed", status(err) == http.StatusPreconditionFailed:
+		return drivers.Object{}, b.invalidPart(ctx, u, parts, err)
+	case code(err) == "NoSuchUpload", isTaken(err):
 		return b.stat(ctx, u.Key)
 	case code(err) == "ConditionalRequestConflict", status(err) == http.StatusConflict:
 		if o, statErr := b.stat(ctx, u.Key); statErr == nil {
@@ -181,38 +183,99 @@ func (b *bucket) completeWith(ctx context.Context, u drivers.Upload, parts []typ
 	return b.client.CompleteMultipartUpload(ctx, in)
 }
 
+// invalidPart returns what an InvalidPart means. Cloudflare R2 also answers so to
+// parts of different sizes: then no part has changed, and the upload would fail
+// for ever. Where parts of one size are made, an upload of different sizes is
+// from before, and as lost as one whose part has changed.
+// https://developers.cloudflare.com/r2/api/error-codes/
+func (b *bucket) invalidPart(ctx context.Context, u drivers.Upload, parts []drivers.Part, err error) error {
+	if b.equalParts || !isUnequal(parts) {
+		return drivers.ErrChanged
+	}
+	if !strings.Contains(message(err), "same length") {
+		moved, listErr := b.hasMoved(ctx, u, parts)
+		switch {
+		case code(listErr) == "NoSuchUpload", listErr == nil && moved:
+			return drivers.ErrChanged
+		case listErr != nil:
+			return b.classify(ctx, listErr)
+		}
+	}
+	return fmt.Errorf("%w: storage.s3.equal_parts: this store wants all parts of an upload but the last to have one size: set it to true (uploads that have parts of different sizes must be sent again): %w", drivers.ErrRefused, err)
+}
+
+// isUnequal reports whether parts other than the last have different sizes, or
+// the last is the largest.
+func isUnequal(parts []drivers.Part) bool {
+	return slices.ContainsFunc(parts[1:], func(p drivers.Part) bool {
+		return p.Size > parts[0].Size || p.Size < parts[0].Size && p.Number != parts[len(parts)-1].Number
+	})
+}
+
+// hasMoved reports whether the store no longer has all parts by these tags.
+func (b *bucket) hasMoved(ctx context.Context, u drivers.Upload, parts []drivers.Part) (bool, error) {
+	there := make(map[int]string, len(parts))
+	for stored, err := range b.storedParts(ctx, u) {
+		if err != nil {
+			return false, err
+		}
+		there[int(aws.ToInt32(stored.PartNumber))] = tagOf(stored.ETag)
+	}
+	return slices.ContainsFunc(parts, func(p drivers.Part) bool {
+		etag, _ := splitPartTag(p.Tag)
+		return there[p.Number] != etag
+	}), nil
+}
+
+// storedParts pages through ListParts.
+func (b *bucket) storedParts(ctx context.Context, u drivers.Upload) iter.Seq2[types.Part, error] {
+	return func(yield func(types.Part, error) bool) {
+		in := &s3.ListPartsInput{Bucket: b.bucketName(), Key: b.name(u.Key), UploadId: &u.ID}
+		for {
+			page, err := b.client.ListParts(ctx, in)
+			if err != nil {
+				yield(types.Part{}, err)
+				return
+			}
+			for _, stored := range page.Parts {
+				if !yield(stored, nil) {
+					return
+				}
+			}
+			if !aws.ToBool(page.IsTruncated) {
+				return
+			}
+			if aws.ToString(page.NextPartNumberMarker) == "" {
+				yield(types.Part{}, fmt.Errorf("list the parts: %w", errCutShort))
+				return
+			}
+			in.PartNumberMarker = page.NextPartNumberMarker
+		}
+	}
+}
+
 // currentTags puts into completed the ETags that the store now has for parts
 // whose bytes, by size and SHA-256, are the recorded ones: where ETags of equal
-// bytes differ, an honest repeat of a part has changed its ETag. It says whether
-// it changed any.
+// bytes differ, an honest repeat of a part has changed its ETag. It reports
+// whether it changed any.
 func (b *bucket) currentTags(ctx context.Context, u drivers.Upload, parts []drivers.Part, completed []types.CompletedPart) (changed bool, err error) {
 	byNumber := make(map[int32]int, len(parts))
 	for i := range completed {
 		byNumber[*completed[i].PartNumber] = i
 	}
-	in := &s3.ListPartsInput{Bucket: b.bucketName(), Key: b.name(u.Key), UploadId: &u.ID}
-	for {
-		page, err := b.client.ListParts(ctx, in)
+	for stored, err := range b.storedParts(ctx, u) {
 		if err != nil {
 			return false, err
 		}
-		for _, stored := range page.Parts {
-			i, named := byNumber[aws.ToInt32(stored.PartNumber)]
-			if !named {
-				continue
-			}
-			_, sum := splitPartTag(parts[i].Tag)
-			if sum != "" && aws.ToString(stored.ChecksumSHA256) == sum && aws.ToInt64(stored.Size) == parts[i].Size &&
-				tagOf(stored.ETag) != tagOf(completed[i].ETag) {
-				completed[i].ETag, changed = stored.ETag, true
-			}
+		i, named := byNumber[aws.ToInt32(stored.PartNumber)]
+		if !named {
+			continue
 		}
-		if !aws.ToBool(page.IsTruncated) {
-			return changed, nil
+		_, sum := splitPartTag(parts[i].Tag)
+		if sum != "" && aws.ToString(stored.ChecksumSHA256) == sum && aws.ToInt64(stored.Size) == parts[i].Size &&
+			tagOf(stored.ETag) != tagOf(completed[i].ETag) {
+			completed[i].ETag, changed = stored.ETag, true
 		}
-		if aws.ToString(page.NextPartNumberMarker) == "" {
-			return false, fmt.Errorf("list the parts: %w", errCutShort)
-		}
-		in.PartNumberMarker = page.NextPartNumberMarker
 	}
+	return changed, nil
 }

@@ -94,7 +94,12 @@ type Config struct {
 	// instead, which costs more here and is checked by every store.
 	Checksum string
 
-	EqualParts bool // all parts but the last must have one size, as Cloudflare R2 wants
+	// EqualParts is whether all parts but the last must have one size. If it is
+	// nil they must where the endpoint is Cloudflare R2's.
+	EqualParts *bool
+
+	// Headers are sent with each request to the store, and signed.
+	Headers map[string]string
 
 	Accelerate bool // S3 Transfer Acceleration
 	DualStack  bool // endpoints with IPv6
@@ -126,8 +131,6 @@ func (c *Config) check() error {
 	switch {
 	case c.Bucket == "":
 		return errors.New("storage.s3.bucket is empty")
-	case strings.HasSuffix(c.Bucket, "--x-s3"):
-		return fmt.Errorf("storage.s3.bucket: %q is a directory bucket, which lists keys in no order: use a general purpose bucket", c.Bucket)
 	case c.Checksum != "" && c.Checksum != "crc32c" && c.Checksum != "none":
 		return fmt.Errorf("storage.s3.checksum: %q, want crc32c or none", c.Checksum)
 	case c.StorageClass == string(types.StorageClassGlacier), c.StorageClass == string(types.StorageClassDeepArchive):
@@ -144,6 +147,12 @@ func (c *Config) check() error {
 		return fmt.Errorf("storage.s3.expected_bucket_owner: %q, want the 12 digits of an account", c.ExpectedBucketOwner)
 	case c.Accelerate && c.FIPS:
 		return errors.New("storage.s3.accelerate does not go with storage.s3.fips: no such endpoint is FIPS-validated")
+	}
+	if err := checkHome(c.Bucket); err != nil {
+		return err
+	}
+	if err := checkHeaders(c.Headers); err != nil {
+		return err
 	}
 	for name, set := range map[string]bool{"accelerate": c.Accelerate, "dual_stack": c.DualStack, "fips": c.FIPS} {
 		if set && c.Endpoint != "" {
@@ -345,6 +354,7 @@ func (c *Config) client(cfg aws.Config, endpoint string) *s3.Client {
 		for name, value := range c.standing() {
 			o.APIOptions = append(o.APIOptions, smithyhttp.SetHeaderValue(name, value))
 		}
+		o.APIOptions = append(o.APIOptions, c.headers(aws.ToString(o.BaseEndpoint))...)
 		// Checksums come with the bodies; none is computed on the way.
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired

@@ -185,7 +185,10 @@ func TestConformanceReal(t *testing.T) {
 			cfg := Config{
 				Bucket: u.Host, Prefix: strings.Trim(u.Path, "/") + "/" + rand.Text(), Region: q.Get("region"),
 				Endpoint: q.Get("endpoint"), PathStyle: q.Get("path_style") == "true", SSE: q.Get("sse"), KMSKeyID: q.Get("kms_key_id"),
-				Checksum: q.Get("checksum"), EqualParts: q.Get("equal_parts") == "true",
+				Checksum: q.Get("checksum"),
+			}
+			if q.Has("equal_parts") {
+				cfg.EqualParts = new(q.Get("equal_parts") == "true")
 			}
 			b := openBucket(t, cfg).(*bucket)
 			t.Cleanup(func() { empty(t, b) })

@@ -120,10 +120,10 @@ func (b *bucket) put(ctx context.Context, key string, body drivers.Body, conditi
 	return drivers.Object{Key: key, Size: body.Size, Tag: tagOf(out.ETag)}, nil
 }
 
-// payload is an option of calls that send a body. What has a checksum is not
-// hashed once more for the signature.
+// payload is an option of calls that send a body. A body that has a checksum is
+// not hashed for the signature too, unless the store ignores checksums.
 func (b *bucket) payload(o *s3.Options) {
-	if b.checksums() {
+	if b.checksums() && !b.unchecked {
 		o.APIOptions = append(o.APIOptions, v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware)
 	}
 }

@@ -4,8 +4,10 @@
 // # What it needs of the store
 //
 // Create-only writes (If-None-Match: *) and compare-and-swap (If-Match) carry
-// all of berth's protocol; [Open] tries both and refuses a store that ignores
-// either. The rest is found out and made up for:
+// all of berth's protocol, so the bucket must have one authoritative region.
+// [Open] has several writers try both at the same time, and refuses a store
+// that ignores either, or judges it in one step and writes in another. The rest
+// is found out and made up for:
 //
 //   - Without conditional delete, or with versitygw's, which is not atomic,
 //     DeleteIf replaces the object, by tag, with an empty one, and from then on
@@ -16,6 +18,13 @@
 //     by it which of the attempts at a part the store has kept.
 //   - Where the store takes the CRC-32C of a whole multipart object, Complete
 //     sends it; elsewhere the parts' own are all that the store checks.
+//   - Where the store takes a body with a wrong checksum, payloads are hashed
+//     for the signature (x-amz-content-sha256), which every store compares.
+//   - Where the store ignores If-None-Match on CompleteMultipartUpload, a
+//     warning is logged: a data key is completed once, and a Complete that
+//     arrives late could bring back what was collected.
+//   - Cloudflare R2, known by its host, wants parts of one size; Tigris wants
+//     [consistentHeader] for conditions that hold in all its regions.
 //
 // # Bytes and their checksums
 //
@@ -34,6 +43,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -45,11 +55,13 @@ import (
 )
 
 // Limits of multipart uploads, but for those of the whole object, are those of
-// https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html.
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html and of
+// https://developers.cloudflare.com/r2/platform/limits/.
 const (
-	minPart  = 5 << 20
-	maxPart  = 5 << 30
-	maxParts = 10_000
+	minPart   = 5 << 20
+	maxPart   = 5 << 30
+	maxPartR2 = maxPart - 5<<20
+	maxParts  = 10_000
 )
 
 // bucket is an open one. Nothing in it changes after Open.
@@ -62,6 +74,10 @@ type bucket struct {
 	clock     *drivers.Clock
 	signer    *signer
 	closeIdle func()
+
+	newTransport func() *http.Transport // with connections of its own, or nil
+	equalParts   bool
+	maxPart      int64
 
 	abilities
 }
@@ -93,7 +109,20 @@ func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 		}
 		return nil, err
 	}
+	if cfg.Log != nil {
+		b.report(cfg.Log)
+	}
 	return b, nil
+}
+
+// report logs what the store lacks and berth does without.
+func (b *bucket) report(log *slog.Logger) {
+	if b.unchecked {
+		log.Warn("the store takes bodies with a wrong checksum: payloads are hashed for the signature instead, which every store compares")
+	}
+	if b.completeReplaces {
+		log.Warn("the store ignores If-None-Match on CompleteMultipartUpload: a completion that arrives very late could bring back data that was collected; see the table of stores in the README")
+	}
 }
 
 // connect makes a client that has credentials. It knows nothing of the store
@@ -112,10 +141,14 @@ func connect(ctx context.Context, cfg Config) (*bucket, aws.Config, error) {
 		}
 		return nil, sdk, fmt.Errorf("no credentials (set storage.s3.access_key_id or storage.s3.profile, or run where the SDK finds some): %w", err)
 	}
-	b := &bucket{cfg: cfg, prefix: cfg.prefix(), region: sdk.Region, clock: drivers.NewClock(cfg.Log), closeIdle: func() {}}
+	b := &bucket{cfg: cfg, prefix: cfg.prefix(), region: sdk.Region, clock: drivers.NewClock(cfg.Log), closeIdle: func() {},
+		newTransport: func() *http.Transport { return nil }}
 	store := sdk
 	if client, ok := sdk.HTTPClient.(*http.Client); ok {
 		b.closeIdle = client.CloseIdleConnections
+		if transport, ok := client.Transport.(*http.Transport); ok {
+			b.newTransport = transport.Clone
+		}
 		// Only the store's answers: those of the services that give credentials are from other clocks.
 		store.HTTPClient = &http.Client{Transport: b.clock.Watch(client.Transport), CheckRedirect: client.CheckRedirect}
 	}
@@ -123,12 +156,20 @@ func connect(ctx context.Context, cfg Config) (*bucket, aws.Config, error) {
 		store.Retryer = func() aws.Retryer { return &renewing{cfg.retryer().(aws.RetryerV2), r} }
 	}
 	b.client = cfg.client(store, cfg.Endpoint)
+	r2 := isR2(aws.ToString(b.client.Options().BaseEndpoint))
+	b.equalParts, b.maxPart = r2, maxPart
+	if r2 {
+		b.maxPart = maxPartR2
+	}
+	if cfg.EqualParts != nil {
+		b.equalParts = *cfg.EqualParts
+	}
 	return b, sdk, nil
 }
 
-// Limits are those of Amazon S3.
+// Limits are those of Amazon S3, or of Cloudflare R2.
 func (b *bucket) Limits() drivers.Limits {
-	return drivers.Limits{MinPart: minPart, MaxPart: maxPart, MaxParts: maxParts, EqualParts: b.cfg.EqualParts}
+	return drivers.Limits{MinPart: minPart, MaxPart: b.maxPart, MaxParts: maxParts, EqualParts: b.equalParts}
 }
 
 // Close closes the connections that are not in use.

@@ -1,12 +1,15 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -36,6 +39,14 @@ type abilities struct {
 	versityGW bool
 
 	sums sums
+
+	// unchecked: the store takes a body with a wrong checksum. Payloads are
+	// hashed for the signature then, since every store compares that.
+	unchecked bool
+
+	// completeReplaces: the store ignores If-None-Match on
+	// CompleteMultipartUpload.
+	completeReplaces bool
 }
 
 // sums says which checksums multipart uploads carry.
@@ -55,58 +66,75 @@ const emptyMark = drivers.PartsPrefix + "empty-is-absent"
 // probePrefix begins the keys that a probe writes and deletes again.
 const probePrefix = drivers.PartsPrefix + "probe-"
 
-// probe tries out the store on keys that nobody else has. It takes about ten
-// requests, half of them at the same time as the others.
+// probe tries out the store on keys that no other process has, in about 60 small
+// requests. Most are sent at the same time as others: it takes about as long as
+// ten of them one after the other. It deletes what it wrote, whether or not it
+// succeeds.
 func (b *bucket) probe(ctx context.Context) (abilities, error) {
 	root := probePrefix + rand.Text() + "-"
-	var a abilities
-	var conditions, multipart error
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		a.sums, multipart = b.probeUpload(ctx, root+"upload")
-	}()
-	conditions = b.probeConditions(ctx, root+"object", &a)
-	<-done
-	if errors.Is(multipart, drivers.ErrRefused) {
+	keys := probeKeys{root}
+	defer b.cleanUp(ctx, keys)
+	var a, upload abilities
+	var unchecked bool
+	var conditions, races, checksum, multipart error
+	var wg sync.WaitGroup
+	wg.Go(func() { races = b.probeRaces(ctx, keys) })
+	wg.Go(func() { unchecked, checksum = b.probeChecksum(ctx, keys.wrong()) })
+	wg.Go(func() { upload, multipart = b.probeUpload(ctx, keys.upload()) })
+	conditions = b.probeConditions(ctx, keys.object(), &a)
+	wg.Wait()
+	if errors.Is(multipart, drivers.ErrRefused) && conditions == nil {
 		// MinIO has refused access to a Complete while another request, in a
-		// bucket that was new, deleted what had been the only object. Nothing
-		// else goes on now.
-		a.sums, multipart = b.probeUpload(ctx, root+"upload")
+		// bucket that was new, deleted what had been the only object. No other
+		// request is under way now.
+		upload, multipart = b.probeUpload(ctx, keys.upload())
 	}
-	if conditions != nil {
-		return a, conditions
+	a.sums, a.unchecked, a.completeReplaces = upload.sums, unchecked || upload.unchecked, upload.completeReplaces
+	return a, cmp.Or(conditions, races, checksum, multipart)
+}
+
+// probeKeys makes the keys of one probe.
+type probeKeys struct {
+	root string
+}
+
+func (k probeKeys) object() string    { return k.root + "object" }
+func (k probeKeys) wrong() string     { return k.root + "wrong" }
+func (k probeKeys) upload() string    { return k.root + "upload" }
+func (k probeKeys) race(i int) string { return k.root + "race-" + strconv.Itoa(i) }
+
+// all returns every key that the probe may have written.
+func (k probeKeys) all() []string {
+	keys := []string{k.object(), k.wrong(), k.upload()}
+	for i := range heats + patience {
+		keys = append(keys, k.race(i))
 	}
-	return a, multipart
+	return keys
 }
 
 func (b *bucket) probeConditions(ctx context.Context, key string, a *abilities) error {
-	defer b.cleanUp(ctx, key)
-	body := func() drivers.Body { return drivers.NewBody([]byte("berth " + rand.Text())) }
 	put := func(condition func(*s3.PutObjectInput)) (tag string, err error) {
 		err = b.patiently(ctx, func() error {
-			o, err := b.put(ctx, key, body(), condition, new(tries))
+			o, err := b.put(ctx, key, probeBody(), condition, new(tries))
 			tag = o.Tag
 			return err
 		})
 		return tag, err
 	}
 
-	ifFree := func(in *s3.PutObjectInput) { in.IfNoneMatch = star() }
 	tag, err := put(ifFree)
 	if err != nil {
-		return fmt.Errorf("write to the bucket: %w", b.classify(ctx, err))
+		return b.firstWrite(ctx, key, err)
 	}
 	_, err = put(ifFree)
 	if status(err) != http.StatusPreconditionFailed {
 		return b.ignores(ctx, err, "If-None-Match: * on PutObject (create-only)", "two uploads could overwrite each other")
 	}
 	a.versityGW = header(err, "Server") == "VERSITYGW"
-	ifOther := func(in *s3.PutObjectInput) { in.IfMatch = ifMatch(noTag) }
-	if _, err := put(ifOther); status(err) != http.StatusPreconditionFailed {
+	if _, err := put(ifTag(noTag)); status(err) != http.StatusPreconditionFailed {
 		return b.ignores(ctx, err, "If-Match on PutObject (compare-and-swap)", "a push and the collector could overwrite each other")
 	}
-	if tag, err = put(func(in *s3.PutObjectInput) { in.IfMatch = ifMatch(tag) }); err != nil {
+	if _, err = put(ifTag(tag)); err != nil {
 		return fmt.Errorf("replace an object by its ETag (If-Match): %w", b.classify(ctx, err))
 	}
 
@@ -123,6 +151,55 @@ func (b *bucket) probeConditions(ctx context.Context, key string, a *abilities) 
 	}
 	a.emptyIsAbsent, err = b.markEmpty(ctx, !a.conditionalDelete)
 	return err
+}
+
+// probeBody returns a body that no other write has.
+func probeBody() drivers.Body { return drivers.NewBody([]byte("berth " + rand.Text())) }
+
+func ifFree(in *s3.PutObjectInput) { in.IfNoneMatch = star() }
+
+func ifTag(tag string) func(*s3.PutObjectInput) {
+	return func(in *s3.PutObjectInput) { in.IfMatch = ifMatch(tag) }
+}
+
+// firstWrite returns why the first conditional write failed. If the store takes
+// the same write without the condition, it has no conditional writes.
+func (b *bucket) firstWrite(ctx context.Context, key string, err error) error {
+	if refuses(err) && b.advice(err) == "" {
+		if _, plainErr := b.put(ctx, key, probeBody(), func(*s3.PutObjectInput) {}, new(tries)); plainErr == nil {
+			return fmt.Errorf("storage.s3.endpoint: this store has no conditional writes (If-None-Match), which berth needs; see the table of stores in the README: %w", err)
+		}
+	}
+	return fmt.Errorf("write to the bucket: %w", b.classify(ctx, err))
+}
+
+// probeChecksum reports whether the store takes a body with a wrong checksum.
+func (b *bucket) probeChecksum(ctx context.Context, key string) (taken bool, err error) {
+	if !b.checksums() {
+		return false, nil
+	}
+	body := probeBody()
+	body.CRC32C ^= 1
+	err = b.patiently(ctx, func() error {
+		_, err := b.put(ctx, key, body, ifFree, new(tries))
+		return err
+	})
+	if taken, err = b.wrongTaken(ctx, err); err != nil {
+		return false, fmt.Errorf("write with a wrong checksum, which must be refused as 400: %w", err)
+	}
+	return taken, nil
+}
+
+// wrongTaken interprets the answer to a request with a wrong checksum.
+func (b *bucket) wrongTaken(ctx context.Context, err error) (taken bool, _ error) {
+	switch {
+	case err == nil:
+		return true, nil
+	case status(err) == http.StatusBadRequest && b.advice(err) == "" && !isBusy(err), code(err) == "BadDigest", status(err) == http.StatusUnprocessableEntity:
+		return false, nil
+	default:
+		return false, b.classify(ctx, err)
+	}
 }
 
 // ignores is the refusal of a store that should have refused a write with this
@@ -152,66 +229,6 @@ func (b *bucket) markEmpty(ctx context.Context, must bool) (bool, error) {
 		return false, fmt.Errorf("write to the bucket: %w", b.classify(ctx, err))
 	}
 	return true, nil
-}
-
-// probeUpload finds out how parts get their ETags, and whether the store takes
-// the checksum of the whole.
-func (b *bucket) probeUpload(ctx context.Context, key string) (sums, error) {
-	trial := *b
-	u, err := trial.probeStart(ctx, key)
-	if err != nil {
-		return sumNone, err
-	}
-	defer b.cleanUpUpload(ctx, u)
-	body := drivers.NewBody([]byte("berth " + rand.Text()))
-	part, err := trial.putPart(ctx, u, 1, body)
-	if err != nil {
-		return sumNone, fmt.Errorf("write a part: %w", err)
-	}
-	again, err := trial.putPart(ctx, u, 1, body)
-	switch {
-	case err != nil:
-		return sumNone, fmt.Errorf("write a part: %w", err)
-	case again.Tag == part.Tag:
-	case trial.sums == sumNone:
-		return sumNone, errors.New("storage.s3.checksum: none does not go with this bucket, where parts of equal bytes have different ETags, as with SSE-KMS: use crc32c")
-	default:
-		return sumSHA256, nil
-	}
-	if trial.sums != sumWhole {
-		return trial.sums, nil
-	}
-	out, err := trial.completeWith(ctx, u, trial.completedParts([]drivers.Part{part}), part.CRC32C)
-	switch {
-	case err == nil && aws.ToString(out.ChecksumCRC32C) == *encodeCRC(part.CRC32C):
-		return sumWhole, nil
-	case err == nil, refuses(err):
-		return sumParts, nil // it doesn't know what it was told
-	default:
-		return sumNone, fmt.Errorf("complete a multipart upload: %w", b.classify(ctx, err))
-	}
-}
-
-// probeStart begins an upload with the best checksum that the store takes, and
-// leaves in b.sums which that is.
-func (b *bucket) probeStart(ctx context.Context, key string) (u drivers.Upload, err error) {
-	candidates := []sums{sumNone}
-	if b.checksums() {
-		candidates = []sums{sumWhole, sumParts}
-	}
-	for _, b.sums = range candidates {
-		if u, err = b.startUpload(ctx, key); !refuses(err) {
-			break
-		}
-	}
-	switch {
-	case err == nil:
-		return u, nil
-	case refuses(err) && b.checksums():
-		return u, fmt.Errorf("storage.s3.checksum: the store takes no multipart upload with CRC-32C (try none): %w", err)
-	default:
-		return u, fmt.Errorf("begin a multipart upload: %w", b.classify(ctx, err))
-	}
 }
 
 // refuses says that the store doesn't know what it was asked for.
@@ -244,28 +261,28 @@ func (b *bucket) patiently(ctx context.Context, f func() error) error {
 	}
 }
 
-// cleanUp deletes the probe's object, and those of probes that were killed.
-// If it fails, the next probe does it.
-func (b *bucket) cleanUp(ctx context.Context, key string) {
+// cleanUp deletes what the probe wrote, and what probes wrote that were killed.
+// If it fails, a later probe does it.
+func (b *bucket) cleanUp(ctx context.Context, keys probeKeys) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 	defer cancel()
-	stale := []string{key}
+	var left []string
 	page, err := b.client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: b.bucketName(), Prefix: b.name(probePrefix)})
-	if err == nil {
+	if err != nil || aws.ToBool(page.IsTruncated) {
+		left = keys.all()
+	} else { // only what is there: a versioned bucket keeps a marker of each delete
 		now, _ := awsmiddleware.GetServerTime(page.ResultMetadata)
 		for i := range page.Contents {
-			if o := &page.Contents[i]; now.Sub(aws.ToTime(o.LastModified)) > staleProbe {
-				stale = append(stale, strings.TrimPrefix(aws.ToString(o.Key), b.prefix))
+			key := strings.TrimPrefix(aws.ToString(page.Contents[i].Key), b.prefix)
+			if strings.HasPrefix(key, keys.root) || now.Sub(aws.ToTime(page.Contents[i].LastModified)) > staleProbe {
+				left = append(left, key)
 			}
 		}
 	}
-	_ = b.delete(ctx, stale)
-}
-
-// cleanUpUpload drops the probe's upload, or deletes what it became.
-func (b *bucket) cleanUpUpload(ctx context.Context, u drivers.Upload) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
-	defer cancel()
-	_ = b.Abort(ctx, u)
-	_ = b.delete(ctx, []string{u.Key})
+	if b.delete(ctx, left) == nil {
+		return
+	}
+	for _, key := range left {
+		_ = b.delete(ctx, []string{key})
+	}
 }

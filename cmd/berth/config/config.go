@@ -72,7 +72,8 @@ type S3 struct {
 	KMSKeyID        string
 	StorageClass    string
 	Checksum        string
-	EqualParts      bool
+	EqualParts      string // auto, true or false
+	Headers         map[string]*string
 	Accelerate      bool
 	DualStack       bool
 	FIPS            bool

@@ -32,6 +32,9 @@ func (k key) env() string {
 
 const envPrefix = "BERTH_"
 
+// headersPrefix begins the keys of headers, which the file names.
+const headersPrefix = "storage.s3.headers."
+
 // keys is the table. It ties every key to its field in c, and sets the fields
 // to their defaults. CDNs and rules have keys for as many as c has entries.
 func keys(c *Config) []key { return withFiles(entries(c)) }
@@ -67,7 +70,7 @@ func entries(c *Config) []key {
 		{name: "storage.s3.kms_key_id", value: text(&s.S3.KMSKeyID, ""), help: "key for sse aws:kms; the account's default key when empty"},
 		{name: "storage.s3.storage_class", value: text(&s.S3.StorageClass, ""), help: "storage class of blob data, such as STANDARD_IA"},
 		{name: "storage.s3.checksum", value: choice(&s.S3.Checksum, "crc32c", "none"), help: "checksum sent along with uploads; none for stores that know none"},
-		{name: "storage.s3.equal_parts", value: boolean(&s.S3.EqualParts, false), help: "make all parts but the last of one size, as Cloudflare R2 wants"},
+		{name: "storage.s3.equal_parts", value: choice(&s.S3.EqualParts, "auto", "true", "false"), help: "make all parts but the last of one size, as Cloudflare R2 wants; auto is true at R2's hosts"},
 		{name: "storage.s3.accelerate", value: boolean(&s.S3.Accelerate, false), help: "use S3 Transfer Acceleration"},
 		{name: "storage.s3.dual_stack", value: boolean(&s.S3.DualStack, false), help: "use endpoints with IPv6"},
 		{name: "storage.s3.fips", value: boolean(&s.S3.FIPS, false), help: "use FIPS endpoints"},
@@ -107,6 +110,9 @@ func entries(c *Config) []key {
 		{name: "redirect.window", value: duration(&r.Window, redirect.DefaultWindow, time.Second, 24*time.Hour), help: "URLs of a blob are the same within this time, so that caches hit"},
 		{name: "redirect.default", value: text(&r.Default, "presign"), help: "where reads go that no rule matches: presign, direct, or cdn:<name>; direct, without rules, switches redirects off"},
 		{name: "redirect.trusted_proxies", value: count(&r.TrustedProxies, 0, 0, 100), help: "older form of trusted_proxies, instead of it: the number of proxies in front of berth, each of which appends to X-Forwarded-For"},
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.S3.Headers)) {
+		table = append(table, key{name: headersPrefix + name, value: secret(s.S3.Headers[name]), secret: true, help: "a header, and its value, to send with each request to the store, such as X-Tigris-Consistent: true"})
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.CDN)) {
 		at, cdn := "redirect.cdn."+name, r.CDN[name]

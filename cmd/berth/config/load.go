@@ -124,11 +124,17 @@ func fill(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
 	return c, nil
 }
 
-// makeEntries gives c as many CDNs, keys and rules as the file has, so that
-// the table has lines for them.
+// makeEntries gives c as many headers, CDNs, keys and rules as the file has, so
+// that the table has lines for them.
 func (c *Config) makeEntries(given tree) (problems []string) {
 	valid := regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 	c.Redirect.CDN = map[string]*redirect.CDN{}
+	c.Storage.S3.Headers = map[string]*string{}
+	for key := range given.leaves {
+		if name, ok := strings.CutPrefix(key, headersPrefix); ok {
+			c.Storage.S3.Headers[name] = new(string)
+		}
+	}
 	mentioned := slices.AppendSeq(slices.Collect(maps.Keys(given.leaves)), maps.Keys(given.empty))
 	slices.Sort(mentioned)
 	for _, key := range mentioned {
@@ -169,7 +175,7 @@ func unknownInFile(file string, given tree, table []key) (problems []string) {
 		}
 	}
 	problems = slices.Compact(problems)
-	sections := slices.Concat(names, []string{"redirect.cdn."})
+	sections := slices.Concat(names, []string{"redirect.cdn.", headersPrefix})
 	for _, name := range slices.Sorted(maps.Keys(given.empty)) {
 		isSection := func(key string) bool { return key == name || strings.HasPrefix(key, name+".") }
 		if !slices.ContainsFunc(sections, isSection) && listOfMappings.FindString(name) != name {
@@ -209,7 +215,7 @@ func unknownInEnvironment(environ []string, c *Config) (problems []string) {
 
 // inList matches variables for entries of which there are as many as the file
 // has.
-var inList = regexp.MustCompile(`^BERTH_REDIRECT_(CDN|RULES)_`)
+var inList = regexp.MustCompile(`^BERTH_(REDIRECT_(CDN|RULES)|STORAGE_S3_HEADERS)_`)
 
 // foreign matches variables that begin with BERTH_ and were not set for berth:
 // Kubernetes tells every container about every Service in its namespace, and

@@ -106,7 +106,7 @@ func alignComments(w io.Writer, text string) error {
 
 // WriteReference writes a table of all keys in Markdown, for the README.
 func WriteReference(w io.Writer) error {
-	c := &Config{Redirect: Redirect{
+	c := &Config{Storage: Storage{S3: S3{Headers: map[string]*string{"<name>": new(string)}}}, Redirect: Redirect{
 		CDN:   map[string]*redirect.CDN{"<name>": {Keys: make([]redirect.Key, 1)}},
 		Rules: make([]redirect.Rule, 1),
 	}}

@@ -156,10 +156,10 @@ func operation(r *http.Request, key string) string {
 
 // hold excludes other conditional writes of the key, as far as the knob has it.
 func (c *call) hold() func() {
-	switch c.knobs.Locks {
-	case Shared:
+	switch l := c.knobs.Locks; {
+	case l == Shared, l == NoneForReplaces && c.r.Header.Get("If-Match") == "":
 		return c.shared.hold(c.path)
-	case Apart:
+	case l == Apart:
 		return c.own.hold(c.path)
 	default:
 		return func() {}

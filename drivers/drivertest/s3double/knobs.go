@@ -71,6 +71,8 @@ const (
 	Shared Locks = iota // one lock of all front ends
 	Apart               // a lock in each front end
 	None                // no lock
+
+	NoneForReplaces // no lock for If-Match, one of all front ends for If-None-Match
 )
 
 // Fault is an error that the store answers.

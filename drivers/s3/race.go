@@ -55,9 +55,11 @@ type field struct {
 // newField makes the writers. Their requests are not repeated.
 func (b *bucket) newField() field {
 	f := field{bucket: b, close: func() {}}
+	options := b.client.Options()
+	options.ExpressCredentials = nil // a client writes to its own
 	for range racers {
 		transport := b.newTransport()
-		f.clients = append(f.clients, s3.New(b.client.Options(), func(o *s3.Options) {
+		f.clients = append(f.clients, s3.New(options, func(o *s3.Options) {
 			o.Retryer = aws.NopRetryer{}
 			if transport != nil {
 				o.HTTPClient = &http.Client{Transport: transport, CheckRedirect: redirects}

@@ -27,7 +27,7 @@ func TestDefaults(t *testing.T) {
 		Storage: Storage{
 			Driver: "filesystem", InlineMax: 16 << 10,
 			Filesystem: Filesystem{Root: "./berth-data"},
-			S3:         S3{Checksum: "crc32c", Retries: 2, Connections: 256},
+			S3:         S3{Checksum: "crc32c", EqualParts: "auto", Retries: 2, Connections: 256},
 		},
 		Upload: Upload{
 			Memory: 256 << 20, PartSize: 16 << 20, ParallelParts: 4, SessionLifetime: 144 * time.Hour, MaxWaiting: 4096,
@@ -44,10 +44,19 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// withEntries returns a configuration that has one of each thing of which there
+// can be several.
+func withEntries() *Config {
+	return &Config{
+		Storage:  Storage{S3: S3{Headers: map[string]*string{"X-Name": new(string)}}},
+		Redirect: Redirect{CDN: map[string]*redirect.CDN{"edge": {Keys: make([]redirect.Key, 1)}}, Rules: make([]redirect.Rule, 1)},
+	}
+}
+
 // TestTable holds what the table promises: a key for every field, a flag and a
 // variable for one key only, and defaults that would be accepted.
 func TestTable(t *testing.T) {
-	c := &Config{Redirect: Redirect{CDN: map[string]*redirect.CDN{"edge": {Keys: make([]redirect.Key, 1)}}, Rules: make([]redirect.Rule, 1)}}
+	c := withEntries()
 	table := keys(c)
 	ofFiles := 0
 	for _, k := range table {
@@ -115,7 +124,7 @@ func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
 		"redirect.expiry": "10m", "redirect.window": "10s",
 		"telemetry.log_level": "warn", "telemetry.log_format": "json", "gc.grace": "13h",
 		"upload.max_blob_size": "5GiB", "storage.inline_max": "1KiB", "upload.part_size": "8MiB", "upload.memory": "128MiB"}
-	for _, k := range keys(&Config{Redirect: Redirect{CDN: map[string]*redirect.CDN{"edge": {Keys: make([]redirect.Key, 1)}}, Rules: make([]redirect.Rule, 1)}}) {
+	for _, k := range keys(withEntries()) {
 		candidates := []string{values[k.name], "https://example.com", "true", "7", "7MiB", "1h1m"}
 		for _, text := range candidates {
 			if text != "" && text != k.value.String() && k.value.set(text) {
@@ -127,7 +136,7 @@ func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
 			t.Fatalf("no value to try for %s: want %s", k.name, k.value.wants())
 		}
 	}
-	shape := "redirect: {cdn: {edge: {keys: [{id: x}]}}, rules: [{target: presign}]}\n"
+	shape := "storage: {s3: {headers: {X-Name: x}}}\nredirect: {cdn: {edge: {keys: [{id: x}]}}, rules: [{target: presign}]}\n"
 	var env []string
 	for _, k := range keys(&Config{}) {
 		if k.secretIn != "" {
@@ -327,6 +336,11 @@ func TestAccepted(t *testing.T) {
 		{"map without an address", "listen: {address: , h2c: true}", nil, func(c *Config) any { return c.Listen }, Listen{"127.0.0.1:5000", true}},
 		{"address, and a variable for the map", "listen: ':1'", []string{"BERTH_LISTEN_H2C=true"}, func(c *Config) any { return c.Listen }, Listen{":1", true}},
 		{"variables for both", "listen: {address: ':1', h2c: true}", []string{"BERTH_LISTEN=:2", "BERTH_LISTEN_H2C=false"}, func(c *Config) any { return c.Listen }, Listen{":2", false}},
+		{"headers", "storage: {s3: {headers: {X-Tigris-Consistent: true, X-B: 'a, b'}}}", []string{"BERTH_STORAGE_S3_HEADERS_X_B=c"}, func(c *Config) any {
+			return *c.Storage.S3.Headers["X-Tigris-Consistent"] + " " + *c.Storage.S3.Headers["X-B"]
+		}, "true c"},
+		{"no headers", "storage: {s3: {headers: {}}}", nil, func(c *Config) any { return len(c.Storage.S3.Headers) }, 0},
+		{"equal parts", "storage: {s3: {equal_parts: false}}", nil, func(c *Config) any { return c.Storage.S3.EqualParts }, "false"},
 		{"bytes", "upload: {max_blob_size: 5000}", nil, func(c *Config) any { return c.Upload.MaxBlobSize }, int64(5000)},
 		{"slashes around the prefix", "storage: {prefix: /a/b/}", nil, func(c *Config) any { return c.Storage.Prefix }, "a/b"},
 		{"empty variable", "public_url: http://x", []string{"BERTH_PUBLIC_URL="}, func(c *Config) any { return c.PublicURL }, ""},

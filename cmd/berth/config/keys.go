@@ -111,9 +111,8 @@ func entries(c *Config) []key {
 		{name: "redirect.default", value: text(&r.Default, "presign"), help: "where reads go that no rule matches: presign, direct, or cdn:<name>; direct, without rules, switches redirects off"},
 		{name: "redirect.trusted_proxies", value: count(&r.TrustedProxies, 0, 0, 100), help: "older form of trusted_proxies, instead of it: the number of proxies in front of berth, each of which appends to X-Forwarded-For"},
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.S3.Headers)) {
-		table = append(table, key{name: headersPrefix + name, value: secret(s.S3.Headers[name]), secret: true, help: "a header, and its value, to send with each request to the store, such as X-Tigris-Consistent: true"})
-	}
+	afterS3 := slices.IndexFunc(table, func(k key) bool { return k.name == "storage.gcs.bucket" })
+	table = slices.Insert(table, afterS3, headerKeys(s.S3.Headers)...)
 	for _, name := range slices.Sorted(maps.Keys(r.CDN)) {
 		at, cdn := "redirect.cdn."+name, r.CDN[name]
 		table = append(table,
@@ -156,4 +155,16 @@ func entries(c *Config) []key {
 		key{name: "telemetry.log_level", value: choice(&c.Telemetry.LogLevel, "info", "debug", "warn", "error"), flag: "log-level", help: "least severe messages to log"},
 		key{name: "telemetry.log_format", value: choice(&c.Telemetry.LogFormat, "text", "json"), flag: "log-format", help: "form of the log on stderr"},
 	)
+}
+
+// headerKeys returns a line for each header that the file names.
+func headerKeys(headers map[string]*string) (lines []key) {
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		lines = append(lines, key{
+			name: headersPrefix + name, value: secret(headers[name]), secret: true,
+			hasFile: true, // every name below headers is a header's
+			help:    "a header to send with each request to the store, and its value, such as X-Tigris-Consistent: true",
+		})
+	}
+	return lines
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -195,9 +196,7 @@ func (c *call) fail(err error) {
 	if !ok {
 		f = Fault{Status: http.StatusInternalServerError, Code: "InternalError", Message: err.Error()}
 	}
-	for name, values := range f.Header {
-		c.w.Header()[name] = values
-	}
+	maps.Copy(c.w.Header(), f.Header)
 	type answer struct {
 		XMLName xml.Name `xml:"Error"`
 		Code    string

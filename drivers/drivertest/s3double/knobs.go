@@ -58,6 +58,7 @@ type Knobs struct {
 // Conditions is what a store does with If-Match and If-None-Match on writes.
 type Conditions int
 
+// What a store does with conditions.
 const (
 	Obeyed      Conditions = iota // 412 or 404 if they don't hold
 	Ignored                       // the write takes place
@@ -67,6 +68,7 @@ const (
 // Locks is what two conditional writes of one key exclude each other by.
 type Locks int
 
+// What there is to exclude two writes of one key.
 const (
 	Shared Locks = iota // one lock of all front ends
 	Apart               // a lock in each front end

@@ -120,7 +120,7 @@ type listed struct {
 	ETag         string `xml:",omitempty"`
 	Size         int
 	LastModified string `xml:",omitempty"`
-	UploadId     string `xml:",omitempty"` //nolint:revive,staticcheck // the name of the element
+	UploadId     string `xml:",omitempty"`
 	Initiated    string `xml:",omitempty"`
 }
 

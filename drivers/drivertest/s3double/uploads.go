@@ -51,7 +51,7 @@ func (c *call) createUpload() error {
 	c.mu.Unlock()
 	c.answer(http.StatusOK, struct {
 		XMLName  xml.Name `xml:"InitiateMultipartUploadResult"`
-		UploadId string   //nolint:revive,staticcheck // the name of the element
+		UploadId string
 	}{UploadId: u.id})
 	return nil
 }
@@ -222,7 +222,7 @@ func (c *call) listUploads() error {
 		XMLName            xml.Name `xml:"ListMultipartUploadsResult"`
 		IsTruncated        bool
 		NextKeyMarker      string `xml:",omitempty"`
-		NextUploadIdMarker string `xml:",omitempty"` //nolint:revive,staticcheck // the name of the element
+		NextUploadIdMarker string `xml:",omitempty"`
 		Upload             []listed
 	}
 	q := c.r.URL.Query()

@@ -37,6 +37,13 @@ type CDN struct {
 	// default for cloudflare, "__token__" for akamai.
 	Param string
 
+	// Ranges is whether the CDN answers a request for several ranges with these
+	// ranges, and one for the last bytes with these bytes. It is known of no
+	// kind: most answer with the whole blob, nginx does unless all of it is one
+	// file of its cache, and some depend on the origin. Without it such requests
+	// are answered by this service.
+	Ranges bool
+
 	// Lifetime is the time for which the rule at the CDN accepts a token, for
 	// cloudflare: at least redirect.expiry + redirect.window.
 	Lifetime time.Duration
@@ -69,6 +76,8 @@ type cdn struct {
 	base, path string // neither ends in a slash
 	signer     signer
 	maxLife    time.Duration
+	presigns   bool // its URLs are signed by the store
+	ranges     bool // as in CDN
 }
 
 func (c *cdn) sign(key string, l life, presign func() (drivers.Signed, error)) (drivers.Signed, error) {
@@ -77,7 +86,7 @@ func (c *cdn) sign(key string, l life, presign func() (drivers.Signed, error)) (
 
 // newCDN compiles c for URLs that live for longest, or less.
 func newCDN(bad problems, c CDN, s service, longest, maxPresign time.Duration) *cdn {
-	out := &cdn{kind: c.Kind, maxLife: longest}
+	out := &cdn{kind: c.Kind, maxLife: longest, ranges: c.Ranges}
 	switch u, err := parseURL(c.BaseURL); {
 	case err != nil:
 		bad.at("base_url").add(err)
@@ -105,7 +114,7 @@ func newCDN(bad problems, c CDN, s service, longest, maxPresign time.Duration) *
 	case "mediacdn":
 		out.signer = newMediaCDN(bad, c)
 	case "frontdoor":
-		out.signer = frontDoor{}
+		out.signer, out.presigns = frontDoor{}, true
 		if longest > maxPresign {
 			bad.at("kind").addf("redirect.expiry and redirect.window make %v, and a SAS lives %v at most", longest, maxPresign)
 		}

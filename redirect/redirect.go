@@ -55,6 +55,11 @@ type Request struct {
 	// by a CDN, whatever their key.
 	Unverified bool
 
+	// Ranges is whether the client asks for several ranges, or for the last
+	// bytes. The answer is direct unless the target is a CDN that has
+	// [CDN.Ranges].
+	Ranges bool
+
 	// ContentType, where it is not empty, overrides the header of the answer if
 	// the store signs the URL. CDNs answer with the headers of the stored
 	// object.
@@ -126,7 +131,7 @@ type Policy struct {
 func (p *Policy) Decide(ctx context.Context, bucket Signer, req Request) (Decision, error) {
 	r := p.rule(req)
 	d := Decision{Rule: r.name, Target: r.target}
-	if r.target == targetDirect {
+	if !r.redirects(req) {
 		return d, nil
 	}
 
@@ -170,6 +175,14 @@ func (p *Policy) Presign(ctx context.Context, bucket Signer, key string) (driver
 		return drivers.Signed{}, fmt.Errorf("no read is redirected to the store: %w", errors.ErrUnsupported)
 	}
 	return p.presign(ctx, bucket, key, "")
+}
+
+// Redirects reports whether the answer to req is a redirect, where the store
+// signs or does not. Unlike Decide it signs nothing: Decide still finds the
+// answer direct if the signer fails.
+func (p *Policy) Redirects(req Request, signs bool) bool {
+	r := p.rule(req)
+	return r.redirects(req) && (signs || !r.presigns())
 }
 
 // MaxLife is how long after a decision its URL can still work: what may not be

@@ -239,6 +239,49 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// Redirects is what Decide does with a store that signs, or doesn't, and ranges
+// go only to a CDN that answers them.
+func TestRedirects(t *testing.T) {
+	cdns := map[string]CDN{"sas": {Kind: "frontdoor", BaseURL: testBase}, "ranges": {Kind: "plain", BaseURL: testBase, Ranges: true}}
+	for _, c := range signerCases() {
+		cdns[c.cdn.Kind] = c.cdn
+	}
+	p, err := New(Config{CDNs: cdns})
+	if err != nil {
+		t.Fatal(err)
+	}
+	targets := []string{"direct", "presign"}
+	for name := range p.cdns {
+		targets = append(targets, "cdn:"+name)
+	}
+	sas := bucketFunc(func(string, drivers.SignOptions) (drivers.Signed, error) {
+		return drivers.Signed{URL: "https://account.example.net/x?sig=5ec7e7", Expires: time.Now().Add(time.Hour)}, nil
+	})
+	for _, target := range targets {
+		p, err := New(Config{CDNs: cdns, Default: target})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ranges := range []bool{false, true} {
+			req := Request{Key: testKey, Ranges: ranges}
+			for _, bucket := range []Signer{sas, failing(errors.ErrUnsupported)} {
+				_, err := bucket.SignGet(t.Context(), testKey, drivers.SignOptions{})
+				d, decideErr := p.Decide(t.Context(), bucket, req)
+				got := p.Redirects(req, err == nil)
+				if decideErr != nil || got == d.Direct() || got && ranges && target != "cdn:ranges" {
+					t.Errorf("%s: Redirects(Ranges: %v, signs: %v) = %v, and Decide = %v, %v", target, ranges, err == nil, got, d, decideErr)
+				}
+			}
+		}
+		if target == "cdn:ranges" && !p.Redirects(Request{Key: testKey, Ranges: true}, false) {
+			t.Error("ranges don't go to a CDN that answers them")
+		}
+		if p.Redirects(Request{}, true) {
+			t.Errorf("%s: a redirect to bytes that are in a record", target)
+		}
+	}
+}
+
 func TestMaxLife(t *testing.T) {
 	cloudflare := map[string]CDN{"cf": {Kind: "cloudflare", BaseURL: testBase, Lifetime: 3 * time.Hour, Keys: []Key{{Value: "k"}}}}
 	for _, test := range []struct {

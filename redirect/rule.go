@@ -59,6 +59,17 @@ func findTarget(bad problems, target string, cdns map[string]*cdn) *cdn {
 // always says whether the rule matches every request.
 func (r *rule) always() bool { return r.unconditional() && r.cdn == nil }
 
+// redirects reports whether the rule's target is one that answers req, and not
+// this service.
+func (r *rule) redirects(req Request) bool {
+	return r.target != targetDirect && (!req.Ranges || r.cdn != nil && r.cdn.ranges)
+}
+
+// presigns reports whether the rule's URLs are signed by the store.
+func (r *rule) presigns() bool {
+	return r.target == targetPresign || r.cdn != nil && r.cdn.presigns
+}
+
 // covers says whether the rule, for it has no conditions, matches whatever next
 // could. All rules with a CDN match the same keys.
 func (r *rule) covers(next rule) bool {

@@ -121,6 +121,7 @@ func entries(c *Config) []key {
 			key{name: at + ".form", value: text(&cdn.Form, ""), help: "canned (the default) or custom for cloudfront, url (the default) or prefix for cloudcdn and mediacdn"},
 			key{name: at + ".hash", value: text(&cdn.Hash, ""), help: "sha256 (the default) or sha1, for cloudfront"},
 			key{name: at + ".param", value: text(&cdn.Param, ""), help: "query parameter of the token, for cloudflare and akamai; the CDN's own default when empty"},
+			key{name: at + ".ranges", value: boolean(&cdn.Ranges, false), help: "whether the CDN answers requests for several ranges, and for the last bytes; otherwise berth answers these"},
 			key{name: at + ".lifetime", value: duration(&cdn.Lifetime, 0, 0, 7*24*time.Hour), help: "how long the rule at the CDN accepts a token, for cloudflare"},
 		)
 		for i := range cdn.Keys {

@@ -100,9 +100,10 @@ type BlobProvider interface {
 
 // BlobServer answers HTTP requests for blobs.
 type BlobServer interface {
-	// ServeBlob answers GET or HEAD: with the bytes, or a redirect to them. It
-	// writes successful answers only, those about ranges and conditions among
-	// them; if it returns an error, nothing was written.
+	// ServeBlob answers GET or HEAD: with the bytes, with ranges of them, or
+	// with a redirect to them. It writes these answers and those about
+	// conditions (304, 412). If it returns an error, nothing was written; an
+	// ErrRange is an answer about the Range header.
 	ServeBlob(ctx context.Context, w http.ResponseWriter, r *http.Request, dgst digest.Digest) error
 }
 

@@ -70,11 +70,10 @@ func fileOf(r io.Reader) *os.File {
 }
 
 // dataReader reads an object whose content never changes. It opens it where it
-// is read, and goes on by itself when the store breaks the connection, or keeps
+// is read, and resumes by itself when the store breaks the connection, or keeps
 // silent.
 //
-// It may be closed while it is read: net/http reads an answer's ranges in a
-// goroutine that it doesn't wait for.
+// It may be closed while it is read, which ends the read.
 type dataReader struct {
 	ctx    context.Context //nolint:containedctx // io.Reader has no parameter for it
 	cancel context.CancelFunc
@@ -224,6 +223,17 @@ func (d *dataReader) Seek(offset int64, whence int) (int64, error) {
 	}
 	d.off = offset
 	return offset, nil
+}
+
+// jump has the next Read start at off, and has the store asked for the bytes
+// from there up to end.
+func (d *dataReader) jump(off, end int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.at != off || d.end != end {
+		d.hangUp()
+	}
+	d.off, d.end = off, end
 }
 
 // Close ends the reading, and a Read under way.

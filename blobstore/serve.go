@@ -1,172 +1,136 @@
 package blobstore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
-
-	"github.com/berthhq/berth/redirect"
 )
 
 // immutable is what a cache may do with bytes that are named by their digest.
-// Only the caller's own may keep them: others may not be allowed to read them.
+// It must be the client's own, since other clients may not be allowed to read
+// them.
 const immutable = "private, max-age=31536000, immutable"
-
-// maxRanges is how many ranges of a blob one request may ask for. One that asks
-// for more is answered with the whole blob, which
-// https://www.rfc-editor.org/rfc/rfc9110#section-14.2 allows: each range may
-// cost a request to the store.
-const maxRanges = 16
 
 // ServeBlob answers GET or HEAD.
 //
 // HEAD is answered here: clients want the length and the digest, and a
 // signature for GET is not good for HEAD. A GET goes where the redirect policy
-// says; the Range header is then the target's business.
+// says, unless its Range or its conditions mean something here that they don't
+// mean there. If its Range header asks for nothing that the blob has, it returns
+// an [ErrRange].
 func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *http.Request, dgst digest.Digest) error {
 	rec, raw, err := r.readable(ctx, dgst, req.Method != http.MethodHead)
 	if err != nil {
 		return err
 	}
-	etag, mediaType := `"`+dgst.String()+`"`, sendable(rec.MediaType)
+	b := found{rec: rec, raw: raw, digest: dgst, mediaType: sendable(rec.MediaType)}
+	a, err := r.plan(ctx, req, b)
+	if err != nil {
+		return err
+	}
 	h := w.Header()
-	describe := func() {
-		h.Set("Docker-Content-Digest", dgst.String())
-		h.Set("Etag", etag)
-		h.Set("Cache-Control", immutable)
-		h.Set("Content-Type", mediaType)
-		h.Set("Accept-Ranges", "bytes")
-		// A browser must not run what somebody pushed as a page of this host.
-		h.Set("Content-Security-Policy", "sandbox")
-		h.Set("X-Content-Type-Options", "nosniff")
-	}
-	ifMatch := req.Header.Get("If-Match")
-	unmatched := ifMatch != "" && !matches(ifMatch, etag, true)
-	refuse := func() {
-		describe()
-		h.Set("Cache-Control", "no-store") // the blob itself is as good as ever
-		w.WriteHeader(http.StatusPreconditionFailed)
-	}
-	switch {
-	case !unmatched && matches(req.Header.Get("If-None-Match"), etag, false):
-		describe()
+	switch a.status {
+	case http.StatusNotModified:
+		b.describe(h)
 		h.Del("Content-Type")
 		// What is kept may be a redirect. A cache takes these headers over into
 		// it (https://www.rfc-editor.org/rfc/rfc9111#section-4.3.4), and its URL
 		// lives no longer for that.
 		h.Set("Cache-Control", "private, no-cache")
-		w.WriteHeader(http.StatusNotModified)
-		return nil
-	case unmatched && (req.Method == http.MethodHead || rec.Data == ""):
-		refuse()
-		return nil
-	case req.Method == http.MethodHead:
-		describe()
-		h.Set("Content-Length", strconv.FormatInt(rec.Size, 10))
-		w.WriteHeader(http.StatusOK)
-		return nil
-	case rec.Data == "":
-		describe()
-		serveContent(w, req, wantedRanges(req.Header.Get("Range")), bytes.NewReader(raw))
-		return nil
-	}
-
-	decision, err := r.s.cfg.Redirect.Decide(ctx, r.s.bucket, redirect.Request{
-		Repository:  r.name,
-		Size:        rec.Size,
-		UserAgent:   req.UserAgent(),
-		Client:      r.s.cfg.Redirect.ClientAddr(req),
-		Key:         rec.Data,
-		Unverified:  rec.State == unverified,
-		ContentType: mediaType,
-	})
-	switch {
-	case err != nil && ctx.Err() != nil: // there is nobody to answer
-		return translate(ctx.Err())
-	case err != nil: // the bytes can be had from here all the same
-		r.s.cfg.Log.WarnContext(ctx, "no redirect", "digest", dgst, "error", err)
-		decision = redirect.Decision{}
-	}
-	if !decision.Direct() {
-		describe()
+	case http.StatusPreconditionFailed:
+		b.describe(h)
+		h.Set("Cache-Control", "no-store") // the blob itself is as good as ever
+	case http.StatusTemporaryRedirect:
+		b.describe(h)
+		h.Del("Etag") // the target has its own
 		h.Del("Content-Type")
 		h.Del("Accept-Ranges")
-		life := max(time.Until(decision.Expires), 0)
+		life := max(time.Until(a.redirect.Expires), 0)
 		h.Set("Cache-Control", fmt.Sprintf("private, max-age=%d", int64(life.Seconds())))
-		h.Set("Location", decision.URL)
-		w.WriteHeader(http.StatusTemporaryRedirect)
-		return nil
+		h.Set("Location", a.redirect.URL)
+	default:
+		if req.Method != http.MethodHead {
+			return r.send(ctx, w, b, a)
+		}
+		b.describe(h)
+		if a.elsewhere {
+			h.Del("Etag")
+		}
+		h.Set("Content-Length", strconv.FormatInt(rec.Size, 10))
 	}
-	if unmatched { // elsewhere the tag may be the target's own
-		refuse()
-		return nil
-	}
+	w.WriteHeader(a.status)
+	return nil
+}
 
-	ranges := wantedRanges(req.Header.Get("Range"))
-	first, end := oneRange(ranges, rec.Size)
-	if first == rec.Size && req.Header.Get("If-Range") != "" { // perhaps all is sent, and must be there
-		first, end = 0, rec.Size
+// found is a blob by the digest that the client asked for.
+type found struct {
+	rec       record
+	raw       []byte // of an inline blob
+	digest    digest.Digest
+	mediaType string
+}
+
+// etag returns the entity tag of the answers that have the bytes in them.
+// A store has tags of its own, and a CDN passes on the store's or makes others.
+func (b found) etag() string { return `"` + b.digest.String() + `"` }
+
+func (b found) describe(h http.Header) {
+	h.Set("Docker-Content-Digest", b.digest.String())
+	h.Set("Etag", b.etag())
+	h.Set("Cache-Control", immutable)
+	h.Set("Content-Type", b.mediaType)
+	h.Set("Accept-Ranges", "bytes")
+	// A browser must not run what a client pushed as a page of this host.
+	h.Set("Content-Security-Policy", "sandbox")
+	h.Set("X-Content-Type-Options", "nosniff")
+}
+
+// send answers with the blob, or with spans of it.
+func (r *Repository) send(ctx context.Context, w http.ResponseWriter, b found, a reply) error {
+	spans, size := a.spans, b.rec.Size
+	if spans == nil {
+		spans = []span{{0, size}}
 	}
-	data, err := r.openData(ctx, rec, raw, first, end)
+	reads := planReads(spans)
+	data, err := r.openData(ctx, b.rec, b.raw, reads[0].start, reads[0].end)
 	if err != nil {
 		return err
 	}
 	defer data.Close()
-	describe()
-	serveContent(w, req, ranges, data)
-	if d, ok := data.(*dataReader); ok {
+	h := w.Header()
+	b.describe(h)
+	if len(spans) == 1 {
+		if a.status == http.StatusPartialContent {
+			h.Set("Content-Range", spans[0].contentRange(size))
+		}
+		h.Set("Content-Length", strconv.FormatInt(spans[0].end-spans[0].start, 10))
+		w.WriteHeader(a.status)
+		err = copySpan(data, w, spans[0])
+	} else {
+		body := newByteranges(spans, b.mediaType, size)
+		h.Set("Content-Type", body.contentType())
+		h.Set("Content-Length", strconv.FormatInt(body.length(), 10))
+		w.WriteHeader(a.status)
+		err = body.send(w, spanCopier(data, reads))
+	}
+	if d, ok := data.(*dataReader); ok && err != nil {
 		if err := d.broken(); err != nil {
 			// The client sees that the answer is too short, and no more.
-			r.s.cfg.Log.ErrorContext(ctx, "a blob was sent in part", "digest", dgst, "error", err)
+			r.s.cfg.Log.ErrorContext(ctx, "a blob was sent in part", "digest", b.digest, "error", err)
 		}
 	}
 	return nil
 }
 
-// serveContent answers with the bytes, or with these ranges of them, which the
-// request asks for.
-func serveContent(w http.ResponseWriter, req *http.Request, ranges string, content io.ReadSeeker) {
-	if ranges != req.Header.Get("Range") {
-		req = req.Clone(req.Context())
-		req.Header.Set("Range", ranges)
-	}
-	http.ServeContent(w, req, "", time.Time{}, content)
-}
-
-// wantedRanges is a Range header as net/http understands it, or empty if it is
-// to be ignored: of a unit other than bytes, however that is spelled
-// (https://www.rfc-editor.org/rfc/rfc9110#section-14.1), or of too many ranges.
-// The last no bytes are a range that isn't there
-// (https://www.rfc-editor.org/rfc/rfc9110#section-14.1.2), and net/http would
-// send them (https://github.com/golang/go/issues/81262).
-func wantedRanges(header string) string {
-	unit, ranges, ok := strings.Cut(header, "=")
-	if !ok || !strings.EqualFold(unit, "bytes") || strings.Count(ranges, ",") >= maxRanges {
-		return ""
-	}
-	specs := strings.Split(ranges, ",")
-	for i, spec := range specs {
-		from, last, _ := strings.Cut(spec, "-")
-		last = strings.TrimSpace(last)
-		n, err := strconv.ParseInt(last, 10, 64)
-		if strings.TrimSpace(from) == "" && !strings.HasPrefix(last, "-") && err == nil && n == 0 {
-			specs[i] = strconv.FormatInt(math.MaxInt64, 10) + "-" // past the end, too
-		}
-	}
-	return "bytes=" + strings.Join(specs, ",")
-}
-
-// sendable is the media type, if a header and a URL can carry it. A store would
-// refuse each read by a URL that asks for another.
+// sendable returns the media type if a header and a URL can carry it, and the
+// default otherwise. A store would refuse each read by a URL that asks for
+// another type.
 func sendable(mediaType string) string {
 	for i := range len(mediaType) {
 		if c := mediaType[i]; c < ' ' || c > '~' {
@@ -174,73 +138,6 @@ func sendable(mediaType string) string {
 		}
 	}
 	return mediaType
-}
-
-// matches says whether an If-None-Match header names the tag
-// (https://www.rfc-editor.org/rfc/rfc9110#section-13.1.2), or an If-Match
-// header, which must be strong: a weak tag doesn't count there. As in net/http,
-// neither does what follows something that is no tag.
-func matches(header, etag string, strong bool) bool {
-	for {
-		header = strings.TrimLeft(header, " \t\r\n,")
-		if strings.HasPrefix(header, "*") {
-			return true
-		}
-		named, weak := strings.CutPrefix(header, "W/")
-		tag, rest := cutTag(named)
-		if tag == "" {
-			return false
-		}
-		if tag == etag && (!weak || !strong) {
-			return true
-		}
-		header = rest
-	}
-}
-
-// cutTag is the tag at the begin of s, with its quotes, and what follows it.
-func cutTag(s string) (tag, rest string) {
-	if !strings.HasPrefix(s, `"`) {
-		return "", ""
-	}
-	for i := 1; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '"':
-			return s[:i+1], s[i+1:]
-		case c <= ' ' || c == 0x7f:
-			return "", ""
-		}
-	}
-	return "", ""
-}
-
-// oneRange is where reading will begin and end, if the header asks for one range.
-// It is a guess that saves requests and connections: where it is wrong, the
-// reader finds out.
-func oneRange(header string, size int64) (first, end int64) {
-	spec, ok := strings.CutPrefix(header, "bytes=")
-	from, to, isRange := strings.Cut(strings.TrimSpace(spec), "-")
-	if !ok || !isRange || strings.Contains(spec, ",") {
-		return 0, size
-	}
-	if from == "" {
-		last, err := strconv.ParseInt(to, 10, 64)
-		if err != nil || last <= 0 {
-			return 0, size
-		}
-		return max(size-last, 0), size
-	}
-	first, err := strconv.ParseInt(from, 10, 64)
-	switch {
-	case err != nil || first < 0:
-		return 0, size
-	case first >= size: // the answer will be 416
-		return size, size
-	}
-	if last, err := strconv.ParseInt(to, 10, 64); err == nil && first <= last && last < size {
-		return first, last + 1
-	}
-	return first, size
 }
 
 // copyAll is io.Copy, with its errors in this package's terms.

@@ -90,6 +90,7 @@ type Store struct {
 	keys    layout
 	uploads *upload.Manager
 	cache   *cache
+	signs   bool // the bucket signs URLs
 }
 
 var _ BlobEnumerator = (*Store)(nil)
@@ -133,8 +134,17 @@ func Open(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Store, error
 	if err != nil {
 		return nil, err
 	}
+	s.signs = canSign(ctx, bucket)
 	s.cache, err = newCache(cfg.Cache, cfg.InlineMax)
 	return s, err
+}
+
+// canSign reports whether the bucket signs URLs, also if it can't at the moment.
+func canSign(ctx context.Context, bucket drivers.Bucket) bool {
+	ctx, cancel := context.WithTimeout(ctx, envelope.Patience)
+	defer cancel()
+	_, err := bucket.SignGet(ctx, drivers.BulkPrefix+"check", drivers.SignOptions{Expires: redirect.DefaultExpiry, Window: redirect.DefaultWindow})
+	return !errors.Is(err, errors.ErrUnsupported)
 }
 
 // checkFormat sees to it that the bucket is laid out as this version of berth

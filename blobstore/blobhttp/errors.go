@@ -16,13 +16,14 @@ import (
 
 // Error codes of the distribution specification
 // (https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes),
-// and three that registries add.
+// and four that registries add.
 const (
 	codeBlobUnknown       = "BLOB_UNKNOWN"
 	codeUploadInvalid     = "BLOB_UPLOAD_INVALID"
 	codeUploadUnknown     = "BLOB_UPLOAD_UNKNOWN"
 	codeDigestInvalid     = "DIGEST_INVALID"
 	codeNameInvalid       = "NAME_INVALID"
+	codeRangeInvalid      = "RANGE_INVALID"
 	codeSizeInvalid       = "SIZE_INVALID"
 	codeTooManyRequests   = "TOOMANYREQUESTS"
 	codeUnsupported       = "UNSUPPORTED"
@@ -39,6 +40,7 @@ type apiError struct {
 	code       string
 	message    string
 	allow      string // Allow header
+	inRange    string // Content-Range header
 	retryAfter int    // seconds; 0 for none
 }
 
@@ -117,12 +119,20 @@ func answerTo(err error) *apiError {
 	if e, ok := errors.AsType[blobstore.ErrBlobInvalidDigest](err); ok && !errors.Is(err, blobstore.ErrBlobDigestUnsupported) {
 		return &apiError{status: http.StatusBadRequest, code: codeDigestInvalid, message: mismatch(e.Digest)}
 	}
+	if e, ok := errors.AsType[blobstore.ErrRange](err); ok {
+		return noSuchRange(e.Size)
+	}
 	for i := range table {
 		if errors.Is(err, table[i].is) {
 			return &table[i].as
 		}
 	}
 	return &apiError{status: http.StatusInternalServerError, code: codeUnknown, message: "internal error"}
+}
+
+func noSuchRange(size int64) *apiError {
+	return &apiError{status: http.StatusRequestedRangeNotSatisfiable, code: codeRangeInvalid, inRange: fmt.Sprintf("bytes */%d", size),
+		message: fmt.Sprintf("Range: the blob has %d bytes: want bytes=<first>-<last>, bytes=<first>-, or bytes=-<how many of the last>", size)}
 }
 
 func mismatch(d digest.Digest) string {
@@ -150,6 +160,9 @@ func (e *apiError) write(w http.ResponseWriter, requestID string) {
 	h.Set("Cache-Control", "no-store") // what is unknown now may come
 	if e.allow != "" {
 		h.Set("Allow", e.allow)
+	}
+	if e.inRange != "" {
+		h.Set("Content-Range", e.inRange)
 	}
 	if e.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(e.retryAfter))

@@ -25,6 +25,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
 	"github.com/berthhq/berth/drivers/memory"
+	"github.com/berthhq/berth/redirect"
 )
 
 var update = flag.Bool("update", false, "write the answers that are compared into testdata")
@@ -143,6 +144,7 @@ func newScript(t *testing.T) *script {
 		"small":    open(bucket, blobstore.Config{Upload: blobstore.UploadConfig{MaxBlobSize: 20}}, Config{}),
 		"expired":  open(bucket, blobstore.Config{Upload: blobstore.UploadConfig{SessionLifetime: time.Nanosecond}}, Config{}),
 		"signing":  open(drivertest.Signing(bucket), blobstore.Config{}, Config{}),
+		"edge":     open(bucket, blobstore.Config{Redirect: edgePolicy(t)}, Config{}),
 		"chunky":   open(openMemory(t, &memory.Store{Habits: memory.S3()}), blobstore.Config{}, Config{}),
 		"anywhere": open(bucket, blobstore.Config{}, Config{MayMount: func(_ context.Context, repository string) bool {
 			return strings.HasPrefix(repository, "library/")
@@ -150,6 +152,18 @@ func newScript(t *testing.T) *script {
 		"panics": open(bucket, blobstore.Config{Access: panics{}}, Config{}),
 	}
 	return s
+}
+
+// edgePolicy sends every read to a CDN that answers any ranges.
+func edgePolicy(t *testing.T) *redirect.Policy {
+	t.Helper()
+	p, err := redirect.New(redirect.Config{Default: "cdn:edge", CDNs: map[string]redirect.CDN{
+		"edge": {Kind: "plain", BaseURL: "https://edge.example", Ranges: true},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 // panics is an access controller with a bug.

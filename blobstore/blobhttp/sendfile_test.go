@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/distribution/reference"
@@ -59,9 +60,10 @@ func TestFilesAreSentFromTheKernel(t *testing.T) {
 	}
 
 	for header, want := range map[string][]byte{
-		"":                data,
-		"bytes=1000-1999": data[1000:2000],
-		"bytes=-5":        data[len(data)-5:],
+		"":                  data,
+		"bytes=1000-1999":   data[1000:2000],
+		"bytes=-5":          data[len(data)-5:],
+		"bytes=0-99999,0-9": data[:100_000], // of a multipart body
 	} {
 		req := httptest.NewRequest(http.MethodGet, "/v2/test/blobs/"+desc.Digest.String(), nil)
 		if header != "" {
@@ -69,7 +71,8 @@ func TestFilesAreSentFromTheKernel(t *testing.T) {
 		}
 		w := &sendfileWriter{ResponseRecorder: httptest.NewRecorder()}
 		handler.ServeHTTP(w, req)
-		if !bytes.Equal(w.Body.Bytes(), want) {
+		several := strings.Contains(header, ",")
+		if several && !bytes.Contains(w.Body.Bytes(), want) || !several && !bytes.Equal(w.Body.Bytes(), want) {
 			t.Errorf("GET with Range %q = %d, %d bytes, want the %d bytes asked for", header, w.Code, w.Body.Len(), len(want))
 		}
 		if w.files != 1 {

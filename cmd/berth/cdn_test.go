@@ -326,6 +326,19 @@ func TestCDNSlices(t *testing.T) {
 	if asked := e.asked.Load(); asked != 2 {
 		t.Errorf("the store was asked %d times, want one time for each of two slices", asked)
 	}
+
+	// nginx answers several ranges with all of the blob, unless all of it is one
+	// file of its cache. So berth answers them.
+	const ranges, parts = "bytes=17000000-17000009,0-9", 2
+	a, err := e.get(t.Context(), link, http.Header{"Range": {ranges}})
+	if err != nil || a.status != http.StatusOK || len(a.body) != len(data) {
+		t.Errorf("nginx answers %s with %d, %d bytes, %v: it can be redirect.cdn.<name>.ranges now", ranges, a.status, len(a.body), err)
+	}
+	a, err = e.get(t.Context(), e.berth.url+"/v2/test/blobs/"+digest.FromBytes(data).String(), http.Header{"Range": {ranges}})
+	if err != nil || a.status != http.StatusPartialContent || bytes.Count(a.body, []byte("Content-Range: bytes ")) != parts ||
+		!bytes.Contains(a.body, data[17_000_000:17_000_010]) || !bytes.Contains(a.body, data[:10]) {
+		t.Errorf("berth answers %s with %d, %d bytes, %v, want parts", ranges, a.status, len(a.body), err)
+	}
 }
 
 // refuses tries to get from nginx, and from the store behind it, what berth has

@@ -145,6 +145,7 @@ func azureConfig(cfg config.Storage) azure.Config {
 		PublicEndpoint:   cfg.Azure.PublicEndpoint,
 		AccessTier:       cfg.Azure.AccessTier,
 		EncryptionScope:  cfg.Azure.EncryptionScope,
+		APIVersion:       cfg.Azure.APIVersion,
 	}
 }
 

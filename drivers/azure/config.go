@@ -51,6 +51,12 @@ type Config struct {
 	// (storage.azure.public_endpoint): Endpoint itself if it is empty.
 	PublicEndpoint string
 
+	// APIVersion is the version of the service's protocol to speak, as
+	// "2025-11-05" (storage.azure.api_version): the SDK's newest if it is empty.
+	// It is for endpoints that don't know that version yet. Below 2026-04-06 an
+	// identity signs no URLs.
+	APIVersion string
+
 	// Prefix begins the names of all blobs (storage.prefix). A "/" at its end
 	// makes no difference.
 	Prefix string
@@ -88,6 +94,7 @@ type account struct {
 	sas      string
 	sasEnds  time.Time // zero if the SAS does not tell
 	identity azcore.TokenCredential
+	version  version
 
 	// credential is the configuration key that gave the right, for messages.
 	credential string
@@ -109,7 +116,11 @@ func (cfg Config) resolve() (*account, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &account{name: cfg.Account, endpoint: endpoint, credential: credential}
+	version, err := cfg.version()
+	if err != nil {
+		return nil, err
+	}
+	a := &account{name: cfg.Account, endpoint: endpoint, credential: credential, version: version}
 	if a.name == "" {
 		a.name = accountOf(endpoint)
 	}

@@ -102,6 +102,8 @@ func (a *account) refused(e *azcore.ResponseError, needs right) error {
 		return drivers.ErrNotFound
 	case bloberror.InvalidRange:
 		return drivers.ErrRange
+	case bloberror.InvalidHeaderValue:
+		return a.badHeader(e, answer)
 	default:
 		if advice := a.advice(code, needs); advice != "" {
 			return fmt.Errorf("%w: %s (%s)", drivers.ErrRefused, advice, answer)

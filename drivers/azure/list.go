@@ -12,13 +12,14 @@ import (
 )
 
 // List gives the objects in the order of their keys, which is the service's
-// own, a page of at most 5,000 at a time. It asks for those after a key only
-// (startFrom, which includes that key).
+// own, a page of at most 5,000 at a time. It asks only for those after a key
+// (startFrom, which includes that key) where the service version has that, and
+// otherwise skips those before it.
 func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drivers.Object, error] {
 	return func(yield func(drivers.Object, error) bool) {
 		name := b.blobName(prefix)
 		opts := &container.ListBlobsFlatOptions{Prefix: &name, MaxResults: b.pageSize}
-		if after > prefix {
+		if after > prefix && b.version >= startFromVersion {
 			from := b.blobName(after)
 			opts.StartFrom = &from
 		}

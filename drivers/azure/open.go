@@ -123,6 +123,7 @@ func newBucket(cfg Config) (*bucket, error) {
 	options := policy.ClientOptions{
 		Transport:        b.client,
 		Telemetry:        policy.TelemetryOptions{ApplicationID: "berth"},
+		PerCallPolicies:  []policy.Policy{account.version},
 		PerRetryPolicies: []policy.Policy{eachTry{}},
 		Retry:            policy.RetryOptions{MaxRetries: 3, RetryDelay: 300 * time.Millisecond, MaxRetryDelay: 10 * time.Second},
 	}

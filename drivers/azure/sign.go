@@ -53,6 +53,7 @@ func (s *signer) get(ctx context.Context, blob string, now time.Time, opts drive
 		expires = now.Add(opts.Window + opts.Expires)
 	}
 	values := sas.BlobSignatureValues{
+		Version:            string(s.account.version),
 		Protocol:           sas.ProtocolHTTPS,
 		StartTime:          now.Add(-keySkew).UTC().Truncate(time.Second),
 		ExpiryTime:         expires.UTC().Truncate(time.Second),
@@ -75,6 +76,8 @@ func (s *signer) get(ctx context.Context, blob string, now time.Time, opts drive
 	case accountOf(s.account.endpoint) != s.account.name:
 		// The SDK takes the account that it signs for from the host.
 		err = fmt.Errorf("the host of storage.azure.endpoint does not begin with the account %q: %w", s.account.name, errors.ErrUnsupported)
+	case s.account.version < delegationVersion:
+		err = fmt.Errorf("storage.azure.api_version: an identity signs URLs from version %s on: %w", delegationVersion, errors.ErrUnsupported)
 	default:
 		var key delegatedKey
 		if key, err = s.delegated.key(ctx, now); err != nil {

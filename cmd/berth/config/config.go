@@ -108,6 +108,7 @@ type Azure struct {
 	PublicEndpoint   string
 	AccessTier       string
 	EncryptionScope  string
+	APIVersion       string
 }
 
 // Upload is the section upload.

@@ -94,6 +94,7 @@ func entries(c *Config) []key {
 		{name: "storage.azure.sas", value: secret(&s.Azure.SAS), secret: true, help: "SAS token of the container"},
 		{name: "storage.azure.public_endpoint", value: webURL(&s.Azure.PublicEndpoint), help: "URL that signed links point at"},
 		{name: "storage.azure.access_tier", value: choice(&s.Azure.AccessTier, "", "Hot", "Cool", "Cold"), help: "access tier of blob data; the account's default when empty"},
+		{name: "storage.azure.api_version", value: text(&s.Azure.APIVersion, ""), help: "service version to speak, as 2025-11-05, where the endpoint does not know the newest yet"},
 		{name: "storage.azure.encryption_scope", value: text(&s.Azure.EncryptionScope, ""), help: "encryption scope of what is written; the container's default when empty"},
 
 		{name: "upload.memory", value: size(&u.Memory, 256*mib, 16*mib, tib), help: "buffers of all uploads together; the largest part is an eighth of it"},

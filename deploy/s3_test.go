@@ -48,6 +48,12 @@ func s3Permissions(r *http.Request) (names []string, ok bool) {
 		return []string{"s3:GetLifecycleConfiguration" + bucket}, true
 	case key == "" && method == http.MethodGet && q.Has("versioning"):
 		return []string{"s3:GetBucketVersioning" + bucket}, true
+	case key == "" && method == http.MethodGet && q.Has("intelligent-tiering"):
+		return []string{"s3:GetIntelligentTieringConfiguration" + bucket}, true
+	case key == "" && method == http.MethodGet && q.Has("object-lock"):
+		return []string{"s3:GetBucketObjectLockConfiguration" + bucket}, true
+	case key == "" && method == http.MethodGet && q.Has("requestPayment"):
+		return []string{"s3:GetBucketRequestPayment" + bucket}, true
 	case key == "":
 		return nil, false
 	case method == http.MethodGet && q.Has("uploadId"):

@@ -15,8 +15,25 @@ type Settings struct {
 	// Versioning is whether replaced and deleted objects stay as versions.
 	Versioning Setting[bool]
 
+	// Suspended reports whether versioning was on before and is off now: versions
+	// from before stay, and deletions leave markers. Versioning is false then.
+	Suspended bool
+
 	// SoftDelete is how long deleted objects are kept, and charged for.
 	SoftDelete Setting[time.Duration]
+
+	// Tiering holds the rules by which the store moves objects that were not
+	// read to tiers in which they must be restored, other than those of
+	// Lifecycle. For this and the next two settings, the zero Setting means that
+	// the store has no such setting.
+	Tiering Setting[[]Rule]
+
+	// Lock is what holds versions of objects.
+	Lock Setting[Lock]
+
+	// Payment reports whether requests of other accounts than the bucket's must
+	// name themselves as the payer, which berth's do not as it is configured.
+	Payment Setting[bool]
 
 	// Retention is how long new objects can be neither replaced nor deleted. Of
 	// this and the next three settings the zero Setting means that the store has
@@ -53,6 +70,13 @@ type Setting[T any] struct {
 
 	// Permission is the vendor's name of the permission to read the setting.
 	Permission string
+}
+
+// Lock describes a lock on the versions of objects (S3 Object Lock).
+type Lock struct {
+	Enabled   bool
+	Retention time.Duration // of new versions; zero for none
+	Unchecked bool          // berth's writes have no checksum, which such a bucket wants
 }
 
 // RuleAction is the effect of a Rule.

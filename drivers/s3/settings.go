@@ -14,27 +14,119 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// Inspect reads what the bucket is set to do by itself, in two requests. What
-// it may not read is an error in its place; the one that it returns is of the
-// configuration.
+// Inspect reads what the bucket is set to do by itself, in five requests. The
+// error of a setting that it may not read is in its place. The error that it
+// returns is one of the configuration.
 func Inspect(ctx context.Context, cfg Config) (drivers.Settings, error) {
 	b, _, err := connect(ctx, cfg)
 	if err != nil {
 		return drivers.Settings{}, err
 	}
 	defer b.closeIdle()
-	return drivers.Settings{
+	s := drivers.Settings{
 		Lifecycle:  b.lifecycle(ctx),
-		Versioning: b.versioning(ctx),
 		SoftDelete: drivers.Setting[time.Duration]{Err: fmt.Errorf("%w: S3 has versions only", errors.ErrUnsupported)},
-	}, nil
+		Tiering:    b.tiering(ctx),
+		Lock:       b.lock(ctx),
+	}
+	s.Versioning, s.Suspended = b.versioning(ctx)
+	if cfg.RequestPayer == "" {
+		s.Payment = b.payment(ctx)
+	}
+	return s, nil
 }
 
-func (b *bucket) versioning(ctx context.Context) drivers.Setting[bool] {
+func (b *bucket) versioning(ctx context.Context) (s drivers.Setting[bool], suspended bool) {
 	out, err := b.client.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{Bucket: b.bucketName()})
-	s := drivers.Setting[bool]{Permission: "s3:GetBucketVersioning", Err: b.unread(ctx, err)}
+	s = drivers.Setting[bool]{Permission: "s3:GetBucketVersioning", Err: b.unread(ctx, err)}
+	if err != nil {
+		return s, false
+	}
+	s.Value = out.Status == types.BucketVersioningStatusEnabled
+	return s, out.Status == types.BucketVersioningStatusSuspended
+}
+
+// tiering reads the archive tiers of S3 Intelligent-Tiering, which have to be
+// switched on. Its other tiers are read at once.
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/intelligent-tiering-overview.html
+func (b *bucket) tiering(ctx context.Context) drivers.Setting[[]drivers.Rule] {
+	s := drivers.Setting[[]drivers.Rule]{Permission: "s3:GetIntelligentTieringConfiguration"}
+	in := &s3.ListBucketIntelligentTieringConfigurationsInput{Bucket: b.bucketName()}
+	for {
+		page, err := b.client.ListBucketIntelligentTieringConfigurations(ctx, in)
+		if err != nil {
+			s.Err = b.unread(ctx, err)
+			return s
+		}
+		for i := range page.IntelligentTieringConfigurationList {
+			s.Value = append(s.Value, b.tiers(&page.IntelligentTieringConfigurationList[i])...)
+		}
+		if !aws.ToBool(page.IsTruncated) {
+			return s
+		}
+		if aws.ToString(page.NextContinuationToken) == "" {
+			s.Err = errCutShort
+			return s
+		}
+		in.ContinuationToken = page.NextContinuationToken
+	}
+}
+
+// tiers are the rules of one configuration, one for each tier.
+func (b *bucket) tiers(c *types.IntelligentTieringConfiguration) []drivers.Rule {
+	prefix, tagged := "", false
+	if f := c.Filter; f != nil {
+		prefix, tagged = aws.ToString(f.Prefix), f.Tag != nil
+		if f.And != nil {
+			prefix += aws.ToString(f.And.Prefix)
+			tagged = tagged || len(f.And.Tags) > 0
+		}
+	}
+	keys, ok := drivers.RulePrefix(b.prefix, prefix)
+	if !ok || tagged || c.Status != types.IntelligentTieringStatusEnabled { // berth's objects have no tags
+		return nil
+	}
+	var rules []drivers.Rule
+	for _, t := range c.Tierings {
+		rules = append(rules, drivers.Rule{
+			ID: aws.ToString(c.Id), Action: drivers.RuleArchive, Prefix: keys,
+			Age: 24 * time.Hour * time.Duration(aws.ToInt32(t.Days)), Class: string(t.AccessTier),
+		})
+	}
+	return rules
+}
+
+// lock reads Object Lock and the retention that it gives to new versions.
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html
+func (b *bucket) lock(ctx context.Context) drivers.Setting[drivers.Lock] {
+	s := drivers.Setting[drivers.Lock]{Permission: "s3:GetBucketObjectLockConfiguration"}
+	out, err := b.client.GetObjectLockConfiguration(ctx, &s3.GetObjectLockConfigurationInput{Bucket: b.bucketName()})
+	switch {
+	case code(err) == "ObjectLockConfigurationNotFoundError":
+		return s
+	case err != nil:
+		s.Err = b.unread(ctx, err)
+		return s
+	}
+	c := out.ObjectLockConfiguration
+	if c == nil || c.ObjectLockEnabled != types.ObjectLockEnabledEnabled {
+		return s
+	}
+	s.Value = drivers.Lock{Enabled: true, Unchecked: !b.checksums()}
+	if c.Rule != nil && c.Rule.DefaultRetention != nil {
+		const day = 24 * time.Hour
+		kept := c.Rule.DefaultRetention
+		s.Value.Retention = day*time.Duration(aws.ToInt32(kept.Days)) + 365*day*time.Duration(aws.ToInt32(kept.Years))
+	}
+	return s
+}
+
+// payment reads whether the bucket is one of Requester Pays.
+func (b *bucket) payment(ctx context.Context) drivers.Setting[bool] {
+	out, err := b.client.GetBucketRequestPayment(ctx, &s3.GetBucketRequestPaymentInput{Bucket: b.bucketName()})
+	s := drivers.Setting[bool]{Permission: "s3:GetBucketRequestPayment", Err: b.unread(ctx, err)}
 	if err == nil {
-		s.Value = out.Status == types.BucketVersioningStatusEnabled
+		s.Value = out.Payer == types.PayerRequester
 	}
 	return s
 }
@@ -53,7 +145,7 @@ func (b *bucket) lifecycle(ctx context.Context) drivers.Setting[[]drivers.Rule] 
 	return s
 }
 
-// unread says why a setting could not be read.
+// unread returns why a setting could not be read.
 func (b *bucket) unread(ctx context.Context, err error) error {
 	if err == nil {
 		return nil

@@ -32,8 +32,14 @@ func TestInspect(t *testing.T) {
 		if s := settings.Lifecycle; s.Err != nil || len(s.Value) != 0 {
 			t.Errorf("without rules: %+v", s)
 		}
-		if s := settings.Versioning; s.Err != nil || s.Value {
-			t.Errorf("without versions: %+v", s)
+		if s := settings.Versioning; s.Err != nil || s.Value || settings.Suspended {
+			t.Errorf("without versions: %+v, suspended %t", s, settings.Suspended)
+		}
+		if s := settings.Tiering; !errors.Is(s.Err, errors.ErrUnsupported) {
+			t.Errorf("archive tiers: %+v, want %v", s, errors.ErrUnsupported)
+		}
+		if s := settings.Lock; s.Err != nil || s.Value.Enabled {
+			t.Errorf("without Object Lock: %+v", s)
 		}
 		b, _, err := connect(t.Context(), cfg)
 		if err != nil {
@@ -106,21 +112,26 @@ func TestInspectAmazon(t *testing.T) {
 		return "<Rule><ID>" + id + "</ID><Status>Enabled</Status>" + body + "</Rule>"
 	}
 	const abort = "<AbortIncompleteMultipartUpload><DaysAfterInitiation>9</DaysAfterInitiation></AbortIncompleteMultipartUpload>"
-	d.plays(answersSettings(
-		rule("abort", "<Filter><Prefix></Prefix></Filter>"+abort)+
-			rule("old form", "<Prefix>team/data/</Prefix>"+abort)+
-			"<Rule><ID>off</ID><Status>Disabled</Status><Filter><Prefix></Prefix></Filter>"+abort+"</Rule>"+
-			rule("another's", "<Filter><Prefix>other/</Prefix></Filter><Expiration><Days>1</Days></Expiration>")+
-			rule("tagged", "<Filter><Tag><Key>k</Key><Value>v</Value></Tag></Filter><Expiration><Days>1</Days></Expiration>")+
-			rule("tagged too", "<Filter><And><Prefix>team/</Prefix><Tag><Key>k</Key><Value>v</Value></Tag></And></Filter><Expiration><Days>1</Days></Expiration>")+
-			rule("markers", "<Filter><Prefix></Prefix></Filter><Expiration><ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker></Expiration>")+
-			rule("big", "<Filter><And><Prefix>team/data/new/</Prefix><ObjectSizeGreaterThan>1048576</ObjectSizeGreaterThan></And></Filter>"+
-				"<Expiration><Date>2030-01-01T00:00:00Z</Date></Expiration>")+
-			rule("archive", "<Filter><Prefix>team/</Prefix></Filter>"+
-				"<Transition><Days>30</Days><StorageClass>STANDARD_IA</StorageClass></Transition>"+
-				"<Transition><Days>90</Days><StorageClass>DEEP_ARCHIVE</StorageClass></Transition>"+
-				"<NoncurrentVersionExpiration><NoncurrentDays>7</NoncurrentDays><NewerNoncurrentVersions>3</NewerNoncurrentVersions></NoncurrentVersionExpiration>"),
-		"<Status>Suspended</Status>"))
+	d.plays(answersSettings(map[string]string{"lifecycle": rule("abort", "<Filter><Prefix></Prefix></Filter>"+abort) +
+		rule("old form", "<Prefix>team/data/</Prefix>"+abort) +
+		"<Rule><ID>off</ID><Status>Disabled</Status><Filter><Prefix></Prefix></Filter>" + abort + "</Rule>" +
+		rule("another's", "<Filter><Prefix>other/</Prefix></Filter><Expiration><Days>1</Days></Expiration>") +
+		rule("tagged", "<Filter><Tag><Key>k</Key><Value>v</Value></Tag></Filter><Expiration><Days>1</Days></Expiration>") +
+		rule("tagged too", "<Filter><And><Prefix>team/</Prefix><Tag><Key>k</Key><Value>v</Value></Tag></And></Filter><Expiration><Days>1</Days></Expiration>") +
+		rule("markers", "<Filter><Prefix></Prefix></Filter><Expiration><ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker></Expiration>") +
+		rule("big", "<Filter><And><Prefix>team/data/new/</Prefix><ObjectSizeGreaterThan>1048576</ObjectSizeGreaterThan></And></Filter>"+
+			"<Expiration><Date>2030-01-01T00:00:00Z</Date></Expiration>") +
+		rule("archive", "<Filter><Prefix>team/</Prefix></Filter>"+
+			"<Transition><Days>30</Days><StorageClass>STANDARD_IA</StorageClass></Transition>"+
+			"<Transition><Days>90</Days><StorageClass>DEEP_ARCHIVE</StorageClass></Transition>"+
+			"<NoncurrentVersionExpiration><NoncurrentDays>7</NoncurrentDays><NewerNoncurrentVersions>3</NewerNoncurrentVersions></NoncurrentVersionExpiration>"),
+		"versioning": "<Status>Suspended</Status>",
+		"intelligent-tiering": tiers("all", "Enabled", "") + tiers("off", "Disabled", "") +
+			tiers("others", "Enabled", "<Prefix>other/</Prefix>") + tiers("tagged", "Enabled", "<Tag><Key>k</Key><Value>v</Value></Tag>") +
+			tiers("data", "Enabled", "<Prefix>team/data/</Prefix>"),
+		"object-lock":    "<ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>GOVERNANCE</Mode><Days>30</Days></DefaultRetention></Rule>",
+		"requestPayment": "<Payer>Requester</Payer>",
+	}))
 	settings := inspect(t, cfg)
 	want := []drivers.Rule{
 		{ID: "abort", Action: drivers.RuleAbortUploads, Age: 9 * day},
@@ -132,12 +143,49 @@ func TestInspectAmazon(t *testing.T) {
 	if diff := cmp.Diff(want, settings.Lifecycle.Value); diff != "" || settings.Lifecycle.Err != nil {
 		t.Errorf("rules, %v (-want +got):\n%s", settings.Lifecycle.Err, diff)
 	}
-	if s := settings.Versioning; s.Err != nil || s.Value {
-		t.Errorf("suspended versions: %+v", s)
+	if s := settings.Versioning; s.Err != nil || s.Value || !settings.Suspended {
+		t.Errorf("suspended versions: %+v, suspended %t", s, settings.Suspended)
+	}
+	want = []drivers.Rule{
+		{ID: "all", Action: drivers.RuleArchive, Age: 90 * day, Class: "ARCHIVE_ACCESS"},
+		{ID: "all", Action: drivers.RuleArchive, Age: 180 * day, Class: "DEEP_ARCHIVE_ACCESS"},
+		{ID: "data", Action: drivers.RuleArchive, Prefix: "data/", Age: 90 * day, Class: "ARCHIVE_ACCESS"},
+		{ID: "data", Action: drivers.RuleArchive, Prefix: "data/", Age: 180 * day, Class: "DEEP_ARCHIVE_ACCESS"},
+	}
+	if diff := cmp.Diff(want, settings.Tiering.Value); diff != "" || settings.Tiering.Err != nil {
+		t.Errorf("archive tiers, %v (-want +got):\n%s", settings.Tiering.Err, diff)
+	}
+	if s, want := settings.Lock, (drivers.Lock{Enabled: true, Retention: 30 * day}); s.Err != nil || s.Value != want {
+		t.Errorf("Object Lock: %+v, want %+v", s, want)
+	}
+	if s := settings.Payment; s.Err != nil || !s.Value {
+		t.Errorf("Requester Pays: %+v, want it", s)
+	}
+	unchecked := cfg
+	unchecked.Checksum, unchecked.RequestPayer = "none", "requester"
+	if s := inspect(t, unchecked); !s.Lock.Value.Unchecked || s.Payment != (drivers.Setting[bool]{}) {
+		t.Errorf("without checksums, and with a payer: %+v, %+v, want an unchecked lock, and no question of the payer", s.Lock, s.Payment)
+	}
+
+	d.plays(always("", http.StatusNotFound, "ObjectLockConfigurationNotFoundError"))
+	if s := inspect(t, cfg).Lock; s.Err != nil || s.Value.Enabled {
+		t.Errorf("without Object Lock: %+v", s)
 	}
 
 	d.plays(always("", http.StatusForbidden, "AccessDenied"))
 	settings = inspect(t, cfg)
+	for permission, s := range map[string]struct {
+		permission string
+		err        error
+	}{
+		"s3:GetIntelligentTieringConfiguration": {settings.Tiering.Permission, settings.Tiering.Err},
+		"s3:GetBucketObjectLockConfiguration":   {settings.Lock.Permission, settings.Lock.Err},
+		"s3:GetBucketRequestPayment":            {settings.Payment.Permission, settings.Payment.Err},
+	} {
+		if s.permission != permission || s.err == nil || errors.Is(s.err, errors.ErrUnsupported) {
+			t.Errorf("where access is denied: %+v, want an error and %s", s, permission)
+		}
+	}
 	if s := settings.Lifecycle; s.Err == nil || s.Permission != "s3:GetLifecycleConfiguration" || errors.Is(s.Err, errors.ErrUnsupported) {
 		t.Errorf("lifecycle where access is denied: %+v, want an error and the permission", s)
 	}
@@ -151,18 +199,28 @@ func TestInspectAmazon(t *testing.T) {
 	}
 }
 
-// answersSettings plays a bucket with these rules and versions.
-func answersSettings(rules, versioning string) func(http.ResponseWriter, *http.Request) bool {
+// tiers is a configuration of S3 Intelligent-Tiering with both archive tiers.
+func tiers(id, status, filter string) string {
+	return "<IntelligentTieringConfiguration><Id>" + id + "</Id><Filter>" + filter + "</Filter><Status>" + status + "</Status>" +
+		"<Tiering><AccessTier>ARCHIVE_ACCESS</AccessTier><Days>90</Days></Tiering>" +
+		"<Tiering><AccessTier>DEEP_ARCHIVE_ACCESS</AccessTier><Days>180</Days></Tiering></IntelligentTieringConfiguration>"
+}
+
+// answersSettings plays a bucket with these settings, by the name of the query
+// that asks for them.
+func answersSettings(settings map[string]string) func(http.ResponseWriter, *http.Request) bool {
+	elements := map[string]string{
+		"lifecycle": "LifecycleConfiguration", "versioning": "VersioningConfiguration", "requestPayment": "RequestPaymentConfiguration",
+		"intelligent-tiering": "ListBucketIntelligentTieringConfigurationsResult", "object-lock": "ObjectLockConfiguration",
+	}
 	return func(w http.ResponseWriter, r *http.Request) bool {
-		q := r.URL.Query()
-		name, body := "LifecycleConfiguration", rules
-		if q.Has("versioning") {
-			name, body = "VersioningConfiguration", versioning
-		} else if !q.Has("lifecycle") {
-			return false
+		for name, body := range settings {
+			if r.URL.Query().Has(name) {
+				w.Header().Set("Content-Type", "application/xml")
+				_, err := io.WriteString(w, fmt.Sprintf("<%[1]s xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">%[2]s</%[1]s>", elements[name], body))
+				return err == nil
+			}
 		}
-		w.Header().Set("Content-Type", "application/xml")
-		_, err := io.WriteString(w, fmt.Sprintf("<%[1]s xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">%[2]s</%[1]s>", name, body))
-		return err == nil
+		return false
 	}
 }

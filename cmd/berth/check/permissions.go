@@ -40,6 +40,11 @@ var (
 		"gcs":   toDelete["gcs"],
 		"azure": {azureBlobs + "write", azureBlobs + "delete"},
 	}
+	toDeleteIf = permissions{
+		"s3":    {"s3:DeleteObject", "s3:GetObject"},
+		"gcs":   {"storage.objects.delete"},
+		"azure": {azureBlobs + "delete"},
+	}
 	toRead = permissions{
 		"s3":    {"s3:GetObject"},
 		"gcs":   {"storage.objects.get"},

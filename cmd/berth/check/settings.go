@@ -26,7 +26,7 @@ func Settings(s drivers.Settings, l Lifetimes) []Result {
 		versions(s),
 		softDelete(s),
 	}
-	return append(results, obstacles(s)...)
+	return append(append(results, obstacles(s)...), ofS3(s)...)
 }
 
 // unread is the result of a step whose setting is not known.
@@ -147,7 +147,11 @@ func versions(s drivers.Settings) Result {
 	if s.Versioning.Err != nil {
 		return unread(this, s.Versioning)
 	}
-	if !s.Versioning.Value {
+	kept := "they are kept"
+	switch {
+	case s.Suspended:
+		kept = "versioning is suspended: versions from before are kept, and deletions leave markers"
+	case !s.Versioning.Value:
 		return this.result("none are kept", nil)
 	}
 	for _, r := range s.Lifecycle.Value {
@@ -156,9 +160,9 @@ func versions(s drivers.Settings) Result {
 		}
 	}
 	if s.Lifecycle.Err != nil {
-		return this.result("", finding{errors.New("they are kept; whether a rule drops them can't be read")}, s.Lifecycle.Permission)
+		return this.result("", finding{errors.New(kept + "; whether a rule drops them can't be read")}, s.Lifecycle.Permission)
 	}
-	return this.result("", finding{errors.New("they are kept, and no lifecycle rule drops all of them")})
+	return this.result("", finding{errors.New(kept + ", and no lifecycle rule drops all of them")})
 }
 
 func softDelete(s drivers.Settings) Result {

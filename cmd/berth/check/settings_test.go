@@ -18,6 +18,9 @@ func s3Settings(rules ...drivers.Rule) drivers.Settings {
 		Lifecycle:  drivers.Setting[[]drivers.Rule]{Value: rules, Permission: "s3:GetLifecycleConfiguration"},
 		Versioning: drivers.Setting[bool]{Permission: "s3:GetBucketVersioning"},
 		SoftDelete: drivers.Setting[time.Duration]{Err: errors.ErrUnsupported},
+		Tiering:    drivers.Setting[[]drivers.Rule]{Permission: "s3:GetIntelligentTieringConfiguration"},
+		Lock:       drivers.Setting[drivers.Lock]{Permission: "s3:GetBucketObjectLockConfiguration"},
+		Payment:    drivers.Setting[bool]{Permission: "s3:GetBucketRequestPayment"},
 	}
 }
 
@@ -73,6 +76,28 @@ func TestSettings(t *testing.T) {
 		{"versions, and a rule for some", with(s3Settings(drivers.Rule{Action: drivers.RuleDropVersions, Narrowed: true}),
 			func(s *drivers.Settings) { s.Versioning.Value = true }), "versions", Warning, "all of them"},
 		{"versions that may not be read", with(s3Settings(), func(s *drivers.Settings) { s.Versioning.Err = denied }), "versions", Warning, "s3:GetBucketVersioning"},
+
+		{"suspended versions", with(s3Settings(abort), func(s *drivers.Settings) { s.Suspended = true }), "versions", Warning, "versions from before are kept"},
+		{"suspended versions, and a rule", with(s3Settings(drivers.Rule{Action: drivers.RuleDropVersions, Age: 7 * day}), func(s *drivers.Settings) { s.Suspended = true }),
+			"versions", OK, "after 7 days"},
+		{"archive tiers", s3Settings(abort), "archive tiers", OK, "none takes"},
+		{"archive tiers of all", with(s3Settings(abort), func(s *drivers.Settings) {
+			s.Tiering.Value = []drivers.Rule{{ID: "cold", Action: drivers.RuleArchive, Age: 90 * day, Class: "ARCHIVE_ACCESS"}}
+		}), "archive tiers", Failed, `"cold" of S3 Intelligent-Tiering moves objects to ARCHIVE_ACCESS after 90 days`},
+		{"archive tiers of others", with(s3Settings(abort), func(s *drivers.Settings) {
+			s.Tiering.Value = []drivers.Rule{{ID: "cold", Action: drivers.RuleArchive, Prefix: "logs/", Age: 90 * day}}
+		}), "archive tiers", OK, "none takes"},
+		{"archive tiers that may not be read", with(s3Settings(abort), func(s *drivers.Settings) { s.Tiering.Err = denied }),
+			"archive tiers", Warning, "s3:GetIntelligentTieringConfiguration"},
+		{"no archive tiers on this store", with(s3Settings(abort), func(s *drivers.Settings) { s.Tiering.Err = errors.ErrUnsupported }), "archive tiers", Skipped, ""},
+		{"no lock", s3Settings(abort), "object lock", OK, "off"},
+		{"a lock", with(s3Settings(abort), func(s *drivers.Settings) { s.Lock.Value.Enabled = true }), "object lock", OK, "without a default retention"},
+		{"a lock with a retention", with(s3Settings(abort), func(s *drivers.Settings) { s.Lock.Value = drivers.Lock{Enabled: true, Retention: 30 * day} }),
+			"object lock", Warning, "30 days"},
+		{"a lock without checksums", with(s3Settings(abort), func(s *drivers.Settings) { s.Lock.Value = drivers.Lock{Enabled: true, Unchecked: true} }),
+			"object lock", Failed, "storage.s3.checksum is none"},
+		{"requester pays", with(s3Settings(abort), func(s *drivers.Settings) { s.Payment.Value = true }), "requester pays", Warning, "storage.s3.request_payer"},
+		{"the owner pays", s3Settings(abort), "requester pays", OK, "off"},
 
 		{"GCS", gcsSettings(parts), "abandoned uploads", OK, "after 9 days"},
 		{"GCS", gcsSettings(parts), "lifecycle rules", OK, ""},

@@ -52,7 +52,7 @@ var steps = []step{
 		name:   "conditional delete",
 		breaks: "A deletion that lands late could take away a blob that was pushed since.",
 		mend:   "Use a store that enforces If-Match on deletes, or on writes.",
-		needs:  []permissions{toCreate, toReplace, toDelete, toMiss},
+		needs:  []permissions{toCreate, toReplace, toDeleteIf, toMiss},
 		run:    deleteStale,
 	},
 	{

@@ -5,7 +5,9 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"time"
+	"unicode/utf8"
 
 	"github.com/berthhq/berth/blobstore/blobhttp"
 	"github.com/berthhq/berth/cmd/berth/config"
@@ -22,23 +24,51 @@ func newLogger(cfg config.Telemetry, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
+// What clients write is cut off in the log at these lengths, in bytes. The
+// longest name of a repository and a digest fit into that of paths.
+const (
+	loggedMethod = 16
+	loggedPath   = 512
+	loggedAgent  = 256
+)
+
 // logged gives every request an id of its own, which the client gets too, and
 // writes a line to the log when it is over. Queries are not logged: there are
-// tokens in them.
-func logged(next http.Handler, log *slog.Logger) http.Handler {
+// tokens in them. clientAddr returns the address of the client behind proxies,
+// the zero Addr if it is unknown; the log then has the address of the peer.
+func logged(next http.Handler, clientAddr func(*http.Request) netip.Addr, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		id := rand.Text()
 		w.Header().Set(blobhttp.RequestID, id)
 		counted := &countedWriter{ResponseWriter: w, status: http.StatusOK}
 		defer func() {
+			client := r.RemoteAddr
+			if addr := clientAddr(r); addr.IsValid() {
+				client = addr.String()
+			}
 			log.LogAttrs(r.Context(), slog.LevelInfo, "request",
-				slog.String("id", id), slog.String("method", r.Method), slog.String("path", r.URL.Path),
+				slog.String("id", id), slog.String("method", cut(r.Method, loggedMethod)), slog.String("path", cut(r.URL.Path, loggedPath)),
 				slog.Int("status", counted.status), slog.Int64("sent", counted.bytes),
-				slog.Duration("took", time.Since(start)), slog.String("client", r.RemoteAddr))
+				slog.Duration("took", time.Since(start)), slog.String("client", client),
+				slog.String("user_agent", cut(r.UserAgent(), loggedAgent)))
 		}()
 		next.ServeHTTP(counted, r)
 	})
+}
+
+// cut returns the first most bytes of s, less those of a rune that is cut in two.
+func cut(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	for range utf8.UTFMax - 1 {
+		if utf8.RuneStart(s[most]) {
+			break
+		}
+		most--
+	}
+	return s[:most] + "…"
 }
 
 // countedWriter remembers what was answered.

@@ -26,7 +26,11 @@ func serve(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.
 		return err
 	}
 	defer bucket.Close()
-	store, err := openStore(ctx, bucket, cfg, log)
+	policy, err := cfg.RedirectPolicy()
+	if err != nil {
+		return err
+	}
+	store, err := openStore(ctx, bucket, cfg, policy, log)
 	if err != nil {
 		return err
 	}
@@ -41,7 +45,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.
 	if _, err := fmt.Fprintf(stdout, "berth serves http://%s from %s\n", listener.Addr(), name); err != nil {
 		return err
 	}
-	return serveHTTP(ctx, listener, logged(api, log), cfg, store.Drain, log)
+	return serveHTTP(ctx, listener, logged(api, policy.ClientAddr, log), cfg, store.Drain, log)
 }
 
 // baseMemory is what berth needs besides the buffers of uploads and the cache,

@@ -15,6 +15,7 @@ import (
 	"github.com/berthhq/berth/drivers/gcs"
 	"github.com/berthhq/berth/drivers/memory"
 	"github.com/berthhq/berth/drivers/s3"
+	"github.com/berthhq/berth/redirect"
 )
 
 // openTimeout is how long a store may take to answer what a driver asks it at
@@ -149,12 +150,8 @@ func azureConfig(cfg config.Storage) azure.Config {
 	}
 }
 
-// openStore makes the blob service of a bucket.
-func openStore(ctx context.Context, bucket drivers.Bucket, cfg *config.Config, log *slog.Logger) (*blobstore.Store, error) {
-	policy, err := cfg.RedirectPolicy()
-	if err != nil {
-		return nil, err
-	}
+// openStore opens the blob service in a bucket, which redirects reads by policy.
+func openStore(ctx context.Context, bucket drivers.Bucket, cfg *config.Config, policy *redirect.Policy, log *slog.Logger) (*blobstore.Store, error) {
 	if err := policy.Check(ctx, bucket); err != nil {
 		return nil, err
 	}

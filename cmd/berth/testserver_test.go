@@ -132,7 +132,11 @@ func serveDiscarding(ctx context.Context) error {
 		return err
 	}
 	log := newLogger(cfg.Telemetry, os.Stderr)
-	store, err := openStore(ctx, bucket, cfg, log)
+	policy, err := cfg.RedirectPolicy()
+	if err != nil {
+		return err
+	}
+	store, err := openStore(ctx, bucket, cfg, policy, log)
 	if err != nil {
 		return err
 	}
@@ -145,7 +149,7 @@ func serveDiscarding(ctx context.Context) error {
 		return err
 	}
 	fmt.Printf("%s\n", l.Addr())
-	return serveHTTP(ctx, l, logged(api, log), cfg, store.Drain, log)
+	return serveHTTP(ctx, l, logged(api, policy.ClientAddr, log), cfg, store.Drain, log)
 }
 
 // defaultConfig is that of a berth which is told nothing.

@@ -167,6 +167,15 @@ func (s *Store) checkFormat(ctx context.Context) error {
 	return nil
 }
 
+// Ping asks the bucket for an object that every service has. It costs one
+// request, and an error is the store's or the network's.
+func (s *Store) Ping(ctx context.Context) error {
+	if _, err := s.bucket.Stat(ctx, formatKey); err != nil {
+		return fmt.Errorf("blobstore: %s: %w", formatKey, err)
+	}
+	return nil
+}
+
 // Drain cuts off all uploads that are still receiving, and keeps what their
 // clients have sent. It is for a process that shuts down, when waiting for
 // them has taken too long.

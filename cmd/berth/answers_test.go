@@ -19,7 +19,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore"
-	"github.com/berthhq/berth/blobstore/blobhttp"
 	"github.com/berthhq/berth/cmd/berth/config"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
@@ -102,12 +101,10 @@ func serveWithin(t *testing.T, bucket drivers.Bucket, change func(*config.Config
 	change(cfg)
 	p := &process{client: &http.Client{Transport: ownTransport()}}
 	log := newLogger(cfg.Telemetry, &p.stderr)
-	store, err := openStore(t.Context(), bucket, cfg, log)
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	s, err := openService(ctx, bucket, cfg, log)
 	if err != nil {
-		t.Fatal(err)
-	}
-	api, err := blobhttp.New(store, blobhttp.Config{Log: log})
-	if err != nil {
+		stop()
 		t.Fatal(err)
 	}
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -115,9 +112,8 @@ func serveWithin(t *testing.T, bucket drivers.Bucket, change func(*config.Config
 		t.Fatal(err)
 	}
 	p.url = "http://" + l.Addr().String()
-	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
-	go func() { done <- serveHTTP(ctx, l, logged(api, log), cfg, store.Drain, log) }()
+	go func() { done <- serveHTTP(ctx, l, s.handler, cfg, s.drain, log) }()
 	t.Cleanup(func() {
 		p.client.CloseIdleConnections()
 		stop()

@@ -90,9 +90,8 @@ type manifest struct {
 						Name          string
 						ContainerPort int
 					}
-					ReadinessProbe struct {
-						HTTPGet struct{ Path, Port string }
-					}
+					StartupProbe, ReadinessProbe, LivenessProbe probe
+
 					Lifecycle struct {
 						PreStop struct{ Sleep struct{ Seconds int } }
 					}
@@ -108,6 +107,12 @@ type manifest struct {
 	}
 }
 
+type probe struct {
+	HTTPGet          struct{ Path, Port string }
+	PeriodSeconds    int
+	FailureThreshold int
+}
+
 // TestKubernetesManifest runs what the Deployment runs, with the ConfigMap's
 // configuration, and follows the names from object to object.
 func TestKubernetesManifest(t *testing.T) {
@@ -118,15 +123,28 @@ func TestKubernetesManifest(t *testing.T) {
 	container := pod.Containers[0]
 	p, cfg := startAs(t, container.Args, objects["ConfigMap"].Data[filepath.Base(configFile)])
 
-	want(t, p, http.StatusOK, http.MethodGet, container.ReadinessProbe.HTTPGet.Path, nil)
 	port := container.Ports[0]
+	for what, c := range map[string]struct {
+		probe
+		path string
+	}{
+		"startup":   {container.StartupProbe, pathHealthy},
+		"readiness": {container.ReadinessProbe, pathReady},
+		"liveness":  {container.LivenessProbe, pathHealthy},
+	} {
+		if c.HTTPGet.Path != c.path || c.HTTPGet.Port != port.Name {
+			t.Errorf("the %s probe asks %q at port %q, want %q at %q", what, c.HTTPGet.Path, c.HTTPGet.Port, c.path, port.Name)
+		}
+		want(t, p, http.StatusOK, http.MethodGet, c.HTTPGet.Path, nil)
+	}
+	if s := container.StartupProbe; time.Duration(s.PeriodSeconds*s.FailureThreshold)*time.Second <= openTimeout {
+		t.Errorf("the pod has %d times %d s to start, want more than the %v that a store may take to open", s.FailureThreshold, s.PeriodSeconds, openTimeout)
+	}
 	if !strings.HasSuffix(cfg.Listen.Address, ":"+strconv.Itoa(port.ContainerPort)) {
 		t.Errorf("berth listens on %s, and the container's port is %d", cfg.Listen.Address, port.ContainerPort)
 	}
-	for what, name := range map[string]string{"the service": service.Ports[0].TargetPort, "the readiness probe": container.ReadinessProbe.HTTPGet.Port} {
-		if name != port.Name {
-			t.Errorf("%s asks port %q, and the container's is %q", what, name, port.Name)
-		}
+	if name := service.Ports[0].TargetPort; name != port.Name {
+		t.Errorf("the service asks port %q, and the container's is %q", name, port.Name)
 	}
 	for _, c := range []struct{ what, got, want string }{
 		{"the deployment", string(deployment.Selector), `{"matchLabels":{"app":"berth"}}`},
@@ -145,8 +163,8 @@ func TestKubernetesManifest(t *testing.T) {
 	}
 
 	stop := time.Duration(pod.TerminationGracePeriodSeconds-container.Lifecycle.PreStop.Sleep.Seconds) * time.Second
-	if stop <= cfg.Limits.Shutdown {
-		t.Errorf("the pod has %v from SIGTERM to SIGKILL, want more than limits.shutdown, %v", stop, cfg.Limits.Shutdown)
+	if stop <= cfg.Limits.Drain+cfg.Limits.Shutdown {
+		t.Errorf("the pod has %v from SIGTERM to SIGKILL, want more than limits.drain and limits.shutdown, %v", stop, cfg.Limits.Drain+cfg.Limits.Shutdown)
 	}
 	mebibytes, err := strconv.ParseInt(strings.TrimSuffix(container.Resources.Limits.Memory, "Mi"), 10, 64)
 	if least := cfg.Upload.Memory + int64(cfg.Cache.Entries)*cacheEntry + baseMemory; err != nil || mebibytes<<20 < least+least/4 {

@@ -34,7 +34,7 @@ const (
 
 // logged gives every request an id of its own, which the client gets too, and
 // writes a line to the log when it is over. Queries are not logged: there are
-// tokens in them. clientAddr returns the address of the client behind proxies,
+// tokens in them, and health checks at level debug only. clientAddr returns the address of the client behind proxies,
 // the zero Addr if it is unknown; the log then has the address of the peer.
 func logged(next http.Handler, clientAddr func(*http.Request) netip.Addr, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -47,7 +47,11 @@ func logged(next http.Handler, clientAddr func(*http.Request) netip.Addr, log *s
 			if addr := clientAddr(r); addr.IsValid() {
 				client = addr.String()
 			}
-			log.LogAttrs(r.Context(), slog.LevelInfo, "request",
+			level := slog.LevelInfo
+			if isHealthPath(r.URL.Path) { // there is one every few seconds
+				level = slog.LevelDebug
+			}
+			log.LogAttrs(r.Context(), level, "request",
 				slog.String("id", id), slog.String("method", cut(r.Method, loggedMethod)), slog.String("path", cut(r.URL.Path, loggedPath)),
 				slog.Int("status", counted.status), slog.Int64("sent", counted.bytes),
 				slog.Duration("took", time.Since(start)), slog.String("client", client),

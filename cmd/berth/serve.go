@@ -6,11 +6,13 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"runtime/debug"
 
 	"github.com/berthhq/berth/blobstore/blobhttp"
 	"github.com/berthhq/berth/cmd/berth/config"
+	"github.com/berthhq/berth/drivers"
 )
 
 // serve serves blobs as cfg says, until ctx ends.
@@ -26,13 +28,32 @@ func serve(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.
 		return err
 	}
 	defer bucket.Close()
-	policy, err := cfg.RedirectPolicy()
+	s, err := openService(ctx, bucket, cfg, log)
 	if err != nil {
 		return err
 	}
+	if _, err := fmt.Fprintf(stdout, "berth serves http://%s from %s\n", listener.Addr(), name); err != nil {
+		return err
+	}
+	return serveHTTP(ctx, listener, s.handler, cfg, s.drain, log)
+}
+
+// service is what berth serves.
+type service struct {
+	handler http.Handler
+	drain   func() // cuts off the uploads that are left, and keeps what they have sent
+}
+
+// openService opens the service on a bucket. It is not ready any more once ctx
+// ends.
+func openService(ctx context.Context, bucket drivers.Bucket, cfg *config.Config, log *slog.Logger) (*service, error) {
+	policy, err := cfg.RedirectPolicy()
+	if err != nil {
+		return nil, err
+	}
 	store, err := openStore(ctx, bucket, cfg, policy, log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	api, err := blobhttp.New(store, blobhttp.Config{
 		Log:           log,
@@ -40,12 +61,10 @@ func serve(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.
 		DisableDelete: !cfg.Delete.Enabled,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if _, err := fmt.Fprintf(stdout, "berth serves http://%s from %s\n", listener.Addr(), name); err != nil {
-		return err
-	}
-	return serveHTTP(ctx, listener, logged(api, policy.ClientAddr, log), cfg, store.Drain, log)
+	handler := health(ctx, api, newReadiness(store.Ping, log))
+	return &service{logged(handler, policy.ClientAddr, log), store.Drain}, nil
 }
 
 // baseMemory is what berth needs besides the buffers of uploads and the cache,

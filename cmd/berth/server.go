@@ -29,9 +29,9 @@ const (
 	lastWords = 10 * time.Second
 )
 
-// serveHTTP answers requests until ctx ends. Then it stops to accept, lets
-// requests go on for limits.Shutdown, calls cut, which makes those that are
-// left end soon, and closes what is open still.
+// serveHTTP answers requests until ctx ends, and for limits.Drain after that.
+// Then it accepts no more, lets requests continue for limits.Shutdown, calls cut,
+// which makes those that are left end soon, and closes what is still open.
 func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, cfg *config.Config, cut func(), log *slog.Logger) error {
 	limits := cfg.Limits
 	reading, stopReading := context.WithCancel(context.WithoutCancel(ctx))
@@ -56,7 +56,12 @@ func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, cfg *c
 	case <-ctx.Done():
 	}
 
-	log.Info("stopping", "limit", limits.Shutdown)
+	log.Info("stopping", "drain", limits.Drain, "limit", limits.Shutdown)
+	select {
+	case err := <-failed:
+		return err
+	case <-time.After(limits.Drain): // /readyz answers 503 meanwhile
+	}
 	ctx = context.WithoutCancel(ctx)
 	if shutdown(ctx, server, limits.Shutdown) {
 		return nil

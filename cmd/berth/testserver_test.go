@@ -14,7 +14,6 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/berthhq/berth/blobstore/blobhttp"
 	"github.com/berthhq/berth/cmd/berth/config"
 	"github.com/berthhq/berth/drivers/memory"
 )
@@ -132,15 +131,7 @@ func serveDiscarding(ctx context.Context) error {
 		return err
 	}
 	log := newLogger(cfg.Telemetry, os.Stderr)
-	policy, err := cfg.RedirectPolicy()
-	if err != nil {
-		return err
-	}
-	store, err := openStore(ctx, bucket, cfg, policy, log)
-	if err != nil {
-		return err
-	}
-	api, err := blobhttp.New(store, blobhttp.Config{Log: log})
+	s, err := openService(ctx, bucket, cfg, log)
 	if err != nil {
 		return err
 	}
@@ -149,7 +140,7 @@ func serveDiscarding(ctx context.Context) error {
 		return err
 	}
 	fmt.Printf("%s\n", l.Addr())
-	return serveHTTP(ctx, l, logged(api, policy.ClientAddr, log), cfg, store.Drain, log)
+	return serveHTTP(ctx, l, s.handler, cfg, s.drain, log)
 }
 
 // defaultConfig is that of a berth which is told nothing.

@@ -145,6 +145,7 @@ type Delete struct {
 // Limits is the section limits.
 type Limits struct {
 	Request  time.Duration
+	Drain    time.Duration
 	Shutdown time.Duration
 }
 

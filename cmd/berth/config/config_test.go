@@ -118,7 +118,7 @@ func fields(v reflect.Value) int {
 
 func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
 	// A value for every key that is not its default.
-	values := map[string]string{"listen": ":0", "limits.shutdown": "5s", "storage.prefix": "a/b", "storage.s3.sse": "aws:kms", "storage.s3.checksum": "none", "storage.s3.request_payer": "requester", "storage.azure.access_tier": "Cool",
+	values := map[string]string{"listen": ":0", "limits.shutdown": "5s", "limits.drain": "5s", "storage.prefix": "a/b", "storage.s3.sse": "aws:kms", "storage.s3.checksum": "none", "storage.s3.request_payer": "requester", "storage.azure.access_tier": "Cool",
 		"storage.driver": "memory", "delete.enabled": "false", "redirect.rules[0].target": "cdn:edge", "redirect.rules[0].from": "10.0.0.0/8",
 		"redirect.cdn.edge.kind": "nginx", "redirect.cdn.edge.base_url": "https://cdn.example.net", "public_url": "https://example.com",
 		"redirect.expiry": "10m", "redirect.window": "10s",

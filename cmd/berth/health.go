@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Load balancers and Kubernetes ask these. The first is about the process, the
+// second about its store as well.
+const (
+	pathHealthy = "/healthz"
+	pathReady   = "/readyz"
+)
+
+func isHealthPath(path string) bool { return path == pathHealthy || path == pathReady }
+
+// health answers the two health paths, and leaves all others to next. Once ctx
+// has ended, the server is shutting down and not ready.
+func health(ctx context.Context, next http.Handler, ready *readiness) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case !isHealthPath(r.URL.Path):
+			next.ServeHTTP(w, r)
+		case r.Method != http.MethodGet && r.Method != http.MethodHead:
+			w.Header().Set("Allow", "GET, HEAD")
+			refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "want GET, HEAD")
+		case r.URL.Path == pathHealthy:
+			answerOK(w)
+		case ctx.Err() != nil:
+			w.Header().Set("Connection", "close")
+			refuse(w, http.StatusServiceUnavailable, "UNAVAILABLE", "shutting down")
+		case !ready.check(r.Context()):
+			refuse(w, http.StatusServiceUnavailable, "UNAVAILABLE", "the store does not answer")
+		default:
+			answerOK(w)
+		}
+	})
+}
+
+func answerOK(w http.ResponseWriter) {
+	answerShort(w, http.StatusOK, "text/plain; charset=utf-8", []byte("ok"))
+}
+
+// refuse answers with an error in the form of the API's.
+func refuse(w http.ResponseWriter, status int, code, message string) {
+	body, _ := json.Marshal(map[string]any{"errors": []any{map[string]string{"code": code, "message": message}}}) // strings can be encoded
+	answerShort(w, status, "application/json", body)
+}
+
+func answerShort(w http.ResponseWriter, status int, contentType string, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the client may be gone; net/http leaves it out for HEAD
+}
+
+const (
+	// The store is probed when somebody asks, and at most this often.
+	probeInterval = 3 * time.Second
+	probeTimeout  = 5 * time.Second
+
+	// How long an answer waits for a probe. Kubernetes waits for a second.
+	probeWait = 700 * time.Millisecond
+
+	// A single slow request must not take a replica out of service, nor a single
+	// fast one bring it back.
+	failuresToUnready = 3
+	successesToReady  = 2
+)
+
+// readiness remembers whether the store answers. It starts as ready, because a
+// server starts with a store that has just answered.
+type readiness struct {
+	ping func(context.Context) error
+	log  *slog.Logger
+
+	mu      sync.Mutex
+	unready bool
+	streak  int           // probes in a row that contradict unready
+	next    time.Time     // the next probe starts no earlier
+	running chan struct{} // closed at the end of the probe that runs; nil if none does
+}
+
+func newReadiness(ping func(context.Context) error, log *slog.Logger) *readiness {
+	return &readiness{ping: ping, log: log}
+}
+
+// check reports whether the store answers, as far as the last probes know. It
+// starts a probe if it is time for one, and waits a moment for one that runs.
+func (r *readiness) check(ctx context.Context) bool {
+	if running := r.probe(ctx); running != nil {
+		wait := time.NewTimer(probeWait)
+		defer wait.Stop()
+		select {
+		case <-running:
+		case <-wait.C:
+		case <-ctx.Done():
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.unready
+}
+
+// probe returns the probe that runs, or nil if there is none and it is too early
+// for the next one. A probe outlives the request that started it.
+func (r *readiness) probe(ctx context.Context) <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.running != nil || time.Now().Before(r.next) {
+		return r.running
+	}
+	done := make(chan struct{})
+	r.running, r.next = done, time.Now().Add(probeInterval)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
+		defer cancel()
+		r.record(ctx, r.ping(ctx))
+		close(done)
+	}()
+	return done
+}
+
+// record takes the result of the probe that runs.
+func (r *readiness) record(ctx context.Context, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.running = nil
+	if err != nil {
+		r.log.DebugContext(ctx, "the store does not answer a probe", "error", err)
+	}
+	if (err != nil) == r.unready {
+		r.streak = 0
+		return
+	}
+	r.streak++
+	switch {
+	case err != nil && r.streak == failuresToUnready:
+		r.log.ErrorContext(ctx, fmt.Sprintf("the store does not answer: %s is 503 until it does", pathReady), "error", err)
+	case err == nil && r.streak == successesToReady:
+		r.log.InfoContext(ctx, fmt.Sprintf("the store answers again: %s is 200", pathReady))
+	default:
+		return
+	}
+	r.unready, r.streak = err != nil, 0
+}

@@ -45,6 +45,10 @@ var (
 	// ErrTooMany says that too many uploads are going on. Try again later.
 	ErrTooMany = errors.New("too many uploads")
 
+	// ErrFull reports that the store has no room. What was uploaded stays, and
+	// the upload can be resumed once an operator has made room.
+	ErrFull = errors.New("the store is full")
+
 	// ErrUnavailable says that this can't be done now. Try again later.
 	ErrUnavailable = errors.New("temporarily unavailable")
 )
@@ -80,6 +84,7 @@ func translate(err error) error {
 		{upload.ErrOutOfOrder, ErrOutOfOrder},
 		{upload.ErrTooLarge, ErrTooLarge},
 		{upload.ErrTooMany, ErrTooMany},
+		{drivers.ErrFull, ErrFull},
 		{upload.ErrCut, ErrUnavailable},
 		{drivers.ErrBusy, ErrUnavailable},
 		{drivers.ErrRefused, ErrUnavailable},       // until an operator has mended it; other services may be well

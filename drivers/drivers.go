@@ -58,6 +58,12 @@ var (
 	// to fix. Afterwards the same Bucket works again. A write may have taken
 	// effect in an earlier attempt.
 	ErrRefused = errors.New("store can't be used")
+
+	// ErrFull reports that the store has no room for a write: its disk is full, or
+	// a quota is used up. What is stored stays, and can be read and deleted. Once
+	// there is room the same Bucket works again. A write may have taken effect in
+	// an earlier attempt.
+	ErrFull = errors.New("store is full")
 )
 
 // Object describes a stored object.

@@ -102,6 +102,8 @@ var table = []struct {
 		message: "the blob is too large for this service"}},
 	{blobstore.ErrTooMany, apiError{status: http.StatusTooManyRequests, code: codeTooManyRequests,
 		message: "too many uploads at once: try again later", retryAfter: retryAfterTooMany}},
+	{blobstore.ErrFull, apiError{status: http.StatusInsufficientStorage, code: codeUnavailable,
+		message: "the store is full: ask the operator of this service to make room, and then continue the upload where its status is"}},
 	{blobstore.ErrUnavailable, apiError{status: http.StatusServiceUnavailable, code: codeUnavailable,
 		message: unavailable, retryAfter: retryAfterUnavailable}},
 	{context.DeadlineExceeded, apiError{status: http.StatusServiceUnavailable, code: codeUnavailable,

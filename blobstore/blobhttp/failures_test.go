@@ -177,6 +177,7 @@ func fail(t *testing.T, h memory.Habits, op operation, faulty *drivertest.Faulty
 		416: codeUploadInvalid,
 		500: codeUnknown,
 		503: codeUnavailable,
+		507: codeUnavailable,
 	}[w.Code]
 	if !strings.Contains(want, e.Errors[0].Code) || e.Errors[0].Code == "" {
 		t.Errorf("%s: answered %d %s, want the code to be %q", what, w.Code, e.Errors[0].Code, want)

@@ -78,6 +78,7 @@ const secret = "sdk: GET https://prod-bucket.internal/blobs/sha256/ab/record: AK
 // failures are what a store's calls can fail with.
 var failures = map[string]error{
 	"busy":        fmt.Errorf("%s: %w", secret, drivers.ErrBusy),
+	"full":        fmt.Errorf("%s: %w", secret, drivers.ErrFull),
 	"not-found":   fmt.Errorf("%s: %w", secret, drivers.ErrNotFound),
 	"exists":      fmt.Errorf("%s: %w", secret, drivers.ErrExists),
 	"changed":     fmt.Errorf("%s: %w", secret, drivers.ErrChanged),

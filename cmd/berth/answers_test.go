@@ -65,6 +65,7 @@ func earlyAnswers(t *testing.T, p *process, size int64) []earlyAnswer {
 		{name: "out of order", method: "PATCH", target: open, header: fmt.Sprintf("Content-Range: 100-%d\r\n", 99+size), status: 416, code: "BLOB_UPLOAD_INVALID", headers: []string{"Range", "Location"}},
 		{name: "busy store", method: "DELETE", target: "/v2/busy/blobs/" + blob, status: 503, code: "UNAVAILABLE", headers: []string{"Retry-After"}},
 		{name: "too many uploads", method: "DELETE", target: "/v2/many/blobs/" + blob, status: 429, code: "TOOMANYREQUESTS", headers: []string{"Retry-After"}},
+		{name: "full store", method: "DELETE", target: "/v2/full/blobs/" + blob, status: 507, code: "UNAVAILABLE"},
 		{name: "broken store", method: "DELETE", target: "/v2/broken/blobs/" + blob, status: 500, code: "UNKNOWN", headers: []string{"X-Request-Id"}},
 		{name: "panic", method: "GET", target: "/v2/panics/blobs/" + blob, status: 500, code: "UNKNOWN", headers: []string{"X-Request-Id"}},
 		{name: "PUT again", method: "PUT", target: finish(patched, data), status: 201, headers: []string{"Location"}},
@@ -74,8 +75,8 @@ func earlyAnswers(t *testing.T, p *process, size int64) []earlyAnswer {
 	}
 }
 
-// failing is a store that fails for the repositories busy, many, broken and
-// panics.
+// failing is a store that fails for the repositories busy, many, full, broken
+// and panics.
 func failing(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
 	_, repository, _ := strings.Cut(c.Key, "/links/")
 	switch repository {
@@ -83,6 +84,8 @@ func failing(ctx context.Context, c drivertest.Call, do func(context.Context) er
 		return drivers.ErrBusy
 	case "many": // which no store reports: it stands for berth itself
 		return blobstore.ErrTooMany
+	case "full":
+		return drivers.ErrFull
 	case "broken":
 		return errors.New("a broken store")
 	case "panics":

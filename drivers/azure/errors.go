@@ -97,6 +97,9 @@ func (a *account) refused(e *azcore.ResponseError, needs right) error {
 	if passes(e.StatusCode) {
 		return fmt.Errorf("%w: %s", drivers.ErrBusy, answer)
 	}
+	if e.StatusCode == http.StatusInsufficientStorage { // Azure has no code for it; others may answer this
+		return fmt.Errorf("%w: %s", drivers.ErrFull, answer)
+	}
 	switch code := bloberror.Code(e.ErrorCode); code {
 	case bloberror.BlobNotFound:
 		return drivers.ErrNotFound

@@ -38,6 +38,7 @@ func TestAnswers(t *testing.T) {
 		{500, "InternalError", drivers.ErrBusy, ""},
 		{429, "TooManyRequests", drivers.ErrBusy, ""},
 		{502, "", drivers.ErrBusy, ""},
+		{507, "InsufficientStorage", drivers.ErrFull, "507"},
 		{404, "BlobNotFound", drivers.ErrNotFound, ""},
 		{404, "ContainerNotFound", drivers.ErrRefused, "storage.azure.container"},
 		{404, "ResourceNotFound", nil, "404 ResourceNotFound"},

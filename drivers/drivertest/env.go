@@ -56,7 +56,7 @@ func outcome(err error) string {
 		return "success"
 	}
 	var claims []string
-	for _, s := range []error{drivers.ErrNotFound, drivers.ErrExists, drivers.ErrChanged, drivers.ErrRange, drivers.ErrBusy, drivers.ErrRefused, errors.ErrUnsupported} {
+	for _, s := range []error{drivers.ErrNotFound, drivers.ErrExists, drivers.ErrChanged, drivers.ErrRange, drivers.ErrBusy, drivers.ErrRefused, drivers.ErrFull, errors.ErrUnsupported} {
 		if errors.Is(err, s) {
 			claims = append(claims, s.Error())
 		}

@@ -219,14 +219,17 @@ func check(ctx context.Context, keys ...string) error {
 }
 
 // failed wraps the error of an operation. Only running out of file descriptors
-// is ErrBusy, as it passes by itself. A full disk, a quota or a broken disk
-// wants an operator, and waiting cures none of them.
+// is ErrBusy, because it passes by itself. A full disk and a quota that is used
+// up are ErrFull. A broken disk is neither.
 func failed(op, key string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+	switch {
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 		err = fmt.Errorf("%w: %w", drivers.ErrBusy, err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		err = fmt.Errorf("%w: storage.filesystem.root: make room, or raise the quota: %w", drivers.ErrFull, err)
 	}
 	return fmt.Errorf("filesystem: %s %s: %w", op, key, err)
 }

@@ -720,12 +720,15 @@ func TestDeleteBelowAnObject(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	for _, test := range []struct {
-		errno syscall.Errno
-		busy  bool
-	}{{syscall.EMFILE, true}, {syscall.ENFILE, true}, {syscall.ENOSPC, false}, {syscall.EDQUOT, false}, {syscall.EIO, false}} {
+		errno      syscall.Errno
+		busy, full bool
+	}{
+		{syscall.EMFILE, true, false}, {syscall.ENFILE, true, false}, {syscall.ENOSPC, false, true}, {syscall.EDQUOT, false, true},
+		{syscall.EIO, false, false},
+	} {
 		err := failed("create", "k", &os.PathError{Op: "openat", Path: "k", Err: test.errno})
-		if !errors.Is(err, test.errno) || errors.Is(err, drivers.ErrBusy) != test.busy {
-			t.Errorf("%v became %v, want ErrBusy: %v", test.errno, err, test.busy)
+		if !errors.Is(err, test.errno) || errors.Is(err, drivers.ErrBusy) != test.busy || errors.Is(err, drivers.ErrFull) != test.full {
+			t.Errorf("%v became %v, want ErrBusy: %v, ErrFull: %v", test.errno, err, test.busy, test.full)
 		}
 		for _, sentinel := range []error{drivers.ErrNotFound, drivers.ErrExists, drivers.ErrChanged, drivers.ErrRange} {
 			if errors.Is(err, sentinel) {

@@ -55,8 +55,8 @@ func claim(err, unmet error) error {
 	return nil
 }
 
-// trouble is drivers.ErrBusy or drivers.ErrRefused, if the error is about a
-// service, or about the way to it, and not about what it was asked for.
+// trouble is drivers.ErrBusy, drivers.ErrFull or drivers.ErrRefused, if the error
+// is about a service, or about the way to it, and not about what it was asked for.
 func trouble(err error) error {
 	if e, ok := errors.AsType[*identityError](err); ok {
 		if e.passes() {
@@ -70,6 +70,8 @@ func trouble(err error) error {
 	switch code := status(err); {
 	case passes(code), code == 0 && broken(err):
 		return drivers.ErrBusy
+	case code == http.StatusInsufficientStorage: // Google's has no such limit; others may
+		return drivers.ErrFull
 	case code == http.StatusUnauthorized, code == http.StatusForbidden:
 		return drivers.ErrRefused
 	}

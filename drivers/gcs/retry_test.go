@@ -33,6 +33,7 @@ func TestBusy(t *testing.T) {
 		{http.StatusTooManyRequests, 1000, drivers.ErrBusy},
 		{http.StatusServiceUnavailable, 2, nil},
 		{http.StatusServiceUnavailable, 1000, drivers.ErrBusy},
+		{http.StatusInsufficientStorage, 1000, drivers.ErrFull},
 		{0, 1000, drivers.ErrBusy}, // nobody listens
 		{-1, 2, nil},               // the connection ends before the answer
 		{-1, 1000, drivers.ErrBusy},

@@ -72,6 +72,9 @@ func (b *bucket) classify(ctx context.Context, err error) error {
 		}
 		return fmt.Errorf("%w: no credentials: %w", sentinel, err)
 	}
+	if isFull(err) {
+		return fmt.Errorf("%w: storage.s3.bucket: make room, or raise the quota of bucket %q or of its account: %w", drivers.ErrFull, b.cfg.Bucket, err)
+	}
 	if advice := b.advice(err); advice != "" {
 		return fmt.Errorf("%w: %s: %w", drivers.ErrRefused, advice, err)
 	}

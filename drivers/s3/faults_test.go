@@ -16,7 +16,7 @@ import (
 // sentinels are the names of those that err wraps.
 func sentinels(err error) string {
 	var names []string
-	for _, s := range []error{drivers.ErrNotFound, drivers.ErrExists, drivers.ErrChanged, drivers.ErrRange, drivers.ErrBusy, drivers.ErrRefused, errors.ErrUnsupported} {
+	for _, s := range []error{drivers.ErrNotFound, drivers.ErrExists, drivers.ErrChanged, drivers.ErrRange, drivers.ErrBusy, drivers.ErrRefused, drivers.ErrFull, errors.ErrUnsupported} {
 		if errors.Is(err, s) {
 			names = append(names, s.Error())
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"text/tabwriter"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 var errCheckFailed = errors.New("the store does not do what berth needs, or was too busy to show it")
 
 func checkCommand(stdout io.Writer) *cobra.Command {
-	var asJSON bool
+	var options checkOptions
 	cmd := configured(&cobra.Command{
 		Use:   "check",
 		Short: "Prove that the configured store does what berth needs",
@@ -28,18 +29,26 @@ func checkCommand(stdout io.Writer) *cobra.Command {
 			"show what they should and no more; and say what breaks and what mends it where that is not so. It exits with 1 if a step\n" +
 			"failed, or found the store busy; warnings don't count. It writes small objects under meta/check/ and data/, deletes them\n" +
 			"again, and can run beside live traffic.",
-	}, func(ctx context.Context, cfg *config.Config) error { return checkStore(ctx, cfg, asJSON, stdout) })
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the results as JSON")
+	}, func(ctx context.Context, cfg *config.Config) error { return checkStore(ctx, cfg, options, stdout) })
+	cmd.Flags().BoolVar(&options.asJSON, "json", false, "print the results as JSON")
+	cmd.Flags().StringArrayVar(&options.alsoThrough, "also-through", nil,
+		"race through this endpoint of the same bucket too, such as another node's or region's; may be given more than once")
 	return cmd
+}
+
+// checkOptions are the flags of the command.
+type checkOptions struct {
+	asJSON      bool
+	alsoThrough []string // URLs
 }
 
 // settingsTimeout is for reading the bucket's settings.
 const settingsTimeout = time.Minute
 
-func checkStore(ctx context.Context, cfg *config.Config, asJSON bool, stdout io.Writer) error {
-	store, results, failed := runChecks(ctx, cfg)
+func checkStore(ctx context.Context, cfg *config.Config, options checkOptions, stdout io.Writer) error {
+	store, results, failed := runChecks(ctx, cfg, options.alsoThrough)
 	var err error
-	if asJSON {
+	if options.asJSON {
 		err = json.NewEncoder(stdout).Encode(results)
 	} else {
 		err = printResults(stdout, store, results)
@@ -51,7 +60,7 @@ func checkStore(ctx context.Context, cfg *config.Config, asJSON bool, stdout io.
 }
 
 // runChecks takes all steps. The error is one that leaves nothing to check.
-func runChecks(ctx context.Context, cfg *config.Config) (store string, results []check.Result, err error) {
+func runChecks(ctx context.Context, cfg *config.Config, alsoThrough []string) (store string, results []check.Result, err error) {
 	policy, err := cfg.RedirectPolicy()
 	if err != nil {
 		return "", nil, err
@@ -62,7 +71,12 @@ func runChecks(ctx context.Context, cfg *config.Config) (store string, results [
 		return cfg.Storage.Driver, results, err
 	}
 	defer bucket.Close()
-	results = append(results, check.Run(ctx, bucket, cfg.Storage.Driver)...)
+	through, err := openThrough(ctx, cfg.Storage, alsoThrough)
+	if err != nil {
+		return name, append(results, check.Opened(err)), err
+	}
+	defer closeAll(through)
+	results = append(results, check.Run(ctx, bucket, cfg.Storage.Driver, through...)...)
 	settings, err := inspect(ctx, cfg.Storage)
 	switch {
 	case err == nil:
@@ -73,6 +87,43 @@ func runChecks(ctx context.Context, cfg *config.Config) (store string, results [
 	}
 	results = append(results, check.Presigned(ctx, bucket, cfg.Storage.Driver, policy)...)
 	return name, append(results, check.Redirects(ctx, bucket, policy)...), nil
+}
+
+// openThrough opens the bucket by further endpoints, with all else as it is.
+func openThrough(ctx context.Context, cfg config.Storage, endpoints []string) (opened []drivers.Bucket, err error) {
+	defer func() {
+		if err != nil {
+			closeAll(opened)
+		}
+	}()
+	for _, endpoint := range endpoints {
+		u, err := url.Parse(endpoint)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return opened, fmt.Errorf("--also-through: %q, want a URL such as https://node2.example.com", endpoint)
+		}
+		switch cfg.Driver {
+		case "s3":
+			cfg.S3.Endpoint = endpoint
+		case "gcs":
+			cfg.GCS.Endpoint = endpoint
+		case "azure":
+			cfg.Azure.Endpoint = endpoint
+		default:
+			return opened, fmt.Errorf("--also-through: storage.driver is %s, which has no endpoints", cfg.Driver)
+		}
+		b, _, err := openBucket(ctx, cfg, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return opened, fmt.Errorf("--also-through %s: %w", endpoint, err)
+		}
+		opened = append(opened, b)
+	}
+	return opened, nil
+}
+
+func closeAll(buckets []drivers.Bucket) {
+	for _, b := range buckets {
+		b.Close()
+	}
 }
 
 func inspect(ctx context.Context, cfg config.Storage) (drivers.Settings, error) {

@@ -42,7 +42,7 @@ func runCheck(t *testing.T, env []string, args ...string) map[string]check.Resul
 // bucketSteps are what berth check does with any bucket.
 var bucketSteps = []string{
 	"open", "write and read", "write and read data", "create-only, raced", "compare-and-swap, raced", "conditional delete", "list after write",
-	"ranged reads", "multipart upload", "a replaced part is refused", "uploads listed and aborted", "clock", "presigned GET",
+	"ranged reads", "multipart upload", "parts of different sizes", "a replaced part is refused", "uploads listed and aborted", "clock", "presigned GET",
 	"presigned GET, tampered or expired", "redirected GET", "clean up", "abandoned uploads", "lifecycle rules", "versions", "soft delete",
 }
 

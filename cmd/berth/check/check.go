@@ -86,9 +86,10 @@ type skipped struct {
 // bench is what steps work on.
 type bench struct {
 	drivers.Bucket
-	driver  string       // empty where no permissions are named
-	client  *http.Client // without any credentials
-	root    string       // of the keys of this run but those under data/
+	through []drivers.Bucket // the same bucket, by further endpoints
+	driver  string           // empty where no permissions are named
+	client  *http.Client     // without any credentials
+	root    string           // of the keys of this run but those under data/
 	used    []string
 	uploads []drivers.Upload
 }
@@ -107,6 +108,16 @@ func newBench(bucket drivers.Bucket, driver string) *bench {
 		root: checkPrefix + rand.Text() + "/",
 	}
 }
+
+// at returns the bucket by one of the endpoints, in turn.
+func (b *bench) at(i int) drivers.Bucket {
+	if i %= b.endpoints(); i > 0 {
+		return b.through[i-1]
+	}
+	return b.Bucket
+}
+
+func (b *bench) endpoints() int { return 1 + len(b.through) }
 
 // key makes a key that no other run uses, and has it deleted at the end.
 func (b *bench) key(name string) string {
@@ -151,9 +162,11 @@ func Opened(err error) Result {
 
 // Run takes all steps, also after one failed, and cleans up. driver is the name
 // of the driver, for the permissions that are named and for what its store does
-// by itself.
-func Run(ctx context.Context, bucket drivers.Bucket, driver string) []Result {
+// by itself. through is the same bucket, opened by further endpoints: races are
+// run, and listings read, by all of them.
+func Run(ctx context.Context, bucket drivers.Bucket, driver string, through ...drivers.Bucket) []Result {
 	b := newBench(bucket, driver)
+	b.through = through
 	var results []Result
 	for _, s := range steps {
 		results = append(results, s.take(ctx, b))

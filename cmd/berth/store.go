@@ -19,7 +19,7 @@ import (
 )
 
 // openTimeout is how long a store may take to answer what a driver asks it at
-// first: some ten requests, and those for credentials.
+// first: some sixty requests, in about ten round trips, and those for credentials.
 const openTimeout = 30 * time.Second
 
 // openBucket opens the store that the configuration names, and gives it a name

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -64,6 +65,7 @@ func (b *bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers
 	if err == nil {
 		var done *raw.Object
 		if done, err = b.ensureRoot(ctx, root); err == nil {
+			b.dropSources(ctx, u)
 			return rawObject(u.Key, done)
 		}
 	}
@@ -77,6 +79,18 @@ func (b *bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers
 		return drivers.Object{}, b.missing(ctx, u, err)
 	default:
 		return drivers.Object{}, err
+	}
+}
+
+// dropSources deletes the parts of an upload that is complete, where the store
+// does not delete the sources of a compose. What it can't delete is left to the
+// collector.
+func (b *bucket) dropSources(ctx context.Context, u drivers.Upload) {
+	if !b.keepsSources {
+		return
+	}
+	if err := b.abort(ctx, u); err != nil {
+		b.cfg.Log.Warn("the parts of a completed upload are left to the collector", slog.String("key", u.Key), slog.Any("error", err))
 	}
 }
 
@@ -105,7 +119,7 @@ func (b *bucket) missing(ctx context.Context, u drivers.Upload, err error) error
 
 // ensureRoot makes the root, or finds it.
 func (b *bucket) ensureRoot(ctx context.Context, root *node) (*raw.Object, error) {
-	c := &completion{bucket: b, slots: make(chan struct{}, parallel)}
+	c := newCompletion(b)
 	for range 1 + root.composes() { // overtaken no more often than another makes a node
 		o, err := c.ensure(ctx, root)
 		if !errors.Is(err, errOvertaken) {
@@ -121,6 +135,10 @@ type completion struct {
 	*bucket
 	slots chan struct{} // one for each request
 	look  bool          // whether a node is there, before making it
+}
+
+func newCompletion(b *bucket) *completion {
+	return &completion{bucket: b, slots: make(chan struct{}, parallel)}
 }
 
 // ensure returns the object that is the node, made by this call or not.

@@ -18,6 +18,9 @@
 // only if it is not there, by a request that deletes what it was made of: so
 // whoever completes the upload goes on where another stopped. See complete.
 //
+// A store may ignore that a compose is to delete its sources, as some universes
+// do. Open tries that, and Complete then lists and deletes them itself.
+//
 // What is left below parts/, by uploads that were never completed and by
 // attempts that nobody named, is what Uploads gives.
 package gcs
@@ -59,6 +62,10 @@ type bucket struct {
 	raw    *raw.Service // for what the client cannot ask for
 	signer signer
 	clock  *drivers.Clock
+
+	// keepsSources is whether the store ignores that a compose is to delete its
+	// sources, as some universes do.
+	keepsSources bool
 }
 
 var _ drivers.Bucket = (*bucket)(nil)
@@ -73,6 +80,10 @@ func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 	}
 	if err := b.probe(ctx); err != nil {
 		return nil, fmt.Errorf("gcs: open: %w", errors.Join(err, b.Close()))
+	}
+	if b.keepsSources {
+		b.cfg.Log.Warn("storage.gcs.endpoint: this store leaves the parts that a blob was composed of, so berth deletes them one by one; "+
+			"a class with a fee for early deletion charges for each", slog.String("endpoint", b.cfg.endpoint()))
 	}
 	if h := b.hierarchical(ctx); h.Err == nil && h.Value {
 		b.cfg.Log.Warn("storage.gcs.bucket: the bucket has a hierarchical namespace: each upload leaves folders behind, "+

@@ -1,16 +1,21 @@
 package gcs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+
+	raw "google.golang.org/api/storage/v1"
 
 	"github.com/berthhq/berth/drivers"
 )
 
-// probe makes a part of an upload that there is not, so that the collector
-// takes what a killed probe leaves, and writes it with preconditions that do
-// not hold. The first request also finds out whether the bucket can be written
+// probe writes a part of an upload that does not exist, so that the collector
+// deletes what a killed probe leaves, and writes it again with preconditions that
+// do not hold. It composes the part, which also shows whether the store deletes
+// the sources of a compose. The first request also finds out whether the bucket can be written
 // to at all, and in the storage class of data: the fee for deleting so few bytes
 // early is less than what the request costs.
 func (b *bucket) probe(ctx context.Context) error {
@@ -23,11 +28,33 @@ func (b *bucket) probe(ctx context.Context) error {
 		return b.cfg.explain(err)
 	}
 	a, _ := parseAttempt(p.Tag)
-	err = b.refuses(ctx, b.name(partKey(u, 1, a.id)), a.generation)
-	if cleanup := b.abort(ctx, u); err == nil && cleanup != nil {
+	part := partKey(u, 1, a.id)
+	err = b.refuses(ctx, b.name(part), a.generation)
+	if err == nil {
+		err = b.composes(ctx, u, p)
+	}
+	left, listErr := b.staged(ctx, u)
+	b.keepsSources = slices.Contains(left, b.name(part))
+	if cleanup := cmp.Or(listErr, b.deleteAll(ctx, left)); err == nil && cleanup != nil {
 		err = b.cfg.explain(cleanup)
 	}
 	return err
+}
+
+// composes makes a node of the only part of an upload, as Complete does.
+func (b *bucket) composes(ctx context.Context, u drivers.Upload, p drivers.Part) error {
+	root, err := plan(u, []drivers.Part{p})
+	if err != nil {
+		return err
+	}
+	n := &node{key: nodeKey(u, p.Number, p.Number), size: p.Size, crc32c: p.CRC32C, sources: root.sources, parent: root}
+	c := newCompletion(b)
+	part := n.sources[0]
+	_, err = c.compose(ctx, n, []*raw.ComposeRequestSourceObjects{c.source(part, part.generation)})
+	if err != nil {
+		return b.cfg.explain(fmt.Errorf("compose parts: %w", b.cfg.classify(ctx, err, nil)))
+	}
+	return nil
 }
 
 // refuses proves that writes and a deletion of the object whose preconditions

@@ -76,14 +76,23 @@ func (b *bucket) abort(ctx context.Context, u drivers.Upload) error {
 	if checkUpload(u) != nil {
 		return nil // none of ours
 	}
+	names, err := b.staged(ctx, u)
+	if err != nil {
+		return err
+	}
+	return b.deleteAll(ctx, names)
+}
+
+// staged returns the names of the parts and nodes of an upload that are there.
+func (b *bucket) staged(ctx context.Context, u drivers.Upload) ([]string, error) {
 	var names []string
 	for attrs, err := range b.list(ctx, uploadKey(u), "", "") {
 		if err != nil {
-			return err
+			return nil, err
 		}
 		names = append(names, attrs.Name)
 	}
-	return b.deleteAll(ctx, names)
+	return names, nil
 }
 
 // Uploads gives each upload that has an object left under parts/, begun when

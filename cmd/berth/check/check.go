@@ -92,6 +92,8 @@ type bench struct {
 	root    string           // of the keys of this run but those under data/
 	used    []string
 	uploads []drivers.Upload
+
+	completed drivers.Upload // by a step, if any
 }
 
 // checkPrefix begins all keys but those under data/.

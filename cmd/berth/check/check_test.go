@@ -105,6 +105,7 @@ func TestBadStores(t *testing.T) {
 		{"completes with the newest part", "a replaced part is refused", Failed, func(b drivers.Bucket) drivers.Bucket { return &unpinned{Bucket: b} }},
 		{"uploads can't be listed", "uploads listed and aborted", Failed, fails("Uploads", "", errDenied)},
 		{"uploads are not listed", "uploads listed and aborted", Warning, func(b drivers.Bucket) drivers.Bucket { return unlisted{b} }},
+		{"parts stay when an upload is completed", "uploads listed and aborted", Warning, func(b drivers.Bucket) drivers.Bucket { return &hoarder{Bucket: b} }},
 		{"abort is denied", "uploads listed and aborted", Failed, fails("Abort", "meta/", errDenied)},
 		{"abort does nothing", "uploads listed and aborted", Warning, fails("Abort", "", nil)},
 		{"its clock is late", "clock", Warning, func(b drivers.Bucket) drivers.Bucket { return late{b} }},
@@ -300,6 +301,31 @@ type unlisted struct{ drivers.Bucket }
 
 func (unlisted) Uploads(context.Context, string) iter.Seq2[drivers.Upload, error] {
 	return func(func(drivers.Upload, error) bool) {}
+}
+
+// hoarder keeps the parts of uploads that are complete.
+type hoarder struct {
+	drivers.Bucket
+	kept []drivers.Upload
+}
+
+func (b *hoarder) Complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc uint32) (drivers.Object, error) {
+	o, err := b.Bucket.Complete(ctx, u, parts, crc)
+	if err == nil {
+		b.kept = append(b.kept, u)
+	}
+	return o, err
+}
+
+func (b *hoarder) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.Upload, error] {
+	return func(yield func(drivers.Upload, error) bool) {
+		for _, u := range b.kept {
+			if strings.HasPrefix(u.Key, prefix) && !yield(u, nil) {
+				return
+			}
+		}
+		b.Bucket.Uploads(ctx, prefix)(yield)
+	}
 }
 
 type overwriting struct{ drivers.Bucket }

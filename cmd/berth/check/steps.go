@@ -408,6 +408,7 @@ func multipart(ctx context.Context, b *bench) (string, error) {
 	if want := "aend"; string(got) != want {
 		return "", fmt.Errorf("it ends with %q, want %q", got, want)
 	}
+	b.completed = u
 	return fmt.Sprintf("parts of %d and %d bytes", one.Size, two.Size), nil
 }
 
@@ -467,11 +468,17 @@ func abortListed(ctx context.Context, b *bench) (string, error) {
 		return "", err
 	}
 	after, err := b.listed(ctx, u)
+	kept := false
+	if err == nil && b.completed.ID != "" {
+		kept, err = b.listed(ctx, b.completed)
+	}
 	switch {
 	case err != nil:
 		return "", err
 	case after:
 		return "", finding{errors.New("an upload that was aborted is listed still")}
+	case kept:
+		return "", finding{errors.New("the parts of a completed upload are still there, and are paid for until the collector deletes them")}
 	case !before && b.driver == "azure":
 		return "", skipped{errors.New("the store lists none, and drops what was staged by itself")}
 	case !before:

@@ -136,6 +136,18 @@ func TestOpenBucketSilent(t *testing.T) {
 	}
 }
 
+// TestOpenBucketSlowDirectory has a directory that does not answer in time, as on
+// a network file system.
+func TestOpenBucketSlowDirectory(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), -time.Second)
+	defer cancel()
+	_, _, err := openBucket(ctx, config.Storage{Driver: "filesystem", Filesystem: config.Filesystem{Root: t.TempDir()}}, slog.New(slog.DiscardHandler))
+	if want := "storage.filesystem.root: the file system has not answered"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("openBucket = %v, want %q in it", err, want)
+	}
+}
+
 // double is a store that gives one answer to everything.
 func double(t *testing.T, status int, header http.Header, contentType, body string) string {
 	t.Helper()

@@ -53,8 +53,10 @@ func openBucket(ctx context.Context, cfg config.Storage, log *slog.Logger) (buck
 		return nil, "", &config.Error{Problems: []string{fmt.Sprintf(
 			"storage.driver: %q is not built into this berth: want filesystem, s3, gcs, azure or memory", cfg.Driver)}}
 	}
-	switch {
-	case errors.Is(ctx.Err(), context.DeadlineExceeded) && err != nil:
+	switch timedOut := errors.Is(ctx.Err(), context.DeadlineExceeded); {
+	case err != nil && timedOut && cfg.Driver == "filesystem":
+		return nil, "", fmt.Errorf("storage.filesystem.root: the file system has not answered in time (check its mount): %w", err)
+	case err != nil && timedOut:
 		return nil, "", fmt.Errorf("storage.%s.endpoint: the store has not answered in time (check it, and firewalls and proxies on the way): %w", cfg.Driver, err)
 	case err != nil:
 		return nil, "", fmt.Errorf("storage.%s: %w", cfg.Driver, err)

@@ -166,8 +166,12 @@ func unknownInFile(file string, given tree, table []key) (problems []string) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(given.leaves)) {
-		switch list := listOfMappings.FindStringSubmatch(name); {
+		list := listOfMappings.FindStringSubmatch(name)
+		below := slices.IndexFunc(names, func(key string) bool { return strings.HasPrefix(key, name+".") })
+		switch {
 		case slices.Contains(names, name):
+		case below >= 0:
+			problems = append(problems, fmt.Sprintf("%s:%d: %s: want keys and values below it, such as %s", file, given.leaves[name].line, name, names[below]))
 		case list != nil:
 			problems = append(problems, fmt.Sprintf("%s:%d: %s: want a list of keys and values", file, given.leaves[name].line, list[1]))
 		default:

@@ -63,7 +63,7 @@ func openService(ctx context.Context, bucket drivers.Bucket, cfg *config.Config,
 	if err != nil {
 		return nil, err
 	}
-	handler := health(ctx, api, newReadiness(store.Ping, log))
+	handler := health(ctx, crossOrigin(api, cfg.HTTP.CORS), newReadiness(store.Ping, log))
 	return &service{logged(handler, policy.ClientAddr, log), store.Drain}, nil
 }
 

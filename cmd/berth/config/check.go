@@ -58,6 +58,7 @@ func (c *Config) check() (problems []string) {
 	if c.GC.Schedule != "" {
 		refuse("gc.schedule: this berth does not collect yet; leave it empty")
 	}
+	problems = append(problems, c.HTTP.CORS.check()...)
 	if _, err := c.RedirectPolicy(); err != nil {
 		problems = append(problems, strings.Split(err.Error(), "\n")...)
 	}

@@ -22,6 +22,7 @@ type Config struct {
 
 	TrustedProxies []string
 
+	HTTP      HTTP
 	Storage   Storage
 	Upload    Upload
 	Cache     Cache
@@ -38,6 +39,18 @@ type Config struct {
 type Listen struct {
 	Address string
 	H2C     bool
+}
+
+// HTTP is the section http: how berth is used by browsers.
+type HTTP struct {
+	CORS CORS
+}
+
+// CORS is the section http.cors. Without origins it is off.
+type CORS struct {
+	Origins     []string // "*" alone is every origin
+	Credentials bool
+	MaxAge      time.Duration
 }
 
 // Storage is the section storage: which store, and how to reach it.

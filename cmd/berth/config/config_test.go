@@ -24,6 +24,7 @@ func TestDefaults(t *testing.T) {
 	got := mustLoad(t, "", nil)
 	want := &Config{
 		Listen: Listen{Address: "127.0.0.1:5000"},
+		HTTP:   HTTP{CORS: CORS{MaxAge: time.Hour}},
 		Storage: Storage{
 			Driver: "filesystem", InlineMax: 16 << 10,
 			Filesystem: Filesystem{Root: "./berth-data"},
@@ -245,6 +246,25 @@ func TestRefused(t *testing.T) {
 			"storage.azure.account: set it, or storage.azure.connection_string, or storage.azure.endpoint",
 			"upload.session_lifetime: 145h: want at most 144h with azure, which drops the parts of an unfinished upload after a week",
 		}},
+		{"no origins", "http: {cors: {origins: ['https://a.example/', 'https://A.example', 'a.example', 'https://*.example', 'https://a.example:443', 'null', 'https://u@a.example', '']}}", nil, []string{
+			`test.yaml: line 1: http.cors.origins: an item of the list is empty`,
+		}},
+		{"no origins in a variable", "", []string{"BERTH_HTTP_CORS_ORIGINS=https://a.example/,https://A.example,a.example,https://*.example,https://a.example:443,null,https://u@a.example"}, []string{
+			`http.cors.origins: "https://a.example/": want an origin as browsers send it, such as https://ui.example.com or http://localhost:3000, or * alone`,
+			`http.cors.origins: "https://A.example": want an origin as browsers send it, such as https://ui.example.com or http://localhost:3000, or * alone`,
+			`http.cors.origins: "a.example": want an origin as browsers send it, such as https://ui.example.com or http://localhost:3000, or * alone`,
+			`http.cors.origins: "https://*.example": want an origin as browsers send it, such as https://ui.example.com or http://localhost:3000, or * alone`,
+			`http.cors.origins: "https://a.example:443": want an origin as browsers send it, such as https://ui.example.com or http://localhost:3000, or * alone`,
+			`http.cors.origins: "null": want an origin as browsers send it, such as https://ui.example.com or http://localhost:3000, or * alone`,
+			`http.cors.origins: "https://u@a.example": want an origin as browsers send it, such as https://ui.example.com or http://localhost:3000, or * alone`,
+		}},
+		{"credentials for every origin", "http: {cors: {origins: ['*', 'https://a.example'], credentials: true}}", nil, []string{
+			`http.cors.origins: * is every origin: want it alone`,
+			`http.cors.credentials: want origins by name, not *: any page could use the credentials of its visitors`,
+		}},
+		{"credentials for no origin", "http: {cors: {credentials: true}}", nil, []string{
+			`http.cors.credentials: goes with http.cors.origins, which is empty`,
+		}},
 		{"azure by an identity", "storage: {driver: azure, azure: {account: a, container: c}}\nredirect: {expiry: 144h}", nil, []string{
 			"redirect.expiry: 144h0m0s and a window of 5m0s make 144h5m0s, and URLs that the store signs live 144h0m0s at most",
 		}},
@@ -361,6 +381,9 @@ func TestAccepted(t *testing.T) {
 			func(c *Config) any { return c.TrustedProxies }, []string{"10.0.0.0/8", "::1"}},
 		{"trusted proxies in a variable", "", []string{"BERTH_TRUSTED_PROXIES=10.0.0.0/8, ::1"},
 			func(c *Config) any { return c.TrustedProxies }, []string{"10.0.0.0/8", "::1"}},
+		{"origins", "http: {cors: {origins: ['https://a.example', 'http://localhost:3000', 'http://[::1]:8080'], credentials: true}}", nil,
+			func(c *Config) any { return c.HTTP.CORS }, CORS{Origins: []string{"https://a.example", "http://localhost:3000", "http://[::1]:8080"}, Credentials: true, MaxAge: time.Hour}},
+		{"every origin", "http: {cors: {origins: ['*']}}", nil, func(c *Config) any { return c.HTTP.CORS.Origins }, []string{"*"}},
 		{"rule for all networks", "redirect: {rules: [{from: [], target: direct}]}", nil,
 			func(c *Config) any { return c.Redirect.Rules }, []redirect.Rule{{Target: "direct"}}},
 		{"rules", "redirect:\n  cdn:\n    edge: {base_url: https://x, keys: [{env: K}, {file: f}]}\n" +

@@ -47,6 +47,10 @@ func entries(c *Config) []key {
 		{name: "public_url", value: webURL(&c.PublicURL), flag: "public-url", help: "how clients reach berth: for absolute Location headers (relative ones when empty), and to refuse redirects with which clients would send its credentials to another host"},
 		{name: "trusted_proxies", value: list(&c.TrustedProxies), help: "networks of the proxies in front of berth, such as [10.0.0.0/8]; the client of a request from there is the last address in X-Forwarded-For or Forwarded that is in none of them, for rules and the log"},
 
+		{name: "http.cors.origins", value: list(&c.HTTP.CORS.Origins), help: "origins whose pages may use berth in a browser, such as [https://ui.example.com]; [\"*\"] is every origin; none switches CORS off"},
+		{name: "http.cors.credentials", value: boolean(&c.HTTP.CORS.Credentials, false), help: "whether these pages may have the browser send its own credentials, such as client certificates; needs origins by name"},
+		{name: "http.cors.max_age", value: duration(&c.HTTP.CORS.MaxAge, time.Hour, 0, 24*time.Hour), help: "how long a browser may keep the answer to a preflight"},
+
 		{name: "storage.driver", value: choice(&s.Driver, "filesystem", "s3", "gcs", "azure", "memory"), flag: "storage", help: "which store holds the blobs; memory forgets them when the process ends"},
 		{name: "storage.prefix", value: prefix(&s.Prefix), help: "put everything under this prefix of the bucket or directory"},
 		{name: "storage.inline_max", value: size(&s.InlineMax, 16*kib, 1, 64*kib), help: "a blob of at most this size is kept in its record, and needs no object of its own"},

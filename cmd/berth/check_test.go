@@ -48,21 +48,25 @@ var bucketSteps = []string{
 
 // TestCheckOnServers proves each server, all steps but those named here being ok.
 func TestCheckOnServers(t *testing.T) {
+	versity := map[string]check.Status{
+		"abandoned uploads": check.Skipped, "lifecycle rules": check.Skipped, "soft delete": check.Skipped,
+		"archive tiers": check.Skipped, "requester pays": check.Skipped,
+	}
 	for name, c := range map[string]struct {
 		env  func(t *testing.T) []string
 		want map[string]check.Status
 	}{
 		"versitygw": {
 			func(t *testing.T) []string { return s3Env(t, emulator.VersityGW(t)) },
-			map[string]check.Status{"abandoned uploads": check.Skipped, "lifecycle rules": check.Skipped, "soft delete": check.Skipped},
+			versity,
 		},
 		"versitygw alone, where the driver makes conditional deletes": {
 			func(t *testing.T) []string { return s3Env(t, emulator.VersityGWAlone(t)) },
-			map[string]check.Status{"abandoned uploads": check.Skipped, "lifecycle rules": check.Skipped, "soft delete": check.Skipped},
+			versity,
 		},
 		"MinIO": {
 			func(t *testing.T) []string { return s3Env(t, emulator.MinIO(t)) },
-			map[string]check.Status{"abandoned uploads": check.Warning, "soft delete": check.Skipped},
+			map[string]check.Status{"abandoned uploads": check.Warning, "soft delete": check.Skipped, "archive tiers": check.Skipped},
 		},
 		"MinIO, set to lose blobs": {
 			func(t *testing.T) []string {
@@ -73,6 +77,7 @@ func TestCheckOnServers(t *testing.T) {
 			},
 			map[string]check.Status{
 				"abandoned uploads": check.Warning, "lifecycle rules": check.Failed, "versions": check.Warning, "soft delete": check.Skipped,
+				"archive tiers": check.Skipped,
 			},
 		},
 		"MinIO, without the class": {
@@ -81,6 +86,7 @@ func TestCheckOnServers(t *testing.T) {
 			},
 			map[string]check.Status{
 				"write and read data": check.Failed, "multipart upload": check.Failed, "abandoned uploads": check.Warning, "soft delete": check.Skipped,
+				"redirected GET": check.Failed, "archive tiers": check.Skipped,
 			},
 		},
 		"fake-gcs-server": {
@@ -105,8 +111,12 @@ func TestCheckOnServers(t *testing.T) {
 				}
 			}
 			all := bucketSteps
-			if name == "fake-gcs-server" {
+			switch name {
+			case "fake-gcs-server":
 				all = slices.Concat(all, []string{"retention", "holds", "requester pays", "hierarchical namespace"})
+			case "Azurite":
+			default:
+				all = slices.Concat(all, []string{"archive tiers", "object lock", "requester pays"})
 			}
 			if diff := cmp.Diff(slices.Sorted(slices.Values(all)), slices.Sorted(maps.Keys(steps))); diff != "" {
 				t.Errorf("steps (-want +got):\n%s", diff)

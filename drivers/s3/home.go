@@ -46,6 +46,12 @@ func isTigris(endpoint string) bool {
 	return hostEnds(endpoint, "t3.storage.dev") || hostEnds(endpoint, "storage.tigris.dev")
 }
 
+// isAmazon reports whether the endpoint is one of Amazon S3's own, as it is
+// without one.
+func isAmazon(endpoint string) bool {
+	return endpoint == "" || hostEnds(endpoint, "amazonaws.com") || hostEnds(endpoint, "amazonaws.com.cn")
+}
+
 // hostEnds reports whether the host of an endpoint is this name, or below it.
 func hostEnds(endpoint, name string) bool {
 	u, err := url.Parse(endpoint)

@@ -63,15 +63,16 @@ func beginsKeys(prefix string) bool {
 	return prefix == "" || drivers.CheckKey(prefix) == nil || drivers.CheckKey(prefix+"x") == nil
 }
 
-// Uploads pages through ListMultipartUploads of the whole bucket and filters:
-// MinIO finds nothing by a prefix that is not a key. It goes on by key alone,
-// since versitygw refuses a key and an upload id together, and therefore takes
-// a page only up to the last key's first upload, which begins the next. (A key
-// with a page of uploads would end before its last ones. berth begins one upload
-// a key.)
+// Uploads pages through ListMultipartUploads. On Amazon S3 it asks for the
+// prefix only, so that a bucket shared with others is not listed whole. Elsewhere
+// it asks for the whole bucket and filters, because MinIO finds nothing by a
+// prefix that is not a key. It continues by key alone, because versitygw refuses
+// a key and an upload id together, and therefore takes a page only up to the
+// last key's first upload, which starts the next page. (A key with a page of
+// uploads would end before its last ones. berth starts one upload a key.)
 func (b *bucket) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.Upload, error] {
 	return func(yield func(drivers.Upload, error) bool) {
-		in := &s3.ListMultipartUploadsInput{Bucket: b.bucketName()}
+		in := &s3.ListMultipartUploadsInput{Bucket: b.bucketName(), Prefix: b.uploadsPrefix(prefix)}
 		for {
 			page, err := b.client.ListMultipartUploads(ctx, in)
 			if err != nil {
@@ -110,4 +111,12 @@ func (b *bucket) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.U
 			}
 		}
 	}
+}
+
+// uploadsPrefix is the prefix to list uploads by, or nil for the whole bucket.
+func (b *bucket) uploadsPrefix(prefix string) *string {
+	if !isAmazon(aws.ToString(b.client.Options().BaseEndpoint)) {
+		return nil
+	}
+	return optional(b.prefix + prefix)
 }

@@ -115,8 +115,13 @@ func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 	return b, nil
 }
 
-// report logs what the store lacks and berth does without.
+// report logs where the store is, if berth's configuration does not name it, and
+// what the store lacks and berth does without.
 func (b *bucket) report(log *slog.Logger) {
+	if endpoint := aws.ToString(b.client.Options().BaseEndpoint); endpoint != "" && b.cfg.Endpoint == "" {
+		log.Warn("AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or the shared AWS configuration names the store's endpoint; storage.s3.endpoint does not",
+			slog.String("endpoint", endpoint))
+	}
 	if b.unchecked {
 		log.Warn("the store takes bodies with a wrong checksum: payloads are hashed for the signature instead, which every store compares")
 	}

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -427,8 +428,9 @@ type signer struct {
 
 func (b signer) SignGet(_ context.Context, key string, opts drivers.SignOptions) (drivers.Signed, error) {
 	expires := time.Now().Add(opts.Expires)
+	headers := url.Values{"type": {opts.ContentType}, "disposition": {opts.ContentDisposition}}.Encode()
 	return drivers.Signed{
-		URL:     fmt.Sprintf("%s/%s?expires=%d&for=%s", b.url, key, expires.UnixMilli(), key),
+		URL:     fmt.Sprintf("%s/%s?expires=%d&for=%s&%s", b.url, key, expires.UnixMilli(), key, headers),
 		Expires: expires,
 	}, nil
 }
@@ -439,6 +441,7 @@ type flaws struct {
 	others  bool // it takes a signature for any key
 	forever bool // it looks at no expiry
 	whole   bool // it knows no ranges
+	stored  bool // it ignores the headers that are asked for
 }
 
 func serveSigned(t *testing.T, b drivers.Bucket, f flaws) drivers.Bucket {
@@ -457,6 +460,10 @@ func serveSigned(t *testing.T, b drivers.Bucket, f flaws) drivers.Bucket {
 		if f.whole {
 			r.Header.Del("Range")
 		}
+		if !f.stored {
+			w.Header().Set("Content-Type", r.FormValue("type"))
+			w.Header().Set("Content-Disposition", r.FormValue("disposition"))
+		}
 		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(secret))
 	}))
 	t.Cleanup(server.Close)
@@ -473,6 +480,7 @@ func TestPresigned(t *testing.T) {
 	}{
 		{"good", flaws{}, nil, ""},
 		{"no ranges", flaws{whole: true}, map[string]Status{get: Warning}, "answers 200 to a Range"},
+		{"its own headers", flaws{stored: true}, map[string]Status{get: Warning}, "the signed URL asks for Content-"},
 		{"a public bucket", flaws{bare: true}, map[string]Status{refused: Failed}, "without its signature answers 200"},
 		{"one signature for all keys", flaws{others: true}, map[string]Status{refused: Failed}, "for another object answers 200"},
 		{"never expires", flaws{forever: true}, map[string]Status{refused: Failed}, "after it expired answers 200"},

@@ -17,10 +17,16 @@ import (
 
 const secret = "only for those with a signed URL"
 
+// What signed URLs ask for, which is not what the object was stored with.
+const (
+	askedType        = "application/vnd.oci.image.layer.v1.tar+gzip"
+	askedDisposition = "attachment"
+)
+
 // presigned creates an object and signs a URL to it.
 func presigned(ctx context.Context, b *bench, name string, expires time.Duration) (drivers.Signed, error) {
 	key := b.key(name)
-	signed, err := b.SignGet(ctx, key, drivers.SignOptions{Expires: expires})
+	signed, err := b.SignGet(ctx, key, drivers.SignOptions{Expires: expires, ContentType: askedType, ContentDisposition: askedDisposition})
 	if err != nil {
 		return signed, err
 	}
@@ -87,7 +93,13 @@ func presignedGet(ctx context.Context, b *bench) (string, error) {
 	if a.status != http.StatusPartialContent || a.body != secret[5:8] {
 		return "", finding{fmt.Errorf("the signed URL answers %d to a Range", a.status)}
 	}
-	return "whole, and by Range", nil
+	for name, want := range map[string]string{"Content-Type": askedType, "Content-Disposition": askedDisposition} {
+		if got := a.header.Get(name); got != want {
+			return "", finding{fmt.Errorf("the signed URL asks for %s: %s, and the store answers %q: clients get another media type than berth's, "+
+				"or browsers show the blob instead of saving it", name, want, got)}
+		}
+	}
+	return "whole, and by Range, with the headers asked for", nil
 }
 
 // unexpected describes an answer to a signed URL that is not the object.

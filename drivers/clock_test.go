@@ -65,7 +65,7 @@ func TestClockSkew(t *testing.T) {
 			if got := c.Skew(); got != test.want {
 				t.Errorf("of a store that is %v ahead and takes %v to answer: Skew() = %v, want %v", test.ahead, test.took, got, test.want)
 			}
-			if now := c.Now(); now.Sub(time.Now()) != test.want || !c.Local(now).Equal(time.Now()) {
+			if now := c.Now(); time.Until(now) != test.want || !c.Local(now).Equal(time.Now()) {
 				t.Errorf("Now() is %v ahead, and Local(Now()) is %v from now, want %v, 0", time.Until(now), time.Until(c.Local(now)), test.want)
 			}
 		})

@@ -2,7 +2,6 @@ package s3
 
 import (
 	"bytes"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -85,13 +84,8 @@ func TestClockSlow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		resp, err := new(http.Client).Get(signed.URL)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK || string(body) != "text" {
-			t.Errorf("at a store whose clock is %v ahead the URL answers %d %q, %v, want the object", ahead, resp.StatusCode, body, err)
+		if status, body := fetch(t, signed.URL); status != http.StatusOK || body != "text" {
+			t.Errorf("at a store whose clock is %v ahead the URL answers %d %q, want the object", ahead, status, body)
 		}
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -286,14 +286,24 @@ func TestStanding(t *testing.T) {
 			t.Errorf("the URL is %s, want %s=%s in it, in lower case", signed.URL, name, value)
 		}
 	}
-	resp, err := new(http.Client).Get(signed.URL)
+	if status, body := fetch(t, signed.URL); status != http.StatusOK || body != "text" {
+		t.Errorf("the URL answers %d %q, want the object", status, body)
+	}
+}
+
+// fetch asks for a URL without any credentials.
+func fetch(t *testing.T, url string) (status int, body string) {
+	t.Helper()
+	resp, err := new(http.Client).Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "text" {
-		t.Errorf("the URL answers %d %q, %v, want the object", resp.StatusCode, body, err)
+	p, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return resp.StatusCode, string(p)
 }
 
 // TestOtherOwner opens a bucket of versitygw, which compares the owner, and
@@ -313,9 +323,10 @@ func TestOtherOwner(t *testing.T) {
 // TestCAFile has a store with a certificate of an authority of its own.
 func TestCAFile(t *testing.T) {
 	t.Parallel()
-	store := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	store := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	store.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	store.StartTLS()
 	t.Cleanup(store.Close)
-	store.Config.ErrorLog = log.New(io.Discard, "", 0)
 	dir := t.TempDir()
 	write := func(name string, data []byte) string {
 		t.Helper()

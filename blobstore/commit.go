@@ -18,6 +18,7 @@ const defaultMediaType = "application/octet-stream"
 type receiving struct {
 	length    int64 // bytes to come, -1 if nobody knows
 	final     bool  // they are committed at once, or not kept
+	repeat    bool  // the first ones may have been sent before
 	digest    digest.Digest
 	interrupt func()
 }
@@ -31,7 +32,7 @@ type writer struct {
 // resume goes on with an upload.
 func (r *Repository) resume(ctx context.Context, t upload.Token, in receiving) (writer, error) {
 	seen := new(string)
-	opts := upload.Options{Length: in.length, Final: in.final, Digest: in.digest, Interrupt: in.interrupt}
+	opts := upload.Options{Length: in.length, Final: in.final, Repeat: in.repeat, Digest: in.digest, Interrupt: in.interrupt}
 	if in.final && in.digest.Algorithm() == digest.Canonical {
 		opts.Known = func(ctx context.Context) (bool, error) {
 			data, ok, err := r.s.known(ctx, in.digest)

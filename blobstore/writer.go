@@ -170,10 +170,15 @@ func (r *Repository) CancelUpload(ctx context.Context, id, state string) error {
 	return translate(err)
 }
 
-// AppendUpload takes in a piece of an upload, and records it. If the body fails
-// or is cut off, what came is recorded too, and the Upload tells how much; then
-// the error is returned with it. It reports ErrOutOfOrder if body doesn't begin
-// where the upload stands, or another request went on first.
+// AppendUpload receives a piece of an upload, and records it. If the body fails
+// or is cut off, what came is recorded too, and the Upload has its size; then the
+// error is returned with it. It reports ErrOutOfOrder if body doesn't begin where
+// the upload stands, or another request continued first.
+//
+// If body.Start is -1, a client that lost the answer may send the same piece with
+// the same state again: what was recorded of it is skipped, and the rest
+// appended. That needs the rest in memory: where a part was stored past the
+// recorded bytes, the answer is ErrOutOfOrder.
 func (r *Repository) AppendUpload(ctx context.Context, id, state string, body Body) (Upload, error) {
 	t, err := r.verify(id, state)
 	if err != nil {
@@ -181,7 +186,7 @@ func (r *Repository) AppendUpload(ctx context.Context, id, state string, body Bo
 	}
 	ctx, cancel := r.s.uploads.NewLimit().Context(ctx)
 	defer cancel()
-	w, err := r.resume(ctx, t, receiving{length: body.Length, interrupt: body.Interrupt})
+	w, err := r.resume(ctx, t, receiving{length: body.Length, repeat: body.Start < 0, interrupt: body.Interrupt})
 	if err != nil {
 		return Upload{}, translate(err)
 	}

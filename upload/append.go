@@ -2,6 +2,7 @@ package upload
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -22,6 +23,9 @@ func (w *Writer) record(ctx context.Context) error {
 	r, raw := w.next()
 	r.Hashes = state
 	s, err := w.m.append(ctx, w.token, w.limit, r, raw)
+	if w.opts.Repeat && errors.Is(err, ErrOutOfOrder) {
+		return w.repeat(ctx, s, err)
+	}
 	if err != nil {
 		w.lost(err)
 		return err

@@ -38,6 +38,11 @@ type Options struct {
 	// as.
 	Digest digest.Digest
 
+	// Repeat allows that the first bytes were sent before, by a request whose
+	// answer was lost: they are skipped then. It is for clients that don't name
+	// the offset of their bytes.
+	Repeat bool
+
 	// Known, only with Final, says whether the store has the blob Digest
 	// already, so that its bytes need only be hashed. It is asked once at most,
 	// before the first part is stored.

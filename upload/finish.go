@@ -85,14 +85,14 @@ func (w *Writer) shipFull() error {
 	if !w.isFull() || w.parts.failure() != nil {
 		return nil
 	}
-	err := w.gather(w.ctx, false, nil) // which a cut stops
-	if err == nil && w.begin() == nil {
-		w.ship()
-	}
+	err := w.gather(w.ctx, false, nil) // a cut stops it
 	if errors.Is(err, ErrUnknown) || errors.Is(err, ErrOutOfOrder) {
 		return err
 	}
-	return nil
+	if err == nil && w.begin() == nil {
+		w.ship()
+	}
+	return nil //nolint:nilerr // the tail goes into the record then
 }
 
 // settle waits for the parts that are under way.

@@ -127,10 +127,10 @@ func (w *Writer) readAll(ctx context.Context, reads []*fetched, space [][]byte) 
 	defer cancel()
 	group, together := errgroup.WithContext(bounded)
 	group.SetLimit(fetchAtOnce)
+	if newest := reads[len(reads)-1].newest; newest != nil {
+		defer context.AfterFunc(together, newest.stop)()
+	}
 	for _, f := range reads {
-		if f.newest != nil {
-			defer context.AfterFunc(together, f.newest.stop)()
-		}
 		group.Go(func() error { return w.readOne(together, f, space) })
 	}
 	err := group.Wait()

@@ -55,6 +55,9 @@ func sessions(p []byte) map[string]struct {
 		"part and tail":     {[][]byte{p[:300]}, p[300:600]},
 		"several records":   {[][]byte{p[:300], p[300:550]}, p[550:600]},
 		"nothing to come":   {[][]byte{p[:300]}, nil},
+		"tails":             {[][]byte{p[:10], p[10:30], p[30:100]}, p[100:200]},
+		"tails, then parts": {[][]byte{p[:10], p[10:30], p[30:100]}, p[100:600]},
+		"parts and tails":   {[][]byte{p[:300], p[300:320], p[320:600]}, nil},
 	}
 }
 

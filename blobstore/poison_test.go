@@ -37,12 +37,16 @@ func onEachStore(t *testing.T, sc scenario) {
 	everyInterleaving(t, sc)
 }
 
-// patchedBy is a session that one PATCH has brought p, if that is not empty.
-func patchedBy(p []byte) func(*stage) error {
+// patchedBy starts a session and sends these pieces, one PATCH each. Empty ones
+// are left out.
+func patchedBy(pieces ...[]byte) func(*stage) error {
 	return func(w *stage) (err error) {
 		c := w.clients[0]
-		if w.session, err = c.in(repoA).StartUpload(""); err == nil && len(p) > 0 {
-			w.session, err = c.patch(repoA, w.session, p)
+		w.session, err = c.in(repoA).StartUpload("")
+		for _, p := range pieces {
+			if err == nil && len(p) > 0 {
+				w.session, err = c.patch(repoA, w.session, p)
+			}
 		}
 		return err
 	}

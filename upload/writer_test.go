@@ -460,7 +460,7 @@ func TestFailedParts(t *testing.T) {
 	const part, parts = 64 << 10, 6
 	smaller := func(c *Config) { c.PartSize = part }
 	for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
-		for _, before := range []int64{0, 100, part, part + 100} { // recorded by an earlier request
+		for _, before := range []int64{0, 100, 5000, part, part + 5000} { // recorded by an earlier request
 			for k := 1; k <= parts; k++ {
 				for _, also := range []int{0, k + 2} {
 					synctest.Test(t, func(t *testing.T) {

@@ -72,7 +72,7 @@ func ended(r record) *EndedError {
 	return &EndedError{Digest: r.Digest, Named: r.Named, end: r.End, upload: r.Upload, size: r.Offset, crc: r.CRC32C}
 }
 
-// newest is the token of the session's last record; its Seq is 0 if there is
+// newest returns the token of the session's last record; its Seq is 0 if there is
 // none.
 func (m *Manager) newest(ctx context.Context, t Token) (Token, error) {
 	ctx, cancel := context.WithTimeout(ctx, envelope.Patience)
@@ -91,7 +91,7 @@ func (m *Manager) newest(ctx context.Context, t Token) (Token, error) {
 	return t, nil
 }
 
-// Status says how many bytes of the upload are safe, and the token to go on
+// Status returns how many bytes of the upload are safe, and the token to continue
 // from there. It reports ErrUnknown if the session has ended. It doesn't
 // prolong it.
 func (m *Manager) Status(ctx context.Context, t Token) (Token, int64, error) {
@@ -114,8 +114,8 @@ func (m *Manager) Status(ctx context.Context, t Token) (Token, int64, error) {
 	return last, s.Value.Offset, nil
 }
 
-// Find makes the token of an upload of which only the id is known, and says how
-// many bytes of it are safe. It reports ErrUnknown if nothing was recorded
+// Find returns the token of an upload of which only the id is known, and how many
+// bytes of it are safe. It reports ErrUnknown if nothing was recorded
 // under that id, or it has expired.
 func (m *Manager) Find(ctx context.Context, repository, id string) (Token, int64, error) {
 	t, size, err := m.Status(ctx, Token{ID: id, Repository: repository})
@@ -129,8 +129,8 @@ func (m *Manager) Find(ctx context.Context, repository, id string) (Token, int64
 	}
 }
 
-// append creates the record after the one that t names. If another is there,
-// it reports ErrOutOfOrder, or how the session ended, and returns the other.
+// append creates the record after the one that t names. If there is another, it
+// reports ErrOutOfOrder, or how the session ended, and returns the other.
 func (m *Manager) append(ctx context.Context, t Token, limit Limit, r record, tail drivers.Body) (envelope.Stored[record], error) {
 	return m.appendOr(ctx, t, limit, r, tail, func() error { return nil })
 }
@@ -151,7 +151,7 @@ func (m *Manager) appendOr(ctx context.Context, t Token, limit Limit, r record, 
 	case s.Value.Repository != t.Repository:
 		return envelope.Stored[record]{}, fmt.Errorf("%w: it belongs to another repository", ErrUnknown)
 	case s.Value.Kind == kindOpen:
-		return s, fmt.Errorf("%w: another request went on first", ErrOutOfOrder)
+		return s, fmt.Errorf("%w: another request continued first", ErrOutOfOrder)
 	default:
 		return s, ended(s.Value)
 	}
@@ -191,8 +191,8 @@ func (m *Manager) Cancel(ctx context.Context, t Token) error {
 		if err != nil && (!isEnd || ended.Gone || ended.Digest != "") {
 			return err
 		}
-		// It is cancelled, by this request or by one that may not have come as
-		// far as this.
+		// It is cancelled, by this request or by another, which may have stopped
+		// here.
 		if late := limit.Check(); late != nil {
 			return late
 		}
@@ -203,8 +203,9 @@ func (m *Manager) Cancel(ctx context.Context, t Token) error {
 		switch {
 		case t.Seq == 0:
 		case last.Value.Upload == nil:
-			// All bytes are in this record, and whoever has them needs no other
-			// in order to commit them: it must go, or the upload goes on.
+			// A client that has the bytes needs nothing but this record and those
+			// before it in order to commit them: it must be spent, or the upload
+			// continues.
 			if failed := m.trySpend(ctx, t, last.Object.Tag, by); failed != nil {
 				return failed
 			}
@@ -219,9 +220,9 @@ func (m *Manager) Cancel(ctx context.Context, t Token) error {
 	}
 }
 
-// Committed looks for the data of an upload that was committed, without any
-// bytes of one's own. It reports ErrUnknown if it isn't there (yet): whoever
-// committed it did not get to completing it.
+// Committed returns the data of an upload that was committed, for a request that
+// has no bytes of it. It reports ErrUnknown if the data isn't there (yet): the
+// request that committed it did not complete it.
 func (m *Manager) Committed(ctx context.Context, t Token, e *EndedError) (Content, error) {
 	if e.upload == nil && e.end > 0 {
 		_, tail, err := m.read(ctx, t.next(e.end))
@@ -241,7 +242,7 @@ func (m *Manager) Committed(ctx context.Context, t Token, e *EndedError) (Conten
 	return m.completed(ctx, *e.upload, Content{Digest: e.Digest, Size: e.size, CRC32C: e.crc})
 }
 
-// completed looks whether somebody completed u to be c.
+// completed returns c with its key if u was completed, and ErrUnknown otherwise.
 func (m *Manager) completed(ctx context.Context, u drivers.Upload, c Content) (Content, error) {
 	ctx, cancel := context.WithTimeout(ctx, envelope.Patience)
 	defer cancel()

@@ -13,8 +13,8 @@ const (
 	slowWindow = 10 * time.Second
 
 	// The runner, while others wait for it to fill its part, may send nothing
-	// for this long only. Else many clients that each fall silent at their turn
-	// would hold up the others for a window each.
+	// for this long only. Otherwise many clients that each fall silent at their
+	// turn would hold up the others for a window each.
 	idleRunner = 2 * time.Second
 
 	watchEvery = time.Second
@@ -36,7 +36,7 @@ type client struct {
 	arrived  time.Time
 }
 
-// newClient is one whose turn it is. If all are being cut off, so is this one.
+// newClient returns a client whose turn it is. If all are being cut off, so is it.
 func (m *memory) newClient(cut func()) *client {
 	now := time.Now()
 	c := &client{m: m, cut: cut, since: now, arrived: now}
@@ -50,16 +50,16 @@ func (m *memory) newClient(cut func()) *client {
 	return c
 }
 
-// leave forgets the client, whose buffers are all released.
+// leave removes the client. All its buffers are released.
 func (c *client) leave() {
 	c.m.mu.Lock()
 	defer c.m.mu.Unlock()
 	delete(c.m.clients, c)
 }
 
-// pause says that from now on berth keeps the client waiting, and resume that
-// this reason for it is gone; after the last one it is the client's turn again.
-// The time between is not the client's.
+// pause notes a reason why berth keeps the client waiting, and resume that one
+// reason is over; after the last one it is the client's turn again. The time
+// between is not the client's.
 func (c *client) pause() {
 	c.m.mu.Lock()
 	defer c.m.mu.Unlock()
@@ -86,7 +86,7 @@ func (c *client) resumeLocked() {
 	}
 }
 
-// received says that n bytes came.
+// received notes that n bytes came.
 func (c *client) received(n int) {
 	now := time.Now()
 	c.m.mu.Lock()

@@ -1,7 +1,7 @@
 package upload
 
-// mustStop says that nothing more may be received: the upload was cut off, or
-// must come to an end while what came can still be recorded.
+// mustStop reports whether nothing more may be received: the upload was cut off,
+// or must end while what came can still be recorded.
 func (w *Writer) mustStop() bool { return w.wasCut.Load() || w.limit.IsNear() }
 
 func (w *Writer) setReading(reading bool) {
@@ -21,9 +21,9 @@ func (w *Writer) cutOff() {
 	}
 	w.readingMu.Unlock()
 	if !w.mu.TryLock() {
-		return // whoever receives sees that it was cut, and whoever records has what came
+		return // the goroutine that receives sees the cut, and one that records has what came
 	}
-	go func() { // nobody is at work: the writer waits for its owner
+	go func() { // no method runs: the writer waits for its owner
 		defer w.mu.Unlock()
 		if w.client == nil || w.failed != nil {
 			return

@@ -27,11 +27,11 @@ type Content struct {
 	Dropped bool
 }
 
-// Suspend records what came, for a later request to go on from Token. If a part
+// Suspend records what came, so that a later request can continue from Token. If a part
 // could not be stored, what came before it is recorded, and the error returned.
-// It reports ErrOutOfOrder, or an EndedError, if another request went on from
+// It reports ErrOutOfOrder, or an EndedError, if another request continued from
 // the same place first; then nothing of this one is kept. Nothing more can be
-// written, and a second call says what the first one did.
+// written, and a second call returns what the first one did.
 func (w *Writer) Suspend(ctx context.Context) (Token, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -41,8 +41,8 @@ func (w *Writer) Suspend(ctx context.Context) (Token, error) {
 	return w.token, w.putDown(ctx)
 }
 
-// putDown records what came and lets go of its memory. What could not be
-// recorded is lost then: a later record must not say that it is there.
+// putDown records what came and releases its memory. What could not be recorded
+// is lost then: a later record must not claim it.
 func (w *Writer) putDown(ctx context.Context) error {
 	if w.down {
 		return w.downErr
@@ -82,7 +82,7 @@ func (w *Writer) suspend(ctx context.Context) error {
 // shipFull has the tail stored if it is a full part. Where that can't be done,
 // the tail goes into the record. It reports ErrUnknown if the session has ended.
 func (w *Writer) shipFull() error {
-	if !w.isFull() || w.parts.failure() != nil {
+	if !w.isFull() || w.parts.hasFailed() {
 		return nil
 	}
 	err := w.gather(w.ctx, false, nil) // a cut stops it
@@ -92,7 +92,7 @@ func (w *Writer) shipFull() error {
 	if err == nil && w.begin() == nil {
 		w.ship()
 	}
-	return nil //nolint:nilerr // the tail goes into the record then
+	return nil
 }
 
 // settle waits for the parts that are under way.
@@ -104,8 +104,8 @@ func (w *Writer) settle(ctx context.Context) error {
 	return err
 }
 
-// lost says that the record that was to name the upload was not made. If it is
-// certain that it never will be, nobody can know of the upload.
+// lost notes that the record that was to name the upload was not created. If it is
+// certain that it never will be, no other request can know of the upload.
 func (w *Writer) lost(err error) {
 	if errors.Is(err, ErrOutOfOrder) || errors.Is(err, ErrUnknown) {
 		w.abandon()
@@ -140,7 +140,7 @@ var errPublished = errors.New("upload: the blob is there")
 // request has done so before; the blob may be there already.
 //
 // It reports ErrDigest if the bytes have another digest, and then has changed
-// nothing; ErrOutOfOrder, or an EndedError, if another request went on from the
+// nothing; ErrOutOfOrder, or an EndedError, if another request continued from the
 // same place.
 //
 // A digest of an algorithm that was not computed is computed now if all bytes
@@ -148,8 +148,7 @@ var errPublished = errors.New("upload: the blob is there")
 // Proves reports false: what the client names is a claim, which the record does
 // not repeat, and which the caller checks once the bytes are stored.
 //
-// If the store says that the next record is there, Seal asks published before it
-// reads it: is the blob of the canonical digest there, with its bytes under key,
+// If the next record exists already, Seal asks published before it reads that: is the blob of the canonical digest there, with its bytes under key,
 // which is this upload's? Then the session has ended with that digest, and again
 // is true.
 func (w *Writer) Seal(ctx context.Context, named digest.Digest, published func(canonical digest.Digest, key string) (bool, error)) (again bool, err error) {
@@ -192,7 +191,7 @@ func (w *Writer) Seal(ctx context.Context, named digest.Digest, published func(c
 	if proven != r.Digest {
 		r.Named = proven
 	}
-	if w.base.Value.Upload == nil { // no other record says what its parts are
+	if w.base.Value.Upload == nil { // no other record has its parts
 		r.Parts = slices.Clone(w.parts.done)
 	}
 	s, err := w.m.appendOr(ctx, w.token, w.limit, r, drivers.Body{}, func() error {
@@ -222,7 +221,7 @@ func (w *Writer) Seal(ctx context.Context, named digest.Digest, published func(c
 	}
 }
 
-// join goes on with the upload of another request that committed the same bytes
+// join continues with the upload of another request that committed the same bytes
 // first: its parts are those of this one, if they are cut alike.
 func (w *Writer) join(committed record) {
 	w.abandon()
@@ -232,12 +231,12 @@ func (w *Writer) join(committed record) {
 	}
 }
 
-// isWhole says that the content needs no record that binds its key to a digest:
+// isWhole reports whether the content needs no record that binds its key to a digest:
 // it is all in memory, or under a key of its digest's, or was dropped.
 func (w *Writer) isWhole() bool { return w.drop || w.direct || w.upload == nil }
 
-// mismatch says why the bytes have another digest. A client with a fresh token
-// whose bytes are only the rest of the upload has lost an answer.
+// mismatch returns the error for bytes that have another digest. A client with a
+// fresh token and only the rest of the bytes has lost an answer.
 func (w *Writer) mismatch(ctx context.Context, named digest.Digest) error {
 	if w.token.Seq == 0 {
 		t, _, err := w.m.Status(ctx, w.token)
@@ -270,9 +269,9 @@ func (w *Writer) checksum() uint32 {
 	return drivers.CombineCRC32C(crc, t.CRC32C, t.Size)
 }
 
-// Store makes the bytes durable, where they are not, and says where they are.
+// Store makes the bytes durable, where they are not, and returns where they are.
 // It comes after Seal, and reports ErrUnknown if the upload is lost: its parts
-// are gone, or others than this session's records say.
+// are gone, or are not those in the session's records.
 func (w *Writer) Store(ctx context.Context) (Content, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -327,7 +326,7 @@ func (w *Writer) complete(ctx context.Context, c Content) (Content, error) {
 	c.CRC32C = w.checksum()
 	if last := w.wholeTail(); last.Size > 0 {
 		err := w.parts.putLast(ctx, last)
-		if errors.Is(err, drivers.ErrNotFound) { // somebody completed it, or nobody will
+		if errors.Is(err, drivers.ErrNotFound) { // another request completed it, or none will
 			return w.m.completed(ctx, *w.upload, c)
 		}
 		if err != nil {

@@ -17,7 +17,7 @@ type hashes struct {
 	sha512 hash.Hash // nil unless asked for
 }
 
-// hashState is where the hashes stand, for another process to go on from.
+// hashState is the state of the hashes, from which another process can continue.
 type hashState struct {
 	SHA256 []byte `json:"sha256"`
 	SHA512 []byte `json:"sha512,omitempty"`
@@ -56,14 +56,14 @@ func (h hashes) state() (hashState, error) {
 // computed.
 func (h *hashes) restore(s hashState) error {
 	if err := h.sha256.(encoding.BinaryUnmarshaler).UnmarshalBinary(s.SHA256); err != nil {
-		return fmt.Errorf("upload: go on with sha256: %w", err)
+		return fmt.Errorf("upload: restore sha256: %w", err)
 	}
 	if len(s.SHA512) == 0 {
 		h.sha512 = nil
 	}
 	if h.sha512 != nil {
 		if err := h.sha512.(encoding.BinaryUnmarshaler).UnmarshalBinary(s.SHA512); err != nil {
-			return fmt.Errorf("upload: go on with sha512: %w", err)
+			return fmt.Errorf("upload: restore sha512: %w", err)
 		}
 	}
 	return nil

@@ -18,14 +18,14 @@ type Limit struct {
 	max   time.Duration
 }
 
-// NewLimit begins now.
+// NewLimit starts now.
 func NewLimit(most time.Duration) Limit {
 	now := time.Now()
 	return Limit{now, now.Round(0), most}
 }
 
-// lasted is how long ago it began, by the wall clock or by the monotonic one,
-// whichever says more: one can be set back, the other stands still while the
+// lasted returns how long ago it started, by the wall clock or the monotonic one,
+// the larger of both: one can be set back, the other stands still while the
 // machine is suspended.
 func (l Limit) lasted() time.Duration {
 	now := time.Now()
@@ -36,7 +36,7 @@ func (l Limit) lasted() time.Duration {
 // that what came can still be recorded.
 const lastMoments = 5 * time.Minute
 
-// IsNear says that it is time to come to an end.
+// IsNear reports whether the request must come to its end.
 func (l Limit) IsNear() bool { return l.lasted() > l.max-min(lastMoments, l.max/4) }
 
 // Check reports drivers.ErrBusy once the request has lasted too long. It is

@@ -18,8 +18,8 @@ const (
 	listShare  = 16
 )
 
-// ErrTooMany says that so many uploads wait for memory that another one is
-// refused. Trying again later is right.
+// ErrTooMany is the error for an upload that is refused because too many others
+// wait for memory. The client may try again later.
 var ErrTooMany = errors.New("too many uploads wait for memory")
 
 // memory hands out segments within a fixed budget.
@@ -72,7 +72,7 @@ func newMemory(budget, largest int64, maxWaiting int) *memory {
 
 func segmentsFor(n int64) int { return int((n + segmentSize - 1) / segmentSize) }
 
-// grants says whether buf may have n more segments now.
+// grants reports whether buf may have n more segments now.
 func (m *memory) grants(buf *buffer, n int) bool {
 	return m.free-n >= m.reserve || m.runner == buf && m.free >= n
 }
@@ -130,13 +130,13 @@ func (m *memory) wait(ctx context.Context, buf *buffer, n int) error {
 	select {
 	case <-w.granted:
 	case <-ctx.Done():
-		err = context.Cause(ctx) // what is granted all the same is released with the buffer
+		err = context.Cause(ctx) // what is granted nevertheless is released with the buffer
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if i := slices.Index(m.queue, w); i >= 0 {
 		m.queue = slices.Delete(m.queue, i, i+1)
-		m.serve() // whoever stood behind may need less
+		m.serve() // the next ones may need less
 	}
 	buf.client.resumeLocked()
 	return err

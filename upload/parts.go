@@ -67,8 +67,7 @@ func (p *parts) fail(n int, err error) {
 	}
 }
 
-// put stores body as the next part, and then releases buf, whose memory it is
-// in. It waits while as many parts as allowed are under way.
+// put stores body as the next part, and then releases buf, which holds body. It waits while as many parts as allowed are under way.
 func (p *parts) put(buf *buffer, body drivers.Body) {
 	n := p.add(body.Size)
 	p.mark(n, false)
@@ -94,7 +93,7 @@ func (p *parts) putLast(ctx context.Context, body drivers.Body) error {
 	return err
 }
 
-// set says how it went with part n.
+// set notes the outcome of storing part n.
 func (p *parts) set(n int, part drivers.Part, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -109,7 +108,7 @@ func (p *parts) set(n int, part drivers.Part, err error) {
 	}
 }
 
-// cutLike says whether others have the sizes of these.
+// cutLike reports whether others have the sizes of these.
 func (p *parts) cutLike(others []drivers.Part) bool {
 	return slices.EqualFunc(p.done, others, func(a, b drivers.Part) bool { return a.Size == b.Size })
 }
@@ -126,6 +125,9 @@ func (p *parts) failure() error {
 	return p.err
 }
 
+// hasFailed reports whether a part could not be stored, so far.
+func (p *parts) hasFailed() bool { return p.failure() != nil }
+
 // wait until none is under way.
 func (p *parts) wait() error {
 	p.wg.Wait()
@@ -133,7 +135,7 @@ func (p *parts) wait() error {
 }
 
 // rollback sets the Writer back to the end of the last part before the first
-// one that wasn't stored, or else to its record.
+// one that wasn't stored, or to its record.
 func (p *parts) rollback() error {
 	m, ok := p.marks[p.failed-1]
 	if !ok {

@@ -11,8 +11,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// receive takes in what r gives until enough; at the end of r it reports
-// io.EOF.
+// receive reads r until enough; at the end of r it returns io.EOF.
 func (w *Writer) receive(r io.Reader, enough func() bool) error {
 	for !enough() {
 		if w.mustStop() {
@@ -56,7 +55,7 @@ func (w *Writer) receive(r io.Reader, enough func() bool) error {
 	return nil
 }
 
-// partSize is the size of the part that is being filled.
+// partSize returns the size of the part that is being filled, 0 if it is not fixed.
 func (w *Writer) partSize() int64 {
 	if w.sizes.First == 0 {
 		return 0
@@ -80,8 +79,8 @@ func (w *Writer) isFull() bool {
 	return size > 0 && !w.drop && size == w.partSize()
 }
 
-// space is where the next bytes go. It is called only if there are some: if the
-// part being filled is full, it is stored first.
+// space returns where the next bytes go. It is called only if there are some: a
+// full part is stored first.
 func (w *Writer) space() ([]byte, error) {
 	if w.failed == nil {
 		w.failed = w.ready()
@@ -100,7 +99,7 @@ func (w *Writer) space() ([]byte, error) {
 	return p, nil
 }
 
-// ready sees to it that the part being filled has room.
+// ready makes sure that the part being filled has room.
 func (w *Writer) ready() error {
 	if w.mustStop() {
 		return ErrCut
@@ -162,7 +161,7 @@ func (w *Writer) buffer() *buffer {
 	return w.tail
 }
 
-// fixSizes decides how the upload is cut into parts, if that wasn't done.
+// fixSizes fixes how the upload is cut into parts, if that wasn't done.
 func (w *Writer) fixSizes() (err error) {
 	switch {
 	case w.sizes.First > 0:
@@ -174,7 +173,7 @@ func (w *Writer) fixSizes() (err error) {
 	return err
 }
 
-// took accounts for bytes that were put where space said.
+// took accounts for bytes that were put into the slice of space.
 func (w *Writer) took(p []byte) error {
 	w.client.received(len(p))
 	w.hashes.write(p)
@@ -189,7 +188,7 @@ func (w *Writer) took(p []byte) error {
 	return w.failed
 }
 
-// begin starts the multipart upload, if that wasn't done, unless the store has
+// begin starts the multipart upload, unless it is started or the store has
 // the blob already.
 func (w *Writer) begin() error {
 	if w.upload != nil || w.drop {
@@ -222,7 +221,7 @@ func (w *Writer) begin() error {
 	return nil
 }
 
-// ship has the tail stored as the next part, and leaves none.
+// ship starts to store the tail as the next part. No tail is left.
 func (w *Writer) ship() {
 	w.client.pause()
 	w.parts.put(w.buffer(), w.wholeTail())
@@ -230,7 +229,7 @@ func (w *Writer) ship() {
 	w.tail, w.taken, w.rest = nil, drivers.Body{}, drivers.Body{}
 }
 
-// checkpoint makes a record now and then, if the bytes are to be kept.
+// checkpoint creates a record now and then, if the bytes are to be kept.
 func (w *Writer) checkpoint() error {
 	if w.opts.Final || time.Since(w.recorded) < recordEvery {
 		return nil

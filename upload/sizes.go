@@ -8,12 +8,12 @@ import (
 const growEvery = 1000
 
 // leastFirst is the smallest first body that sets the size of the parts, in
-// bytes, whatever the store would take.
+// bytes, even where the store takes smaller parts.
 const leastFirst = 5 << 20
 
-// sizes says how an upload is cut into parts. It is fixed when the multipart
-// upload is started, and recorded: whoever sends the same bytes again stores
-// the same parts under the same numbers.
+// sizes is how an upload is cut into parts. It is fixed when the multipart upload
+// is started, and recorded, so that a client that sends the same bytes again
+// stores the same parts under the same numbers.
 type sizes struct {
 	First   int64 `json:"first"`   // size of the first parts, in bytes
 	Largest int64 `json:"largest"` // size that they grow to
@@ -41,7 +41,7 @@ func (s sizes) capacity(parts int) int64 {
 }
 
 // chooseSizes fixes the parts of an upload of which have bytes are there and
-// length more come (-1: nobody knows). It reports ErrTooLarge if no size of at
+// length more come (-1 if that is unknown). It reports ErrTooLarge if no size of at
 // most largest will do.
 func chooseSizes(limits drivers.Limits, partSize, largest, have, length int64) (sizes, error) {
 	s := sizes{First: max(partSize, limits.MinPart, have), Largest: largest}

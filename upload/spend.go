@@ -19,7 +19,7 @@ const largeTail = 64 << 10
 // durable and linked. It comes last, and nothing is lost if it fails.
 //
 // If the content needed no record that ended the session, the newest record
-// becomes the end, whatever its size. Otherwise it is spent if it is large. In a
+// becomes the end, large or not. Otherwise it is spent if it is large. In a
 // session of more than 64 records bytes were written more than once, and then
 // the other large records of the tail are spent as well.
 func (w *Writer) Spend(ctx context.Context, named digest.Digest) {
@@ -56,7 +56,7 @@ func (w *Writer) Spend(ctx context.Context, named digest.Digest) {
 }
 
 // spend replaces a record that is no longer needed. If that fails the collector
-// removes it: the record takes up space, and says nothing wrong.
+// removes it: the record takes up space, and nothing in it is wrong.
 func (m *Manager) spend(ctx context.Context, t Token, tag string, by record) {
 	if err := m.trySpend(ctx, t, tag, by); err != nil {
 		m.cfg.Log.WarnContext(ctx, "session record not spent", "upload", t.ID, "record", t.Seq, "error", err)

@@ -12,13 +12,13 @@ import (
 // is cheaper than an upload.
 const shortBody = 1 << 20
 
-// streams says that the store reads what ReadFrom is given.
+// streams reports whether the store reads the body that ReadFrom is given.
 func (w *Writer) streams() bool {
 	short := w.opts.Final && 0 <= w.opts.Length && w.opts.Length <= min(shortBody, w.m.cfg.PartSize)
 	return w.m.limits.Stream && !short
 }
 
-// stream takes in what r gives without holding more of it than a segment: the
+// stream receives r without holding more of it than a segment: the
 // store reads it, through the hashes. A part ends with r, or when it is time
 // for a record. Little is kept as tail.
 func (w *Writer) stream(r io.Reader) error {
@@ -95,7 +95,7 @@ type streamed struct {
 	err   error // why there is no more to come from the client
 }
 
-// next is the bytes that follow; none at the part's end.
+// next returns the bytes that follow; none at the part's end.
 func (s *streamed) next() ([]byte, error) {
 	if len(s.head) > 0 {
 		p := s.head[0]

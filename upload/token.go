@@ -17,9 +17,9 @@ import (
 	"github.com/berthhq/berth/drivers/envelope"
 )
 
-// Token says which upload a request belongs to and where it continues. It is
-// all that is known of an upload before its first bytes are recorded, so that
-// beginning one asks nothing of the store.
+// Token names the upload that a request belongs to and the record where it
+// continues. It is all that is known of an upload before its first bytes are
+// recorded, so that starting one asks nothing of the store.
 type Token struct {
 	ID         string           `json:"id"`
 	Repository string           `json:"repository"`

@@ -13,34 +13,34 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// Errors that a client can do something about. Errors of the store come
-// through as they are; see package drivers.
+// Errors that a client can act on. Errors of the store are returned as they are;
+// see package drivers.
 var (
-	// ErrUnknown says that there is no such upload (any more): never begun,
-	// expired, committed, cancelled, lost, of another repository, or its token
-	// is forged. Start again.
+	// ErrUnknown means that there is no such upload: it was never started, has
+	// expired, was committed, cancelled or lost, belongs to another repository,
+	// or its token is forged. The client starts again.
 	ErrUnknown = errors.New("upload unknown")
 
-	// ErrOutOfOrder says that another request went on from the same place
-	// first, or that the bytes belong elsewhere. Status tells where to go on.
+	// ErrOutOfOrder means that another request continued from the same place
+	// first, or that the bytes belong elsewhere. Status returns where to continue.
 	ErrOutOfOrder = errors.New("upload is not at this offset")
 
-	// ErrDigest says that the bytes don't have the digest that they were
+	// ErrDigest means that the bytes don't have the digest that they were to be
 	// committed as. The upload is as it was.
 	ErrDigest = errors.New("bytes do not match the digest")
 
-	// ErrTooLarge says that the upload is over the configured size, or what
+	// ErrTooLarge means that the upload is over the configured size, or over what
 	// the store can hold in parts of the memory there is.
 	ErrTooLarge = errors.New("upload is too large")
 
-	// ErrCut says that the upload was stopped, because its client is slow
+	// ErrCut means that the upload was stopped, because its client is slow
 	// while others wait for memory, or because the process is shutting down.
 	// What had come is kept, unless it came with the request to commit.
 	ErrCut = errors.New("upload was cut off")
 )
 
-// EndedError says how a session ended that a request wanted to go on with. It
-// is an ErrUnknown.
+// EndedError is how a session ended that a request wanted to continue. It is an
+// ErrUnknown.
 type EndedError struct {
 	// Gone is true if the session's records are no longer there: how it ended
 	// isn't known.
@@ -50,13 +50,13 @@ type EndedError struct {
 	// was cancelled; Named is the one that the client gave, if that is another.
 	Digest, Named digest.Digest
 
-	end    int             // number of the record that says so, if it is another than the one that was read
+	end    int             // number of the record that ended it, if that is not the one that was read
 	upload *drivers.Upload // where its data may be
 	size   int64
 	crc    uint32
 }
 
-// Error says it for a client.
+// Error returns the text for a client.
 func (e *EndedError) Error() string {
 	switch {
 	case e.Gone:
@@ -68,7 +68,7 @@ func (e *EndedError) Error() string {
 	}
 }
 
-// Is makes it an ErrUnknown.
+// Is reports whether target is ErrUnknown.
 func (e *EndedError) Is(target error) bool { return target == ErrUnknown }
 
 // Layout names the keys that uploads live under.
@@ -77,22 +77,21 @@ type Layout interface {
 	Session(id string) string
 	// SessionRecord is the key of one record, in the order of their numbers.
 	SessionRecord(id string, seq int) string
-	// Data draws a data key that was never used: among those of the digest, or
-	// among those of bytes whose digest isn't known yet if it is empty.
+	// Data draws a data key that was never used: one of the digest, or one for
+	// bytes of unknown digest if that is empty.
 	Data(canonical digest.Digest) string
 	// TokenKey is where the key that signs tokens is kept.
 	TokenKey() string
 }
 
-// Config is what a Manager works with. All fields are wanted but those said to
-// be optional.
+// Config is what a Manager works with. All fields are required.
 type Config struct {
 	Bucket drivers.Bucket
 	Layout Layout
 	Log    *slog.Logger
 
 	Memory        int64         // bytes that all uploads together may hold
-	PartSize      int64         // bytes; parts begin with this size where nothing else decides
+	PartSize      int64         // bytes; the size of the first parts where nothing else decides
 	ParallelParts int           // parts of one upload that are stored at once
 	InlineMax     int64         // bytes; a blob up to that is not stored as data
 	Lifetime      time.Duration // of a session, from its start
@@ -104,7 +103,7 @@ type Config struct {
 // largestShare is the share of the memory that the largest part may take.
 const largestShare = 8
 
-// Manager begins, continues and ends uploads. Replicas that share a bucket
+// Manager starts, continues and ends uploads. Replicas that share a bucket
 // share its uploads.
 type Manager struct {
 	cfg     Config
@@ -114,8 +113,8 @@ type Manager struct {
 	mem     *memory
 }
 
-// Open makes a Manager, and the key that tokens are signed with if this is the
-// first one of the bucket. Its errors name the configuration's key.
+// Open returns a Manager. The first one of a bucket creates the key that tokens
+// are signed with. Errors name the key of the configuration.
 func Open(ctx context.Context, cfg Config) (*Manager, error) {
 	m := &Manager{cfg: cfg, limits: cfg.Bucket.Limits()}
 	m.largest = min(cfg.Memory/largestShare, m.limits.MaxPart)
@@ -144,22 +143,22 @@ func Open(ctx context.Context, cfg Config) (*Manager, error) {
 	return m, nil
 }
 
-// Start begins an upload: it draws an id. The store is not asked anything.
+// Start starts an upload: it draws an id, and asks the store nothing.
 func (m *Manager) Start(repository string, alg digest.Algorithm) Token {
 	return Token{ID: uuid.NewString(), Repository: repository, Started: time.Now().UTC().Truncate(time.Second), Algorithm: alg}
 }
 
-// NewLimit begins the time that one request may last.
+// NewLimit starts the time that one request may last.
 func (m *Manager) NewLimit() Limit { return NewLimit(m.cfg.RequestLimit) }
 
-// MinChunk is the size from which chunks are stored as they come, in bytes, or
-// 0 if the store has no such size.
+// MinChunk returns the size from which chunks are stored as they come, in bytes,
+// or 0 if the store has no such size.
 func (m *Manager) MinChunk() int64 { return m.limits.MinPart }
 
-// MaxSize is the most bytes that an upload may have, or 0 for no limit.
+// MaxSize returns the most bytes that an upload may have, or 0 for no limit.
 func (m *Manager) MaxSize() int64 { return m.cfg.MaxSize }
 
-// Drain cuts off all uploads that are still receiving, and those that begin from
-// now on, for a process that shuts down: what their clients have sent is
-// recorded, as when a client drops. It doesn't wait for that.
+// Drain cuts off all uploads that are still receiving, and those that start later,
+// for a process that shuts down: what their clients have sent is recorded, as
+// when a client disconnects. It doesn't wait for that.
 func (m *Manager) Drain() { m.mem.drain() }

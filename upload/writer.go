@@ -16,26 +16,25 @@ import (
 )
 
 const (
-	// recordEvery is how often an upload that goes on for long is recorded, at
-	// the next part boundary, so that a killed process costs its client little.
+	// recordEvery is how often a long request is recorded, at the next part
+	// boundary, so that a killed process costs its client little.
 	recordEvery = 30 * time.Second
 
 	// storeTimeout bounds one call to the store.
 	storeTimeout = 10 * time.Minute
 )
 
-// Options say what a Writer is for.
+// Options are what a Writer is for.
 type Options struct {
-	// Length is how many bytes will come, -1 if nobody knows. More may not
+	// Length is how many bytes will come, -1 if that is unknown. More may not
 	// come, fewer may.
 	Length int64
 
-	// Final says that what comes is the last of the upload: it is committed
+	// Final means that what comes is the last of the upload: it is committed
 	// in this request, or nothing of it is kept.
 	Final bool
 
-	// Digest, only with Final, is what the client says it will be committed
-	// as.
+	// Digest, only with Final, is the digest that the client names.
 	Digest digest.Digest
 
 	// Repeat allows that the first bytes were sent before, by a request whose
@@ -43,7 +42,7 @@ type Options struct {
 	// the offset of their bytes.
 	Repeat bool
 
-	// Known, only with Final, says whether the store has the blob Digest
+	// Known, only with Final, reports whether the store has the blob Digest
 	// already, so that its bytes need only be hashed. It is asked once at most,
 	// before the first part is stored.
 	Known func(ctx context.Context) (bool, error)
@@ -65,7 +64,7 @@ type Writer struct {
 	opts  Options
 	limit Limit
 
-	// store is the context of calls that go on when the client is gone.
+	// store is the context of calls that continue when the client is gone.
 	store  context.Context //nolint:containedctx // see above
 	cancel context.CancelFunc
 
@@ -75,7 +74,7 @@ type Writer struct {
 	reading   bool // in ReadFrom: Interrupt would do something
 	readingMu sync.Mutex
 
-	mu       sync.Mutex // held by every method; cutOff takes it if nobody has it
+	mu       sync.Mutex // held by every method; cutOff takes it if no method runs
 	token    Token      // of the newest record
 	base     envelope.Stored[record]
 	recorded time.Time // when the newest record was made or read
@@ -87,7 +86,7 @@ type Writer struct {
 	size   int64 // bytes so far, those of earlier requests among them
 
 	upload  *drivers.Upload
-	own     bool // no record names upload: nobody else can know of it
+	own     bool // no record names upload: no other request can know of it
 	foreign bool // upload is that of another request, which committed first
 	direct  bool // upload's key is one of the digest's: no other digest can complete it
 	sizes   sizes
@@ -105,8 +104,8 @@ type Writer struct {
 	small  []byte       // raw bytes of the token's record, kept because the next one may repeat them
 }
 
-// Resume goes on with the upload that t names. If t.Seq is 0 it begins with
-// nothing and asks the store nothing. It reports an EndedError if the session
+// Resume continues the upload that t names. If t.Seq is 0 it starts with no bytes
+// and asks the store nothing. It reports an EndedError if the session
 // has ended, and drivers.ErrBusy if this process has too little memory for it.
 // The Writer must be closed.
 func (m *Manager) Resume(ctx context.Context, t Token, opts Options) (*Writer, error) {
@@ -136,7 +135,7 @@ func (m *Manager) Resume(ctx context.Context, t Token, opts Options) (*Writer, e
 	return w, nil
 }
 
-// fits reports ErrTooLarge if so many more bytes (-1: nobody knows) are too
+// fits reports ErrTooLarge if so many more bytes (-1 if that is unknown) are too
 // many.
 func (w *Writer) fits(length int64) error {
 	if most := w.m.cfg.MaxSize; most > 0 && max(length, 0) > most-w.size {
@@ -151,32 +150,32 @@ func (w *Writer) fits(length int64) error {
 	return nil
 }
 
-// Token names the newest record.
+// Token returns the token of the newest record.
 func (w *Writer) Token() Token {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.token
 }
 
-// Size is how many bytes the upload has, those of earlier requests among them.
+// Size returns how many bytes the upload has, those of earlier requests among them.
 func (w *Writer) Size() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.size
 }
 
-// Recorded is how many of them Token goes on from.
+// Recorded returns the offset at which Token continues.
 func (w *Writer) Recorded() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.base.Value.Offset
 }
 
-// Limit is the time that this request may last.
+// Limit returns the time that this request may last.
 func (w *Writer) Limit() Limit { return w.limit }
 
-// Write takes p in. After an error nothing more can be written; what came
-// before it is kept by Suspend.
+// Write receives p. After an error nothing more can be written; Suspend keeps
+// what came before it.
 func (w *Writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -199,8 +198,8 @@ func (w *Writer) write(p []byte) (int, error) {
 	return total, nil
 }
 
-// ReadFrom takes in what r gives, to its end. An error of r is returned as it
-// is; what came before it is kept by Suspend.
+// ReadFrom receives r to its end. An error of r is returned as it is; Suspend
+// keeps what came before it.
 func (w *Writer) ReadFrom(r io.Reader) (int64, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -230,8 +229,8 @@ func (w *Writer) releaseTail() {
 	w.taken, w.rest = drivers.Body{}, drivers.Body{}
 }
 
-// Close frees what the Writer holds. What came after the newest record is
-// dropped, and an upload that nobody else knows of is aborted.
+// Close releases what the Writer holds. What came after the newest record is
+// dropped, and an upload that no record names is aborted.
 func (w *Writer) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -257,7 +256,7 @@ func (w *Writer) close() {
 	}
 }
 
-// abandon aborts an upload that nobody else knows of.
+// abandon aborts an upload that no record names.
 func (w *Writer) abandon() {
 	if w.own {
 		w.own = false
@@ -267,7 +266,7 @@ func (w *Writer) abandon() {
 	}
 }
 
-// Digest is the canonical digest of the bytes so far.
+// Digest returns the canonical digest of the bytes so far.
 func (w *Writer) Digest() digest.Digest {
 	w.mu.Lock()
 	defer w.mu.Unlock()

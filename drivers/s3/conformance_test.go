@@ -51,9 +51,12 @@ var gaps = map[string]map[string]string{
 //	                                         blobstore is tested
 //	uploads that a lifecycle rule aborts     neither has the rule: TestPartRefusedEarly aborts one,
 //	                                         deploy's TestS3Lifecycle reads the rule
-//	no CRC-32C of the whole (R2)             TestProbeUnknown
-//	parts of one size (R2)                   drivers/memory's TestConformance, upload's TestChooseSizes
-//	one write of a key a second (R2)         TestBusy
+//	no CRC-32C of the whole (R2)             TestLongConformanceDouble, TestProbeUnknown
+//	parts of one size (R2)                   TestLongConformanceDouble, TestEqualParts
+//	one write of a key a second (R2)         TestBusy, TestProbeBusyRaces
+//	conditions that are not obeyed at once,  TestProbeAtomic, TestUnchecked, TestCompleteCondition
+//	wrong checksums taken, Complete that
+//	replaces (other makes)
 //	accelerated, dual-stack, FIPS endpoints  TestSignBase looks at the URLs
 //	versions and locks                       they cost money, and change no answer
 

@@ -65,10 +65,19 @@ bench: ## Run the benchmarks
 	$(GO) test -tags $(TAGS) -run '^$$' -bench . -benchmem -timeout 30m ./...
 
 .PHONY: check
-check: $(TOOLS)/lint.stamp ## Lint, formatting, vet, and go.mod being tidy
+check: $(TOOLS)/lint.stamp cross ## Lint, formatting, vet, go.mod being tidy, and builds for every platform
 	$(GO) vet ./...
 	$(GO) mod tidy -diff
 	golangci-lint run ./...
+
+PLATFORMS := linux/amd64 linux/arm64 linux/386 linux/arm darwin/arm64 windows/amd64
+
+.PHONY: cross
+cross: $(addprefix cross-,$(PLATFORMS)) ## Build berth for every platform; the binaries are dropped
+
+.PHONY: $(addprefix cross-,$(PLATFORMS))
+$(addprefix cross-,$(PLATFORMS)): cross-%:
+	GOOS=$(*D) GOARCH=$(*F) CGO_ENABLED=0 $(GO) build -tags $(TAGS) -o /dev/null ./cmd/berth
 
 .PHONY: tidy
 tidy: $(TOOLS)/lint.stamp ## Format the code and tidy go.mod

@@ -149,7 +149,7 @@ func partFile(dir string, p drivers.Part) string {
 // appendPart copies a part to the end of f. Both are plain files, so that
 // io.CopyN has the kernel do it.
 func (b *bucket) appendPart(ctx context.Context, f *os.File, part string, size int64) error {
-	from, err := b.root.Open(part)
+	from, err := b.openRead(part)
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ var fsync = (*os.File).Sync
 // on disk. Its name is not yet: that takes a syncDirs. If it fails, there is no
 // file.
 func (b *bucket) write(name string, fill func(*os.File) error) (fs.FileInfo, error) {
-	f, err := b.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+	f, err := b.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|largeFile, fileMode)
 	if err != nil {
 		return nil, err
 	}

@@ -37,6 +37,15 @@
 // Uploads lists, whichever it is, and Abort removes, and an empty directory or
 // two, which the next Delete of a key below removes.
 //
+// # Platforms
+//
+// The driver works on Linux, macOS and the BSDs. macOS has no
+// sync_file_range(2), so that a long part is on its way to the disk only when
+// it is synced, and no copy_file_range(2), so that Complete of several parts
+// copies them through memory. Names must be case-sensitive, which they are not
+// on macOS unless the volume was formatted so. Files may have 2 GiB and more in
+// a 32-bit process, too.
+//
 // # Tags and times
 //
 // The tag of a body of at most 1 MiB outside "data/" is its SHA-256; of any
@@ -96,9 +105,11 @@ type bucket struct {
 
 var _ drivers.Bucket = (*bucket)(nil)
 
-// Open opens the directory that cfg names, makes it if need be, and tries what
-// the bucket relies on: hard links from one directory to another, flock(2) and
-// fsync(2) of a directory. It refuses a file system that lacks one of them.
+// Open opens the directory that cfg names, creates it if it is missing, and
+// tries what the bucket relies on: hard links from one directory to another,
+// flock(2), fsync(2) of a directory and case-sensitive names. It refuses a file
+// system that lacks one of them, and every platform but Linux, macOS and the
+// BSDs.
 func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 	b, err := open(ctx, cfg)
 	if err != nil {
@@ -110,6 +121,9 @@ func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 func open(ctx context.Context, cfg Config) (*bucket, error) {
 	if cfg.Root == "" {
 		return nil, errors.New("name a directory")
+	}
+	if err := checkPlatform(); err != nil {
+		return nil, err
 	}
 	prefix := strings.TrimSuffix(cfg.Prefix, "/")
 	if prefix == "" {
@@ -187,11 +201,31 @@ func (b *bucket) prepare(ctx context.Context) error {
 	if _, err := b.write(file, func(*os.File) error { return nil }); err != nil {
 		return err
 	}
+	if err := b.checkCase(dir, "file"); err != nil {
+		return err
+	}
 	if err := b.root.Link(file, link); err != nil {
 		return fmt.Errorf("no hard links, which create-only writes need, can be made here; "+
 			"use another file system, such as ext4, XFS, Btrfs, ZFS or APFS: %w", err)
 	}
 	b.discard(link)
+	return nil
+}
+
+// lstat is a variable for the test of a file system that folds case.
+var lstat = (*os.Root).Lstat
+
+// checkCase refuses a file system that finds the file of this name by the name
+// in capitals, too: two keys would be one.
+func (b *bucket) checkCase(dir, name string) error {
+	_, err := lstat(b.root, dir+"/"+strings.ToUpper(name))
+	switch {
+	case err == nil:
+		return errors.New("names here are not case-sensitive, and the tags V1 and v1, which are two, would be one; " +
+			"use a case-sensitive file system (on macOS, a volume of the format APFS (Case-sensitive))")
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
 	return nil
 }
 

@@ -2,11 +2,9 @@ package filesystem
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"os"
-	"syscall"
 	"time"
 )
 
@@ -50,18 +48,18 @@ func (b *bucket) lock(ctx context.Context, key string) (unlock func(), err error
 // flock opens a file of its own each time: a lock belongs to the open file, so
 // that two buckets in one process lock each other out as well.
 func (b *bucket) flock(ctx context.Context, name string) (*os.File, error) {
-	f, err := b.root.OpenFile(name, os.O_RDWR|os.O_CREATE, fileMode)
+	f, err := b.root.OpenFile(name, os.O_RDWR|os.O_CREATE|largeFile, fileMode)
 	if err != nil {
 		return nil, err
 	}
 	for wait := 250 * time.Microsecond; ; wait = min(2*wait, 16*time.Millisecond) {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		switch {
-		case err == nil:
-			return f, nil
-		case !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR):
+		locked, err := tryFlock(f)
+		if err != nil {
 			f.Close()
 			return nil, &os.PathError{Op: "flock", Path: name, Err: err}
+		}
+		if locked {
+			return f, nil
 		}
 		select {
 		case <-time.After(wait):

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path"
 	"strings"
-	"syscall"
 
 	"github.com/berthhq/berth/drivers"
 )
@@ -242,9 +241,14 @@ func (b *bucket) stat(key string) (drivers.Object, error) {
 	return o, nil
 }
 
+// openRead opens a file of any size.
+func (b *bucket) openRead(name string) (*os.File, error) {
+	return b.root.OpenFile(name, os.O_RDONLY|largeFile, 0)
+}
+
 // find opens and describes the file of a key, or reports ErrNotFound.
 func (b *bucket) find(key string) (*os.File, drivers.Object, error) {
-	f, err := b.root.Open(key)
+	f, err := b.openRead(key)
 	if absent(err) {
 		return nil, drivers.Object{}, b.notFound()
 	}
@@ -270,11 +274,11 @@ func (b *bucket) find(key string) (*os.File, drivers.Object, error) {
 func describe(key string, info fs.FileInfo, content io.Reader) (drivers.Object, error) {
 	o := drivers.Object{Key: key, Size: info.Size(), Modified: info.ModTime().UTC()}
 	if strings.HasPrefix(key, drivers.BulkPrefix) || o.Size > smallBody {
-		stat, ok := info.Sys().(*syscall.Stat_t)
-		if !ok {
-			return drivers.Object{}, fmt.Errorf("inode number: %w", errors.ErrUnsupported)
+		number, err := inode(info)
+		if err != nil {
+			return drivers.Object{}, err
 		}
-		o.Tag = fmt.Sprintf("%x-%x-%x", stat.Ino, o.Size, o.Modified.UnixNano())
+		o.Tag = fmt.Sprintf("%s-%x-%x", number, o.Size, o.Modified.UnixNano())
 		return o, nil
 	}
 	h := sha256.New()

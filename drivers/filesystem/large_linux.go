@@ -1,0 +1,7 @@
+package filesystem
+
+import "syscall"
+
+// largeFile lets a 32-bit process open a file of 2 GiB or more, and write past
+// there. os.Open sets it, and os.Root.OpenFile does not. See open(2).
+const largeFile = syscall.O_LARGEFILE

@@ -1,0 +1,212 @@
+package filesystem
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// sparse is the size of a file that has its last byte only.
+const sparse = 3 << 30
+
+// TestLargeFiles: a file of more than 2 GiB can be written, joined from parts,
+// described and read. A 32-bit process needs O_LARGEFILE for each of these.
+func TestLargeFiles(t *testing.T) {
+	b, err := open(t.Context(), Config{Root: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	fill := func(f *os.File) error {
+		_, err := f.WriteAt([]byte("x"), sparse-1)
+		return err
+	}
+	if _, err := b.write("part", fill); err != nil {
+		t.Fatalf("write of %d bytes: %v", int64(sparse), err)
+	}
+	for _, name := range []string{"data/new/aa/written", "large"} {
+		if err := b.publish(t.Context(), "part", name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := b.write("joined", func(f *os.File) error {
+		if _, err := f.Seek(sparse, io.SeekStart); err != nil {
+			return err
+		}
+		from, err := b.openRead("part")
+		if err != nil {
+			return err
+		}
+		defer from.Close()
+		if _, err := from.Seek(sparse-1, io.SeekStart); err != nil {
+			return err
+		}
+		_, err = io.Copy(f, from)
+		return err
+	}); err != nil {
+		t.Errorf("join past %d bytes: %v", int64(sparse), err)
+	}
+	if err := b.appendPart(t.Context(), discarding(t), "part", 1); err != nil {
+		t.Errorf("read of a part of %d bytes: %v", int64(sparse), err)
+	}
+
+	const key = "data/new/aa/written"
+	if o, err := b.Stat(t.Context(), key); err != nil || o.Size != sparse {
+		t.Errorf("Stat = %d bytes, %v, want %d", o.Size, err, int64(sparse))
+	}
+	for _, n := range []int64{-1, 1} {
+		rc, _, err := b.Open(t.Context(), key, sparse-1, n)
+		if err != nil {
+			t.Errorf("Open at %d: %v", int64(sparse-1), err)
+			continue
+		}
+		if got, err := io.ReadAll(rc); err != nil || string(got) != "x" {
+			t.Errorf("read at %d = %q, %v", int64(sparse-1), got, err)
+		}
+		rc.Close()
+	}
+	for o, err := range b.List(t.Context(), "data/", "") {
+		if err != nil || o.Size != sparse {
+			t.Errorf("List gives %d bytes, %v, want %d", o.Size, err, int64(sparse))
+		}
+	}
+}
+
+// discarding is a file whose content does not matter.
+func discarding(t *testing.T) *os.File {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "copy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// TestLong32Bit runs the other tests of this package in a 32-bit process.
+func TestLong32Bit(t *testing.T) {
+	if os.Getenv("BERTH_TEST_LONG") == "" {
+		t.Skip("takes a minute to compile: BERTH_TEST_LONG is not set")
+	}
+	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
+		t.Skipf("32-BIT PROCESS NOT TESTED: %s on %s may not run one", runtime.GOOS, runtime.GOARCH)
+	}
+	binary := filepath.Join(t.TempDir(), "filesystem.test")
+	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", binary, ".")
+	build.Env = append(os.Environ(), "GOARCH=386", "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", build, err, out)
+	}
+	run := exec.CommandContext(t.Context(), binary)
+	run.Env = append(os.Environ(), "BERTH_TEST_LONG=")
+	out, err := run.CombinedOutput()
+	if errors.Is(err, syscall.ENOEXEC) {
+		t.Skip("32-BIT PROCESS NOT TESTED: this kernel does not run one: ", err)
+	}
+	if err != nil {
+		t.Errorf("%v: %v\n%s", run, err, bytes.TrimSpace(out))
+	}
+}
+
+// Every file is opened with largeFile. A 64-bit process does not need it, so
+// that no other test here notices a call without it.
+func TestFilesAreOpenedAsLarge(t *testing.T) {
+	sources, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	directories := []string{"dir", "stagedDir", `"."`} // what Root.Open may open
+	found := 0
+	for _, source := range sources {
+		if strings.HasSuffix(source, "_test.go") {
+			continue
+		}
+		set := token.NewFileSet()
+		parsed, err := parser.ParseFile(set, source, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			f, ok := call.Fun.(*ast.SelectorExpr)
+			if !ok || types.ExprString(f.X) == "os" { // which opens large files itself
+				return true
+			}
+			switch f.Sel.Name {
+			case "OpenFile":
+				found++
+				if flags := types.ExprString(call.Args[1]); !strings.Contains(flags, "largeFile") {
+					t.Errorf("%v: OpenFile with %s, want largeFile among the flags", set.Position(call.Pos()), flags)
+				}
+			case "Open", "Create":
+				if name := types.ExprString(call.Args[0]); !slices.Contains(directories, name) {
+					t.Errorf("%v: %s of %s, want OpenFile with largeFile", set.Position(call.Pos()), f.Sel.Name, name)
+				}
+			}
+			return true
+		})
+	}
+	if found == 0 {
+		t.Error("no file is opened")
+	}
+}
+
+// A root where names that differ in case are one name is refused. Here the
+// probe's look at the other name is made on such a file system's behalf.
+func TestOpenRefusesARootThatFoldsCase(t *testing.T) {
+	exact := lstat
+	t.Cleanup(func() { lstat = exact })
+	for name, double := range map[string]func(*os.Root, string) (fs.FileInfo, error){
+		"folds": func(r *os.Root, name string) (fs.FileInfo, error) {
+			return r.Lstat(path.Dir(name) + "/" + strings.ToLower(path.Base(name)))
+		},
+		"fails": func(*os.Root, string) (fs.FileInfo, error) { return nil, errors.ErrUnsupported },
+	} {
+		lstat = double
+		root := t.TempDir()
+		_, err := open(context.Background(), Config{Root: root})
+		switch {
+		case name == "folds" && (err == nil || !strings.Contains(err.Error(), "not case-sensitive")):
+			t.Errorf("Open on a root that folds case = %v, want a refusal that names it", err)
+		case name == "fails" && !errors.Is(err, errors.ErrUnsupported):
+			t.Errorf("Open = %v, want the probe's error", err)
+		}
+		if got := files(t, root); len(got) > 0 {
+			t.Errorf("left: %q", got)
+		}
+	}
+}
+
+// Keys that differ in case are two objects.
+func TestCaseOfKeys(t *testing.T) {
+	b, err := Open(t.Context(), Config{Root: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	for _, key := range []string{"tags/v1", "tags/V1"} {
+		if _, err := b.Create(t.Context(), key, drivers.NewBody([]byte(key))); err != nil {
+			t.Errorf("Create %s: %v", key, err)
+		}
+	}
+}

@@ -1,0 +1,22 @@
+//go:build !(darwin || dragonfly || freebsd || linux || netbsd || openbsd)
+
+package filesystem
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+)
+
+// checkPlatform refuses this platform. On Windows, file systems take names that
+// differ in case for one, have no flock(2), and flush no directories.
+func checkPlatform() error {
+	return fmt.Errorf("on %s, blobs cannot be kept in a directory, for lack of flock(2) and of names that differ in case; "+
+		"set storage.driver to s3, gcs, azure or memory, or run berth on Linux, macOS or a BSD", runtime.GOOS)
+}
+
+func tryFlock(*os.File) (bool, error) { return false, errors.ErrUnsupported }
+
+func inode(fs.FileInfo) (string, error) { return "", errors.ErrUnsupported }

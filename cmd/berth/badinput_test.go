@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -136,13 +137,34 @@ func TestOpenBucketSilent(t *testing.T) {
 	}
 }
 
-// TestOpenBucketSlowDirectory has a directory that does not answer in time, as on
-// a network file system.
+// TestOpenBucketSlowDirectory has a directory whose locks are held elsewhere, as
+// on a network file system that does not answer.
 func TestOpenBucketSlowDirectory(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), -time.Second)
+	storage := config.Storage{Driver: "filesystem", Filesystem: config.Filesystem{Root: t.TempDir()}}
+	log := slog.New(slog.DiscardHandler)
+	bucket, _, err := openBucket(t.Context(), storage, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bucket.Close()
+	locks, err := filepath.Glob(filepath.Join(storage.Filesystem.Root, "parts/locks", "*"))
+	if err != nil || len(locks) == 0 {
+		t.Fatalf("the locks are %q, %v", locks, err)
+	}
+	for _, name := range locks {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	_, _, err := openBucket(ctx, config.Storage{Driver: "filesystem", Filesystem: config.Filesystem{Root: t.TempDir()}}, slog.New(slog.DiscardHandler))
+	_, _, err = openBucket(ctx, storage, log)
 	if want := "storage.filesystem.root: the file system has not answered"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("openBucket = %v, want %q in it", err, want)
 	}

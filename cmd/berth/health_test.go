@@ -120,7 +120,7 @@ func TestReadinessOfASilentStore(t *testing.T) {
 			return ctx.Err()
 		}, slog.New(slog.DiscardHandler))
 		begun := time.Now()
-		var unready time.Duration
+		var unready atomic.Int64 // after how long
 		for time.Since(begun) < time.Minute {
 			var wg sync.WaitGroup
 			for range 10 {
@@ -133,8 +133,8 @@ func TestReadinessOfASilentStore(t *testing.T) {
 					if took := time.Since(start); took > probeWait {
 						t.Errorf("an answer took %v", took)
 					}
-					if at := time.Since(begun); !ready && unready == 0 {
-						unready = at
+					if !ready {
+						unready.CompareAndSwap(0, int64(time.Since(begun)))
 					}
 				})
 			}
@@ -142,8 +142,8 @@ func TestReadinessOfASilentStore(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		synctest.Wait()
-		if limit := failuresToUnready * (probeTimeout + 2*time.Second); unready == 0 || unready > limit {
-			t.Errorf("unready after %v, want at most %v", unready, limit)
+		if limit := failuresToUnready * (probeTimeout + 2*time.Second); unready.Load() == 0 || time.Duration(unready.Load()) > limit {
+			t.Errorf("unready after %v, want at most %v", time.Duration(unready.Load()), limit)
 		}
 		if n := int(time.Minute / probeTimeout); most.Load() != 1 || int(pings.Load()) > n {
 			t.Errorf("%d probes, %d at a time, want at most %d, one at a time", pings.Load(), most.Load(), n)

@@ -54,9 +54,12 @@ func (u Unread) withDefaults() Unread {
 // connection is used again; at a limit it is closed.
 //
 // Answers need a Content-Length, except those that have no body: otherwise their
-// end comes with that of the request's body. Over HTTP/2 an answer that is not a
-// success ends the request at once, by the means that HTTP/2 has for this
-// (RFC 9113, section 8.1).
+// end comes with that of the request's body. Over HTTP/2 it always does, because
+// net/http ends an answer and resets the stream in one. By RFC 9113, section 8.1,
+// the answer would reach the client, but proxies between HTTP/1.1 and HTTP/2 close
+// the client's connection then. Other clients stop sending when they see an
+// answer, and wait for its end. So the body is read over HTTP/2 too, but a client
+// may be silent for less: for a fifth of Silence, and after a success for Silence.
 //
 // When stop ends, so does the reading. The buffers that it takes are small: what
 // a client costs here is little more than its connection.
@@ -164,9 +167,6 @@ func (w *firstWriter) drop(stop context.Context) {
 	if err := w.control.Flush(); err != nil {
 		return // there is no connection any more
 	}
-	if w.request.ProtoMajor > 1 && !w.success() {
-		return
-	}
 	rest := w.rest()
 	rest.small = w.request.ContentLength < 0 && w.request.ProtoMajor == 1
 	err := rest.drop(stop, w.body, w.control.SetReadDeadline)
@@ -193,10 +193,14 @@ func (w *firstWriter) drop(stop context.Context) {
 
 // rest is what may still come of the body.
 func (w *firstWriter) rest() *rest {
-	if !w.success() {
-		return &rest{until: time.Now().Add(w.limits.Time), silence: w.limits.Silence, left: w.limits.Bytes, limited: true}
+	refused, taken := w.limits.Silence, w.limits.Idle
+	if w.request.ProtoMajor > 1 {
+		refused, taken = w.limits.Silence/5, w.limits.Silence
 	}
-	r := &rest{silence: w.limits.Idle, left: w.limits.Body - w.body.read, limited: w.limits.Body > 0}
+	if !w.success() {
+		return &rest{until: time.Now().Add(w.limits.Time), silence: refused, left: w.limits.Bytes, limited: true}
+	}
+	r := &rest{silence: taken, left: w.limits.Body - w.body.read, limited: w.limits.Body > 0}
 	if w.limits.Request > 0 {
 		r.until = w.began.Add(w.limits.Request)
 	}

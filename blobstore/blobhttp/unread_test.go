@@ -326,38 +326,33 @@ func (b waiting) Read(p []byte) (int, error) {
 	return b.Reader.Read(p)
 }
 
-// Over HTTP/2 an answer comes before the body does, and is complete; the
-// connection serves more requests.
+// Over HTTP/2 an answer comes before the body does, and its end when its client
+// has stopped sending or has sent all; the connection serves more requests.
 func TestUnreadOverHTTP2(t *testing.T) {
 	t.Parallel()
-	s := httptest.NewUnstartedServer(AnswerFirst(t.Context(), answering(), Unread{Silence: time.Minute}))
+	s := httptest.NewUnstartedServer(AnswerFirst(t.Context(), answering(), Unread{Silence: 500 * time.Millisecond}))
 	s.EnableHTTP2 = true
 	s.StartTLS()
 	defer s.Close()
 	for _, status := range []int{201, 204, 404, 500} {
-		for range 5 {
+		for _, sends := range []bool{true, false} {
 			body := waiting{io.LimitReader(zeros{}, aLot), make(chan struct{})}
 			release := sync.OnceFunc(func() { close(body.answered) })
-			// A client that waits for more than the header, before it sends.
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, fmt.Sprintf("%s/?%d", s.URL, status), body)
 			if err != nil {
 				t.Fatal(err)
 			}
-			start := time.Now()
 			resp, err := s.Client().Do(req)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if status < 300 {
-				release() // it is read to its end, and so goes on
+			if sends {
+				release()
 			}
 			p, err := io.ReadAll(resp.Body)
 			release()
 			if err != nil || resp.ProtoMajor != 2 || resp.StatusCode != status || resp.Header.Get("Location") != "/here" || status != 204 && string(p) != "answer" {
 				t.Errorf("%s %s, Location %q, %q, %v, want %d, /here, answer", resp.Proto, resp.Status, resp.Header.Get("Location"), p, err, status)
-			}
-			if d := time.Since(start); d > 20*time.Second {
-				t.Errorf("the answer %d took %v", status, d)
 			}
 			resp.Body.Close()
 		}

@@ -140,6 +140,9 @@ func ways(t *testing.T, berth string) map[string]string {
 				"\tssl_certificate /etc/nginx/registry.example.com.pem;\n", "", "\tssl_certificate_key /etc/nginx/registry.example.com.key;\n", "")
 		}),
 		"nginx as it comes": emulator.NginxProxy(t, asItComes),
+		"HAProxy by h2c": emulator.HAProxy(t, func(addr string) string {
+			return proxyExample(t, "haproxy.cfg", "bind :443 ssl crt /etc/haproxy/registry.example.com.pem", "bind "+addr, "127.0.0.1:5000 check", berth+" proto h2")
+		}),
 		"HAProxy": emulator.HAProxy(t, func(addr string) string {
 			return proxyExample(t, "haproxy.cfg", "bind :443 ssl crt /etc/haproxy/registry.example.com.pem", "bind "+addr, "127.0.0.1:5000", berth)
 		}),
@@ -167,7 +170,13 @@ var clients = map[string]func(addr string, e earlyAnswer, size int64) (*http.Res
 	"send first":          sendFirst("1.1", false),
 	"send first, chunked": sendFirst("1.1", true),
 	"send first, 1.0":     sendFirst("1.0", false),
-	"Go": func(addr string, e earlyAnswer, size int64) (*http.Response, string, error) {
+	"Go":                  sendByGo(false),
+	"Go, h2c":             sendByGo(true),
+}
+
+// sendByGo is net/http's client, which reads and writes at the same time.
+func sendByGo(h2c bool) func(addr string, e earlyAnswer, size int64) (*http.Response, string, error) {
+	return func(addr string, e earlyAnswer, size int64) (*http.Response, string, error) {
 		req, err := http.NewRequest(e.method, "http://"+addr+e.target, io.LimitReader(zeros{}, size))
 		if err != nil {
 			return nil, "", err
@@ -178,6 +187,9 @@ var clients = map[string]func(addr string, e earlyAnswer, size int64) (*http.Res
 		}
 		transport := ownTransport()
 		defer transport.CloseIdleConnections()
+		transport.Protocols = new(http.Protocols)
+		transport.Protocols.SetHTTP1(!h2c)
+		transport.Protocols.SetUnencryptedHTTP2(h2c)
 		res, err := transport.RoundTrip(req)
 		if err != nil {
 			return nil, "", err
@@ -185,7 +197,7 @@ var clients = map[string]func(addr string, e earlyAnswer, size int64) (*http.Res
 		defer res.Body.Close()
 		body, err := io.ReadAll(res.Body)
 		return res, string(body), err
-	},
+	}
 }
 
 // sendFirst is a client that reads nothing before it has sent all.
@@ -250,7 +262,8 @@ func (e earlyAnswer) check(res *http.Response, body string, err error) error {
 
 // refusedBy reports whether a way does not let the request through to berth.
 func (e earlyAnswer) refusedBy(way, client string) bool {
-	return way == "HAProxy" && strings.Contains(client, "1.0") && (e.method == "GET" || e.method == "DELETE") ||
+	return strings.Contains(client, "h2c") && !slices.Contains([]string{"direct", "HAProxy", "HAProxy by h2c"}, way) ||
+		strings.Contains(way, "HAProxy") && strings.Contains(client, "1.0") && (e.method == "GET" || e.method == "DELETE") ||
 		e.name == "range and length" && strings.Contains(client, "chunked") // there is no length
 }
 
@@ -261,7 +274,7 @@ func testEarlyAnswers(t *testing.T, size int64, tries map[string]int, names ...s
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := serveWithin(t, drivertest.Wrap(bucket, failing), func(c *config.Config) { c.Upload.MaxBlobSize = size + size/2 })
+	p := serveWithin(t, drivertest.Wrap(bucket, failing), func(c *config.Config) { c.Upload.MaxBlobSize, c.Listen.H2C = size+size/2, true })
 	answers := earlyAnswers(t, p, size)
 	if len(names) > 0 {
 		answers = slices.DeleteFunc(answers, func(e earlyAnswer) bool { return !slices.Contains(names, e.name) })
@@ -294,14 +307,20 @@ func testEarlyAnswers(t *testing.T, size int64, tries map[string]int, names ...s
 // bodies that the buffers on the way do not hold nevertheless.
 func TestEarlyAnswers(t *testing.T) {
 	t.Parallel()
-	testEarlyAnswers(t, 16<<20, map[string]int{"send first": 2, "Go": 2}, "out of order", "PUT again")
+	testEarlyAnswers(t, 16<<20, map[string]int{"send first": 2, "Go": 2, "Go, h2c": 2}, "out of order", "PUT again")
 }
 
 // TestLongEarlyAnswers: clients see berth's answer, and not a broken pipe or a
-// proxy's 502, by all ways, every time.
+// proxy's 502, by all ways, every time. The soak tries everything 20 times.
 func TestLongEarlyAnswers(t *testing.T) {
-	if os.Getenv("BERTH_TEST_LONG") == "" {
-		t.Skip("sends 500 GB over the loopback interface: set BERTH_TEST_LONG")
+	const size = 300 << 20
+	switch {
+	case os.Getenv("BERTH_TEST_SOAK") != "":
+		testEarlyAnswers(t, size, map[string]int{"send first": 20, "send first, chunked": 20, "send first, 1.0": 20, "Go": 20, "Go, h2c": 20})
+	case os.Getenv("BERTH_TEST_LONG") != "":
+		testEarlyAnswers(t, size, map[string]int{"send first": 20}, "out of order", "unknown upload", "PUT again")
+		testEarlyAnswers(t, size, map[string]int{"send first": 1, "send first, chunked": 1, "send first, 1.0": 1, "Go": 1, "Go, h2c": 1})
+	default:
+		t.Skip("sends some 200 GB over the loopback interface: set BERTH_TEST_LONG, or BERTH_TEST_SOAK for ten times as much")
 	}
-	testEarlyAnswers(t, 300<<20, map[string]int{"send first": 20, "send first, chunked": 2, "send first, 1.0": 2, "Go": 2})
 }

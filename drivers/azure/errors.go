@@ -165,7 +165,11 @@ func (a *account) advice(code bloberror.Code, needs right) string {
 		bloberror.AuthorizationResourceTypeMismatch, bloberror.AuthorizationServiceMismatch:
 		return fmt.Sprintf("%s: access is denied; %s", needs.setting, needs.grant)
 	case bloberror.AuthorizationFailure, bloberror.AuthorizationSourceIPMismatch, bloberror.AuthorizationProtocolMismatch:
-		return fmt.Sprintf("%s: account %q denies access; check it, and the account's network rules; %s", a.credential, a.name, needs.grant)
+		look := "the account's network rules"
+		if a.sas != "" {
+			look += ", and its SAS expiration policy, which may want a SAS with a start (st) and a shorter life"
+		}
+		return fmt.Sprintf("%s: account %q denies access; check it, and %s; %s", a.credential, a.name, look, needs.grant)
 	case "KeyBasedAuthenticationNotPermitted":
 		return fmt.Sprintf("%s: account %q takes no keys; leave it out to use an identity", a.credential, a.name)
 	case "BlobAccessTierNotSupportedForAccountType":

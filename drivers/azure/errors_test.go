@@ -47,6 +47,7 @@ func TestAnswers(t *testing.T) {
 		{409, "BlobArchived", nil, "BlobArchived"},
 		{403, "AuthenticationFailed", drivers.ErrRefused, "storage.azure.sas"},
 		{403, "AuthorizationFailure", drivers.ErrRefused, "storage.azure.sas"},
+		{403, "AuthorizationFailure", drivers.ErrRefused, "SAS expiration policy"},
 		{403, "AuthorizationPermissionMismatch", drivers.ErrRefused, "racwdl of storage.azure.sas"},
 		{403, "KeyBasedAuthenticationNotPermitted", drivers.ErrRefused, "takes no keys"},
 		{412, "LeaseIdMissing", nil, "LeaseIdMissing"},

@@ -84,7 +84,8 @@ func TestVersionStartFrom(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range b.List(t.Context(), "data/", "data/b") {
+		for _, err := range b.List(t.Context(), "data/", "data/b") {
+			wantError(t, "List", err, drivers.ErrRefused, "")
 		}
 	}
 }

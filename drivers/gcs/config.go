@@ -115,14 +115,14 @@ func (c *Config) endpoint() string {
 	if c.Endpoint == "" {
 		return "https://storage." + c.universe()
 	}
-	return strings.TrimSuffix(c.Endpoint, "/")
+	return strings.TrimRight(c.Endpoint, "/")
 }
 
 func (c *Config) publicEndpoint() string {
 	if c.PublicEndpoint == "" {
 		return c.endpoint()
 	}
-	return strings.TrimSuffix(c.PublicEndpoint, "/")
+	return strings.TrimRight(c.PublicEndpoint, "/")
 }
 
 // anonymous says that requests carry no credentials.

@@ -396,6 +396,21 @@ func TestSignReasons(t *testing.T) {
 	}
 }
 
+// TestSignSlashes: slashes at the end of a URL of the configuration are none of
+// an object's name.
+func TestSignSlashes(t *testing.T) {
+	b := openUnprobed(t, Config{
+		CredentialsFile: writeCredentials(t, newKey(t)), Endpoint: "https://store.example//", PublicEndpoint: "https://public.example//", Transport: refuseAll,
+	})
+	s, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute})
+	if want := "https://public.example/" + b.cfg.Bucket + "/data/k?"; err != nil || !strings.HasPrefix(s.URL, want) {
+		t.Errorf("SignGet = %+v, %v, want %s…", s, err, want)
+	}
+	if got := b.cfg.endpoint(); got != "https://store.example" {
+		t.Errorf("the endpoint is %s, want it without slashes", got)
+	}
+}
+
 func TestSignByNobody(t *testing.T) {
 	b := openUnprobed(t, Config{Endpoint: "http://127.0.0.1:1", Transport: refuseAll})
 	if s, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute}); !errors.Is(err, errors.ErrUnsupported) {

@@ -73,8 +73,8 @@ func (b *bucket) Abort(ctx context.Context, u drivers.Upload) error {
 }
 
 func (b *bucket) abort(ctx context.Context, u drivers.Upload) error {
-	if checkUpload(u) != nil {
-		return nil // none of ours
+	if notOurs := checkUpload(u); notOurs != nil {
+		return nil //nolint:nilerr // of what has no parts here, none are left
 	}
 	names, err := b.staged(ctx, u)
 	if err != nil {

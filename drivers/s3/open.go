@@ -37,6 +37,13 @@
 // Requests are tried again by the SDK. If the answer to an attempt was lost, a
 // condition that fails on the next says nothing; then the error claims nothing
 // either. An error that no retry mends begins with the setting that does.
+//
+// # Credentials and the clock
+//
+// Shared credential files are looked at every few seconds, and read again when
+// they have changed or the store has refused the key. A request that was refused
+// is tried again with the new key. URLs are signed by the store's clock where
+// this machine's is more than a minute off; see [drivers.Clock].
 package s3
 
 import (

@@ -2,7 +2,6 @@ package filesystem
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"go/ast"
 	"go/parser"
@@ -29,11 +28,7 @@ const sparse = 3 << 30
 // TestLargeFiles: a file of more than 2 GiB can be written, joined from parts,
 // described and read. A 32-bit process needs O_LARGEFILE for each of these.
 func TestLargeFiles(t *testing.T) {
-	b, err := open(t.Context(), Config{Root: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
+	b := openAt(t, t.TempDir())
 	fill := func(f *os.File) error {
 		_, err := f.WriteAt([]byte("x"), sparse-1)
 		return err
@@ -184,7 +179,7 @@ func TestOpenRefusesARootThatFoldsCase(t *testing.T) {
 	} {
 		lstat = double
 		root := t.TempDir()
-		_, err := open(context.Background(), Config{Root: root})
+		_, err := open(t.Context(), Config{Root: root})
 		switch {
 		case name == "folds" && (err == nil || !strings.Contains(err.Error(), "not case-sensitive")):
 			t.Errorf("Open on a root that folds case = %v, want a refusal that names it", err)

@@ -43,7 +43,7 @@ func TestLongBytesOfChunks(t *testing.T) {
 func needsTime(t *testing.T) {
 	t.Helper()
 	if os.Getenv("BERTH_TEST_LONG") == "" {
-		t.Skip("it takes up to a minute: set BERTH_TEST_LONG=1, or run make test-long")
+		t.Skip("it takes minutes: set BERTH_TEST_LONG=1, or run make test-long")
 	}
 }
 

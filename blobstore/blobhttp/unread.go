@@ -59,7 +59,8 @@ func (u Unread) withDefaults() Unread {
 // the answer would reach the client, but proxies between HTTP/1.1 and HTTP/2 close
 // the client's connection then. Other clients stop sending when they see an
 // answer, and wait for its end. So the body is read over HTTP/2 too, but a client
-// may be silent for less: for a fifth of Silence, and after a success for Silence.
+// may be silent for less: after a success for Silence, and after any other answer
+// for a fifth of Silence until it has sent more than was on its way.
 //
 // When stop ends, so does the reading. The buffers that it takes are small: what
 // a client costs here is little more than its connection.
@@ -193,14 +194,19 @@ func (w *firstWriter) drop(stop context.Context) {
 
 // rest is what may still come of the body.
 func (w *firstWriter) rest() *rest {
-	refused, taken := w.limits.Silence, w.limits.Idle
-	if w.request.ProtoMajor > 1 {
-		refused, taken = w.limits.Silence/5, w.limits.Silence
-	}
+	http2 := w.request.ProtoMajor > 1
 	if !w.success() {
-		return &rest{until: time.Now().Add(w.limits.Time), silence: refused, left: w.limits.Bytes, limited: true}
+		r := &rest{until: time.Now().Add(w.limits.Time), silence: w.limits.Silence, left: w.limits.Bytes, limited: true}
+		if http2 {
+			r.hasty = onItsWay
+		}
+		return r
 	}
-	r := &rest{silence: taken, left: w.limits.Body - w.body.read, limited: w.limits.Body > 0}
+	idle := w.limits.Idle
+	if http2 {
+		idle = w.limits.Silence
+	}
+	r := &rest{silence: idle, left: w.limits.Body - w.body.read, limited: w.limits.Body > 0}
 	if w.limits.Request > 0 {
 		r.until = w.began.Add(w.limits.Request)
 	}
@@ -212,8 +218,9 @@ type rest struct {
 	until   time.Time // zero is never
 	silence time.Duration
 	left    int64
-	limited bool // left counts
-	small   bool // a Read waits until it is full
+	limited bool  // left counts
+	small   bool  // a Read waits until it is full
+	hasty   int64 // bytes until which a fifth of silence is enough
 
 	from        io.Reader
 	setDeadline func(time.Time) error
@@ -224,6 +231,10 @@ type rest struct {
 // until a Read is full, or the chunk at its end, which must not take a slow
 // client longer than it may be silent.
 const smallRead = 512
+
+// onItsWay is how many bytes may come over HTTP/2 from a client that has stopped
+// sending: what the window of a stream lets through.
+const onItsWay = 1 << 20
 
 // errEnough is what a body that goes beyond its limits ends with.
 var errEnough = errors.New("enough of the body was dropped")
@@ -238,7 +249,11 @@ func (r *rest) drop(stop context.Context, from io.Reader, setDeadline func(time.
 }
 
 func (r *rest) Read(p []byte) (int, error) {
-	at := time.Now().Add(r.silence)
+	silence := r.silence
+	if r.hasty > 0 {
+		silence /= 5
+	}
+	at := time.Now().Add(silence)
 	if !r.until.IsZero() && r.until.Before(at) {
 		at = r.until
 	}
@@ -254,6 +269,7 @@ func (r *rest) Read(p []byte) (int, error) {
 	}
 	n, err := r.from.Read(p)
 	r.left -= int64(n)
+	r.hasty -= int64(n)
 	// A chunked body that has missed a deadline can't be read any more, although
 	// something may have come: it returns the error of an earlier Read, or bytes
 	// with the error.

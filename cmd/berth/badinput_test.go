@@ -148,7 +148,7 @@ func TestOpenBucketSlowDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer bucket.Close()
-	locks, err := filepath.Glob(filepath.Join(storage.Filesystem.Root, "parts/locks", "*"))
+	locks, err := filepath.Glob(filepath.Join(storage.Filesystem.Root, "parts", "locks", "*"))
 	if err != nil || len(locks) == 0 {
 		t.Fatalf("the locks are %q, %v", locks, err)
 	}
@@ -157,7 +157,7 @@ func TestOpenBucketSlowDirectory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer f.Close()
+		t.Cleanup(func() { f.Close() })
 		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
 			t.Fatal(err)
 		}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -144,9 +143,9 @@ func (r *readiness) record(ctx context.Context, err error) {
 	r.streak++
 	switch {
 	case err != nil && r.streak == failuresToUnready:
-		r.log.ErrorContext(ctx, fmt.Sprintf("the store does not answer: %s is 503 until it does", pathReady), "error", err)
+		r.log.ErrorContext(ctx, "the store does not answer: /readyz is 503 until it does", "error", err)
 	case err == nil && r.streak == successesToReady:
-		r.log.InfoContext(ctx, fmt.Sprintf("the store answers again: %s is 200", pathReady))
+		r.log.InfoContext(ctx, "the store answers again: /readyz is 200")
 	default:
 		return
 	}

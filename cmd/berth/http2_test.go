@@ -154,7 +154,7 @@ func httpTestServer(t *testing.T, handler http.HandlerFunc) *process {
 		t.Fatal(err)
 	}
 	cfg := &config.Config{Listen: config.Listen{H2C: true}, Limits: config.Limits{Request: time.Hour, Shutdown: time.Second}}
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- serveHTTP(ctx, l, handler, cfg, func() {}, slog.New(slog.DiscardHandler)) }()
 	t.Cleanup(func() {

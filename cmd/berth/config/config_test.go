@@ -199,8 +199,8 @@ func TestRefused(t *testing.T) {
 			[]string{"test.yaml:2: there is no key foo", "test.yaml:1: there is no key storag"}},
 		{"key as a section", "listen: {port: 1}\n", nil,
 			[]string{"test.yaml:1: there is no key listen.port"}},
-		{"key of a map that is not there", "listen: {adress: ':1'}\n", nil,
-			[]string{"test.yaml:1: there is no key listen.adress; did you mean listen.address?"}},
+		{"key of a map that is not there", "listen: {addresses: ':1'}\n", nil,
+			[]string{"test.yaml:1: there is no key listen.addresses; did you mean listen.address?"}},
 		{"bad address in a map", "listen: {address: x, h2c: on}\n", nil, []string{
 			`listen: "x" (test.yaml:1): want host:port, such as 127.0.0.1:5000, or :5000 for all interfaces`,
 			`listen.h2c: "on" (test.yaml:1): want true or false`,

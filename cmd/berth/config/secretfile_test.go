@@ -128,21 +128,21 @@ func TestSecretGivenTwice(t *testing.T) {
 // TestSecretOfAFile trims the end of a line, and nothing else.
 func TestSecretOfAFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "secret")
-	for content, want := range map[string]string{
-		"hush":                                  "hush",
-		"hush\n":                                "hush",
-		"hush\r\n":                              "hush",
-		"hush\n\n":                              "hush",
-		" hush = ; \n":                          " hush = ; ",
-		"hüsh":                                  "hüsh",
-		strings.Repeat("x", maxSecret):          strings.Repeat("x", maxSecret),
-		strings.Repeat("x", maxSecret-1) + "\n": strings.Repeat("x", maxSecret-1),
+	for _, tt := range []struct{ content, want string }{
+		{"hush", "hush"},
+		{"hush\n", "hush"},
+		{"hush\r\n", "hush"},
+		{"hush\n\n", "hush"},
+		{" hush = ; \n", " hush = ; "},
+		{"hüsh", "hüsh"},
+		{strings.Repeat("x", maxSecret), strings.Repeat("x", maxSecret)},
+		{strings.Repeat("x", maxSecret-1) + "\n", strings.Repeat("x", maxSecret-1)},
 	} {
-		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(tt.content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := readSecret(file); got != want || err != nil {
-			t.Errorf("readSecret of %.20q = %.20q, %v, want %.20q", content, got, err, want)
+		if got, err := readSecret(file); got != tt.want || err != nil {
+			t.Errorf("readSecret of %.20q = %.20q, %v, want %.20q", tt.content, got, err, tt.want)
 		}
 	}
 }

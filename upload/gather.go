@@ -91,14 +91,9 @@ func (w *Writer) fetch(ctx context.Context, from, to int, want wanted, newest *s
 	if err := w.takeList(list); err != nil {
 		return drivers.Body{}, err
 	}
-	var space [][]byte
-	if size > 0 {
-		var err error
-		if space, err = w.buffer().front(ctx, size); err != nil {
-			return drivers.Body{}, err
-		}
-	}
-	if err := w.readAll(ctx, reads, space); err != nil {
+	space, err := w.readInto(ctx, reads, size)
+	if err != nil {
+		w.giveList(list)
 		return drivers.Body{}, err
 	}
 	body := drivers.Body{Segments: cut(space, 0, size), Size: size}
@@ -108,6 +103,24 @@ func (w *Writer) fetch(ctx context.Context, from, to int, want wanted, newest *s
 		}
 	}
 	return body, nil
+}
+
+// readInto makes the reads, and returns the segments that hold their size raw
+// bytes. If they fail, the next try has the same segments.
+func (w *Writer) readInto(ctx context.Context, reads []*fetched, size int64) ([][]byte, error) {
+	if size == 0 {
+		return nil, w.readAll(ctx, reads, nil)
+	}
+	b := w.buffer()
+	space, err := b.front(ctx, size)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.readAll(ctx, reads, space); err != nil {
+		b.placed -= len(space)
+		return nil, err
+	}
+	return space, nil
 }
 
 // fetched is a record on its way from the store.
@@ -140,10 +153,13 @@ func (w *Writer) readAll(ctx context.Context, reads []*fetched, space [][]byte) 
 	if ended, ok := errors.AsType[*EndedError](err); ok {
 		return w.endedBefore(ctx, ended)
 	}
+	if err != nil {
+		return err
+	}
 	for _, f := range reads {
 		w.before.known[f.at], w.before.tags[f.at] = f.stored.Value.Parts, f.stored.Object.Tag
 	}
-	return err
+	return nil
 }
 
 func (w *Writer) readOne(ctx context.Context, f *fetched, space [][]byte) error {

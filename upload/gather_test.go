@@ -213,3 +213,82 @@ func TestSpendsLargeReferences(t *testing.T) {
 		}
 	}
 }
+
+// TestReferenceFails: a request that can't read an earlier record when its part
+// is full records what came, with the content of the newest record, and takes
+// memory for the tail once.
+func TestReferenceFails(t *testing.T) {
+	fail := false
+	m := replica(t, &membucket.Store{Habits: smallS3()}, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+		if fail && c.Method == "Open" && strings.HasPrefix(c.Key, "uploads/") {
+			return drivers.ErrBusy
+		}
+		return do(ctx)
+	})
+	data := randomBytes(105, 300*kiB)
+	tok := patch(t, m, m.Start("r", digest.SHA256), data[:128*kiB+50])
+	w := resume(t, m, tok, Options{Length: -1})
+	fail = true
+	if n, err := w.ReadFrom(bytes.NewReader(data[128*kiB+50:])); n == 0 || !errors.Is(err, drivers.ErrBusy) {
+		t.Errorf("PATCH = %d, %v, want %v", n, err, drivers.ErrBusy)
+	}
+	held := w.client.held
+	if err := w.gather(t.Context(), false, nil); !errors.Is(err, drivers.ErrBusy) {
+		t.Errorf("gather = %v, want %v", err, drivers.ErrBusy)
+	}
+	if w.client.held != held {
+		t.Errorf("it holds %d segments after it has failed again, want %d", w.client.held, held)
+	}
+	next, err := w.Suspend(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	wantIdle(t, m)
+	fail = false
+	_, size, err := m.Status(t.Context(), next)
+	if err != nil || size != 256*kiB {
+		t.Fatalf("Status = %d, %v, want the full part in the record", size, err)
+	}
+	wantCommit(t, m, next, data[size:], data)
+}
+
+// TestReferenceFailsAtTheEnd: a commit whose records can't be read leaves nothing
+// behind, and can be tried again.
+func TestReferenceFailsAtTheEnd(t *testing.T) {
+	fail := false
+	m := replica(t, &membucket.Store{Habits: smallS3()}, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+		if fail && c.Method == "Open" && strings.HasPrefix(c.Key, "uploads/") {
+			return drivers.ErrBusy
+		}
+		return do(ctx)
+	})
+	data := randomBytes(106, 22*128*kiB)
+	tok := patch(t, m, m.Start("r", digest.SHA256), data[:21*128*kiB])
+	tok = patch(t, m, tok, data[21*128*kiB:])
+	r := readRecord(t, m, tok).Value
+	if len(r.Refs) == 0 || len(r.Parts) == 0 {
+		t.Fatalf("record %d has %d references and %d parts, want some of both", tok.Seq, len(r.Refs), len(r.Parts))
+	}
+	d := digest.FromBytes(data)
+	w := resume(t, m, tok, Options{Length: -1})
+	fail = true
+	list := w.list
+	if _, err := w.Seal(t.Context(), d, unpublished); !errors.Is(err, drivers.ErrBusy) {
+		t.Errorf("Seal = %v, want %v", err, drivers.ErrBusy)
+	}
+	if w.list != list {
+		t.Errorf("%d bytes are accounted for lists, want %d as before", w.list, list)
+	}
+	fail = false
+	if _, err := w.Seal(t.Context(), d, unpublished); err != nil {
+		t.Fatalf("Seal again = %v", err)
+	}
+	c, err := w.Store(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantContent(t, m, c, data)
+	w.Close()
+	wantIdle(t, m)
+}

@@ -130,6 +130,12 @@ func (w *Writer) takeList(n int64) error {
 	return nil
 }
 
+// giveList is the reverse of takeList.
+func (w *Writer) giveList(n int64) {
+	w.m.mem.giveList(n)
+	w.list -= n
+}
+
 // tooBigForMemory is for uploads that were started by a process with more memory.
 func (w *Writer) tooBigForMemory(part int64) error {
 	return fmt.Errorf("upload.memory is too small for the parts of this upload, %d bytes: %w", part, drivers.ErrBusy)

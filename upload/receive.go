@@ -122,6 +122,10 @@ func (w *Writer) ready() error {
 		if err := w.checkpoint(); err != nil {
 			return err
 		}
+		// It may have continued from a record that fixes no sizes: see repeat.
+		if err := w.fixSizes(); err != nil {
+			return err
+		}
 	}
 	if w.tail == nil || len(w.tail.segs) == 0 {
 		if err := w.startTail(); err != nil {

@@ -2,14 +2,18 @@ package upload
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"sync"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest"
 	membucket "github.com/berthhq/berth/drivers/memory"
 )
 
@@ -161,5 +165,41 @@ func TestRepeatsRace(t *testing.T) {
 				t.Errorf("%d uploads in progress, want none", n)
 			}
 		}
+	})
+}
+
+// TestRepeatAtCheckpoint: a long request that is a repeat meets, where it is
+// recorded, a record of another one that could not start a multipart upload.
+func TestRepeatAtCheckpoint(t *testing.T) {
+	eachHabit(t, func(t *testing.T, store *membucket.Store) {
+		one := replica(t, store, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+			if c.Method == "StartUpload" {
+				return drivers.ErrBusy
+			}
+			return do(ctx)
+		})
+		two := replica(t, store, nil)
+		data := randomBytes(93, 300*kiB)
+		tok := one.Start("r", digest.SHA256)
+		w := resume(t, one, tok, Options{Length: -1})
+		_, _ = w.ReadFrom(bytes.NewReader(data[:128*kiB]))
+		first, err := w.Suspend(t.Context())
+		if err != nil || first.Seq != 1 {
+			t.Fatalf("Suspend = record %d, %v", first.Seq, err)
+		}
+		w.Close()
+
+		w = resume(t, two, tok, Options{Length: -1, Repeat: true})
+		w.recorded = time.Now().Add(-2 * recordEvery)
+		if _, err := w.ReadFrom(bytes.NewReader(data)); err != nil {
+			t.Fatal(err)
+		}
+		next, err := w.Suspend(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		wantIdle(t, two)
+		wantCommit(t, two, next, nil, data)
 	})
 }

@@ -11,8 +11,9 @@ import (
 
 const accessKeyAdvice = "storage.s3.access_key_id: the store does not know it, or does not accept it any more"
 
-// advice returns what to do about an error that no retry fixes, or nothing for
-// any other error. It begins with the setting, where one is to blame.
+// advice returns what the operator can do about an error that no retry fixes,
+// or "" for any other error. If a setting is to blame, the text starts with its
+// name.
 func (b *bucket) advice(err error) string {
 	if text := b.adviceByCode(err); text != "" {
 		return text
@@ -30,7 +31,7 @@ func (b *bucket) advice(err error) string {
 	return ""
 }
 
-// connectionAdvice is about a store that was not reached.
+// connectionAdvice returns advice about a store that could not be reached.
 func connectionAdvice(err error) string {
 	if _, ok := errors.AsType[*net.DNSError](err); ok {
 		return "storage.s3.endpoint: the host name does not resolve"
@@ -47,7 +48,7 @@ func connectionAdvice(err error) string {
 	return ""
 }
 
-// adviceByCode knows the codes of Amazon S3, Cloudflare R2
+// adviceByCode returns advice for the error codes of Amazon S3, Cloudflare R2
 // (https://developers.cloudflare.com/r2/api/error-codes/) and versitygw.
 func (b *bucket) adviceByCode(err error) string {
 	switch c := code(err); c {
@@ -79,10 +80,10 @@ func (b *bucket) adviceByCode(err error) string {
 	return ""
 }
 
-// lockAdvice recognises a refusal by Object Lock, a legal hold or the key by its
-// message: the code is that of any refusal. Without one of them AccessDenied is
-// for denialAdvice, also in an answer without a status of its own, as those
-// about the keys of DeleteObjects are.
+// lockAdvice recognizes a refusal caused by Object Lock, a legal hold or the
+// KMS key by its message, because the code is the same for any refusal. Without
+// such a message it returns denialAdvice for AccessDenied, even if the answer
+// has no status of its own, as the errors of DeleteObjects about single keys.
 func (b *bucket) lockAdvice(err error) string {
 	text := strings.ToLower(message(err))
 	lock := strings.Contains(text, "object lock") || strings.Contains(text, "legal hold") || strings.Contains(text, "worm protected")
@@ -100,7 +101,7 @@ func (b *bucket) lockAdvice(err error) string {
 	return b.denialAdvice()
 }
 
-// regionAdvice is about a bucket that is elsewhere.
+// regionAdvice returns advice about a bucket that is in another region.
 func (b *bucket) regionAdvice(err error) string {
 	if region := header(err, "x-amz-bucket-region"); region != "" {
 		return fmt.Sprintf("storage.s3.region: bucket %q is in %s, not %s", b.cfg.Bucket, region, b.region)
@@ -108,7 +109,7 @@ func (b *bucket) regionAdvice(err error) string {
 	return fmt.Sprintf("storage.s3.region: bucket %q is not in %s, or not at storage.s3.endpoint", b.cfg.Bucket, b.region)
 }
 
-// denialAdvice is about a denial that names no reason.
+// denialAdvice returns advice about a denial that names no reason.
 func (b *bucket) denialAdvice() string {
 	owner := ""
 	if b.cfg.ExpectedBucketOwner != "" {

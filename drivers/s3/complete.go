@@ -17,25 +17,26 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// completeTimeout bounds the requests of a Complete whose caller has left.
+// completeTimeout limits the requests of a Complete after its caller has left.
 const completeTimeout = 10 * time.Minute
 
-// Complete is a CompleteMultipartUpload with If-None-Match: *. If that finds
-// the key taken, or the upload gone, what is at the key is the answer.
+// Complete is a CompleteMultipartUpload with If-None-Match: *. If the key is
+// taken or the upload is gone, it returns the object at the key.
+// It returns ErrNotFound only if the upload is gone and there is no object.
 //
-// To a 409 Amazon would have one begin again with CreateMultipartUpload. But all
-// that can be in conflict here is another Complete of the same upload, and to
-// take the upload for lost would lose what is committed. So the same request is
-// tried again, which finds the upload and completes it, or finds the object, or
-// is told that the upload is gone; only that, without an object, is ErrNotFound.
-// A 409 to all tries, without an object, is ErrBusy.
+// Amazon's answer to a 409 is to start again with CreateMultipartUpload. But
+// the only possible conflict here is with another Complete of the same upload,
+// and to give up the upload would lose committed data. So the same request is
+// retried: it completes the upload, finds the object, or finds that the upload
+// is gone. If every try is answered with 409 and there is no object, Complete
+// returns ErrBusy.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
 //
-// A refusal may also come in a 200, since S3 begins to answer before it is done.
-// The SDK then says that the status is 500.
+// A refusal may also come in a 200, since S3 starts its answer before it is
+// done. The SDK then reports the status as 500.
 //
-// Once sent, the request is not broken off when ctx ends: that would make MinIO
-// lose the upload half-way. The caller gets the context's error at once.
+// Once sent, the request is not canceled when ctx ends, because MinIO would
+// lose the upload half-way. Complete returns the context's error at once.
 func (b *bucket) Complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
 	o, err := b.detachedComplete(ctx, u, slices.Clone(parts), crc32c)
 	if err != nil {
@@ -68,7 +69,8 @@ func (b *bucket) detachedComplete(ctx context.Context, u drivers.Upload, parts [
 	}
 }
 
-// checkParts does by arithmetic what not every store does.
+// checkParts checks by arithmetic what not every store checks: it returns an
+// error if there are no parts, or if their CRC-32Cs do not combine to crc32c.
 func checkParts(parts []drivers.Part, crc32c uint32) error {
 	if len(parts) == 0 {
 		return errors.New("no parts")
@@ -118,11 +120,11 @@ func (b *bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers
 	}
 }
 
-// says reports whether an answer of success says that there is an object now.
-// versitygw 1.8.0 also answers so to a request that another one is ahead of, or
-// a killed one has left in the middle, and to one of an upload that is gone if
-// there is anything at its key (backend/posix: CompleteMultipartUpload). Then
-// it leaves out the checksum of the whole.
+// says reports whether a successful answer proves that the object exists.
+// versitygw 1.8.0 also reports success if another request is ahead, if a killed
+// one has stopped half-way, and if the upload is gone while anything is at its
+// key (backend/posix: CompleteMultipartUpload). In these cases it leaves out
+// the checksum of the whole object.
 func (b *bucket) says(out *s3.CompleteMultipartUploadOutput) bool {
 	if b.sums == sumWhole {
 		return out.ChecksumCRC32C != nil
@@ -130,8 +132,10 @@ func (b *bucket) says(out *s3.CompleteMultipartUploadOutput) bool {
 	return !b.versityGW
 }
 
-// look waits for the object of an upload that the store takes for completed:
-// another request may be about to make it.
+// look waits for the object of an upload that the store reports as completed,
+// because another request may be about to create it. It returns ErrNotFound if
+// the object is an empty one that stands for an absent one, and ErrBusy if none
+// appears within a few seconds.
 func (b *bucket) look(ctx context.Context, key string) (drivers.Object, error) {
 	for pause := 50 * time.Millisecond; ; pause *= 2 {
 		o, err := b.head(ctx, key)
@@ -183,10 +187,11 @@ func (b *bucket) completeWith(ctx context.Context, u drivers.Upload, parts []typ
 	return b.client.CompleteMultipartUpload(ctx, in)
 }
 
-// invalidPart returns what an InvalidPart means. Cloudflare R2 also answers so to
-// parts of different sizes: then no part has changed, and the upload would fail
-// for ever. Where parts of one size are made, an upload of different sizes is
-// from before, and as lost as one whose part has changed.
+// invalidPart returns the error that an InvalidPart stands for. Cloudflare R2
+// also answers InvalidPart if the parts have different sizes; then no part has
+// changed, and the upload would fail forever. If equal parts are configured, an
+// upload with parts of different sizes predates the setting. It is lost like an
+// upload with a changed part.
 // https://developers.cloudflare.com/r2/api/error-codes/
 func (b *bucket) invalidPart(ctx context.Context, u drivers.Upload, parts []drivers.Part, err error) error {
 	if b.equalParts || !isUnequal(parts) {
@@ -212,7 +217,7 @@ func isUnequal(parts []drivers.Part) bool {
 	})
 }
 
-// hasMoved reports whether the store no longer has all parts by these tags.
+// hasMoved reports whether the store lacks any of the parts with these tags.
 func (b *bucket) hasMoved(ctx context.Context, u drivers.Upload, parts []drivers.Part) (bool, error) {
 	there := make(map[int]string, len(parts))
 	for stored, err := range b.storedParts(ctx, u) {
@@ -227,7 +232,7 @@ func (b *bucket) hasMoved(ctx context.Context, u drivers.Upload, parts []drivers
 	}), nil
 }
 
-// storedParts pages through ListParts.
+// storedParts returns the parts of an upload, by pages of ListParts.
 func (b *bucket) storedParts(ctx context.Context, u drivers.Upload) iter.Seq2[types.Part, error] {
 	return func(yield func(types.Part, error) bool) {
 		in := &s3.ListPartsInput{Bucket: b.bucketName(), Key: b.name(u.Key), UploadId: &u.ID}
@@ -254,9 +259,9 @@ func (b *bucket) storedParts(ctx context.Context, u drivers.Upload) iter.Seq2[ty
 	}
 }
 
-// currentTags puts into completed the ETags that the store now has for parts
-// whose bytes, by size and SHA-256, are the recorded ones: where ETags of equal
-// bytes differ, an honest repeat of a part has changed its ETag. It reports
+// currentTags replaces an ETag in completed by the store's current ETag if the
+// stored part has the recorded size and SHA-256. Where equal bytes get
+// different ETags, a retry of a part changes its ETag. currentTags reports
 // whether it changed any.
 func (b *bucket) currentTags(ctx context.Context, u drivers.Upload, parts []drivers.Part, completed []types.CompletedPart) (changed bool, err error) {
 	byNumber := make(map[int32]int, len(parts))

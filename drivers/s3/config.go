@@ -28,18 +28,18 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// Config names a bucket and says how to reach it. Bucket is all that Amazon S3
-// needs, where the SDK finds region and credentials by itself.
+// Config names a bucket and how to reach it. On Amazon S3, Bucket is enough if
+// the SDK finds the region and the credentials by itself.
 type Config struct {
 	Bucket string
 
-	// Prefix begins every key of berth's in the bucket. A "/" at its end makes
+	// Prefix starts every key of berth's in the bucket. A "/" at its end makes
 	// no difference.
 	Prefix string
 
-	// Region is the bucket's. If it is empty the SDK looks for one in the
-	// environment, in the shared configuration and, on EC2, in the instance's
-	// metadata; with an Endpoint it is us-east-1.
+	// Region is the bucket's region. If it is empty the SDK takes it from the
+	// environment, the shared configuration or, on EC2, the instance's
+	// metadata. With an Endpoint the default is us-east-1.
 	Region string
 
 	// Endpoint is the URL of a store other than Amazon's. PathStyle puts the
@@ -48,7 +48,7 @@ type Config struct {
 	PathStyle bool
 
 	// AccessKeyID, SecretAccessKey and SessionToken are static credentials.
-	// Without them the SDK's default chain is asked: environment, shared
+	// Without them the SDK uses its default chain: environment, shared
 	// configuration, web identity (IRSA), container, instance.
 	// https://docs.aws.amazon.com/sdk-for-go/v2/developer-guide/configure-gosdk.html
 	AccessKeyID     string
@@ -58,44 +58,45 @@ type Config struct {
 	Profile string // of the shared configuration
 	RoleARN string // a role to assume with these credentials
 
-	// PublicEndpoint is the URL that signed links point at, where clients
-	// reach the store by another name than this process does. It must speak the
-	// S3 protocol: Cloudflare R2 takes signed links at its S3 host only, never
-	// at a custom domain.
+	// PublicEndpoint is the URL that signed links point at, if clients reach
+	// the store by another name than this process does. It must speak the
+	// S3 protocol: Cloudflare R2 accepts signed links only at its S3 host,
+	// never at a custom domain.
 	PublicEndpoint string
 
-	// CAFile holds, as PEM, certificates of authorities that the store's TLS
-	// certificate may be from, beside those that the system trusts.
+	// CAFile is a PEM file of certificate authorities. The store's TLS
+	// certificate may be from one of them or from one that the system trusts.
 	CAFile string
 
-	// ExpectedBucketOwner is the number of the account that the bucket must
-	// belong to. Requests and URLs carry it, and the store refuses them if the
-	// bucket is another account's, such as when it was deleted and another
-	// account has taken its name.
+	// ExpectedBucketOwner is the number of the account that must own the
+	// bucket. Requests and URLs carry it. The store refuses them if the bucket
+	// belongs to another account, for example because the bucket was deleted
+	// and another account has taken its name.
 	// https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-owner-condition.html
 	ExpectedBucketOwner string
 
 	// RequestPayer is "requester" for a Requester Pays bucket of another
-	// account, whose requests and downloads are then paid for by the account of
-	// these credentials, or empty. Signed URLs carry it.
+	// account, or empty. Requests and downloads are then paid for by the
+	// account of these credentials. Signed URLs carry it.
 	// https://docs.aws.amazon.com/AmazonS3/latest/userguide/ObjectsinRequesterPaysBuckets.html
 	RequestPayer string
 
 	SSE      string // "AES256", "aws:kms", "aws:kms:dsse"; the bucket's default if empty
 	KMSKeyID string // for aws:kms; the account's default key if empty
 
-	// StorageClass is that of keys under drivers.BulkPrefix; the bucket's
-	// default if empty, and none that is read only after it was restored.
-	// Records stay in STANDARD: they are small and read all the time.
+	// StorageClass is the class of keys under drivers.BulkPrefix; the bucket's
+	// default if empty. It must not be a class whose objects have to be
+	// restored before they are read. Records stay in STANDARD: they are small
+	// and read all the time.
 	StorageClass string
 
-	// Checksum is "crc32c", or empty for the same, or "none" for stores that
-	// know no checksums. With none, payloads are hashed for the signature
-	// instead, which costs more here and is checked by every store.
+	// Checksum is "crc32c" (also if empty), or "none" for stores without
+	// support for checksums. With "none", payloads are hashed for the signature
+	// instead, which every store checks, but which costs more CPU here.
 	Checksum string
 
-	// EqualParts is whether all parts but the last must have one size. If it is
-	// nil they must where the endpoint is Cloudflare R2's.
+	// EqualParts is whether all parts but the last must have the same size. If
+	// it is nil, they must if the endpoint is Cloudflare R2's.
 	EqualParts *bool
 
 	// Headers are sent with each request to the store, and signed.
@@ -105,16 +106,16 @@ type Config struct {
 	DualStack  bool // endpoints with IPv6
 	FIPS       bool // FIPS endpoints
 
-	// Retries is how often a request that failed is tried again: 2 times if
-	// zero, not at all if negative.
+	// Retries is how often a failed request is retried: 2 times if zero, not
+	// at all if negative.
 	Retries int
 
 	// Connections is how many idle connections are kept for later requests:
-	// 256 if zero. There is no limit to those in use.
+	// 256 if zero. The number of connections in use is not limited.
 	Connections int
 
-	// Log gets what an operator should know of a store that works. Nothing is
-	// logged if it is nil.
+	// Log receives messages for the operator about a store that works. If it
+	// is nil nothing is logged.
 	Log *slog.Logger
 }
 
@@ -126,7 +127,8 @@ const (
 	answerTimeout = 2 * time.Minute // from the last byte of a request to the first of the answer
 )
 
-// check says which setting cannot be, without asking anybody.
+// check returns an error that names the first invalid setting. It makes no
+// requests.
 func (c *Config) check() error {
 	switch {
 	case c.Bucket == "":
@@ -178,8 +180,8 @@ func isAccount(s string) bool {
 	return len(s) == 12 && strings.Trim(s, "0123456789") == ""
 }
 
-// standing are the headers that every request to the store carries, and every
-// signed URL as parameters. Amazon S3 takes them as such in lower case only.
+// standing returns the headers that every request to the store carries. Signed
+// URLs carry them as parameters, which Amazon S3 accepts only in lower case.
 func (c *Config) standing() map[string]string {
 	headers := make(map[string]string)
 	if c.ExpectedBucketOwner != "" {
@@ -191,7 +193,7 @@ func (c *Config) standing() map[string]string {
 	return headers
 }
 
-// prefix ends in "/", or is empty.
+// prefix returns the prefix with a "/" at its end, or "".
 func (c *Config) prefix() string {
 	if p := strings.Trim(c.Prefix, "/"); p != "" {
 		return p + "/"
@@ -199,7 +201,8 @@ func (c *Config) prefix() string {
 	return ""
 }
 
-// load asks the SDK for what the Config leaves open.
+// load returns the SDK's configuration: the Config's settings, completed from
+// the environment and the shared configuration.
 func (c *Config) load(ctx context.Context) (aws.Config, error) {
 	roots, err := c.roots()
 	if err != nil {
@@ -233,7 +236,8 @@ func (c *Config) load(ctx context.Context) (aws.Config, error) {
 	return cfg, nil
 }
 
-// resolve has the SDK read the environment and the shared configuration.
+// resolve has the SDK read the environment and the shared configuration. It
+// returns an error that names storage.s3.region if no region is found.
 func (c *Config) resolve(ctx context.Context, roots *x509.CertPool) (aws.Config, error) {
 	options := []func(*config.LoadOptions) error{
 		config.WithAppID("berth"),
@@ -276,9 +280,9 @@ func (c *Config) resolve(ctx context.Context, roots *x509.CertPool) (aws.Config,
 	return cfg, nil
 }
 
-// hourLong asks for a session as long as any role may have, and any role that
-// another one assumes. No URL outlives the session that signs it, and the SDK's
-// own default is a quarter of an hour.
+// hourLong requests a session of one hour. Any role may have a session of that
+// length, even a role that another role assumes. No URL outlives the session
+// that signs it, and the SDK's own default is 15 minutes.
 //
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 func hourLong(o *stscreds.AssumeRoleOptions) {
@@ -287,9 +291,9 @@ func hourLong(o *stscreds.AssumeRoleOptions) {
 	}
 }
 
-// httpClient keeps as many connections as there may be requests at a time. It
-// speaks HTTP/1.1, as Amazon S3 does: parts go out in parallel over connections
-// of their own.
+// httpClient returns a client that keeps as many idle connections as there may
+// be requests at a time. It speaks HTTP/1.1, as Amazon S3 does, so that
+// parallel parts use separate connections.
 func (c *Config) httpClient(roots *x509.CertPool) *awshttp.BuildableClient {
 	connections := cmp.Or(c.Connections, defaultConnections)
 	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
@@ -305,8 +309,8 @@ func (c *Config) httpClient(roots *x509.CertPool) *awshttp.BuildableClient {
 	}).WithDialerOptions(func(d *net.Dialer) { d.Timeout = dialTimeout })
 }
 
-// roots are the authorities that the system trusts and those of CAFile, or nil
-// without a CAFile. An AWS_CA_BUNDLE adds to them.
+// roots returns the authorities that the system trusts together with those of
+// CAFile, or nil without a CAFile. An AWS_CA_BUNDLE adds to them.
 func (c *Config) roots() (*x509.CertPool, error) {
 	if c.CAFile == "" {
 		return nil, nil
@@ -325,8 +329,8 @@ func (c *Config) roots() (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// redirects follows those that keep the method, as the SDK does. The others are
-// S3's answer to a wrong region, which is told as it is.
+// redirects follows the redirects that keep the method, as the SDK does. Any
+// other redirect is S3's answer to a wrong region, and is returned unchanged.
 func redirects(to *http.Request, _ []*http.Request) error {
 	switch to.Response.StatusCode {
 	case http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
@@ -336,7 +340,8 @@ func redirects(to *http.Request, _ []*http.Request) error {
 	}
 }
 
-// client makes a client of the store at endpoint, or of Amazon's if it is empty.
+// client returns a client of the store at endpoint, or of Amazon S3 if endpoint
+// is empty.
 func (c *Config) client(cfg aws.Config, endpoint string) *s3.Client {
 	return s3.NewFromConfig(cfg, func(o *s3.Options) {
 		o.UsePathStyle = c.PathStyle
@@ -358,8 +363,8 @@ func (c *Config) client(cfg aws.Config, endpoint string) *s3.Client {
 		// Checksums come with the bodies; none is computed on the way.
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
-		// The SDK's requests do not wait for 100 Continue, whatever their
-		// header says, and a wait of a round trip for each part would not pay.
+		// The SDK's requests do not wait for 100 Continue, even if their header
+		// asks for it. A wait of one round trip for each part would not pay.
 		o.ContinueHeaderThresholdBytes = -1
 	})
 }

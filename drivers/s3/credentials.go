@@ -12,35 +12,35 @@ import (
 )
 
 const (
-	// A process whose credentials expire asks for new ones this long before, or
-	// when it has had them for half of their time, and so has at least the
-	// difference to credentialMargin for signed URLs, if it is given other ones
-	// that early. STS does, an EC2 instance not.
+	// credentialWindow is how long before their expiry a process requests new
+	// credentials; at the latest it does so at half of their lifetime. If the
+	// service returns other credentials that early, signed URLs have at least
+	// the difference to credentialMargin. STS does, an EC2 instance does not.
 	credentialWindow = 30 * time.Minute
 
-	// credentialPause is how often it asks in that time.
+	// credentialPause is the time between such requests.
 	credentialPause = time.Minute
 
-	// credentialPatience is how long a request waits for an answer, then and
-	// when they have expired.
+	// credentialPatience is how long a request waits for new credentials, both
+	// in this window and after the old ones have expired.
 	credentialPatience = 15 * time.Second
 
-	// refusalPause is how often it asks for others than those that the store
-	// refuses.
+	// refusalPause is the time between requests for credentials to replace
+	// those that the store refuses.
 	refusalPause = 10 * time.Second
 )
 
-// refreshing asks for new credentials before those that it has expire, and
-// keeps those while it gets none. The SDK's cache can ask early too, but then
-// calls the credentials expired that much earlier: URLs would be signed for
-// seconds, and in the end for no time at all, and requests would fail with
-// credentials that are good.
+// refreshing is a credentials provider that requests new credentials before the
+// current ones expire, and keeps the current ones until it gets new ones. The
+// SDK's cache can also ask early, but then it treats the credentials as expired
+// that much earlier: URLs would be signed for seconds, and finally for no time
+// at all, and requests would fail although their credentials are good.
 //
-// It also asks when the shared files have changed, which the SDK reads once, and
-// when the store has refused the credentials.
+// It also requests new credentials when the store has refused the current ones,
+// and when the shared files have changed, which the SDK reads only once.
 type refreshing struct {
 	// resolve has the SDK read the environment and the shared files again. It
-	// is nil if there is nothing to be read.
+	// is nil if there is nothing to read.
 	resolve func(context.Context) (*aws.CredentialsCache, error)
 	files   sharedFiles
 	log     *slog.Logger
@@ -55,13 +55,13 @@ type refreshing struct {
 	refused time.Time  // when to ask again after a refusal
 }
 
-// lent is credentials, and from when on other ones are asked for.
+// lent is credentials with the time from which new ones are requested.
 type lent struct {
 	aws.Credentials
 	renew time.Time
 }
 
-// Retrieve returns credentials with the time at which they really expire.
+// Retrieve returns credentials with their real expiry.
 func (r *refreshing) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	kept, changed := r.kept.Load(), r.files.changed()
 	if kept == nil {
@@ -83,8 +83,9 @@ func (r *refreshing) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	return kept.Credentials, nil
 }
 
-// replaced reports whether there are other credentials now than these, which the
-// store has refused. It asks for them, once within refusalPause.
+// replaced reports whether the current credentials differ from the given ones,
+// which the store has refused. It requests new ones at most once in
+// refusalPause.
 func (r *refreshing) replaced(id, token string) bool {
 	differ := func() bool {
 		kept := r.kept.Load()
@@ -100,13 +101,13 @@ func (r *refreshing) replaced(id, token string) bool {
 	}
 	before := r.kept.Load()
 	fresh, err := r.again(context.Background(), true)
-	r.refused = time.Now().Add(refusalPause) // also for those that have waited here
+	r.refused = time.Now().Add(refusalPause) // also for requests that have waited here
 	return err == nil && before != nil && !fresh.Expired() &&
 		(differ() || fresh.SecretAccessKey != before.SecretAccessKey)
 }
 
-// again asks for credentials although it has some that have not expired. reread
-// is to have the files and the environment read again, too.
+// again requests credentials although the current ones have not expired. With
+// reread it also reads the files and the environment again.
 func (r *refreshing) again(ctx context.Context, reread bool) (aws.Credentials, error) {
 	if !reread || r.resolve == nil {
 		r.source().Invalidate()
@@ -160,17 +161,18 @@ func (r *refreshing) ask(ctx context.Context, patience time.Duration) (aws.Crede
 	return c, nil
 }
 
-// credentialsError says that there are no credentials. What is in it is no
-// answer of the store's, and must not be taken for one: errors.As does not find
-// it.
+// credentialsError reports that there are no credentials. The wrapped error is
+// not an answer of the store and must not be taken for one, so errors.As does
+// not find it.
 type credentialsError struct{ err error }
 
 func (e *credentialsError) Error() string        { return e.err.Error() }
 func (e *credentialsError) Is(target error) bool { return errors.Is(e.err, target) }
 
-// isBusy says that whoever gives them throttles or is unavailable.
+// isBusy reports whether the service that issues them throttles or is
+// unavailable.
 func (e *credentialsError) isBusy() bool {
-	// A container's agent need not say more than its status.
+	// A container's agent may answer with a bare status.
 	type answer interface {
 		error
 		HTTPStatusCode() int

@@ -19,8 +19,8 @@ import (
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 const batchSize = 1000
 
-// DeleteIf is a DeleteObject with If-Match, or, where the store has no such
-// thing, a PutObject with If-Match and no bytes.
+// DeleteIf is a DeleteObject with If-Match. If the store does not support that,
+// it is a PutObject of zero bytes with If-Match.
 func (b *bucket) DeleteIf(ctx context.Context, key, tag string) error {
 	if err := b.deleteIf(ctx, key, tag); err != nil {
 		return fmt.Errorf("s3: delete %s: %w", key, err)
@@ -45,8 +45,9 @@ func (b *bucket) deleteIf(ctx context.Context, key, tag string) error {
 	case status(err) != http.StatusPreconditionFailed:
 		return b.classify(ctx, err)
 	}
-	// What is gone does not have this tag either: it may be an empty object,
-	// and a store may say so of a key that another delete is just taking away.
+	// An absent object does not have this tag either. It may be an empty
+	// object. A store may also answer 412 for a key that another delete is
+	// removing.
 	there, err := b.head(ctx, key)
 	switch {
 	case isAbsent(err), err == nil && b.emptyIsAbsent && there.Size == 0:
@@ -58,7 +59,8 @@ func (b *bucket) deleteIf(ctx context.Context, key, tag string) error {
 	}
 }
 
-// Delete is a DeleteObject, or as many DeleteObjects as it takes.
+// Delete is a DeleteObject for one key, and for more keys as few DeleteObjects
+// as possible. It returns the first error.
 func (b *bucket) Delete(ctx context.Context, keys ...string) error {
 	for _, key := range keys {
 		if err := drivers.CheckKey(key); err != nil {
@@ -111,8 +113,8 @@ func (b *bucket) deleteBatch(ctx context.Context, keys []string) error {
 	return nil
 }
 
-// withContentMD5 sends the checksum that DeleteObjects asks for in the way that
-// stores know which know no other.
+// withContentMD5 sends the checksum that DeleteObjects requires as Content-MD5,
+// for stores that support no other checksum.
 // https://docs.aws.amazon.com/sdk-for-go/v2/developer-guide/s3-checksums.html
 func withContentMD5(o *s3.Options) {
 	o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {

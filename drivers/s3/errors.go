@@ -17,7 +17,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// code is the store's error code, or empty. The codes are those of
+// code returns the store's error code, or "". The codes are those of
 // https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html.
 func code(err error) string {
 	if e, ok := errors.AsType[smithy.APIError](err); ok {
@@ -26,7 +26,7 @@ func code(err error) string {
 	return ""
 }
 
-// status is that of the store's answer, or 0 if there was none.
+// status returns the status of the store's answer, or 0 if there was none.
 func status(err error) int {
 	if e, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && e.Response != nil {
 		return e.Response.StatusCode
@@ -43,8 +43,8 @@ func isKeyRefused(err error) bool {
 	return status(err) == http.StatusUnauthorized
 }
 
-// certainlyNot reports whether the store did not do what it was asked to, since
-// it answered that, or was never reached.
+// certainlyNot reports whether the request certainly had no effect, because the
+// store's answer proves that or the store was never reached.
 func certainlyNot(err error) bool {
 	switch status(err) {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
@@ -58,12 +58,12 @@ func certainlyNot(err error) bool {
 	return ok && network.Op == "dial" // never sent
 }
 
-// classify adds to an error of the SDK the sentinel that it stands for, if any,
-// and advice. What a 404 or a 412 means depends on the call, and is not decided
-// here.
+// classify returns err wrapped with the sentinel that it stands for, if any,
+// and with advice. It does not interpret 404 and 412: their meaning depends on
+// the call.
 func (b *bucket) classify(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return err // says nothing about the store
+		return err // no information about the store
 	}
 	if credentials, ok := errors.AsType[*credentialsError](err); ok {
 		sentinel := drivers.ErrRefused
@@ -95,12 +95,12 @@ func isBusy(err error) bool {
 		return true
 	case isKMS(err):
 		return strings.Contains(code(err), "Throttling")
-	case s != 0: // an answer that broke off says no more than none
+	case s != 0: // a truncated answer has no more information than none
 		_, isNetwork := errors.AsType[*net.OpError](err)
 		return isNetwork || errors.Is(err, io.ErrUnexpectedEOF)
 	}
-	// No answer. A name that doesn't resolve and a certificate that nobody
-	// vouches for are a matter of configuration, and don't pass.
+	// There was no answer. A name that doesn't resolve and a certificate from
+	// an unknown authority are errors of the configuration, and don't pass.
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		return dns.IsTemporary || dns.IsTimeout
 	}
@@ -114,7 +114,7 @@ func isBusyStatus(s int) bool {
 	return s >= 500 && s != http.StatusNotImplemented || s == http.StatusTooManyRequests
 }
 
-// header is one of the store's answer, or empty.
+// header returns a header of the store's answer, or "".
 func header(err error, name string) string {
 	if e, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && e.Response != nil {
 		return e.Response.Header.Get(name)
@@ -122,7 +122,7 @@ func header(err error, name string) string {
 	return ""
 }
 
-// message is the store's text for an error, or empty.
+// message returns the store's text for an error, or "".
 func message(err error) string {
 	if e, ok := errors.AsType[smithy.APIError](err); ok {
 		return e.ErrorMessage()
@@ -130,8 +130,8 @@ func message(err error) string {
 	return ""
 }
 
-// isKMS reports whether the store passed on an error of the service that holds
-// its keys, such as KMS.DisabledException.
+// isKMS reports whether the store passed on an error of its key management
+// service, such as KMS.DisabledException.
 func isKMS(err error) bool { return strings.HasPrefix(code(err), "KMS.") }
 
 // keyError is an error of DeleteObjects about one of its keys.

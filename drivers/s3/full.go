@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// isFull reports whether the store has no room, by its disks or by a quota of
-// the bucket or the account. Amazon S3 has neither. QuotaExceeded (403) is
-// Ceph's code and versitygw's, XMinioAdminBucketQuotaExceeded (400) and
-// XMinioStorageFull (507) are MinIO's.
+// isFull reports whether the store is out of space, because of its disks or a
+// quota of the bucket or the account. Amazon S3 has neither limit.
+// QuotaExceeded (403) is the code of Ceph and versitygw,
+// XMinioAdminBucketQuotaExceeded (400) and XMinioStorageFull (507) are MinIO's.
 func isFull(err error) bool {
 	switch c := code(err); {
 	case strings.HasPrefix(c, "KMS."): // a quota of keys

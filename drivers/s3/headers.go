@@ -11,8 +11,8 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// consistentHeader has Tigris judge conditions, and read, by one region.
-// Without it each region of a global bucket decides by what it has itself.
+// consistentHeader makes Tigris evaluate conditions and read in one region.
+// Without it each region of a global bucket decides by its own copy.
 // https://www.tigrisdata.com/docs/objects/conditionals/
 const consistentHeader = "X-Tigris-Consistent"
 
@@ -33,8 +33,8 @@ func (c *Config) headers(endpoint string) []func(*middleware.Stack) error {
 	return options
 }
 
-// reserved are the headers, and what headers begin with, that the SDK, this
-// driver, or a connection sets by itself.
+// reserved lists the headers, and the prefixes of headers, that the SDK, this
+// driver or a connection sets by itself.
 var reserved = []string{
 	"Accept-Encoding", "Authorization", "Connection", "Date", "Expect", "Host", "Keep-Alive", "Proxy-", "Range", "Te", "Trailer",
 	"Transfer-Encoding", "Upgrade", "User-Agent",
@@ -42,8 +42,8 @@ var reserved = []string{
 	"X-Amz-Request-Payer", "X-Amz-Sdk-", "X-Amz-Security-Token", "X-Amz-Server-Side-Encryption", "X-Amz-Storage-Class", "X-Amz-User-Agent",
 }
 
-// checkHeaders refuses headers that can't be sent, or are not the operator's
-// to set.
+// checkHeaders returns an error if a header cannot be sent, or is not the
+// operator's to set.
 func checkHeaders(headers map[string]string) error {
 	seen := make(map[string]bool)
 	for _, name := range slices.Sorted(maps.Keys(headers)) {

@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// regional matches the ARN of an access point, which is in one region.
+// regional matches the ARN of an access point, which belongs to one region.
 var regional = regexp.MustCompile(`^arn:aws[a-z-]*:s3:[a-z0-9-]+:[0-9]+:accesspoint[:/][a-z0-9-]+$`)
 
-// checkHome refuses the names of what is not one general purpose bucket with
-// one authoritative region. The suffixes are those that Amazon S3 reserves.
+// checkHome returns an error unless the name is that of one general purpose
+// bucket, which has one authoritative region. Amazon S3 reserves the suffixes.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 func checkHome(bucket string) error {
 	has := func(suffix string) bool { return strings.HasSuffix(bucket, suffix) }
@@ -46,13 +46,14 @@ func isTigris(endpoint string) bool {
 	return hostEnds(endpoint, "t3.storage.dev") || hostEnds(endpoint, "storage.tigris.dev")
 }
 
-// isAmazon reports whether the endpoint is one of Amazon S3's own, as it is
-// without one.
+// isAmazon reports whether the endpoint is one of Amazon S3's own. An empty
+// endpoint is.
 func isAmazon(endpoint string) bool {
 	return endpoint == "" || hostEnds(endpoint, "amazonaws.com") || hostEnds(endpoint, "amazonaws.com.cn")
 }
 
-// hostEnds reports whether the host of an endpoint is this name, or below it.
+// hostEnds reports whether the host of an endpoint is name or a subdomain of
+// it.
 func hostEnds(endpoint, name string) bool {
 	u, err := url.Parse(endpoint)
 	if err != nil {

@@ -13,10 +13,10 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// errCutShort is that of a listing which must not be taken for all there is.
+// errCutShort reports a truncated listing, which must not be taken as complete.
 var errCutShort = errors.New("the store says that there is more, and not where it goes on")
 
-// List pages through ListObjectsV2, whose order is that of bytes.
+// List pages through ListObjectsV2, which sorts keys by their bytes.
 func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drivers.Object, error] {
 	return func(yield func(drivers.Object, error) bool) {
 		if !beginsKeys(prefix) { // MinIO refuses some of these
@@ -58,18 +58,19 @@ func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drive
 	}
 }
 
-// beginsKeys says whether there can be a key with this prefix.
+// beginsKeys reports whether any valid key has this prefix.
 func beginsKeys(prefix string) bool {
 	return prefix == "" || drivers.CheckKey(prefix) == nil || drivers.CheckKey(prefix+"x") == nil
 }
 
-// Uploads pages through ListMultipartUploads. On Amazon S3 it asks for the
-// prefix only, so that a bucket shared with others is not listed whole. Elsewhere
-// it asks for the whole bucket and filters, because MinIO finds nothing by a
-// prefix that is not a key. It continues by key alone, because versitygw refuses
-// a key and an upload id together, and therefore takes a page only up to the
-// last key's first upload, which starts the next page. (A key with a page of
-// uploads would end before its last ones. berth starts one upload a key.)
+// Uploads pages through ListMultipartUploads. On Amazon S3 it lists only the
+// prefix, so that it does not read the whole of a shared bucket. With other
+// stores it lists the whole bucket and filters, because MinIO finds nothing
+// by a prefix that is not a key. It continues by key alone, because versitygw
+// refuses a key and an upload id together. Therefore it takes a page only up to
+// the last key's first upload, which starts the next page. (If one key had a
+// full page of uploads, its last ones would be missed. berth starts one upload
+// per key.)
 func (b *bucket) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.Upload, error] {
 	return func(yield func(drivers.Upload, error) bool) {
 		in := &s3.ListMultipartUploadsInput{Bucket: b.bucketName(), Prefix: b.uploadsPrefix(prefix)}
@@ -113,7 +114,8 @@ func (b *bucket) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.U
 	}
 }
 
-// uploadsPrefix is the prefix to list uploads by, or nil for the whole bucket.
+// uploadsPrefix returns the prefix to list uploads by, or nil for the whole
+// bucket.
 func (b *bucket) uploadsPrefix(prefix string) *string {
 	if !isAmazon(aws.ToString(b.client.Options().BaseEndpoint)) {
 		return nil

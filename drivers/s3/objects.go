@@ -19,8 +19,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// rounds is how often a write starts again that keeps finding what the one
-// before did not leave there.
+// rounds limits how often a create starts again because the key changed between
+// its requests.
 const rounds = 10
 
 // Create is a PutObject with If-None-Match: *.
@@ -98,7 +98,7 @@ func star() *string {
 	return &s
 }
 
-// put is one conditional PutObject. The body may be empty, for DeleteIf.
+// put sends one conditional PutObject. The body may be empty, for DeleteIf.
 func (b *bucket) put(ctx context.Context, key string, body drivers.Body, condition func(*s3.PutObjectInput), tries *tries) (drivers.Object, error) {
 	in := &s3.PutObjectInput{
 		Bucket:               b.bucketName(),
@@ -120,8 +120,8 @@ func (b *bucket) put(ctx context.Context, key string, body drivers.Body, conditi
 	return drivers.Object{Key: key, Size: body.Size, Tag: tagOf(out.ETag)}, nil
 }
 
-// payload is an option of calls that send a body. A body that has a checksum is
-// not hashed for the signature too, unless the store ignores checksums.
+// payload is an option for calls that send a body. A body that has a checksum
+// is not also hashed for the signature, unless the store ignores checksums.
 func (b *bucket) payload(o *s3.Options) {
 	if b.checksums() && !b.unchecked {
 		o.APIOptions = append(o.APIOptions, v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware)
@@ -137,14 +137,14 @@ func (b *bucket) storageClass(key string) types.StorageClass {
 	return ""
 }
 
-// encodeCRC is a CRC-32C as headers have it.
+// encodeCRC returns a CRC-32C in the form of the checksum headers.
 func encodeCRC(crc uint32) *string {
 	s := base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, crc))
 	return &s
 }
 
-// Stat is a HeadObject. The answer to a HEAD has no body that tells a missing
-// key from a missing bucket, so that a 404 is asked again with a GET.
+// Stat is a HeadObject. The answer to a HEAD has no body that distinguishes a
+// missing key from a missing bucket, so after a 404 it sends a GET.
 func (b *bucket) Stat(ctx context.Context, key string) (drivers.Object, error) {
 	o, err := b.stat(ctx, key)
 	if err != nil {
@@ -173,9 +173,9 @@ func (b *bucket) stat(ctx context.Context, key string) (drivers.Object, error) {
 	return o, nil
 }
 
-// head is a bare HeadObject. The reason of a refusal, such as credentials that
-// have expired (400), is in the body of an answer only, so a GET asks for it. If
-// that succeeds, because it found other credentials, the HEAD does, too.
+// head sends one HeadObject. Only a body contains the reason of a refusal, such
+// as expired credentials (400), so head sends a GET to read it. If the GET
+// succeeds, because it used new credentials, head sends the HEAD again.
 func (b *bucket) head(ctx context.Context, key string) (drivers.Object, error) {
 	in := &s3.HeadObjectInput{Bucket: b.bucketName(), Key: b.name(key)}
 	out, err := b.client.HeadObject(ctx, in)
@@ -202,14 +202,14 @@ func (b *bucket) head(ctx context.Context, key string) (drivers.Object, error) {
 	return o, nil
 }
 
-// isAbsent says that the store has no such key. Without a body the code is
-// NotFound.
+// isAbsent reports whether the store has no such key. If an answer has no body,
+// the code is NotFound.
 func isAbsent(err error) bool {
 	c := code(err)
 	return c == "NoSuchKey" || c == "NotFound"
 }
 
-// Open is a GetObject, which reads one version to its end.
+// Open is a GetObject. The reader returns the bytes of one version to its end.
 func (b *bucket) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, drivers.Object, error) {
 	err := drivers.CheckKey(key)
 	if err == nil {
@@ -259,8 +259,9 @@ func (b *bucket) open(ctx context.Context, key string, off, n int64) (io.ReadClo
 	return drivers.BusyOnError(out.Body), o, nil
 }
 
-// outOfRange is an open with a range that begins past the end, or one of an
-// empty object, where every range does.
+// outOfRange returns the result of an open that was answered with 416: its
+// range starts past the end, or the object is empty, where no range is
+// satisfiable.
 func (b *bucket) outOfRange(ctx context.Context, key string, off int64) (io.ReadCloser, drivers.Object, error) {
 	if off > 0 && !b.emptyIsAbsent {
 		return nil, drivers.Object{}, drivers.ErrRange
@@ -277,7 +278,7 @@ func (b *bucket) outOfRange(ctx context.Context, key string, off int64) (io.Read
 	return http.NoBody, o, nil
 }
 
-// byteRange is a Range header.
+// byteRange returns the value of a Range header.
 func byteRange(off, n int64) *string {
 	r := "bytes=" + strconv.FormatInt(off, 10) + "-"
 	if n >= 0 && n <= math.MaxInt64-off {
@@ -286,8 +287,9 @@ func byteRange(off, n int64) *string {
 	return &r
 }
 
-// wholeSize is the size of the object of which a part was answered. A store, or
-// a proxy before it, that ignores Range is not trusted with the offset.
+// wholeSize returns the size of the whole object from a Content-Range. It
+// returns an error if the store, or a proxy before it, ignored Range or
+// answered with another offset.
 func wholeSize(contentRange *string, off int64) (int64, error) {
 	if contentRange == nil {
 		return 0, errors.New("the store ignored Range")

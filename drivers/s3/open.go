@@ -1,49 +1,50 @@
-// Package s3 keeps a bucket in Amazon S3, or in a store that speaks its
-// protocol.
+// Package s3 is a driver for Amazon S3 and for stores that speak its protocol.
 //
-// # What it needs of the store
+// # Requirements
 //
 // Create-only writes (If-None-Match: *) and compare-and-swap (If-Match) carry
 // all of berth's protocol, so the bucket must have one authoritative region.
-// [Open] has several writers try both at the same time, and refuses a store
-// that ignores either, or judges it in one step and writes in another. The rest
-// is found out and made up for:
+// [Open] tries both with several concurrent writers. It refuses a store that
+// ignores a condition, or checks it in one step and writes in another.
+// Everything else is probed by Open and worked around:
 //
-//   - Without conditional delete, or with versitygw's, which is not atomic,
-//     DeleteIf replaces the object, by tag, with an empty one, and from then on
-//     an empty object is an absent one, for every process: an object under
-//     parts/ says so.
-//   - Where parts of equal bytes have different ETags, as under SSE-KMS, parts
-//     carry SHA-256, and a part's tag holds it beside the ETag. Complete finds
-//     by it which of the attempts at a part the store has kept.
-//   - Where the store takes the CRC-32C of a whole multipart object, Complete
-//     sends it; elsewhere the parts' own are all that the store checks.
-//   - Where the store takes a body with a wrong checksum, payloads are hashed
+//   - If the store has no conditional delete, or versitygw's, which is not
+//     atomic, DeleteIf overwrites the object with an empty one, using If-Match.
+//     From then on every process treats empty objects as absent. A marker
+//     object under parts/ records this.
+//   - If parts with equal bytes have different ETags, as with SSE-KMS, parts
+//     carry SHA-256, and a part's tag contains it after the ETag. With it
+//     Complete finds the attempt at a part that the store has kept.
+//   - If the store accepts the CRC-32C of a whole multipart object, Complete
+//     sends it. Otherwise the store checks only the CRC-32C of each part.
+//   - If the store accepts a body with a wrong checksum, payloads are hashed
 //     for the signature (x-amz-content-sha256), which every store compares.
-//   - Where the store ignores If-None-Match on CompleteMultipartUpload, a
-//     warning is logged: a data key is completed once, and a Complete that
-//     arrives late could bring back what was collected.
-//   - Cloudflare R2, known by its host, wants parts of one size; Tigris wants
-//     [consistentHeader] for conditions that hold in all its regions.
+//   - If the store ignores If-None-Match on CompleteMultipartUpload, Open logs
+//     a warning: a data key is completed once, but a Complete that arrives late
+//     could restore data that was collected.
+//   - Cloudflare R2, recognized by its host, requires parts of equal size.
+//     Tigris requires [consistentHeader] for conditions that hold in all of its
+//     regions.
 //
 // # Bytes and their checksums
 //
-// Bodies go out from the caller's memory, once, with the CRC-32C that the
-// caller computed, and are not hashed for the signature (UNSIGNED-PAYLOAD), over
-// plain HTTP neither. A tag is the ETag.
+// Bodies are sent from the caller's memory, without a copy, with the CRC-32C
+// that the caller computed. They are not hashed for the signature
+// (UNSIGNED-PAYLOAD), not even over plain HTTP. A tag is the ETag.
 //
 // # Errors
 //
-// Requests are tried again by the SDK. If the answer to an attempt was lost, a
-// condition that fails on the next says nothing; then the error claims nothing
-// either. An error that no retry mends begins with the setting that does.
+// The SDK retries requests. If the answer to an attempt was lost and the
+// condition fails on the next attempt, the outcome is unknown, and the error
+// wraps neither ErrExists nor ErrChanged. An error that no retry fixes starts
+// with the setting that fixes it.
 //
 // # Credentials and the clock
 //
-// Shared credential files are looked at every few seconds, and read again when
-// they have changed or the store has refused the key. A request that was refused
-// is tried again with the new key. URLs are signed by the store's clock where
-// this machine's is more than a minute off; see [drivers.Clock].
+// Shared credential files are checked every few seconds. They are read again if
+// they have changed or if the store has refused the key. A refused request is
+// retried with the new key. URLs are signed by the store's clock if this
+// machine's clock is more than a minute off; see [drivers.Clock].
 package s3
 
 import (
@@ -61,8 +62,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// Limits of multipart uploads, but for those of the whole object, are those of
-// https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html and of
+// Limits of multipart uploads, except the size of the whole object, are from
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html and
 // https://developers.cloudflare.com/r2/platform/limits/.
 const (
 	minPart   = 5 << 20
@@ -71,7 +72,7 @@ const (
 	maxParts  = 10_000
 )
 
-// bucket is an open one. Nothing in it changes after Open.
+// bucket is an open bucket. It does not change after Open.
 type bucket struct {
 	cfg    Config
 	prefix string // before every key
@@ -91,14 +92,14 @@ type bucket struct {
 
 var _ drivers.Bucket = (*bucket)(nil)
 
-// openTimeout bounds what Open asks the store.
+// openTimeout limits the time that Open may spend on requests to the store.
 const openTimeout = 2 * time.Minute
 
-// Open opens the bucket, and finds out what its store can do: it writes,
-// overwrites and deletes objects under parts/. It refuses a store that ignores
-// the conditions of writes. An error that a setting mends names it, as
-// storage.s3.<setting>; drivers.ErrBusy says that the store can't be reached
-// at the moment, and no other sentinel is reported.
+// Open opens the bucket and probes what its store can do: it creates,
+// overwrites and deletes objects under parts/. It returns an error if the store
+// ignores the conditions of writes. An error that a setting fixes names it, as
+// storage.s3.<setting>. It may wrap drivers.ErrBusy, if the store can't be
+// reached at the moment, drivers.ErrRefused or drivers.ErrFull.
 func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -122,8 +123,8 @@ func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 	return b, nil
 }
 
-// report logs where the store is, if berth's configuration does not name it, and
-// what the store lacks and berth does without.
+// report logs the store's endpoint if it does not come from berth's
+// configuration, and the abilities that the store lacks.
 func (b *bucket) report(log *slog.Logger) {
 	if endpoint := aws.ToString(b.client.Options().BaseEndpoint); endpoint != "" && b.cfg.Endpoint == "" {
 		log.Warn("AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or the shared AWS configuration names the store's endpoint; storage.s3.endpoint does not",
@@ -137,8 +138,8 @@ func (b *bucket) report(log *slog.Logger) {
 	}
 }
 
-// connect makes a client that has credentials. It knows nothing of the store
-// yet, and asks it nothing.
+// connect returns a bucket that has credentials. It makes no request to the
+// store, so the bucket's abilities are not set yet.
 func connect(ctx context.Context, cfg Config) (*bucket, aws.Config, error) {
 	if err := cfg.check(); err != nil {
 		return nil, aws.Config{}, err
@@ -161,7 +162,8 @@ func connect(ctx context.Context, cfg Config) (*bucket, aws.Config, error) {
 		if transport, ok := client.Transport.(*http.Transport); ok {
 			b.newTransport = transport.Clone
 		}
-		// Only the store's answers: those of the services that give credentials are from other clocks.
+		// Only the store's answers: the services that issue credentials have
+		// other clocks.
 		store.HTTPClient = &http.Client{Transport: b.clock.Watch(client.Transport), CheckRedirect: client.CheckRedirect}
 	}
 	if r, ok := sdk.Credentials.(*refreshing); ok {
@@ -179,18 +181,18 @@ func connect(ctx context.Context, cfg Config) (*bucket, aws.Config, error) {
 	return b, sdk, nil
 }
 
-// Limits are those of Amazon S3, or of Cloudflare R2.
+// Limits returns the limits of Amazon S3 or of Cloudflare R2.
 func (b *bucket) Limits() drivers.Limits {
 	return drivers.Limits{MinPart: minPart, MaxPart: b.maxPart, MaxParts: maxParts, EqualParts: b.equalParts}
 }
 
-// Close closes the connections that are not in use.
+// Close closes the idle connections. It always returns nil.
 func (b *bucket) Close() error {
 	b.closeIdle()
 	return nil
 }
 
-// name is a key's in the bucket.
+// name returns the name of a key in the bucket.
 func (b *bucket) name(key string) *string { return aws.String(b.prefix + key) }
 
 func (b *bucket) bucketName() *string { return aws.String(b.cfg.Bucket) }
@@ -201,7 +203,7 @@ func (b *bucket) encryption() types.ServerSideEncryption {
 
 func (b *bucket) kmsKey() *string { return optional(b.cfg.KMSKeyID) }
 
-// optional is a string that is left out if it is empty.
+// optional returns nil for an empty string, so that it is left out.
 func optional(s string) *string {
 	if s == "" {
 		return nil

@@ -19,29 +19,29 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// abilities are what the probe has found out about the store.
+// abilities are the results of the probe.
 type abilities struct {
-	// conditionalDelete: the store deletes by tag, in one step.
+	// conditionalDelete: the store deletes by tag, atomically.
 	conditionalDelete bool
 
-	// emptyIsAbsent: some process deletes, or has deleted, by putting an empty
-	// object in the place of another.
+	// emptyIsAbsent: some process deletes, or has deleted, by overwriting an
+	// object with an empty one.
 	emptyIsAbsent bool
 
-	// versityGW: the store says that it is one. As of 1.8.0 (backend/posix of
-	// github.com/versity/versitygw)
-	//   - DeleteObject looks at the tag and removes the object in two steps,
-	//     without the lock that writes take, and so also takes away what is
-	//     written in between: that is no conditional delete;
+	// versityGW: the store identifies itself as versitygw. As of 1.8.0
+	// (backend/posix of github.com/versity/versitygw)
+	//   - DeleteObject checks the tag and removes the object in two steps,
+	//     without the lock that writes take. It can remove an object that was
+	//     written in between, so it is not a conditional delete;
 	//   - HeadObject reads the size and the tag in two steps as well;
-	//   - CompleteMultipartUpload says that it has succeeded when it has not, see
-	//     says.
+	//   - CompleteMultipartUpload may report success although it has failed,
+	//     see says.
 	versityGW bool
 
 	sums sums
 
-	// unchecked: the store takes a body with a wrong checksum. Payloads are
-	// hashed for the signature then, since every store compares that.
+	// unchecked: the store accepts a body with a wrong checksum. Payloads are
+	// then hashed for the signature, since every store compares that.
 	unchecked bool
 
 	// completeReplaces: the store ignores If-None-Match on
@@ -49,27 +49,27 @@ type abilities struct {
 	completeReplaces bool
 }
 
-// sums says which checksums multipart uploads carry.
+// sums is the kind of checksums that multipart uploads carry.
 type sums int
 
 const (
-	sumNone   sums = iota // none, as the configuration says
+	sumNone   sums = iota // none, as configured
 	sumWhole              // CRC-32C of each part and of the whole
 	sumParts              // CRC-32C of each part
-	sumSHA256             // SHA-256 of each part, which its ETag doesn't stand for
+	sumSHA256             // SHA-256 of each part, because the ETag doesn't identify its bytes
 )
 
-// emptyMark is there if an empty object is an absent one. It stays: so do the
-// empty objects, and every process must know.
+// emptyMark is the key of the object that marks empty objects as absent. It is
+// never deleted, because the empty objects remain and every process must treat
+// them as absent.
 const emptyMark = drivers.PartsPrefix + "empty-is-absent"
 
-// probePrefix begins the keys that a probe writes and deletes again.
+// probePrefix starts the keys that a probe writes and then deletes.
 const probePrefix = drivers.PartsPrefix + "probe-"
 
-// probe tries out the store on keys that no other process has, in about 60 small
-// requests. Most are sent at the same time as others: it takes about as long as
-// ten of them one after the other. It deletes what it wrote, whether or not it
-// succeeds.
+// probe tests the store with about 60 small requests on keys that no other
+// process uses. Most requests run in parallel: it takes about as long as ten of
+// them in sequence. It deletes what it wrote, even if it fails.
 func (b *bucket) probe(ctx context.Context) (abilities, error) {
 	root := probePrefix + rand.Text() + "-"
 	keys := probeKeys{root}
@@ -84,16 +84,16 @@ func (b *bucket) probe(ctx context.Context) (abilities, error) {
 	conditions = b.probeConditions(ctx, keys.object(), &a)
 	wg.Wait()
 	if errors.Is(multipart, drivers.ErrRefused) && conditions == nil {
-		// MinIO has refused access to a Complete while another request, in a
-		// bucket that was new, deleted what had been the only object. No other
-		// request is under way now.
+		// MinIO has refused access to a Complete in a new bucket while another
+		// request deleted the bucket's only object. No other request is running
+		// now.
 		upload, multipart = b.probeUpload(ctx, keys.upload())
 	}
 	a.sums, a.unchecked, a.completeReplaces = upload.sums, unchecked || upload.unchecked, upload.completeReplaces
 	return a, cmp.Or(conditions, races, checksum, multipart)
 }
 
-// probeKeys makes the keys of one probe.
+// probeKeys generates the keys of one probe.
 type probeKeys struct {
 	root string
 }
@@ -153,7 +153,7 @@ func (b *bucket) probeConditions(ctx context.Context, key string, a *abilities) 
 	return err
 }
 
-// probeBody returns a body that no other write has.
+// probeBody returns a body that differs from that of any other write.
 func probeBody() drivers.Body { return drivers.NewBody([]byte("berth " + rand.Text())) }
 
 func ifFree(in *s3.PutObjectInput) { in.IfNoneMatch = star() }
@@ -162,8 +162,9 @@ func ifTag(tag string) func(*s3.PutObjectInput) {
 	return func(in *s3.PutObjectInput) { in.IfMatch = ifMatch(tag) }
 }
 
-// firstWrite returns why the first conditional write failed. If the store takes
-// the same write without the condition, it has no conditional writes.
+// firstWrite returns the reason why the first conditional write failed. If the
+// store accepts the same write without the condition, it has no conditional
+// writes.
 func (b *bucket) firstWrite(ctx context.Context, key string, err error) error {
 	if refuses(err) && b.advice(err) == "" {
 		if _, plainErr := b.put(ctx, key, probeBody(), func(*s3.PutObjectInput) {}, new(tries)); plainErr == nil {
@@ -173,7 +174,7 @@ func (b *bucket) firstWrite(ctx context.Context, key string, err error) error {
 	return fmt.Errorf("write to the bucket: %w", b.classify(ctx, err))
 }
 
-// probeChecksum reports whether the store takes a body with a wrong checksum.
+// probeChecksum reports whether the store accepts a body with a wrong checksum.
 func (b *bucket) probeChecksum(ctx context.Context, key string) (taken bool, err error) {
 	if !b.checksums() {
 		return false, nil
@@ -190,7 +191,9 @@ func (b *bucket) probeChecksum(ctx context.Context, key string) (taken bool, err
 	return taken, nil
 }
 
-// wrongTaken interprets the answer to a request with a wrong checksum.
+// wrongTaken reports whether a request with a wrong checksum, which was
+// answered with err, was accepted. It returns an error if the answer shows
+// neither.
 func (b *bucket) wrongTaken(ctx context.Context, err error) (taken bool, _ error) {
 	switch {
 	case err == nil:
@@ -202,8 +205,8 @@ func (b *bucket) wrongTaken(ctx context.Context, err error) (taken bool, _ error
 	}
 }
 
-// ignores is the refusal of a store that should have refused a write with this
-// condition.
+// ignores returns the error for a store that should have refused a write with
+// this condition.
 func (b *bucket) ignores(ctx context.Context, err error, condition, danger string) error {
 	if err == nil {
 		return fmt.Errorf("storage.s3.endpoint: this store ignores %s: %s, so berth does not serve from it", condition, danger)
@@ -211,8 +214,8 @@ func (b *bucket) ignores(ctx context.Context, err error, condition, danger strin
 	return fmt.Errorf("%s that must be refused as 412: %w", condition, b.classify(ctx, err))
 }
 
-// markEmpty looks for the mark that empty objects are absent ones, and leaves it
-// if it must.
+// markEmpty reports whether empty objects are absent ones. If must is set and
+// there is no mark of that yet, it creates the mark.
 func (b *bucket) markEmpty(ctx context.Context, must bool) (bool, error) {
 	_, err := b.head(ctx, emptyMark)
 	switch {
@@ -231,7 +234,7 @@ func (b *bucket) markEmpty(ctx context.Context, must bool) (bool, error) {
 	return true, nil
 }
 
-// refuses says that the store doesn't know what it was asked for.
+// refuses reports whether the store does not support the request.
 func refuses(err error) bool {
 	s := status(err)
 	return s == http.StatusBadRequest || s == http.StatusNotImplemented
@@ -245,8 +248,8 @@ const (
 	staleProbe     = time.Hour
 )
 
-// patiently tries again while the store is busy: Cloudflare R2 takes one write
-// of a key a second.
+// patiently retries f while the store is busy: Cloudflare R2 accepts one write
+// of a key per second.
 func (b *bucket) patiently(ctx context.Context, f func() error) error {
 	for try := 1; ; try++ {
 		err := f()
@@ -261,8 +264,8 @@ func (b *bucket) patiently(ctx context.Context, f func() error) error {
 	}
 }
 
-// cleanUp deletes what the probe wrote, and what probes wrote that were killed.
-// If it fails, a later probe does it.
+// cleanUp deletes the objects of this probe and of earlier probes that were
+// killed. If it fails, a later probe deletes them.
 func (b *bucket) cleanUp(ctx context.Context, keys probeKeys) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 	defer cancel()
@@ -270,7 +273,7 @@ func (b *bucket) cleanUp(ctx context.Context, keys probeKeys) {
 	page, err := b.client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: b.bucketName(), Prefix: b.name(probePrefix)})
 	if err != nil || aws.ToBool(page.IsTruncated) {
 		left = keys.all()
-	} else { // only what is there: a versioned bucket keeps a marker of each delete
+	} else { // only existing objects: a versioned bucket keeps a marker of each delete
 		now, _ := awsmiddleware.GetServerTime(page.ResultMetadata)
 		for i := range page.Contents {
 			key := strings.TrimPrefix(aws.ToString(page.Contents[i].Key), b.prefix)

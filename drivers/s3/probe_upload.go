@@ -12,9 +12,9 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// probeUpload finds out how parts get their ETags, which checksums multipart
-// uploads may carry and whether the store compares them, and whether a Complete
-// replaces what is at its key. It returns only these abilities.
+// probeUpload determines how parts get their ETags, which checksums multipart
+// uploads may carry, whether the store compares them, and whether a Complete
+// replaces the object at its key. It returns only these abilities.
 func (b *bucket) probeUpload(ctx context.Context, key string) (abilities, error) {
 	trial := *b
 	if err := trial.probeSums(ctx, key); err != nil {
@@ -33,8 +33,8 @@ func (b *bucket) probeUpload(ctx context.Context, key string) (abilities, error)
 	return a, err
 }
 
-// probeSums leaves in b.sums the best checksums that the store takes, and an
-// object at the key.
+// probeSums sets b.sums to the best checksums that the store supports, and
+// leaves an object at the key.
 func (b *bucket) probeSums(ctx context.Context, key string) error {
 	u, err := b.probeStart(ctx, key)
 	if err != nil {
@@ -56,7 +56,7 @@ func (b *bucket) probeSums(ctx context.Context, key string) error {
 	out, err := b.completeWith(ctx, u, b.completedParts([]drivers.Part{part}), part.CRC32C)
 	switch {
 	case err == nil && (b.sums != sumWhole || aws.ToString(out.ChecksumCRC32C) == *encodeCRC(part.CRC32C)):
-	case b.sums == sumWhole && (err == nil || refuses(err)): // it does not know this checksum
+	case b.sums == sumWhole && (err == nil || refuses(err)): // it does not support this checksum
 		b.sums = sumParts
 		if err != nil {
 			return b.makeUpload(ctx, key)
@@ -70,7 +70,7 @@ func (b *bucket) probeSums(ctx context.Context, key string) error {
 	return nil
 }
 
-// makeUpload makes the object at the key by an upload of its own.
+// makeUpload creates the object at the key by a new upload.
 func (b *bucket) makeUpload(ctx context.Context, key string) error {
 	u, err := b.startUpload(ctx, key)
 	if err != nil {
@@ -87,8 +87,8 @@ func (b *bucket) makeUpload(ctx context.Context, key string) error {
 	return nil
 }
 
-// probeStart starts an upload with the best checksum that the store takes, and
-// leaves in b.sums which that is.
+// probeStart starts an upload with the best checksum that the store accepts,
+// and sets b.sums to that checksum.
 func (b *bucket) probeStart(ctx context.Context, key string) (u drivers.Upload, err error) {
 	candidates := []sums{sumNone}
 	if b.checksums() {
@@ -109,7 +109,7 @@ func (b *bucket) probeStart(ctx context.Context, key string) (u drivers.Upload, 
 	}
 }
 
-// probePart reports whether the store takes a part with a wrong checksum.
+// probePart reports whether the store accepts a part with a wrong checksum.
 func (b *bucket) probePart(ctx context.Context, u drivers.Upload) (taken bool, err error) {
 	body, other := probeBody(), probeBody()
 	in := &s3.UploadPartInput{
@@ -135,8 +135,8 @@ func (b *bucket) probePart(ctx context.Context, u drivers.Upload) (taken bool, e
 	return taken, nil
 }
 
-// probeComplete reports whether a Complete replaces the object at its key. The
-// store may drop the upload when it refuses: Cloudflare R2 does.
+// probeComplete reports whether a Complete replaces the object at its key. A
+// store may drop the upload when it refuses the Complete; Cloudflare R2 does.
 // https://developers.cloudflare.com/r2/platform/release-notes/#2023-08-11
 func (b *bucket) probeComplete(ctx context.Context, u drivers.Upload) (replaces bool, err error) {
 	part, err := b.putPart(ctx, u, 1, probeBody())
@@ -145,7 +145,7 @@ func (b *bucket) probeComplete(ctx context.Context, u drivers.Upload) (replaces 
 	}
 	out, err := b.completeWith(ctx, u, b.completedParts([]drivers.Part{part}), part.CRC32C)
 	switch {
-	case err == nil: // versitygw may say so, and do nothing
+	case err == nil: // versitygw may report success without an effect
 		there, err := b.head(ctx, u.Key)
 		if err != nil {
 			return false, fmt.Errorf("read from the bucket: %w", b.classify(ctx, err))
@@ -158,13 +158,13 @@ func (b *bucket) probeComplete(ctx context.Context, u drivers.Upload) (replaces 
 	}
 }
 
-// isTaken reports whether a Complete found that there is an object already. The
-// refusal may be in a 200.
+// isTaken reports whether a Complete failed because an object exists. The
+// refusal may come in a 200.
 func isTaken(err error) bool {
 	return code(err) == "PreconditionFailed" || status(err) == http.StatusPreconditionFailed
 }
 
-// cleanUpUpload drops an upload of the probe.
+// cleanUpUpload aborts an upload of the probe.
 func (b *bucket) cleanUpUpload(ctx context.Context, u drivers.Upload) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 	defer cancel()

@@ -18,13 +18,13 @@ const (
 	heats  = 2 // races of creates and of replaces that must have a result
 )
 
-// A store may check a condition in one step and write in another, or in each of
-// its nodes apart. One write after the other does not show that: of several at
-// the same time more than one succeeds.
+// A store may check a condition in one step and write in another, or check it
+// in each of its nodes separately. Sequential writes do not show that. Of
+// several concurrent writes more than one succeeds.
 
-// probeRaces has several writers create one key at once, and then replace it by
-// one tag. Exactly one of each may succeed. A heat in which the answer to a
-// write was lost shows nothing, and is repeated.
+// probeRaces has several concurrent writers create one key, and then replace it
+// by one tag. It returns an error unless exactly one of each succeeds. A heat
+// is inconclusive if the answer to a write was lost, and is repeated.
 func (b *bucket) probeRaces(ctx context.Context, keys probeKeys) error {
 	field := b.newField()
 	defer field.close()
@@ -43,8 +43,8 @@ func (b *bucket) probeRaces(ctx context.Context, keys probeKeys) error {
 	return nil
 }
 
-// field is the writers of a race. Each has connections of its own, since those
-// may end at different nodes of a store.
+// field is the writers of a race. Each has its own connections, which may end
+// at different nodes of a store.
 type field struct {
 	*bucket
 
@@ -52,7 +52,7 @@ type field struct {
 	close   func()
 }
 
-// newField makes the writers. Their requests are not repeated.
+// newField returns the writers. Their requests are not retried.
 func (b *bucket) newField() field {
 	f := field{bucket: b, close: func() {}}
 	options := b.client.Options()
@@ -73,7 +73,7 @@ func (b *bucket) newField() field {
 	return f
 }
 
-// each calls f for all writers at once.
+// each calls call for all writers at once, and returns when all have returned.
 func (f field) each(call func(i int, client *bucket)) {
 	start := make(chan struct{})
 	var wg sync.WaitGroup
@@ -97,7 +97,8 @@ func (f field) warmUp(ctx context.Context, key string) {
 	})
 }
 
-// heat races once for each condition. It reports false if that shows nothing.
+// heat runs one race for each condition. It reports whether the result is
+// conclusive.
 func (f field) heat(ctx context.Context, key string) (shown bool, err error) {
 	tag, err := f.race(ctx, key, contest{"create one key", "If-None-Match: *", "two uploads could overwrite each other", ifFree})
 	if err != nil || tag == "" {
@@ -108,8 +109,8 @@ func (f field) heat(ctx context.Context, key string) (shown bool, err error) {
 }
 
 // race has all writers write the key under one condition. It returns the
-// winner's tag, or none if the race shows nothing. While all are told that the
-// store is busy, it races again.
+// winner's tag, or "" if the race is inconclusive. If the store is busy for
+// every writer, race tries again.
 func (f field) race(ctx context.Context, key string, c contest) (tag string, err error) {
 	var t tally
 	for try := 1; ; try++ {
@@ -141,19 +142,19 @@ func (f field) race(ctx context.Context, key string, c contest) (tag string, err
 	return t.tag, nil
 }
 
-// contest is what the writers of a race try.
+// contest is a write that the writers of a race attempt.
 type contest struct {
 	deed, condition, danger string
 	set                     func(*s3.PutObjectInput)
 }
 
-// broken returns the refusal of a store in which a race went wrong.
+// broken returns the error for a store that failed a race.
 func (c contest) broken(how string) error {
 	return fmt.Errorf("storage.s3.endpoint: this store does not keep to %s on PutObject when writers %s at the same time (%s): %s, so berth does not serve from it; see the table of stores in the README",
 		c.condition, c.deed, how, c.danger)
 }
 
-// tally is what the writers of a race were told.
+// tally counts the outcomes of the writes of a race.
 type tally struct {
 	winners int
 	tag     string // of a winner

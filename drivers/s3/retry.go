@@ -14,11 +14,11 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// retryer is the SDK's standard one, which also tries again what Amazon S3 and
-// its look-alikes ask to try again. A 409 comes when another write of the key
-// is under way, and says that this one did not happen. versitygw, whose keys
-// are paths, answers one (ExistingObjectIsDirectory) when a delete of the last
-// key in a directory takes that away under a write.
+// retryer returns the SDK's standard retryer, which here also retries what
+// Amazon S3 and compatible stores expect to be retried. A 409 means that
+// another write of the key is in progress and that this one did not happen. In
+// versitygw keys are paths: it answers with one (ExistingObjectIsDirectory) if
+// a delete of the last key in a directory removes the directory during a write.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 func (c *Config) retryer() aws.Retryer {
 	attempts := 1 + defaultRetries
@@ -30,7 +30,7 @@ func (c *Config) retryer() aws.Retryer {
 	}
 	return retry.NewStandard(func(o *retry.StandardOptions) {
 		o.MaxAttempts = attempts
-		o.RateLimiter = ratelimit.None // else the retries of all requests together would be limited, too
+		o.RateLimiter = ratelimit.None // otherwise the SDK limits the retries of all requests together
 		o.Retryables = append(o.Retryables,
 			retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{429: {}}},
 			retry.RetryableErrorCode{Codes: map[string]struct{}{
@@ -41,20 +41,21 @@ func (c *Config) retryer() aws.Retryer {
 	})
 }
 
-// renewing is a retryer that also tries again what the store has refused for its
-// credentials, if there are others by then.
+// renewing is a retryer that also retries a request that the store refused for
+// its credentials, if there are new credentials by then.
 type renewing struct {
 	aws.RetryerV2
 	credentials *refreshing
 }
 
-// IsErrorRetryable is asked for every attempt that failed.
+// IsErrorRetryable reports whether the attempt that failed with err is retried.
+// The SDK calls it after every failed attempt.
 func (r *renewing) IsErrorRetryable(err error) bool {
 	return r.RetryerV2.IsErrorRetryable(err) || isKeyRefused(err) && r.credentials.replaced(signedBy(err))
 }
 
-// signedBy returns the key and the session token of the request that err is the
-// answer to, or nothing.
+// signedBy returns the access key and the session token of the request that err
+// is the answer to, or empty strings.
 func signedBy(err error) (id, token string) {
 	e, ok := errors.AsType[*smithyhttp.ResponseError](err)
 	if !ok || e.Response == nil || e.Response.Response == nil || e.Response.Request == nil {
@@ -66,21 +67,23 @@ func signedBy(err error) (id, token string) {
 	return id, h.Get("X-Amz-Security-Token")
 }
 
-// tries watches the attempts of one conditional write. If the answer to one
-// that may have taken effect was lost, the refusal of the next is no proof that
-// the write did not happen: the condition may have failed because it did.
+// tries records the attempts of one conditional write. If the answer to an
+// attempt that may have taken effect was lost, the refusal of the next attempt
+// is no proof that the write did not happen: the condition may have failed
+// because it did.
 type tries struct {
 	aws.RetryerV2
 	uncertain bool
 }
 
-// watch is an option of a call. Attempts of a call come one after the other.
+// watch is an option for one call. The attempts of a call are sequential.
 func (t *tries) watch(o *s3.Options) {
 	t.RetryerV2 = retry.AddWithErrorCodes(o.Retryer).(aws.RetryerV2)
 	o.Retryer = t
 }
 
-// IsErrorRetryable is asked for every attempt that failed.
+// IsErrorRetryable reports whether the attempt that failed with err is retried.
+// The SDK calls it after every failed attempt.
 func (t *tries) IsErrorRetryable(err error) bool {
 	again := t.RetryerV2.IsErrorRetryable(err)
 	if again && !certainlyNot(err) {
@@ -89,8 +92,9 @@ func (t *tries) IsErrorRetryable(err error) bool {
 	return again
 }
 
-// outcome takes the claim away from a sentinel that may be about one's own
-// write. drivers.ErrBusy claims nothing.
+// outcome returns err, unless an earlier attempt may have taken effect: then
+// ErrExists or ErrChanged could be caused by this write itself, and the
+// returned error wraps neither. drivers.ErrBusy does not depend on the outcome.
 func (t *tries) outcome(err error) error {
 	if t.uncertain && (errors.Is(err, drivers.ErrExists) || errors.Is(err, drivers.ErrChanged)) {
 		return fmt.Errorf("outcome unknown: an earlier attempt was not answered, and the next said: %v", err) //nolint:errorlint // the claim is taken away

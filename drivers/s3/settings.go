@@ -14,9 +14,9 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// Inspect reads what the bucket is set to do by itself, in five requests. The
-// error of a setting that it may not read is in its place. The error that it
-// returns is one of the configuration.
+// Inspect returns the settings by which the bucket acts on its own, read in
+// five requests. If a setting may not be read, its Err is set. The returned
+// error is one of the configuration.
 func Inspect(ctx context.Context, cfg Config) (drivers.Settings, error) {
 	b, _, err := connect(ctx, cfg)
 	if err != nil {
@@ -46,8 +46,8 @@ func (b *bucket) versioning(ctx context.Context) (s drivers.Setting[bool], suspe
 	return s, out.Status == types.BucketVersioningStatusSuspended
 }
 
-// tiering reads the archive tiers of S3 Intelligent-Tiering, which have to be
-// switched on. Its other tiers are read at once.
+// tiering returns the archive tiers of S3 Intelligent-Tiering that are switched
+// on. Objects in its other tiers can be read immediately.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/intelligent-tiering-overview.html
 func (b *bucket) tiering(ctx context.Context) drivers.Setting[[]drivers.Rule] {
 	s := drivers.Setting[[]drivers.Rule]{Permission: "s3:GetIntelligentTieringConfiguration"}
@@ -72,7 +72,7 @@ func (b *bucket) tiering(ctx context.Context) drivers.Setting[[]drivers.Rule] {
 	}
 }
 
-// tiers are the rules of one configuration, one for each tier.
+// tiers returns the rules of one configuration, one for each tier.
 func (b *bucket) tiers(c *types.IntelligentTieringConfiguration) []drivers.Rule {
 	prefix, tagged := "", false
 	if f := c.Filter; f != nil {
@@ -96,7 +96,8 @@ func (b *bucket) tiers(c *types.IntelligentTieringConfiguration) []drivers.Rule 
 	return rules
 }
 
-// lock reads Object Lock and the retention that it gives to new versions.
+// lock returns the state of Object Lock and the default retention of new
+// versions.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html
 func (b *bucket) lock(ctx context.Context) drivers.Setting[drivers.Lock] {
 	s := drivers.Setting[drivers.Lock]{Permission: "s3:GetBucketObjectLockConfiguration"}
@@ -121,7 +122,7 @@ func (b *bucket) lock(ctx context.Context) drivers.Setting[drivers.Lock] {
 	return s
 }
 
-// payment reads whether the bucket is one of Requester Pays.
+// payment returns whether the bucket is a Requester Pays bucket.
 func (b *bucket) payment(ctx context.Context) drivers.Setting[bool] {
 	out, err := b.client.GetBucketRequestPayment(ctx, &s3.GetBucketRequestPaymentInput{Bucket: b.bucketName()})
 	s := drivers.Setting[bool]{Permission: "s3:GetBucketRequestPayment", Err: b.unread(ctx, err)}
@@ -145,7 +146,7 @@ func (b *bucket) lifecycle(ctx context.Context) drivers.Setting[[]drivers.Rule] 
 	return s
 }
 
-// unread returns why a setting could not be read.
+// unread returns the reason why a setting could not be read.
 func (b *bucket) unread(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -154,14 +155,14 @@ func (b *bucket) unread(ctx context.Context, err error) error {
 	case http.StatusForbidden:
 		return fmt.Errorf("access is denied (%s)", code(err))
 	case http.StatusNotImplemented, http.StatusMethodNotAllowed, http.StatusBadRequest:
-		if b.advice(err) == "" { // else it is not about the setting
+		if b.advice(err) == "" { // otherwise it is not about the setting
 			return fmt.Errorf("%w: this store answers %s", errors.ErrUnsupported, code(err))
 		}
 	}
 	return b.classify(ctx, err)
 }
 
-// rules are what a rule of the bucket does, one for each of its actions.
+// rules returns a rule of the bucket as one rule for each of its actions.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html
 func (b *bucket) rules(r *types.LifecycleRule) []drivers.Rule {
 	prefix := aws.ToString(r.Prefix) //nolint:staticcheck // old configurations have it there
@@ -197,8 +198,8 @@ func (b *bucket) rules(r *types.LifecycleRule) []drivers.Rule {
 		add(drivers.RuleDropVersions, e.NoncurrentDays, narrowed || e.NewerNoncurrentVersions != nil, "")
 	}
 	for _, t := range r.Transitions {
-		// All other classes are read at once. What is small stays out of them,
-		// and records are.
+		// Objects in any other class can be read immediately. Small objects
+		// are not moved to them, and records are small.
 		if t.StorageClass == types.TransitionStorageClassGlacier || t.StorageClass == types.TransitionStorageClassDeepArchive {
 			add(drivers.RuleArchive, t.Days, narrowed, string(t.StorageClass))
 		}

@@ -11,28 +11,28 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 )
 
-// filesPause is how often the shared files are looked at.
+// filesPause is the time between checks of the shared files.
 const filesPause = 5 * time.Second
 
-// sharedFiles are the files of the SDK's shared configuration, with profiles and
-// credentials. The zero value is none.
+// sharedFiles are the files of the SDK's shared configuration, with profiles
+// and credentials. The zero value has no files.
 type sharedFiles struct {
 	names []string
 
 	mu   sync.Mutex
-	next time.Time // when to look again
-	seen string    // the stamp when they were last looked at
-	used string    // the stamp of what was read last
+	next time.Time // when to check again
+	seen string    // the stamp at the last check
+	used string    // the stamp at the last read
 }
 
-// use takes stamp for that of what was read last.
+// use records stamp as that of the last read.
 func (f *sharedFiles) use(stamp string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.used, f.seen = stamp, stamp
 }
 
-// changed reports whether the files are others than those that were read last.
+// changed reports whether the files have changed since the last read.
 func (f *sharedFiles) changed() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -45,7 +45,8 @@ func (f *sharedFiles) changed() bool {
 	return f.seen != f.used
 }
 
-// stamp identifies what the files hold now, by their times and sizes.
+// stamp returns a string that identifies the current contents of the files by
+// their times and sizes.
 func (f *sharedFiles) stamp() string {
 	var s strings.Builder
 	for _, name := range f.names {
@@ -57,7 +58,7 @@ func (f *sharedFiles) stamp() string {
 	return s.String()
 }
 
-// sharedNames are the files that the SDK reads in this environment.
+// sharedNames returns the files that the SDK reads in this environment.
 func sharedNames() ([]string, error) {
 	env, err := config.NewEnvConfig()
 	if err != nil {

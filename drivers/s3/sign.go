@@ -17,18 +17,18 @@ import (
 )
 
 const (
-	// maxExpires is the longest that a signature of SigV4 is good for.
+	// maxExpires is the maximum lifetime of a SigV4 signature.
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 	maxExpires = 7 * 24 * time.Hour
 
-	// credentialMargin is how long before its credentials a URL expires.
+	// credentialMargin is how long a URL expires before its credentials.
 	credentialMargin = time.Minute
 
 	unsignedPayload = "UNSIGNED-PAYLOAD"
 )
 
-// signer signs URLs, by the store's clock. It makes no requests, but for
-// credentials when they expire.
+// signer signs URLs by the store's clock. It makes no requests, except for new
+// credentials.
 type signer struct {
 	base        url.URL // of the bucket, at the endpoint for the public
 	parameters  map[string]string
@@ -37,7 +37,8 @@ type signer struct {
 	v4          *v4.Signer
 }
 
-// newSigner has the SDK work out once where the bucket's URLs begin.
+// newSigner returns a signer. The SDK computes the base of the bucket's URLs
+// once, here.
 func newSigner(ctx context.Context, cfg *Config, sdk aws.Config) (*signer, error) {
 	endpoint := cfg.PublicEndpoint
 	if endpoint == "" {
@@ -61,7 +62,7 @@ func newSigner(ctx context.Context, cfg *Config, sdk aws.Config) (*signer, error
 	}, nil
 }
 
-// SignGet is a presigned GetObject.
+// SignGet returns the URL of a presigned GetObject and its expiry.
 func (b *bucket) SignGet(ctx context.Context, key string, opts drivers.SignOptions) (drivers.Signed, error) {
 	err := drivers.CheckKey(key)
 	if err == nil {
@@ -76,7 +77,7 @@ func (b *bucket) SignGet(ctx context.Context, key string, opts drivers.SignOptio
 }
 
 // isOver reports whether a URL that is signed now with these credentials would
-// be good for no time.
+// already be expired.
 func isOver(c aws.Credentials, now time.Time) bool {
 	return c.CanExpire && !c.Expires.Add(-credentialMargin).Truncate(time.Second).After(now)
 }
@@ -87,7 +88,7 @@ func (s *signer) sign(ctx context.Context, name string, opts drivers.SignOptions
 		return drivers.Signed{}, err
 	}
 	if r, ok := s.credentials.(*refreshing); ok && isOver(credentials, now) && r.replaced(credentials.AccessKeyID, credentials.SessionToken) {
-		// By this machine's clock, which is wrong, they were good.
+		// The credentials only seemed good by this machine's wrong clock.
 		if credentials, err = r.Retrieve(ctx); err != nil {
 			return drivers.Signed{}, err
 		}

@@ -2,14 +2,14 @@ package s3
 
 import "strings"
 
-// A tag is an ETag without its quotes. The tag of a part may have a SHA-256
-// besides, in base64, after a space.
+// A tag is an ETag without its quotes. The tag of a part may also have a
+// SHA-256, in base64, after a space.
 
 // noTag is a well-formed ETag that no object has.
 const noTag = "none"
 
-// ifMatch is the condition that the object still has this tag. A tag that
-// could mean anything else in the header is none, which matches nothing.
+// ifMatch returns the value of If-Match for a tag. A tag that could have
+// another meaning in the header is replaced by noTag, which matches nothing.
 func ifMatch(tag string) *string {
 	quoted := `"` + plainTag(tag) + `"`
 	return &quoted
@@ -41,7 +41,8 @@ func partTag(etag *string, sha256 string) string {
 	return tagOf(etag) + " " + sha256
 }
 
-// splitPartTag is the ETag and the SHA-256, which may be missing.
+// splitPartTag returns the ETag and the SHA-256 of a part's tag. The SHA-256
+// may be empty.
 func splitPartTag(tag string) (etag, sha256 string) {
 	etag, sha256, _ = strings.Cut(tag, " ")
 	return plainTag(etag), sha256

@@ -17,7 +17,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// StartUpload is a CreateMultipartUpload.
+// StartUpload is a CreateMultipartUpload. Started is by the store's clock if
+// its answer has a date.
 func (b *bucket) StartUpload(ctx context.Context, key string) (drivers.Upload, error) {
 	err := drivers.CheckKey(key)
 	if err == nil {
@@ -57,7 +58,8 @@ func (b *bucket) startUpload(ctx context.Context, key string) (drivers.Upload, e
 	return drivers.Upload{Key: key, ID: aws.ToString(out.UploadId), Started: started.UTC().Truncate(time.Second)}, nil
 }
 
-// PutPart is an UploadPart, with the checksum that the upload was begun for.
+// PutPart is an UploadPart, with the kind of checksum that the upload was
+// started with. It returns ErrNotFound if the upload is gone.
 func (b *bucket) PutPart(ctx context.Context, u drivers.Upload, number int, body drivers.Body) (drivers.Part, error) {
 	p, err := b.putPart(ctx, u, number, body)
 	if err != nil {
@@ -103,17 +105,17 @@ func (b *bucket) putPart(ctx context.Context, u drivers.Upload, number int, body
 	return drivers.Part{Number: number, Size: body.Size, Tag: partTag(out.ETag, sum), CRC32C: body.CRC32C}, nil
 }
 
-// uploadGone asks for the upload whose part could not be sent: a store that
-// refuses a part before it has come may break the connection, and its answer
-// is lost.
+// uploadGone reports whether the upload of a part that could not be sent is
+// gone. A store that refuses a part before reading all of it may close the
+// connection, and its answer is lost.
 func (b *bucket) uploadGone(ctx context.Context, u drivers.Upload) bool {
 	one := int32(1)
 	_, err := b.client.ListParts(ctx, &s3.ListPartsInput{Bucket: b.bucketName(), Key: b.name(u.Key), UploadId: &u.ID, MaxParts: &one})
 	return code(err) == "NoSuchUpload"
 }
 
-// sumOf is the SHA-256 of a body in base64. It takes nothing for granted that
-// the store then can't check: the bytes must have the CRC-32C, too.
+// sumOf returns the SHA-256 of a body in base64. It returns an error if the
+// bytes do not have the body's CRC-32C, because the store can't check that.
 func sumOf(body drivers.Body) (string, error) {
 	h := sha256.New()
 	var crc uint32
@@ -127,12 +129,13 @@ func sumOf(body drivers.Body) (string, error) {
 	return base64.StdEncoding.EncodeToString(h.Sum(nil)), nil
 }
 
-// StreamPart reports errors.ErrUnsupported: a part's length comes first.
+// StreamPart returns errors.ErrUnsupported: S3 needs a part's length in
+// advance.
 func (b *bucket) StreamPart(_ context.Context, u drivers.Upload, number int, _ io.Reader) (drivers.Part, error) {
 	return drivers.Part{}, fmt.Errorf("s3: stream part %d of %s: %w", number, u.Key, errors.ErrUnsupported)
 }
 
-// Abort is an AbortMultipartUpload.
+// Abort is an AbortMultipartUpload. It returns nil if the upload is gone.
 func (b *bucket) Abort(ctx context.Context, u drivers.Upload) error {
 	_, err := b.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: b.bucketName(), Key: b.name(u.Key), UploadId: &u.ID})
 	if err != nil && code(err) != "NoSuchUpload" {

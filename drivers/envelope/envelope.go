@@ -1,16 +1,16 @@
 // Package envelope writes and reads berth's small stored bodies: everything in
-// the bucket but the blobs' own bytes.
+// the bucket except the bytes of blobs.
 //
-// A body is one line of JSON and then raw bytes, which may be none:
+// A body is one line of JSON followed by raw bytes, of which there may be none:
 //
 //	{"v":1,"nonce":"Qm1…","value":{…}}\n
 //	raw…
 //
-// The nonce is drawn for each write. It does two things. No two bodies are
-// equal, so a tag that stands for the content (an S3 ETag) is never that of an
-// older life of the key. And a writer whose answer was lost recognises its own
-// write by reading back, so that Create and Replace here report a conflict only
-// if somebody else's body is there.
+// Every write has a new random nonce. The nonce has two effects. First, no two
+// bodies are equal, so a tag that is derived from the content (an S3 ETag)
+// never equals the tag of an earlier version of the key. Second, a writer whose
+// response was lost recognises its own write by reading it back, so Create and
+// Replace return a conflict only if another writer's body is stored.
 package envelope
 
 import (
@@ -29,12 +29,12 @@ import (
 const (
 	version = 1
 
-	// maxHead bounds the line of JSON, in bytes: 10,000 parts of an upload
-	// take about one megabyte.
+	// maxHead limits the line of JSON, in bytes, including its newline. For
+	// comparison, 10,000 parts of an upload take about one megabyte.
 	maxHead = 16 << 20
 
-	// MaxRaw is the most raw bytes that Read, and a Create that meets a
-	// conflict, hold in memory. Longer ones are read with Open only.
+	// MaxRaw is the largest number of raw bytes that Read, and a Create that
+	// meets a conflict, hold in memory. Only Open returns longer raw bytes.
 	MaxRaw = 64 << 10
 )
 
@@ -45,11 +45,11 @@ type head[T any] struct {
 	Value   T      `json:"value"`
 }
 
-// Stored is a body as it lies in the bucket.
+// Stored is a body as it is stored in the bucket.
 type Stored[T any] struct {
 	Value T
 
-	// Raw is the raw bytes; nil if there are more than MaxRaw.
+	// Raw holds the raw bytes. It is nil if there are more than MaxRaw.
 	Raw     []byte
 	RawSize int64
 
@@ -58,7 +58,8 @@ type Stored[T any] struct {
 	nonce string
 }
 
-// Encode makes a body of value and raw, with a fresh nonce.
+// Encode returns a body of value and raw with a new nonce. It returns an error
+// if the value does not encode, or if its JSON is longer than Read accepts.
 func Encode[T any](value T, raw drivers.Body) (drivers.Body, error) {
 	body, _, err := encode(value, raw)
 	return body, err
@@ -70,7 +71,7 @@ func encode[T any](value T, raw drivers.Body) (drivers.Body, string, error) {
 	if err != nil {
 		return drivers.Body{}, "", fmt.Errorf("envelope: encode: %w", err)
 	}
-	if len(line) >= maxHead { // nobody could read it
+	if len(line) >= maxHead { // Read would refuse it
 		return drivers.Body{}, "", fmt.Errorf("envelope: encode: %d bytes of JSON, and %d are the most", len(line), maxHead-1)
 	}
 	line = append(line, '\n')
@@ -81,17 +82,19 @@ func encode[T any](value T, raw drivers.Body) (drivers.Body, string, error) {
 	}, nonce, nil
 }
 
-// Create stores value and raw under key, if the key is free. It reports
-// drivers.ErrExists if somebody else's body is there, which it then returns.
-// After any other error the body may be there, or come to be there later.
+// Create stores value and raw under key if the key is free. If another writer's
+// body is stored there, Create returns that body and drivers.ErrExists. A
+// repeated Create draws a new nonce, so it returns ErrExists after a success.
+// After any other error the body may be stored, or may still become stored
+// later.
 func Create[T any](ctx context.Context, b drivers.Bucket, key string, value T, raw drivers.Body) (Stored[T], error) {
 	return CreateOr(ctx, b, key, value, raw, func() error { return nil })
 }
 
-// CreateOr is Create for a caller that may not care whose body is there: when
-// the store says that the key is taken, by this very write perhaps, it calls
-// taken before it reads the body, and if that reports an error, so does
-// CreateOr.
+// CreateOr is Create for a caller that may not need the body that is stored.
+// When the store reports that the key is taken, perhaps by this same write,
+// CreateOr calls taken before it reads the body. If taken returns an error,
+// CreateOr returns that error.
 func CreateOr[T any](ctx context.Context, b drivers.Bucket, key string, value T, raw drivers.Body, taken func() error) (Stored[T], error) {
 	body, nonce, err := encode(value, raw)
 	if err != nil {
@@ -114,7 +117,7 @@ func CreateOr[T any](ctx context.Context, b drivers.Bucket, key string, value T,
 		case readErr == nil:
 			return there, fmt.Errorf("envelope: create %s: %w", key, drivers.ErrExists)
 		case errors.Is(readErr, drivers.ErrNotFound) && errors.Is(err, drivers.ErrExists):
-			continue // what was there has vanished
+			continue // the object under the key was deleted meanwhile
 		case errors.Is(err, drivers.ErrExists):
 			return Stored[T]{}, readErr
 		default:
@@ -123,9 +126,10 @@ func CreateOr[T any](ctx context.Context, b drivers.Bucket, key string, value T,
 	}
 }
 
-// Replace stores value and raw under key, if the object there still has this
-// tag. It reports drivers.ErrChanged if it hasn't, or is gone; then read again.
-// After any other error the body may be there, or come to be there later.
+// Replace stores value and raw under key if the object there still has this
+// tag. If the object has another tag or is gone, Replace returns
+// drivers.ErrChanged, and the caller has to read again. After any other error
+// the body may be stored, or may still become stored later.
 func Replace[T any](ctx context.Context, b drivers.Bucket, key, tag string, value T, raw drivers.Body) (Stored[T], error) {
 	body, nonce, err := encode(value, raw)
 	if err != nil {
@@ -146,10 +150,10 @@ func Replace[T any](ctx context.Context, b drivers.Bucket, key, tag string, valu
 	}
 }
 
-// Read reads the body under key. It reports drivers.ErrNotFound if there is
-// none, and drivers.ErrBusy if it has not come within half a minute: a store
-// that keeps silent must not keep a client waiting for as long as a driver waits
-// for large writes to be answered.
+// Read reads the body under key. It returns drivers.ErrNotFound if the key is
+// absent, and drivers.ErrBusy if the body is not complete within Patience.
+// Without this limit a store that does not respond would keep a client waiting
+// for as long as a driver waits for the response to a large write.
 func Read[T any](ctx context.Context, b drivers.Bucket, key string) (Stored[T], error) {
 	bounded, cancel := context.WithTimeoutCause(ctx, Patience, errSilent)
 	defer cancel()
@@ -172,9 +176,10 @@ func read[T any](ctx context.Context, b drivers.Bucket, key string) (Stored[T], 
 	return s, nil
 }
 
-// Open is Read for raw bytes of any length: they are left to be read, RawSize
-// of them, from the reader, which the caller closes. How long they may take is
-// for the caller to say, by ctx.
+// Open is Read for raw bytes of any length. It returns a reader of the RawSize
+// raw bytes, which the caller has to close. Patience limits the time until the
+// reader is returned, but not the reading of the raw bytes: the caller limits
+// that by ctx.
 func Open[T any](ctx context.Context, b drivers.Bucket, key string) (Stored[T], io.ReadCloser, error) {
 	bounded, cancel := context.WithCancelCause(ctx)
 	late := time.AfterFunc(Patience, func() { cancel(errSilent) })
@@ -191,13 +196,14 @@ func Open[T any](ctx context.Context, b drivers.Bucket, key string) (Stored[T], 
 	return s, &ending{r, cancel}, nil
 }
 
-// Patience is how long a driver may take for a small body, or another small
-// answer, with all that it tries again.
+// Patience is how long a driver may take for a small body, or for another small
+// response, including the driver's own retries.
 const Patience = 30 * time.Second
 
 var errSilent = fmt.Errorf("%w: it has not answered within %v", drivers.ErrBusy, Patience)
 
-// orSilent is err, or what has ended ctx if that is Patience.
+// orSilent returns err, unless Patience has ended ctx: then it returns an error
+// that wraps errSilent, and so drivers.ErrBusy.
 func orSilent(ctx context.Context, key string, err error) error {
 	if err != nil && errors.Is(context.Cause(ctx), errSilent) {
 		return fmt.Errorf("envelope: read %s: %w", key, errSilent)
@@ -225,19 +231,19 @@ func open[T any](ctx context.Context, b drivers.Bucket, key string) (Stored[T], 
 	return s, rest{r, rc}, nil
 }
 
-// rest is what follows the line, and what closes it.
+// rest reads what follows the line of JSON, and closes the object.
 type rest struct {
 	io.Reader
 	io.Closer
 }
 
-// ending lets go of its context when it is closed.
+// ending is a reader that releases its context when it is closed.
 type ending struct {
 	io.ReadCloser
 	cancel context.CancelCauseFunc
 }
 
-// Close ends the reading.
+// Close closes the reader and cancels its context.
 func (e *ending) Close() error {
 	defer e.cancel(nil)
 	return e.ReadCloser.Close()
@@ -263,7 +269,7 @@ func decode[T any](line []byte) (head[T], error) {
 	var h head[T]
 	err := json.Unmarshal(line, &h)
 	switch {
-	case h.Version != 0 && h.Version != version: // however the rest of it reads
+	case h.Version != 0 && h.Version != version: // even if the rest does not decode
 		return head[T]{}, fmt.Errorf("format version %d, this berth reads version %d", h.Version, version)
 	case err != nil:
 		return head[T]{}, err

@@ -12,9 +12,10 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// keep is a copy of the body that is the store's own, and if wanted a tag that
-// follows from its bytes. It refuses an empty body, and one that is not what it
-// claims: the checksum is that of the bytes that are kept.
+// keep returns the store's own copy of the body, and a tag derived from its
+// bytes if tagged is set. It returns an error for an empty body, and for a body
+// whose size or checksum does not match its bytes. The returned checksum is
+// that of the copied bytes.
 func (s *Store) keep(key string, body drivers.Body, tagged bool) (drivers.Body, string, error) {
 	if body.Size <= 0 {
 		return drivers.Body{}, "", errEmpty
@@ -42,8 +43,9 @@ func (s *Store) keep(key string, body drivers.Body, tagged bool) (drivers.Body, 
 	return own, tag, nil
 }
 
-// read takes a body of unknown length as it comes, in pieces that grow with
-// it. A cancelled context ends it between two reads.
+// read reads a body of unknown length in pieces that grow with it. A cancelled
+// context ends it after the current read. An empty body and one larger than
+// MaxPart are errors.
 func (s *Store) read(ctx context.Context, key string, r io.Reader) (drivers.Body, error) {
 	const least, most = 32 << 10, 1 << 20
 	var body drivers.Body
@@ -96,7 +98,7 @@ func (s *Store) discards(key string) bool {
 	return s.Discard && strings.HasPrefix(key, drivers.BulkPrefix)
 }
 
-// blank is size zeros, in segments that share their memory.
+// blank returns size zeros in segments that share their memory.
 func (s *Store) blank(size int64) [][]byte {
 	s.mu.Lock()
 	if s.zeros == nil {
@@ -111,8 +113,8 @@ func (s *Store) blank(size int64) [][]byte {
 	return append(segments, zeros[:size])
 }
 
-// reader reads one version of an object. Like a connection to a store it fails
-// when the context of the Open is cancelled, and once it is closed.
+// reader reads one version of an object. Like a connection to a store, it fails
+// once the context of Open is cancelled or the reader is closed.
 type reader struct {
 	ctx  context.Context //nolint:containedctx // the reader's lifetime is that of the request
 	body io.Reader

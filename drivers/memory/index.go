@@ -6,17 +6,18 @@ import (
 	"strings"
 )
 
-// index keeps keys in order. It sorts when it is asked for the order, not with
-// every key; and a key that was deleted stays until the next sorting finds that
-// many have gone. Its owner says which keys are there.
+// index keeps keys in order. It sorts when the order is needed, not for every
+// added key. A deleted key stays in the index until sort drops it, which is
+// when keys were added or many were deleted. The caller has to skip keys that
+// are no longer there.
 type index struct {
 	sorted []string
-	fresh  []string // added since, in any order, perhaps again
+	fresh  []string // added since the last sort, in any order, with duplicates
 }
 
 func (x *index) add(key string) { x.fresh = append(x.fresh, key) }
 
-// sort brings the index up to date with the keys that are there.
+// sort adds the fresh keys in order, and drops those that are not in there.
 func (x *index) sort(there map[string]object) {
 	if len(x.fresh) == 0 && len(x.sorted) <= 2*len(there)+pageSize {
 		return
@@ -42,7 +43,7 @@ func (x *index) sort(there map[string]object) {
 	x.sorted, x.fresh = merged, nil
 }
 
-// walk gives the keys that begin with prefix and are greater than after.
+// walk returns the keys with this prefix that are greater than after, in order.
 func (x *index) walk(prefix, after string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		from, found := slices.BinarySearch(x.sorted, max(prefix, after))

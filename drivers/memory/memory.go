@@ -1,11 +1,10 @@
 // Package memory keeps a bucket in memory. It is the reference for the contract
-// of package drivers: where its behaviour and the prose of [drivers.Bucket]
-// disagree, one of them is wrong.
+// of package drivers: where its behaviour and the documentation of
+// [drivers.Bucket] disagree, one of them is wrong.
 //
 // A [Store] is the bucket itself, and every [drivers.Bucket] that [Open]
-// returns for it is one replica's view. A Store can be given the habits of each
-// cloud, so that what is built on a Bucket can be tried against all of them
-// without one.
+// returns for it is the view of one replica. A Store can have the habits of
+// each cloud, so tests can run against all of them without a cloud.
 package memory
 
 import (
@@ -18,28 +17,28 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// Config says which bucket to open.
+// Config selects the bucket to open.
 type Config struct {
-	// Store is the bucket. Those who open the same one see the same objects,
-	// as replicas do. If it is nil, Open makes an empty one.
+	// Store is the bucket. All Buckets opened with the same Store share its
+	// objects, as replicas do. If it is nil, Open creates an empty Store.
 	Store *Store
 }
 
 // Store is a bucket: its objects and its uploads. The zero value is an empty
-// one with the habits of a directory. The exported fields are set before it is
-// opened and not changed afterwards.
+// bucket with the habits of a directory. Set the exported fields before the
+// first Open and do not change them afterwards.
 type Store struct {
 	Habits
 
-	// Now is the store's clock, which dates objects and uploads; nil is
-	// time.Now. It is called with the Store locked, so that what is written
-	// later is not dated earlier.
+	// Now is the store's clock, which dates objects and uploads. If it is nil,
+	// the store uses time.Now. Now is called with the Store locked, so a later
+	// write never has an earlier date.
 	Now func() time.Time
 
-	// Discard drops the bytes of parts and of objects under
-	// [drivers.BulkPrefix] as they come, and keeps their sizes and checksums:
-	// reading them gives as many zeros. It is for measuring the memory of
-	// whatever writes.
+	// Discard drops the bytes of parts, and of objects under
+	// [drivers.BulkPrefix], as they arrive, and keeps their sizes and
+	// checksums. Reads return the same number of zeros. It serves to measure
+	// the memory of the code that writes.
 	Discard bool
 
 	mu      sync.Mutex
@@ -47,24 +46,25 @@ type Store struct {
 	keys    index              // of objects
 	uploads map[string]*upload // by id
 	serial  int64              // numbers uploads, generations and attempts
-	zeros   []byte             // what discarded bytes are read from
+	zeros   []byte             // what reads of discarded bytes return
 }
 
-// object is one version of an object. What it points to never changes, so
-// that readers need no lock.
+// object is one version of an object. Its content never changes, so readers
+// need no lock.
 type object struct {
 	drivers.Object
 	content drivers.Body
 }
 
-// bucket is one opener's view of a Store. It has no state of its own.
+// bucket is a view of a Store. It has no state of its own.
 type bucket struct {
 	*Store
 }
 
 var _ drivers.Bucket = bucket{}
 
-// Open opens the bucket. Limits that contradict each other are its only error.
+// Open opens the bucket. It returns an error only if the Store's limits
+// contradict each other.
 func Open(_ context.Context, cfg Config) (drivers.Bucket, error) {
 	s := cfg.Store
 	if s == nil {
@@ -85,19 +85,20 @@ func Open(_ context.Context, cfg Config) (drivers.Bucket, error) {
 	return bucket{s}, nil
 }
 
-// SignGet reports errors.ErrUnsupported: nobody serves a URL.
+// SignGet returns errors.ErrUnsupported, because no server answers URLs of a
+// Store.
 func (b bucket) SignGet(_ context.Context, key string, _ drivers.SignOptions) (drivers.Signed, error) {
 	return drivers.Signed{}, fmt.Errorf("memory: sign %s: %w", key, errors.ErrUnsupported)
 }
 
-// Limits are those of the Store's habits.
+// Limits returns the limits of the Store's habits.
 func (b bucket) Limits() drivers.Limits { return b.Habits.Limits }
 
-// Close does nothing: the Store stays, for whoever opens it next.
+// Close does nothing. The Store keeps its objects for the next Open.
 func (b bucket) Close() error { return nil }
 
-// now is the store's time. The monotonic reading goes, since it would not
-// survive JSON. The Store is locked.
+// now returns the store's time, without the monotonic reading, which JSON does
+// not preserve. The caller holds the lock.
 func (s *Store) now() time.Time {
 	if s.Now == nil {
 		return time.Now().Round(0).UTC()
@@ -105,13 +106,14 @@ func (s *Store) now() time.Time {
 	return s.Now().Round(0).UTC()
 }
 
-// next is a number never used before in this Store, which is locked.
+// next returns a number that was never used before in this Store. The caller
+// holds the lock.
 func (s *Store) next() int64 {
 	s.serial++
 	return s.serial
 }
 
-// check says what is wrong with a call before it touches the store.
+// check returns an error if ctx has ended or a key is malformed.
 func check(ctx context.Context, keys ...string) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -9,7 +9,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// Create stores body under a free key.
+// Create stores body under key. It returns drivers.ErrExists if the key is
+// taken.
 func (b bucket) Create(ctx context.Context, key string, body drivers.Body) (drivers.Object, error) {
 	o, err := b.write(ctx, key, body, func(_ object, taken bool) error {
 		if taken {
@@ -23,7 +24,8 @@ func (b bucket) Create(ctx context.Context, key string, body drivers.Body) (driv
 	return o, nil
 }
 
-// Replace stores body in place of the version that has this tag.
+// Replace stores body in place of the version that has this tag. It returns
+// drivers.ErrChanged if the object has another tag or is gone.
 func (b bucket) Replace(ctx context.Context, key, tag string, body drivers.Body) (drivers.Object, error) {
 	o, err := b.write(ctx, key, body, func(old object, there bool) error {
 		if !there || old.Tag != tag {
@@ -37,7 +39,8 @@ func (b bucket) Replace(ctx context.Context, key, tag string, body drivers.Body)
 	return o, nil
 }
 
-// write stores body if the condition on what is there allows it.
+// write stores body unless allow, which gets the current object, returns an
+// error.
 func (b bucket) write(ctx context.Context, key string, body drivers.Body, allow func(object, bool) error) (drivers.Object, error) {
 	if err := check(ctx, key); err != nil {
 		return drivers.Object{}, err
@@ -58,7 +61,7 @@ func (b bucket) write(ctx context.Context, key string, body drivers.Body, allow 
 	return b.put(object{drivers.Object{Key: key, Size: content.Size, Tag: tag, Modified: b.now()}, content}), nil
 }
 
-// put makes o the object at its key. The Store is locked.
+// put stores o under its key. The caller holds the lock.
 func (s *Store) put(o object) drivers.Object {
 	if _, there := s.objects[o.Key]; !there {
 		s.keys.add(o.Key)
@@ -67,7 +70,8 @@ func (s *Store) put(o object) drivers.Object {
 	return o.Object
 }
 
-// DeleteIf deletes the version that has this tag.
+// DeleteIf deletes the version that has this tag. It returns drivers.ErrChanged
+// if the object has another tag, and nil if the key is absent.
 func (b bucket) DeleteIf(ctx context.Context, key, tag string) error {
 	if err := check(ctx, key); err != nil {
 		return fmt.Errorf("memory: delete %s: %w", key, err)
@@ -81,7 +85,7 @@ func (b bucket) DeleteIf(ctx context.Context, key, tag string) error {
 	return nil
 }
 
-// Delete deletes the objects, all of them at one moment.
+// Delete deletes the objects, all at the same moment.
 func (b bucket) Delete(ctx context.Context, keys ...string) error {
 	if err := check(ctx, keys...); err != nil {
 		return fmt.Errorf("memory: delete: %w", err)
@@ -94,7 +98,8 @@ func (b bucket) Delete(ctx context.Context, keys ...string) error {
 	return nil
 }
 
-// Open reads the version that is there now, whatever becomes of the key.
+// Open reads the current version. The reader keeps that version even if the key
+// is replaced or deleted meanwhile.
 func (b bucket) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, drivers.Object, error) {
 	o, err := b.find(ctx, key)
 	switch {
@@ -118,7 +123,8 @@ func (b bucket) Open(ctx context.Context, key string, off, n int64) (io.ReadClos
 	return r, o.Object, nil
 }
 
-// Stat describes the object.
+// Stat returns the object's description. It returns drivers.ErrNotFound if the
+// key is absent.
 func (b bucket) Stat(ctx context.Context, key string) (drivers.Object, error) {
 	o, err := b.find(ctx, key)
 	if err != nil {
@@ -140,7 +146,8 @@ func (b bucket) find(ctx context.Context, key string) (object, error) {
 	return o, nil
 }
 
-// List takes a page at a time, each of them as the store is at that moment.
+// List reads one page at a time. Each page is a consistent view of the store at
+// the moment when the page is read.
 func (b bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drivers.Object, error] {
 	return func(yield func(drivers.Object, error) bool) {
 		for {
@@ -162,7 +169,7 @@ func (b bucket) List(ctx context.Context, prefix, after string) iter.Seq2[driver
 	}
 }
 
-// pageSize is how many objects the clouds list at a time.
+// pageSize is the number of objects in one page of the clouds' listings.
 const pageSize = 1000
 
 func (s *Store) page(prefix, after string) []drivers.Object {

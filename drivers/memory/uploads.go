@@ -15,8 +15,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// upload is an upload in progress. Its parts are found by number and tag; where
-// parts are overwritten there is one of each number.
+// upload is an upload in progress. A part is identified by number and tag. If
+// the store overwrites parts, there is one part per number.
 type upload struct {
 	drivers.Upload
 	parts map[int][]part
@@ -27,7 +27,7 @@ type part struct {
 	content drivers.Body
 }
 
-// StartUpload begins an upload.
+// StartUpload starts an upload.
 func (b bucket) StartUpload(ctx context.Context, key string) (drivers.Upload, error) {
 	if err := check(ctx, key); err != nil {
 		return drivers.Upload{}, fmt.Errorf("memory: start upload of %s: %w", key, err)
@@ -41,7 +41,8 @@ func (b bucket) StartUpload(ctx context.Context, key string) (drivers.Upload, er
 	return u, nil
 }
 
-// PutPart stores a part.
+// PutPart stores a part. It returns drivers.ErrNotFound if the upload is gone,
+// unless the store is sessionless.
 func (b bucket) PutPart(ctx context.Context, u drivers.Upload, number int, body drivers.Body) (drivers.Part, error) {
 	p, err := b.putPart(ctx, u, number, body)
 	if err != nil {
@@ -64,7 +65,8 @@ func (b bucket) putPart(ctx context.Context, u drivers.Upload, number int, body 
 	return b.stage(u, number, content, tag)
 }
 
-// StreamPart stores a part as it comes.
+// StreamPart stores a part of unknown length, read from body. It returns
+// errors.ErrUnsupported if the store does not stream.
 func (b bucket) StreamPart(ctx context.Context, u drivers.Upload, number int, body io.Reader) (drivers.Part, error) {
 	p, err := b.streamPart(ctx, u, number, body)
 	if err != nil {
@@ -94,8 +96,8 @@ func (s *Store) checkPart(ctx context.Context, u drivers.Upload, number int) err
 	return check(ctx, u.Key)
 }
 
-// stage makes the content a part of the upload. Without a tag it gets one of
-// its own.
+// stage adds the content to the upload as a part. If tag is empty, the part
+// gets a tag that no other part has.
 func (s *Store) stage(u drivers.Upload, number int, content drivers.Body, tag string) (drivers.Part, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,7 +120,8 @@ func (s *Store) stage(u drivers.Upload, number int, content drivers.Body, tag st
 	return p.Part, nil
 }
 
-// Complete makes an object of the parts.
+// Complete creates an object of the parts. If the key is taken, it returns the
+// object that is there.
 func (b bucket) Complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
 	o, err := b.complete(ctx, u, parts, crc32c)
 	if err != nil {
@@ -173,7 +176,8 @@ func (b bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers.
 	return b.put(o), nil
 }
 
-// checkParts says what is wrong with a list of parts, whatever is stored.
+// checkParts reports what makes a list of parts invalid by itself, whether or
+// not the parts are stored.
 func (s *Store) checkParts(parts []drivers.Part) error {
 	if len(parts) == 0 || len(parts) > s.Limits.MaxParts {
 		return fmt.Errorf("%d parts, want 1 to %d", len(parts), s.Limits.MaxParts)
@@ -192,7 +196,7 @@ func (s *Store) checkParts(parts []drivers.Part) error {
 	return nil
 }
 
-// find is the part that want describes, to the last field.
+// find returns the stored part that equals want in every field.
 func (up *upload) find(want drivers.Part) (part, bool) {
 	i := slices.IndexFunc(up.parts[want.Number], func(p part) bool { return p.Part == want })
 	if i < 0 {
@@ -201,8 +205,8 @@ func (up *upload) find(want drivers.Part) (part, bool) {
 	return up.parts[want.Number][i], true
 }
 
-// forget ends the upload. Where parts are objects of their own, those that the
-// completion did not name stay, and with them the upload.
+// forget deletes the upload. If the store is sessionless and keeps parts, parts
+// that the completion did not use stay, and with them the upload.
 func (s *Store) forget(up *upload, used []drivers.Part) {
 	if s.Sessionless && !s.DropsParts {
 		for _, p := range used {
@@ -218,7 +222,8 @@ func (s *Store) forget(up *upload, used []drivers.Part) {
 	delete(s.uploads, up.ID)
 }
 
-// Abort drops the staged parts.
+// Abort deletes the upload's staged parts, unless the store drops parts by
+// itself.
 func (b bucket) Abort(ctx context.Context, u drivers.Upload) error {
 	if err := check(ctx, u.Key); err != nil {
 		return fmt.Errorf("memory: abort %s: %w", u.Key, err)
@@ -231,8 +236,8 @@ func (b bucket) Abort(ctx context.Context, u drivers.Upload) error {
 	return nil
 }
 
-// Uploads gives the uploads as they are when it begins, in the order in which
-// they were started.
+// Uploads returns the uploads that are in progress when the iteration starts,
+// in the order in which they were started.
 func (b bucket) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.Upload, error] {
 	return func(yield func(drivers.Upload, error) bool) {
 		if err := ctx.Err(); err != nil {

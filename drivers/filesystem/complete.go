@@ -14,14 +14,14 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// copyStep is how much Complete copies between two looks at the context.
+// copyStep is how many bytes Complete copies between two checks of the context.
 const copyStep = 64 << 20
 
-// Complete links the file of a single part to the key. Of several it makes one
-// by copy_file_range(2), which on XFS and Btrfs shares the blocks, and links
-// that. The upload goes only once the object is durable, so that of two calls,
-// or of one that was killed and one that comes after, each finds either the
-// parts or the object.
+// Complete links the file of a single part to the key. Several parts are first
+// copied to one file by copy_file_range(2), which shares the blocks on XFS and
+// Btrfs, and that file is linked. The upload is deleted only once the object is
+// durable. A second call, even after the first was killed, therefore finds
+// either the parts or the object.
 func (b *bucket) Complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
 	o, err := b.complete(ctx, u, parts, crc32c)
 	return o, failed("complete", u.Key, err)
@@ -48,7 +48,7 @@ func (b *bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers
 	case !errors.Is(err, drivers.ErrChanged):
 		return drivers.Object{}, err
 	}
-	// Another call may have completed the upload and removed the parts.
+	// Another call may have completed the upload and deleted the parts.
 	if o, err := b.completed(u); !errors.Is(err, drivers.ErrNotFound) {
 		return o, err
 	}
@@ -78,7 +78,7 @@ func checkParts(parts []drivers.Part, crc32c uint32) error {
 }
 
 // completed returns the object at the upload's key, or ErrNotFound. It makes
-// sure that the object stays, and only then removes the upload.
+// the object's name durable, and only then deletes the upload.
 func (b *bucket) completed(u drivers.Upload) (drivers.Object, error) {
 	o, err := b.stat(u.Key)
 	if err != nil {
@@ -93,8 +93,8 @@ func (b *bucket) completed(u drivers.Upload) (drivers.Object, error) {
 	return o, nil
 }
 
-// join publishes the parts as one file. It reports ErrChanged if one of them is
-// not there.
+// join publishes the parts as one file. It returns ErrChanged if a part is
+// missing.
 func (b *bucket) join(ctx context.Context, dir, key string, parts []drivers.Part) error {
 	files := make([]string, len(parts))
 	for i, p := range parts {
@@ -136,8 +136,9 @@ func (b *bucket) join(ctx context.Context, dir, key string, parts []drivers.Part
 	return err
 }
 
-// partFile is the path of a part, or a path where there never is a file if the
-// tag is none of ours or the part says another checksum than its tag.
+// partFile returns the path of a part. If the driver cannot have returned the
+// tag, or the tag contradicts the part's checksum, it returns a path at which
+// no file ever exists.
 func partFile(dir string, p drivers.Part) string {
 	name, _, _ := strings.Cut(p.Tag, "-")
 	if !validName(name) || p.Tag != partTag(name, p.CRC32C) {
@@ -146,8 +147,8 @@ func partFile(dir string, p drivers.Part) string {
 	return fmt.Sprintf("%s/%d-%s", dir, p.Number, name)
 }
 
-// appendPart copies a part to the end of f. Both are plain files, so that
-// io.CopyN has the kernel do it.
+// appendPart copies a part to the end of f. Both are regular files, so io.CopyN
+// lets the kernel copy.
 func (b *bucket) appendPart(ctx context.Context, f *os.File, part string, size int64) error {
 	from, err := b.openRead(part)
 	if err != nil {

@@ -11,16 +11,16 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// maxTries bounds how often a directory is made again that others remove, and
-// removed again that others fill.
+// maxTries limits how often a directory is created again after another process
+// removed it, and removed again after another process added a file.
 const maxTries = 100
 
-// fsync is a variable for the test that looks at what is synced.
+// fsync is a variable so that a test can record which files are synced.
 var fsync = (*os.File).Sync
 
-// write makes a file of what fill writes to it, and returns once its bytes are
-// on disk. Its name is not yet: that takes a syncDirs. If it fails, there is no
-// file.
+// write creates a file, lets fill write to it, and returns once the bytes are
+// on disk. The name of the file is not durable until the caller calls syncDirs.
+// If write returns an error, there is no file.
 func (b *bucket) write(name string, fill func(*os.File) error) (fs.FileInfo, error) {
 	f, err := b.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|largeFile, fileMode)
 	if err != nil {
@@ -44,12 +44,12 @@ func (b *bucket) write(name string, fill func(*os.File) error) (fs.FileInfo, err
 	return info, nil
 }
 
-// discard removes what nobody waits for: a staged file or directory. If that
-// fails, Uploads goes on listing it, and Abort tries again.
+// discard deletes a staged file or directory, without reporting errors. If that
+// fails, Uploads still lists it, and Abort deletes it later.
 func (b *bucket) discard(name string) { _ = b.removeStaged(name) }
 
-// removeStaged removes a staged file or directory, and what others still put
-// into it meanwhile.
+// removeStaged deletes a staged file or directory, including files that another
+// process adds to it meanwhile.
 func (b *bucket) removeStaged(name string) (err error) {
 	for range maxTries {
 		if err = b.root.RemoveAll(name); !errors.Is(err, fs.ErrExist) { // or ENOTEMPTY
@@ -59,8 +59,8 @@ func (b *bucket) removeStaged(name string) (err error) {
 	return err
 }
 
-// publish gives a staged file the name of key, durably, unless that is taken:
-// ErrExists. If the staged file is gone it reports fs.ErrNotExist.
+// publish durably links a staged file to key. It returns ErrExists if the key
+// is taken, and fs.ErrNotExist if the staged file is gone.
 func (b *bucket) publish(ctx context.Context, staged, key string) error {
 	dir, made := path.Dir(key), 0
 	for range maxTries {
@@ -69,7 +69,7 @@ func (b *bucket) publish(ctx context.Context, staged, key string) error {
 		case err == nil:
 			return syncDirs(b.root, dir, made)
 		case errors.Is(err, fs.ErrExist):
-			// NFS answers so to a link whose first answer was lost, too.
+			// NFS also returns EEXIST for a link whose first response was lost.
 			mine, err := b.same(staged, key)
 			if err == nil {
 				err = syncDirs(b.root, dir, made)
@@ -81,7 +81,7 @@ func (b *bucket) publish(ctx context.Context, staged, key string) error {
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
-		// Either the staged file is gone, or the directory is.
+		// Either the staged file or the directory is gone.
 		if _, err := b.root.Lstat(staged); err != nil {
 			return err
 		}
@@ -97,7 +97,7 @@ func (b *bucket) publish(ctx context.Context, staged, key string) error {
 	return fmt.Errorf("directory %s was removed %d times", dir, maxTries)
 }
 
-// same says whether both are names of one file.
+// same reports whether both names are links to the same file.
 func (b *bucket) same(staged, key string) (bool, error) {
 	ours, err := b.root.Lstat(staged)
 	if err != nil {
@@ -110,9 +110,9 @@ func (b *bucket) same(staged, key string) (bool, error) {
 	return err == nil && os.SameFile(ours, there), err
 }
 
-// makeDir makes a directory and those above it that are missing, and says how
-// many of them, from dir upwards, it may have made. It reports fs.ErrNotExist
-// if one is removed meanwhile.
+// makeDir creates a directory and its missing parents. It returns how many
+// directories it may have created, counted upwards from dir. It returns
+// fs.ErrNotExist if a parent is removed meanwhile.
 func makeDir(root *os.Root, dir string) (made int, err error) {
 	err = root.Mkdir(dir, dirMode)
 	if errors.Is(err, fs.ErrNotExist) && dir != "." {
@@ -130,7 +130,7 @@ func makeDir(root *os.Root, dir string) (made int, err error) {
 	return made + 1, err
 }
 
-// ensureDir makes a directory, and those above it, durably.
+// ensureDir durably creates a directory and its missing parents.
 func ensureDir(root *os.Root, dir string) error {
 	if dir == "." {
 		return nil
@@ -142,9 +142,10 @@ func ensureDir(root *os.Root, dir string) error {
 	return syncDirs(root, dir, made)
 }
 
-// syncDirs makes durable what was changed in dir and in as many directories
-// above it. One that is gone was emptied by somebody since, and is passed
-// over: what tells of that is in the directory above.
+// syncDirs makes changes in dir, and in the given number of directories above
+// it, durable. A directory that no longer exists is skipped without being
+// counted: another process emptied and removed it, and that change is recorded
+// in the directory above.
 func syncDirs(root *os.Root, dir string, above int) error {
 	for ; ; dir = path.Dir(dir) {
 		err := syncDir(root, dir)
@@ -167,12 +168,13 @@ func syncDir(root *os.Root, dir string) error {
 	return fsync(f)
 }
 
-// prune removes dir and the directories above it as far as they are empty, and
-// returns the first that stays: to sync it makes all of that durable.
+// prune removes dir and its parents as long as they are empty. It returns the
+// first directory that stays: syncing that directory makes all removals
+// durable.
 func prune(root *os.Root, dir string) string {
 	for ; dir != "."; dir = path.Dir(dir) {
 		info, err := root.Lstat(dir)
-		if err == nil && info.IsDir() { // Remove would take an object as well
+		if err == nil && info.IsDir() { // Remove would also delete an object
 			err = root.Remove(dir)
 		}
 		if err != nil && !absent(err) {

@@ -1,64 +1,65 @@
 // Package filesystem keeps a bucket in a directory.
 //
-// Every key is a file, every "/" in it a directory. Any number of processes may
-// share the directory, on one machine or over a network file system that has
-// flock(2) and hard links. All paths are resolved below the root by [os.Root]:
-// a symbolic link that leads out of it is refused, and List passes over
-// symbolic links.
+// Every key is a file, and every "/" in a key is a directory level. Any number
+// of processes may share the directory, on one machine or over a network file
+// system that has flock(2) and hard links. All paths are resolved below the
+// root by [os.Root]: a symbolic link that leads out of the root is refused, and
+// List skips symbolic links.
 //
 // # Layout
 //
 //	<key>                      an object
 //	parts/locks/<xx>           256 lock files, never unlinked
-//	parts/staged/<id>,<key>    a file: the body of a Create or Replace under way
+//	parts/staged/<id>,<key>    a file: the body of a Create or Replace in progress
 //	parts/staged/<id>,<key>/   a directory: an upload
 //	    key                    its whole key; the file's time is the upload's start
-//	    <number>-<name>        a part; every attempt has a name of its own
-//	    whole-<name>           what a Complete is copying
+//	    <number>-<name>        a part; every attempt has another name
+//	    whole-<name>           the file to which a Complete copies the parts
 //
-// In the names of staged files and directories "/" is written ",", which no key
-// has, and what is past 255 bytes is cut off.
+// In the names of staged files and directories, "/" is written as ",", which no
+// key contains, and names are truncated to 255 bytes.
 //
-// # What holds
+// # Guarantees
 //
-// An object appears whole, by link(2), which never replaces one. A Replace is a
-// rename(2) under the lock of the key's stripe, once the tag was compared; a
-// Delete takes the same lock. A file never changes once it can be seen, so that
-// a reader goes on with the version it began with.
+// An object appears whole, by link(2), which never replaces a file. A Replace
+// compares the tag and then renames with rename(2), both under the lock of the
+// key's stripe. A Delete takes the same lock. A file never changes once it is
+// visible, so a reader keeps reading the version that it opened.
 //
-// A write returns once it would survive a power failure: the file was fsynced
-// before it got its name, and then its directory and every directory above
-// that the write has changed. Whoever is told ErrExists or ErrChanged may rely
-// on what is there to stay, too. Where two writers meet in a new directory,
-// the one that did not make it relies on fsync(2) of a directory to keep that
-// directory itself, as the journals of ext4, XFS, Btrfs and APFS do.
+// A write returns once it would survive a power failure: the driver syncs the
+// file before it gets its name, and then the file's directory and every
+// directory above that the write has changed. A caller that receives ErrExists
+// or ErrChanged can rely on the stored object being durable as well. If two
+// writers meet in a new directory, the writer that did not create it relies on
+// fsync(2) of a directory to persist that directory itself, as the journals of
+// ext4, XFS, Btrfs and APFS do.
 //
-// A process that is killed leaves at most a staged file or upload, which
-// Uploads lists, whichever it is, and Abort removes, and an empty directory or
-// two, which the next Delete of a key below removes.
+// A killed process leaves at most a staged file or upload and one or two empty
+// directories. Uploads lists the staged file or upload, and Abort deletes it.
+// The next Delete of a key below the empty directories removes them.
 //
 // # Platforms
 //
 // The driver works on Linux, macOS and the BSDs. macOS has no
-// sync_file_range(2), so that a long part is on its way to the disk only when
-// it is synced, and no copy_file_range(2), so that Complete of several parts
-// copies them through memory. Names must be case-sensitive, which they are not
-// on macOS unless the volume was formatted so. Files may have 2 GiB and more in
-// a 32-bit process, too.
+// sync_file_range(2), so the kernel may not start writing a long part to disk
+// before it is synced. It also has no copy_file_range(2), so Complete of
+// several parts copies them through memory. Names must be case-sensitive, which
+// they are not on macOS unless the volume was formatted that way. Files may be
+// 2 GiB and larger even in a 32-bit process.
 //
 // # Tags and times
 //
-// The tag of a body of at most 1 MiB outside "data/" is its SHA-256; of any
-// other it is made of the file's inode, size and modification time, which are
-// not taken again while the object is there.
+// The tag of a body of at most 1 MiB outside "data/" is its SHA-256. The tag of
+// any other body consists of the file's inode, size and modification time. No
+// other file gets the same inode while the object exists.
 //
 // Modified is the modification time that the file system gave the file. An
-// upload of one part becomes an object by a link to the part's file, so that
-// Modified is the time when that part was stored. Complete does not renew it:
-// on a network file system that would put this machine's clock in place of the
-// server's, and it would change the tag under a second Complete. Whoever ages
-// objects has to bear older times anyway, since S3 gives the time when the
-// upload began.
+// upload of one part becomes an object by a link to the part's file, so
+// Modified is then the time when that part was stored. Complete does not update
+// it: on a network file system that would replace the server's clock by this
+// machine's, and it would change the tag during a second Complete. Callers that
+// compute the age of objects have to accept earlier times anyway, because S3
+// reports the time when the upload started.
 package filesystem
 
 import (
@@ -80,24 +81,26 @@ const (
 	stagedDir = "parts/staged"
 )
 
-// Directories and files are the owner's alone: one of them is the key that
-// signs upload tokens.
+// Only the owner can read directories and files, because one of the objects is
+// the key that signs upload tokens.
 const (
 	dirMode  = 0o700
 	fileMode = 0o600
 )
 
-// Config names the directory of a bucket.
+// Config is the location of a bucket.
 type Config struct {
-	// Root is the directory. It is made if it is not there.
+	// Root is the directory. Open creates it if it is missing.
 	Root string
 
-	// Prefix is a directory below Root that holds all that the bucket holds,
-	// or empty for Root itself. A "/" at its end makes no difference.
+	// Prefix is a directory below Root that holds the whole bucket. If it is
+	// empty, Root itself holds the bucket. A "/" at the end makes no
+	// difference.
 	Prefix string
 }
 
-// bucket is a directory. Its methods take keys, and hand paths to root.
+// bucket is a directory. Its methods take keys, and use them as paths below
+// root.
 type bucket struct {
 	root    *os.Root // Config.Root with Config.Prefix
 	stripes stripes
@@ -105,11 +108,11 @@ type bucket struct {
 
 var _ drivers.Bucket = (*bucket)(nil)
 
-// Open opens the directory that cfg names, creates it if it is missing, and
-// tries what the bucket relies on: hard links from one directory to another,
-// flock(2), fsync(2) of a directory and case-sensitive names. It refuses a file
-// system that lacks one of them, and every platform but Linux, macOS and the
-// BSDs.
+// Open opens the directory that cfg names and creates it if it is missing. It
+// checks the features that the bucket relies on: hard links from one directory
+// to another, flock(2), fsync(2) of a directory and case-sensitive names. It
+// returns an error if the file system lacks one of them, and on every platform
+// except Linux, macOS and the BSDs.
 func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 	b, err := open(ctx, cfg)
 	if err != nil {
@@ -154,7 +157,7 @@ func open(ctx context.Context, cfg Config) (*bucket, error) {
 	return b, nil
 }
 
-// makeRoot makes a directory and those above it, durably.
+// makeRoot durably creates a directory and its missing parents.
 func makeRoot(dir string) error {
 	err := os.Mkdir(dir, dirMode)
 	parent := filepath.Dir(dir)
@@ -178,8 +181,9 @@ func makeRoot(dir string) error {
 	return fsync(above)
 }
 
-// prepare makes the driver's own directories and tries the file system out. If
-// it is killed, what it leaves are staged entries like any others.
+// prepare creates the driver's own directories and checks the features of the
+// file system. If the process is killed meanwhile, it leaves staged entries
+// like those of any write.
 func (b *bucket) prepare(ctx context.Context) error {
 	for _, dir := range []string{locksDir, stagedDir} {
 		if err := ensureDir(b.root, dir); err != nil {
@@ -212,11 +216,12 @@ func (b *bucket) prepare(ctx context.Context) error {
 	return nil
 }
 
-// lstat is a variable for the test of a file system that folds case.
+// lstat is a variable so that a test can simulate a file system that folds
+// case.
 var lstat = (*os.Root).Lstat
 
-// checkCase refuses a file system that finds the file of this name by the name
-// in capitals, too: two keys would be one.
+// checkCase returns an error if the file system finds the file of this name by
+// its name in upper case as well, because two keys would then be one file.
 func (b *bucket) checkCase(dir, name string) error {
 	_, err := lstat(b.root, dir+"/"+strings.ToUpper(name))
 	switch {
@@ -229,20 +234,21 @@ func (b *bucket) checkCase(dir, name string) error {
 	return nil
 }
 
-// SignGet reports errors.ErrUnsupported: nobody serves a directory.
+// SignGet returns errors.ErrUnsupported, because no server answers URLs of a
+// directory.
 func (b *bucket) SignGet(context.Context, string, drivers.SignOptions) (drivers.Signed, error) {
 	return drivers.Signed{}, fmt.Errorf("filesystem: signed URLs: %w", errors.ErrUnsupported)
 }
 
-// Limits are berth's own rather than the file system's.
+// Limits returns limits that berth sets, not the file system.
 func (b *bucket) Limits() drivers.Limits {
 	return drivers.Limits{MaxPart: 5 << 40, MaxParts: 100_000, Stream: true}
 }
 
-// Close closes the directory. Readers that are open stay so.
+// Close closes the directory. Open readers stay usable.
 func (b *bucket) Close() error { return b.root.Close() }
 
-// check looks at what every call has to look at.
+// check returns an error if a key is malformed or ctx has ended.
 func check(ctx context.Context, keys ...string) error {
 	for _, key := range keys {
 		if err := drivers.CheckKey(key); err != nil {
@@ -252,9 +258,9 @@ func check(ctx context.Context, keys ...string) error {
 	return ctx.Err()
 }
 
-// failed wraps the error of an operation. Only running out of file descriptors
-// is ErrBusy, because it passes by itself. A full disk and a quota that is used
-// up are ErrFull. A broken disk is neither.
+// failed wraps the error of an operation. Running out of file descriptors
+// becomes ErrBusy, because it passes by itself. A full disk and a used-up quota
+// become ErrFull. A broken disk is neither.
 func failed(op, key string, err error) error {
 	if err == nil {
 		return nil
@@ -268,14 +274,14 @@ func failed(op, key string, err error) error {
 	return fmt.Errorf("filesystem: %s %s: %w", op, key, err)
 }
 
-// absent says whether err means that there is no file at a path, be it that a
-// directory on the way is none.
+// absent reports whether err means that there is no file at a path, either
+// because a name is missing or because a parent is not a directory.
 func absent(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
-// notFound is the error for a path that is absent: ErrNotFound, unless the
-// whole bucket was taken away, about which nobody asked.
+// notFound returns the error for an absent path. It is ErrNotFound, unless the
+// whole bucket was removed, which is not a claim about the key.
 func (b *bucket) notFound() error {
 	if _, err := b.root.Lstat(locksDir); err != nil {
 		return fmt.Errorf("the directory was removed or emptied: %w", err)

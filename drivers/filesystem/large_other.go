@@ -2,5 +2,5 @@
 
 package filesystem
 
-// largeFile is not needed: file offsets have 64 bits everywhere.
+// largeFile is zero because file offsets have 64 bits on these platforms.
 const largeFile = 0

@@ -13,10 +13,10 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// List walks the directories that can hold such keys, and no others. It holds
-// the names of the directories between the root and where it is: a directory
-// gives its names in no order, and key order is not that of names either
-// ("a-b" comes before "a/x").
+// List walks only the directories that can hold keys in the range. In memory it
+// holds the names in the directories from the root to the current one, because
+// a directory returns its names in no order, and key order differs from the
+// order of names ("a-b" comes before "a/x").
 func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drivers.Object, error] {
 	return func(yield func(drivers.Object, error) bool) {
 		at := prefix[:strings.LastIndexByte(prefix, '/')+1]
@@ -25,14 +25,14 @@ func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drive
 		case at == "":
 			top = "."
 		case strings.HasPrefix(at, drivers.PartsPrefix) || drivers.CheckKey(top) != nil:
-			return // no key begins so
+			return // no key has this prefix
 		}
-		// A bucket that was taken away would look empty.
+		// A bucket that was removed would look empty.
 		if err := b.notFound(); !errors.Is(err, drivers.ErrNotFound) {
 			yield(drivers.Object{}, failed("list", prefix, err))
 			return
 		}
-		// OpenRoot has no error of its own for what is no directory.
+		// OpenRoot has no distinct error for a path that is not a directory.
 		info, err := b.root.Stat(top)
 		if err == nil && !info.IsDir() {
 			return
@@ -53,11 +53,11 @@ func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drive
 	}
 }
 
-// span is the keys that begin with prefix and are greater than after.
+// span is the set of keys that have the prefix and are greater than after.
 type span struct{ prefix, after string }
 
-// meets says whether a key, or one below a directory if it ends in "/", is in
-// the span.
+// meets reports whether the key is in the span. If key ends in "/", it is a
+// directory, and meets reports whether a key below it can be in the span.
 func (s span) meets(key string) bool {
 	if !strings.HasSuffix(key, "/") {
 		return strings.HasPrefix(key, s.prefix) && key > s.after
@@ -66,8 +66,8 @@ func (s span) meets(key string) bool {
 		(key > s.after || strings.HasPrefix(s.after, key))
 }
 
-// walk gives the objects of a directory, whose keys begin with at, that are in
-// the span, in key order. It says whether to go on.
+// walk yields the objects of a directory that are in the span, in key order.
+// Their keys start with at. It reports whether the iteration should continue.
 func walk(ctx context.Context, dir *os.Root, at string, s span, yield func(drivers.Object, error) bool) bool {
 	names, err := readNames(dir, at, s)
 	if err == nil {
@@ -117,9 +117,9 @@ func walk(ctx context.Context, dir *os.Root, at string, s span, yield func(drive
 	return true
 }
 
-// readNames gives the names in a directory that lead to keys in the span, those
-// of directories with a "/" at the end, in key order. What cannot be part of a
-// key is somebody else's and left out.
+// readNames returns the names in a directory that lead to keys in the span, in
+// key order. Names of directories end in "/". Names that cannot be part of a
+// key belong to other programs and are left out.
 func readNames(dir *os.Root, at string, s span) ([]string, error) {
 	f, err := dir.Open(".")
 	if absent(err) {

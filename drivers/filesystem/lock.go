@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// stripes keep apart the goroutines of one process, so that at most one of
-// them polls for a lock file.
+// stripes serialize the goroutines of one process, so that at most one of them
+// polls for a lock file.
 type stripes [256]chan struct{}
 
 func newStripes() (s stripes) {
@@ -19,11 +19,12 @@ func newStripes() (s stripes) {
 	return s
 }
 
-// lock takes the key's stripe, from all processes. The stripe of a key never
-// changes, whatever version of berth asks. The kernel frees the stripe of a
-// process that dies.
+// lock locks the key's stripe against all goroutines and processes. A key has
+// the same stripe in every version of berth. The kernel releases the stripe of
+// a process that dies.
 //
-// It polls, since a goroutine in a blocking flock(2) would hear of no context.
+// lock polls, because a goroutine in a blocking flock(2) would not notice that
+// its context has ended.
 func (b *bucket) lock(ctx context.Context, key string) (unlock func(), err error) {
 	h := fnv.New32a()
 	h.Write([]byte(key)) // never fails
@@ -45,8 +46,8 @@ func (b *bucket) lock(ctx context.Context, key string) (unlock func(), err error
 	}, nil
 }
 
-// flock opens a file of its own each time: a lock belongs to the open file, so
-// that two buckets in one process lock each other out as well.
+// flock opens the file again on each call, because a lock belongs to the open
+// file. Two buckets in one process therefore exclude each other as well.
 func (b *bucket) flock(ctx context.Context, name string) (*os.File, error) {
 	f, err := b.root.OpenFile(name, os.O_RDWR|os.O_CREATE|largeFile, fileMode)
 	if err != nil {

@@ -15,11 +15,12 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// smallBody is the largest body whose tag is its SHA-256. Records are smaller
-// by far; what is larger would be hashed again on every read.
+// smallBody is the size of the largest body whose tag is its SHA-256. Records
+// are much smaller. A larger body would be hashed again on every read.
 const smallBody = 1 << 20
 
-// Create stores body under a free key: a staged file, then a link.
+// Create stores body under key by staging a file and linking it to the key. It
+// returns ErrExists if the key is taken.
 func (b *bucket) Create(ctx context.Context, key string, body drivers.Body) (drivers.Object, error) {
 	o, err := b.create(ctx, key, body)
 	return o, failed("create", key, err)
@@ -40,8 +41,9 @@ func (b *bucket) create(ctx context.Context, key string, body drivers.Body) (dri
 	return o, nil
 }
 
-// Replace stores body in place of the version that has this tag: a staged file,
-// then, under the lock, a comparison and a rename.
+// Replace stores body in place of the version that has this tag. It stages a
+// file and then, under the lock, compares the tag and renames the file. It
+// returns ErrChanged if the object has another tag or is gone.
 func (b *bucket) Replace(ctx context.Context, key, tag string, body drivers.Body) (drivers.Object, error) {
 	o, err := b.replace(ctx, key, tag, body)
 	return o, failed("replace", key, err)
@@ -73,15 +75,16 @@ func (b *bucket) replace(ctx context.Context, key, tag string, body drivers.Body
 	if err := b.root.Rename(staged, key); err != nil {
 		return drivers.Object{}, err
 	}
-	// Still under the lock: whoever is told ErrChanged may rely on the change.
+	// Sync under the lock, so that a caller that receives ErrChanged can rely
+	// on the change being durable.
 	if err := syncDirs(b.root, path.Dir(key), 0); err != nil {
 		return drivers.Object{}, err
 	}
 	return o, nil
 }
 
-// stage stores body in a file that has no key yet, and returns the Object that
-// it will be.
+// stage stores body in a staged file. It returns the file's name and the Object
+// that the file will be once it has its key.
 func (b *bucket) stage(ctx context.Context, key string, body drivers.Body) (string, drivers.Object, error) {
 	if body.Size == 0 {
 		return "", drivers.Object{}, errors.New("empty body")
@@ -114,7 +117,8 @@ func (b *bucket) stage(ctx context.Context, key string, body drivers.Body) (stri
 	return name, o, nil
 }
 
-// DeleteIf deletes the version that has this tag.
+// DeleteIf deletes the version that has this tag. It returns ErrChanged if the
+// object has another tag.
 func (b *bucket) DeleteIf(ctx context.Context, key, tag string) error {
 	return failed("delete", key, b.deleteIf(ctx, key, tag))
 }
@@ -136,7 +140,7 @@ func (b *bucket) deleteIf(ctx context.Context, key, tag string) error {
 	return syncDirs(b.root, kept, 0)
 }
 
-// Delete deletes the objects one by one, and makes that durable together.
+// Delete deletes the objects one by one, and then makes all deletions durable.
 func (b *bucket) Delete(ctx context.Context, keys ...string) error {
 	if err := check(ctx, keys...); err != nil {
 		return fmt.Errorf("filesystem: delete: %w", err)
@@ -163,11 +167,12 @@ func (b *bucket) Delete(ctx context.Context, keys ...string) error {
 	return nil
 }
 
-// remove unlinks key, under its lock, if the condition allows, and then the
-// directories that this leaves empty. It returns the directory to sync, also
-// where the condition says ErrNotFound: whoever removed the object may not have
-// come so far. It does not unlink then: a Create, which takes no lock, may have
-// come since.
+// remove unlinks key under its lock, if allow returns nil, and then removes the
+// directories that are empty. It returns the directory that has to be synced.
+// It also returns that directory if allow returns ErrNotFound, because the
+// process that deleted the object may not have synced it yet. In that case
+// remove does not unlink: a Create, which takes no lock, may have stored a new
+// object since.
 func (b *bucket) remove(ctx context.Context, key string, allow func() error) (kept string, err error) {
 	unlock, err := b.lock(ctx, key)
 	if err != nil {
@@ -184,8 +189,8 @@ func (b *bucket) remove(ctx context.Context, key string, allow func() error) (ke
 	return prune(b.root, path.Dir(key)), nil
 }
 
-// Open reads a file, which is the version that it began with, whatever becomes
-// of the key.
+// Open opens the file of a key. The reader keeps the version that it opened,
+// even if the key is replaced or deleted meanwhile.
 func (b *bucket) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, drivers.Object, error) {
 	r, o, err := b.read(ctx, key, off, n)
 	if err != nil {
@@ -222,7 +227,8 @@ func (b *bucket) read(ctx context.Context, key string, off, n int64) (io.ReadClo
 	}{io.NewSectionReader(f, off, n), f}, o, nil
 }
 
-// Stat describes the object.
+// Stat returns the object's description. It returns ErrNotFound if the key is
+// absent.
 func (b *bucket) Stat(ctx context.Context, key string) (drivers.Object, error) {
 	err := check(ctx, key)
 	var o drivers.Object
@@ -241,12 +247,13 @@ func (b *bucket) stat(key string) (drivers.Object, error) {
 	return o, nil
 }
 
-// openRead opens a file of any size.
+// openRead opens a file of any size for reading.
 func (b *bucket) openRead(name string) (*os.File, error) {
 	return b.root.OpenFile(name, os.O_RDONLY|largeFile, 0)
 }
 
-// find opens and describes the file of a key, or reports ErrNotFound.
+// find opens the file of a key and returns it with its description. It returns
+// ErrNotFound if the key is absent.
 func (b *bucket) find(key string) (*os.File, drivers.Object, error) {
 	f, err := b.openRead(key)
 	if absent(err) {
@@ -270,7 +277,7 @@ func (b *bucket) find(key string) (*os.File, drivers.Object, error) {
 	return f, o, nil
 }
 
-// describe makes an Object of a file with this content, and its tag.
+// describe returns the Object, including its tag, of a file with this content.
 func describe(key string, info fs.FileInfo, content io.Reader) (drivers.Object, error) {
 	o := drivers.Object{Key: key, Size: info.Size(), Modified: info.ModTime().UTC()}
 	if strings.HasPrefix(key, drivers.BulkPrefix) || o.Size > smallBody {

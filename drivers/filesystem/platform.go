@@ -10,11 +10,11 @@ import (
 	"syscall"
 )
 
-// checkPlatform refuses platforms on which the driver does not work.
+// checkPlatform returns an error on platforms that the driver does not support.
 func checkPlatform() error { return nil }
 
 // tryFlock takes an exclusive flock(2), which belongs to the open file, without
-// waiting. It reports false if another open file has it.
+// waiting. It returns false if another open file holds the lock.
 func tryFlock(f *os.File) (bool, error) {
 	err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, syscall.EINTR) {

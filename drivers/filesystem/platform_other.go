@@ -10,8 +10,9 @@ import (
 	"runtime"
 )
 
-// checkPlatform refuses this platform. On Windows, file systems take names that
-// differ in case for one, have no flock(2), and flush no directories.
+// checkPlatform returns an error for this platform. On Windows, file systems
+// treat names that differ only in case as one name, have no flock(2), and do
+// not flush directories.
 func checkPlatform() error {
 	return fmt.Errorf("on %s, blobs cannot be kept in a directory, for lack of flock(2) and of names that differ in case; "+
 		"set storage.driver to s3, gcs, azure or memory, or run berth on Linux, macOS or a BSD", runtime.GOOS)

@@ -15,31 +15,32 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// writeBackStep is how much of a part is sent on its way to the disk at a time.
+// writeBackStep is how many bytes of a part are written back to disk at a time.
 const writeBackStep = 8 << 20
 
-// keyFile, in an upload's directory, holds its key.
+// keyFile is the file in an upload's directory that holds the upload's key.
 const keyFile = "/key"
 
-// stagedName is the path of a staged file or upload. The key in it serves
-// Uploads, which has nothing else to go by where a process was killed early.
+// stagedName returns the path of a staged file or upload. The path contains the
+// key because Uploads has no other source for it if a process was killed before
+// it wrote keyFile.
 func stagedName(id, key string) string {
 	name := id + "," + strings.ReplaceAll(key, "/", ",")
 	return stagedDir + "/" + name[:min(len(name), 255)]
 }
 
-// uploadDir is the path of an upload, and false if it cannot be one of ours: no
-// other name shall be made of an ID.
+// uploadDir returns the path of an upload. It returns false if this driver
+// cannot have created the ID, so that no other path is built from an ID.
 func uploadDir(u drivers.Upload) (string, bool) {
 	return stagedName(u.ID, u.Key), validName(u.ID)
 }
 
-// validName says whether s may have come from rand.Text.
+// validName reports whether s can be a result of rand.Text.
 func validName(s string) bool {
 	return len(s) == 26 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
 }
 
-// StartUpload makes the upload's directory.
+// StartUpload creates the upload's directory.
 func (b *bucket) StartUpload(ctx context.Context, key string) (drivers.Upload, error) {
 	u, err := b.startUpload(ctx, key)
 	return u, failed("start upload", key, err)
@@ -71,7 +72,8 @@ func (b *bucket) startUpload(ctx context.Context, key string) (drivers.Upload, e
 
 func started(info fs.FileInfo) time.Time { return info.ModTime().UTC().Truncate(time.Second) }
 
-// PutPart stores a part, and compares it with its checksum.
+// PutPart stores a part. It returns an error if the body's size or checksum is
+// wrong.
 func (b *bucket) PutPart(ctx context.Context, u drivers.Upload, number int, body drivers.Body) (drivers.Part, error) {
 	p, err := b.putPart(ctx, u, number, body.Reader(), func(size int64, crc uint32) error {
 		if size != body.Size || crc != body.CRC32C {
@@ -82,7 +84,7 @@ func (b *bucket) PutPart(ctx context.Context, u drivers.Upload, number int, body
 	return p, failed(fmt.Sprintf("part %d of", number), u.Key, err)
 }
 
-// StreamPart stores a part of unknown length, and sums it as it passes.
+// StreamPart stores a part of unknown length and computes its checksum.
 func (b *bucket) StreamPart(ctx context.Context, u drivers.Upload, number int, body io.Reader) (drivers.Part, error) {
 	p, err := b.putPart(ctx, u, number, body, func(int64, uint32) error { return nil })
 	return p, failed(fmt.Sprintf("part %d of", number), u.Key, err)
@@ -104,7 +106,7 @@ func (b *bucket) putPart(ctx context.Context, u drivers.Upload, number int, body
 	file := fmt.Sprintf("%s/%d-%s", dir, number, name)
 	var size int64
 	var crc uint32
-	var bodyErr error // the body's, and whatever it wraps, says nothing about the upload
+	var bodyErr error // the body's error, even one that wraps fs.ErrNotExist, is no claim about the upload
 	_, err := b.write(file, func(f *os.File) (err error) {
 		size, crc, err = b.copyBody(ctx, f, body)
 		if err == nil && size == 0 {
@@ -131,25 +133,26 @@ func (b *bucket) putPart(ctx context.Context, u drivers.Upload, number int, body
 	return drivers.Part{Number: number, Size: size, Tag: partTag(name, crc), CRC32C: crc}, nil
 }
 
-// partTag names the file of one attempt, and so its bytes: no file is written
-// twice.
+// partTag returns the tag of a part. It identifies the file of one attempt and
+// so its bytes, because no file is written twice.
 func partTag(name string, crc uint32) string { return fmt.Sprintf("%s-%08x", name, crc) }
 
-// copyBody writes body to f, and sums it. A body that writes itself, as those of
-// package upload do, is written as it comes: there is no buffer here.
+// copyBody writes body to f and computes its size and checksum. A body that
+// implements io.WriterTo, as those of package upload do, is written without
+// another buffer.
 func (b *bucket) copyBody(ctx context.Context, f *os.File, body io.Reader) (size int64, crc uint32, err error) {
 	w := &partWriter{ctx: ctx, f: f}
 	_, err = io.Copy(w, body)
 	return w.size, w.crc, err
 }
 
-// partWriter writes a part's file, and sums it.
+// partWriter writes a part's file and computes its size and checksum.
 type partWriter struct {
 	ctx  context.Context //nolint:containedctx // io.Writer has no parameter for it
 	f    *os.File
 	size int64
 	crc  uint32
-	sent int64 // how much of it is on its way to the disk
+	sent int64 // bytes for which writeBack was called
 }
 
 func (w *partWriter) Write(p []byte) (int, error) {
@@ -166,8 +169,8 @@ func (w *partWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Abort removes what is staged under the upload's name. The file of a part that
-// has become an object keeps the object's name.
+// Abort deletes the staged entry of the upload. If the file of a part has
+// become an object, only its staged name is deleted.
 func (b *bucket) Abort(ctx context.Context, u drivers.Upload) error {
 	dir, ok := uploadDir(u)
 	if !ok {
@@ -180,10 +183,10 @@ func (b *bucket) Abort(ctx context.Context, u drivers.Upload) error {
 	return failed("abort", u.Key, err)
 }
 
-// Uploads gives the uploads in progress, and the staged files of Create and
-// Replace too: one that is old belongs to a process that was killed, and Abort
-// removes it like any other. The key of such a file may be cut short, past some
-// 220 bytes.
+// Uploads returns the uploads in progress, and also the staged files of Create
+// and Replace. An old staged file belongs to a process that was killed, and
+// Abort deletes it like an upload. The key of a staged file is truncated after
+// about 220 bytes.
 func (b *bucket) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.Upload, error] {
 	return func(yield func(drivers.Upload, error) bool) {
 		dir, err := b.root.Open(stagedDir)
@@ -218,7 +221,8 @@ func (b *bucket) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.U
 	}
 }
 
-// staged describes a staged file or upload. It says false if it is gone.
+// staged returns the description of a staged file or upload. It returns false
+// if the entry is gone.
 func (b *bucket) staged(name string) (drivers.Upload, bool, error) {
 	id, key, _ := strings.Cut(name, ",")
 	u := drivers.Upload{Key: strings.ReplaceAll(key, ",", "/"), ID: id}
@@ -228,13 +232,13 @@ func (b *bucket) staged(name string) (drivers.Upload, bool, error) {
 	}
 	info, err := b.root.Lstat(dir)
 	if err == nil && info.IsDir() {
-		// The directory's own time is that of its newest part.
+		// The modification time of the directory is that of its newest part.
 		var whole []byte
 		if whole, err = b.root.ReadFile(dir + keyFile); err == nil && len(whole) > 0 {
 			u.Key = string(whole)
 			info, err = b.root.Lstat(dir + keyFile)
 		} else if errors.Is(err, fs.ErrNotExist) {
-			err = nil // killed before it had one
+			err = nil // the process was killed before it wrote the key
 		}
 	}
 	if errors.Is(err, fs.ErrNotExist) {

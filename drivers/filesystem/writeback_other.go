@@ -4,5 +4,5 @@ package filesystem
 
 import "os"
 
-// writeBack leaves it to the kernel when to begin to write.
+// writeBack does nothing: the kernel decides when to start writing to disk.
 func writeBack(*os.File, int64, int64) {}

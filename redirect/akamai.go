@@ -9,9 +9,9 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// akamai makes the tokens of Akamai's Auth Token 2.0 (EdgeAuth) for a query
+// akamai is a signer of tokens of Akamai's Auth Token 2.0 (EdgeAuth) for a query
 // string: HMAC-SHA256 over the fields, with a key in hexadecimal. The access
-// list is this one path. Unlike the form for a URL it does not depend on how
+// list is this one path. Unlike the form for a URL, it does not depend on how
 // the property escapes token inputs or treats query strings.
 //
 // https://techdocs.akamai.com/property-mgr/docs/auth-token-2-0-ver

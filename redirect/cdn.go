@@ -11,19 +11,19 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// CDN is one entry of redirect.cdn: how to make URLs that a CDN accepts. What a
-// kind has no use for must be empty.
+// CDN is one entry of redirect.cdn: how to sign URLs that a CDN accepts. Fields
+// that its kind does not use must be empty.
 type CDN struct {
 	// Kind is plain, cloudfront, cloudcdn, mediacdn, frontdoor, cloudflare,
 	// akamai or nginx.
 	Kind string
 
-	// BaseURL is where the keys of the bucket begin at the CDN, its prefix
-	// included.
+	// BaseURL is the URL that keys of the bucket are appended to, including the
+	// bucket's prefix.
 	BaseURL string
 
-	// Keys sign URLs: the first one does. The others are there to be rotated
-	// in, and are read so that a bad one is found at start.
+	// Keys are the signing keys. The first one signs. Further keys are for
+	// rotation; New reads them too, so that it finds a bad key at start.
 	Keys []Key
 
 	// Form is "canned" (the default) or "custom" for cloudfront, and "url" (the
@@ -33,40 +33,41 @@ type CDN struct {
 	// Hash is "sha256" (the default) or "sha1", for cloudfront.
 	Hash string
 
-	// Param is the name of the query parameter with the token: "verify" by
-	// default for cloudflare, "__token__" for akamai.
+	// Param is the name of the query parameter with the token. It is "verify" by
+	// default for cloudflare, and "__token__" for akamai.
 	Param string
 
-	// Ranges is whether the CDN answers a request for several ranges with these
-	// ranges, and one for the last bytes with these bytes. It is known of no
-	// kind: most answer with the whole blob, nginx does unless all of it is one
-	// file of its cache, and some depend on the origin. Without it such requests
-	// are answered by this service.
+	// Ranges reports whether the CDN answers a request for several ranges with
+	// these ranges, and a request for the last bytes with these bytes. No kind is
+	// known to do so: most answer with the whole blob, nginx does unless its
+	// cache holds all of the blob in one file, and some depend on the origin.
+	// Without Ranges this service answers such requests.
 	Ranges bool
 
 	// Lifetime is the time for which the rule at the CDN accepts a token, for
-	// cloudflare: at least redirect.expiry + redirect.window.
+	// cloudflare. It is at least redirect.expiry + redirect.window.
 	Lifetime time.Duration
 }
 
-// life is the time for which a URL is to be good.
+// life is the time during which a URL works.
 type life struct {
 	issued  time.Time // rounded down to the window
 	expires time.Time
 }
 
-// link is what a signer signs.
+// link is a URL for a signer to sign.
 type link struct {
 	life
 	url  string // without a query
 	path string // of url
 
-	// presign has the store sign a URL for the same object.
+	// presign returns a URL of the same object, signed by the store.
 	presign func() (drivers.Signed, error)
 }
 
-// signer makes the URL that a CDN accepts.
+// signer is the signing scheme of one kind of CDN.
 type signer interface {
+	// sign returns the URL that the CDN accepts.
 	sign(link) (drivers.Signed, error)
 }
 
@@ -76,7 +77,7 @@ type cdn struct {
 	base, path string // neither ends in a slash
 	signer     signer
 	maxLife    time.Duration
-	presigns   bool // its URLs are signed by the store
+	presigns   bool // whether the store signs its URLs
 	ranges     bool // as in CDN
 }
 
@@ -84,7 +85,7 @@ func (c *cdn) sign(key string, l life, presign func() (drivers.Signed, error)) (
 	return c.signer.sign(link{life: l, url: c.base + "/" + key, path: c.path + "/" + key, presign: presign})
 }
 
-// newCDN compiles c for URLs that live for longest, or less.
+// newCDN compiles c for URLs that live for at most longest.
 func newCDN(bad problems, c CDN, s service, longest, maxPresign time.Duration) *cdn {
 	out := &cdn{kind: c.Kind, maxLife: longest, ranges: c.Ranges}
 	switch u, err := parseURL(c.BaseURL); {
@@ -129,11 +130,11 @@ func newCDN(bad problems, c CDN, s service, longest, maxPresign time.Duration) *
 	return out
 }
 
-// tidy says whether all segments of the path stay in it.
+// tidy reports whether cleaning the path would leave it unchanged.
 func tidy(p string) bool { return p == "" || path.Clean(p) == p }
 
-// kindSettings gives the settings of each kind, besides kind and base_url.
-// "ids" stands for the id of each key.
+// kindSettings returns the settings of each kind, besides kind and base_url.
+// "ids" is the id of each key.
 func kindSettings() map[string][]string {
 	return map[string][]string{
 		"plain":      {},
@@ -148,7 +149,7 @@ func kindSettings() map[string][]string {
 }
 
 // checkSettings refuses an unknown kind, settings that the kind would ignore,
-// and missing keys.
+// and missing keys. It reports whether the signer can be compiled.
 func (c CDN) checkSettings(bad problems) bool {
 	settings, ok := kindSettings()[c.Kind]
 	if !ok {
@@ -180,8 +181,8 @@ func (c CDN) checkSettings(bad problems) bool {
 	return true
 }
 
-// choose returns the value of a setting with a fixed set of them, the first of
-// which is the default.
+// choose returns value, or the first of the allowed values if value is empty. It
+// adds a problem to bad if value is not allowed.
 func choose(bad problems, value string, allowed ...string) string {
 	if value == "" {
 		return allowed[0]
@@ -192,7 +193,7 @@ func choose(bad problems, value string, allowed ...string) string {
 	return value
 }
 
-// param is the name of the query parameter.
+// param returns the name of the query parameter.
 func (c CDN) param(bad problems, byDefault string) string {
 	if c.Param == "" {
 		return byDefault
@@ -203,15 +204,15 @@ func (c CDN) param(bad problems, byDefault string) string {
 	return c.Param
 }
 
-// cdnKey says whether a CDN may be shown the key: it is under "data/", and
-// stands in a URL as it is, so that signer, CDN and store agree on its name.
+// cdnKey reports whether a CDN may serve the key: it is under "data/" and needs
+// no escaping in a URL, so that signer, CDN and store agree on its name.
 func cdnKey(key string) bool {
 	return strings.HasPrefix(key, drivers.BulkPrefix) && verbatim(key, "/") && drivers.CheckKey(key) == nil
 }
 
-// verbatim says whether s is made of unreserved characters of RFC 3986, which
-// mean the same escaped or not, and those of also. "~" is not among them, for
-// it parts the fields of Akamai's tokens.
+// verbatim reports whether s has only characters of also and unreserved
+// characters of RFC 3986, which mean the same whether escaped or not. "~" is
+// excluded, because it separates the fields of Akamai's tokens.
 func verbatim(s, also string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool {
 		unreserved := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-._", r)

@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// proxies are the proxies in front of the service that are trusted to name the
-// client they were called by.
+// proxies are the proxies in front of the service that are trusted to name their
+// clients.
 type proxies struct {
-	networks []netip.Prefix // that they are in
-	count    int            // how many there are, if it is not zero
+	networks []netip.Prefix // of the proxies
+	count    int            // of proxies, in the older form of the configuration
 }
 
 func newProxies(bad problems, c Config) proxies {
@@ -35,15 +35,15 @@ func newProxies(bad problems, c Config) proxies {
 	return p
 }
 
-// client returns the address of the client that made a request. A request whose
-// peer is not in a trusted network comes from that peer, whatever its headers
-// say. Of others the client is the last address in X-Forwarded-For, or in
-// Forwarded (RFC 7239), that is not in a trusted network, or the first address
-// if all are. What clients write there lies to the left of what proxies append.
+// client returns the address of the client that sent r. If the peer is not in a
+// trusted network, it is the client, and its headers are ignored. Otherwise the
+// client is the last address in X-Forwarded-For, or in Forwarded (RFC 7239),
+// that is not in a trusted network, or the first address if all are. Entries
+// that a client writes are left of the entries that proxies append.
 //
-// It is the zero Addr if that entry is not an address, or if there are both
-// headers and they disagree: a proxy passes on the header that it doesn't know
-// as the client wrote it.
+// client returns the zero Addr if that entry is not an address, or if both
+// headers are present and disagree, because a proxy passes a header that it does
+// not support on as the client wrote it.
 func (p proxies) client(r *http.Request) netip.Addr {
 	if p.count > 0 {
 		return ClientAddr(r, p.count)
@@ -77,9 +77,9 @@ func (p proxies) beyond(hops iter.Seq[netip.Addr]) (client netip.Addr, ok bool) 
 	return client, ok
 }
 
-// forwardedFor yields the hops in lines of X-Forwarded-For from right to left,
-// the zero Addr for an entry that is not an address. Blank lines alone have no
-// hops.
+// forwardedFor returns the hops in lines of X-Forwarded-For from right to left,
+// with the zero Addr for an entry that is not an address. Lines that are all
+// blank have no hops.
 func forwardedFor(lines []string) iter.Seq[netip.Addr] {
 	return func(yield func(netip.Addr) bool) {
 		if blank(lines) {
@@ -106,13 +106,13 @@ func blank(lines []string) bool {
 }
 
 // ClientAddr returns the address of the client behind a number of trusted
-// proxies, each of which appends to X-Forwarded-For the address that it was
-// called from. What a client wrote there itself lies to the left of that, and
-// is not looked at. IPv4 in IPv6 is unmapped, and a zone left out.
+// proxies, each of which appends the address of its caller to X-Forwarded-For.
+// Entries that a client wrote are left of these, and are ignored. IPv4 in IPv6
+// is unmapped, and a zone is left out.
 //
-// With no trusted proxies, or without the header, it is the address that the
-// request came from. If there are fewer addresses than proxies, it is the
-// leftmost. It is the zero Addr if what stands there is not an address.
+// With no trusted proxies, or without the header, ClientAddr returns the address
+// of the peer. If there are fewer addresses than proxies, it returns the
+// leftmost. It returns the zero Addr if that entry is not an address.
 func ClientAddr(r *http.Request, trustedProxies int) netip.Addr {
 	hop := r.RemoteAddr
 	rest := strings.Join(r.Header["X-Forwarded-For"], ",")
@@ -123,8 +123,9 @@ func ClientAddr(r *http.Request, trustedProxies int) netip.Addr {
 	return parseHop(hop)
 }
 
-// parseHop reads an address with or without a port, as proxies write it:
-// 192.0.2.1, 192.0.2.1:80, 2001:db8::1, [2001:db8::1], [2001:db8::1]:80.
+// parseHop parses an address with or without a port, in the forms that proxies
+// write: 192.0.2.1, 192.0.2.1:80, 2001:db8::1, [2001:db8::1],
+// [2001:db8::1]:80. It returns the zero Addr if s is not an address.
 func parseHop(s string) netip.Addr {
 	s = strings.Trim(s, " \t")
 	addr, err := netip.ParseAddr(s)

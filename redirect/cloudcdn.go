@@ -10,11 +10,11 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// cloudCDN signs URLs for Google Cloud CDN: HMAC-SHA1 with a key of 128 bits.
+// cloudCDN is a signer for Google Cloud CDN: HMAC-SHA1 with a key of 128 bits.
 //
-// In the "url" form the signature covers the whole URL; in the "prefix" form it
-// covers a prefix, which here is all of the URL up to its query, so that a
-// query string which a proxy or client adds does no harm.
+// In the "url" form the signature covers the whole URL. In the "prefix" form it
+// covers a prefix, here the URL up to its query, so that the URL still works if
+// a proxy or client adds a query string.
 //
 // https://cloud.google.com/cdn/docs/using-signed-urls
 type cloudCDN struct {
@@ -47,8 +47,8 @@ func (s cloudCDN) sign(l link) (drivers.Signed, error) {
 	}), nil
 }
 
-// signGoogle makes a URL as both of Google's CDNs take it. What is signed is
-// the URL up to the signature, or in the prefix form its query only.
+// signGoogle returns a URL in the form of both of Google's CDNs. The signature
+// covers the URL up to the signature, or in the prefix form only its query.
 func signGoogle(l link, keyName string, prefix bool, encoding *base64.Encoding, sign func(string) []byte) drivers.Signed {
 	query := "Expires=" + strconv.FormatInt(l.expires.Unix(), 10) + "&KeyName=" + keyName
 	if prefix {

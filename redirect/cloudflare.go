@@ -11,15 +11,15 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// cloudflare makes the timed HMAC tokens that the function
-// is_timed_hmac_valid_v0 of Cloudflare's rules language validates, without its
+// cloudflare is a signer of timed HMAC tokens, which the function
+// is_timed_hmac_valid_v0 of Cloudflare's rules language validates without its
 // flag 's':
 //
 //	is_timed_hmac_valid_v0("<key>", http.request.uri, <lifetime>, http.request.timestamp.sec, 8)
 //
-// where 8 is the length of "?verify=". The token says when it was issued; when
-// it ends is written in that rule, and lifetime must be the same number. A rule
-// holds one key, so rotation takes two rules joined by "and not".
+// where 8 is the length of "?verify=". The token holds the time when it was
+// issued. The rule holds its lifetime, and the field lifetime must be the same
+// number. A rule holds one key, so rotation takes two rules joined by "and not".
 //
 // https://developers.cloudflare.com/ruleset-engine/rules-language/functions/#hmac-validation
 // https://developers.cloudflare.com/waf/custom-rules/use-cases/configure-token-authentication/

@@ -16,14 +16,15 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// cloudFront signs URLs for Amazon CloudFront.
+// cloudFront is a signer for Amazon CloudFront.
 //
-// A canned policy names this very URL and is not sent; CloudFront makes it up
-// again from the URL and Expires. A custom one is sent, and names the URL with
-// anything after it, so that a query string which a proxy or client adds does
-// no harm. (No other object has a key that begins with a whole data key.)
-// Signatures are RSA PKCS #1 v1.5 or ECDSA in ASN.1 over SHA-1, or SHA-256 if
-// the URL says so. ECDSA nonces are those of RFC 6979: one URL per window.
+// A canned policy names exactly this URL and is not sent: CloudFront rebuilds it
+// from the URL and Expires. A custom policy is sent, and matches the URL with
+// any suffix, so that the URL still works if a proxy or client adds a query
+// string. (No data key is a prefix of another key.) Signatures are RSA PKCS #1
+// v1.5 or ECDSA in ASN.1 over SHA-1, or over SHA-256 if the URL has
+// Hash-Algorithm=SHA256. ECDSA nonces follow RFC 6979, so that a URL is the same
+// within a window.
 //
 // https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-creating-signed-url-canned-policy.html
 // https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-creating-signed-url-custom-policy.html
@@ -47,7 +48,7 @@ func newCloudFront(bad problems, c CDN) signer {
 	return s
 }
 
-// parseCloudFrontKey takes the kinds of key that CloudFront does.
+// parseCloudFrontKey parses a private key of a kind that CloudFront supports.
 // https://docs.aws.amazon.com/cloudfront/latest/APIReference/API_PublicKey.html
 func parseCloudFrontKey(data []byte) (crypto.Signer, error) {
 	key, err := parsePrivateKey(data)
@@ -95,8 +96,8 @@ func (s cloudFront) sign(l link) (drivers.Signed, error) {
 	return drivers.Signed{URL: l.url + query, Expires: l.expires}, nil
 }
 
-// cloudFrontBase64 is base64 with CloudFront's own substitutes for what URLs
-// must escape.
+// cloudFrontBase64 returns data in base64, with CloudFront's substitutes for
+// characters that URLs must escape.
 func cloudFrontBase64(data []byte) string {
 	return strings.NewReplacer("+", "-", "=", "_", "/", "~").Replace(base64.StdEncoding.EncodeToString(data))
 }

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// What [Config] takes for zero.
+// Defaults that [New] uses for fields of [Config] that are zero.
 const (
 	DefaultExpiry = 20 * time.Minute
 	DefaultWindow = 5 * time.Minute
 )
 
-// weekOfStores is the longest that a URL signed by any of the stores can live:
-// SigV4 and GCS V4 signatures, and the keys of Azure's user delegation SAS, end
-// after a week.
+// weekOfStores is the longest lifetime of a URL that a store signs: SigV4 and
+// GCS V4 signatures, and the keys of Azure's user delegation SAS, expire after
+// a week.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 // https://cloud.google.com/storage/docs/access-control/signed-urls
 // https://learn.microsoft.com/rest/api/storageservices/create-user-delegation-sas
@@ -25,70 +25,75 @@ const weekOfStores = 7 * 24 * time.Hour
 const (
 	targetDirect  = "direct"
 	targetPresign = "presign"
-	targetCDN     = "cdn:" // and its name
+	targetCDN     = "cdn:" // followed by its name
 )
 
-// Config is the section "redirect" of the configuration. Its zero value signs
-// if the store can, and serves directly if not.
+// Config is the section "redirect" of the configuration. Its zero value
+// redirects to URLs signed by the store if the store can sign, and serves
+// directly otherwise.
 type Config struct {
-	// Expiry is the least time that a URL works for, in whole seconds. Zero is
+	// Expiry is the shortest time that a URL works, in whole seconds. Zero is
 	// [DefaultExpiry].
 	Expiry time.Duration
 
-	// Window is what signing times are rounded down to, in whole seconds. Zero
-	// is [DefaultWindow]; one second is as good as no rounding.
+	// Window is the time that signing times are rounded down to a multiple of,
+	// in whole seconds. Zero is [DefaultWindow]. One second has the effect of no
+	// rounding.
 	Window time.Duration
 
-	// MaxPresign is the longest that a URL which the store signs can live. Zero
-	// is a week, the most that any store allows.
+	// MaxPresign is the longest lifetime of a URL that the store signs. Zero is
+	// a week, the most that any store allows.
 	MaxPresign time.Duration
 
 	// CDNs are the CDNs that rules can name.
 	CDNs map[string]CDN
 
-	// Rules are tried in order.
+	// Rules are tried in order. The first rule that matches decides.
 	Rules []Rule
 
 	// Default is the target of reads that no rule matches: "presign", "direct"
-	// or "cdn:<name>". Empty is "presign", which is also the target of reads
-	// that a CDN may not be shown.
+	// or "cdn:<name>". Empty is "presign". If the default is a CDN, reads that a
+	// CDN may not serve go to "presign".
 	Default string
 
-	// PublicURL is the URL that clients know this service by. Redirects to its
-	// own host are refused. If it is empty, that cannot be looked at.
+	// PublicURL is the URL that clients use for this service. New refuses
+	// redirects to its host. It cannot check that if PublicURL is empty.
 	PublicURL string
 
 	// TrustedNetworks are the networks (10.0.0.0/8) or addresses of the proxies in
 	// front of this service, the key trusted_proxies. See [Policy.ClientAddr].
 	TrustedNetworks []string
 
-	// TrustedProxies is an older form of TrustedNetworks, and excludes it: the
-	// number of proxies in front of this service, each of which appends to
-	// X-Forwarded-For the address that it was called from.
+	// TrustedProxies is an older form of TrustedNetworks. Only one of the two
+	// can be set. It is the number of proxies in front of this service, each of
+	// which appends the address of its caller to X-Forwarded-For.
 	TrustedProxies int
 }
 
-// Rule sends the reads that meet all its conditions to a target. A condition
-// that is empty is met by everything.
+// Rule sends the reads that meet all its conditions to a target. Every read
+// meets an empty condition.
 type Rule struct {
-	From       []string // networks (10.0.0.0/8) or addresses: the client is in one of them
+	From       []string // networks (10.0.0.0/8) or addresses; the client is in one of them
 	Repository string   // glob: ? and * match within a segment, ** matches anything
 	MinSize    int64    // bytes: the blob is at least as large
-	UserAgent  string   // regular expression (RE2), found anywhere in the header
+	UserAgent  string   // regular expression (RE2), matched anywhere in the header
 
-	// Target is "cdn:<name>", "presign" or "direct". A rule with a CDN never
-	// matches a key that is not under "data/", nor bytes that are unverified.
+	// Target is "cdn:<name>", "presign" or "direct". A rule with a CDN only
+	// matches verified bytes under "data/".
 	Target string
 }
 
-// New makes a Policy. An error names every setting that is wrong by its
-// configuration key (redirect.cdn.<name>.base_url) and what is wrong with it.
+// New returns a Policy. Its error lists every wrong setting by its configuration
+// key (redirect.cdn.<name>.base_url), with the reason.
 //
-// It refuses a CDN on the service's own host or a subdomain of it, for clients
-// would send it the Authorization header that is meant for this service; plain
-// http where the service has https; a URL that would have to live longer than
-// its signer can make it; and settings that would have no effect. Files and
-// environment variables with keys are read here, once.
+// New refuses
+//   - a CDN on the service's own host or a subdomain of it, because clients would
+//     send it the Authorization header that is meant for this service,
+//   - plain http if the service has https,
+//   - a lifetime that is longer than the signer allows,
+//   - settings that would have no effect.
+//
+// It reads files and environment variables with keys once.
 func New(c Config) (*Policy, error) {
 	p := &Policy{expiry: c.Expiry, window: c.Window}
 	if p.expiry == 0 {
@@ -138,7 +143,8 @@ func New(c Config) (*Policy, error) {
 	return p, nil
 }
 
-// needsPresign says whether a read can end in a URL that the store signs.
+// needsPresign reports whether a read can be redirected to a URL that the store
+// signs.
 func (p *Policy) needsPresign() bool {
 	for _, r := range p.rules {
 		if r.target == targetPresign {

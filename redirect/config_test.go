@@ -158,7 +158,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// TestNewTakes has what is just not refused.
+// TestNewTakes tests configurations that are barely valid.
 func TestNewTakes(t *testing.T) {
 	const longest = 7*24*time.Hour - DefaultWindow
 	edge := func(c CDN) map[string]CDN {
@@ -174,7 +174,7 @@ func TestNewTakes(t *testing.T) {
 		{CDNs: edge(CDN{Kind: "cloudflare", Keys: text, Lifetime: DefaultExpiry + DefaultWindow})},
 		{CDNs: edge(CDN{Kind: "cloudcdn", Keys: []Key{{ID: strings.Repeat("a", 63), Value: "nZtRohdNF9m3cKM24IcK4w=="}}})},
 		{PublicURL: "http://registry.example.com", CDNs: map[string]CDN{"edge": {Kind: "plain", BaseURL: "http://cdn.example.net"}}},
-		// The second CDN is for some, the first for the rest.
+		// The second CDN is for some clients, the first for all other clients.
 		{CDNs: edge(CDN{Kind: "plain"}), Rules: []Rule{{MinSize: 1, Target: "cdn:edge"}, {Target: "cdn:edge"}, {MinSize: 1, Target: "presign"}}},
 	} {
 		if _, err := New(c); err != nil {
@@ -183,7 +183,8 @@ func TestNewTakes(t *testing.T) {
 	}
 }
 
-// TestBaseURL signs URLs as clients ask for them, however base_url is written.
+// TestBaseURL checks that signed URLs are in the form that clients send, for
+// every form of base_url.
 func TestBaseURL(t *testing.T) {
 	for _, test := range []struct{ base, want string }{
 		{"https://cdn.example.net", "https://cdn.example.net/"},
@@ -303,7 +304,7 @@ func TestBadKeys(t *testing.T) {
 		if test.kind != "nginx" && test.kind != "akamai" {
 			good.ID, test.key.ID = "a", "b"
 		}
-		// The bad key is second: it does not sign, and is found all the same.
+		// The bad key is second. It does not sign, but New finds it anyway.
 		_, err := New(Config{CDNs: map[string]CDN{"edge": {Kind: test.kind, BaseURL: testBase, Keys: []Key{good, test.key}}}})
 		if want := "redirect.cdn.edge.keys[1]" + test.want; err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s with %v: %v, want %s", test.kind, test.key, err, want)
@@ -314,7 +315,7 @@ func TestBadKeys(t *testing.T) {
 	}
 }
 
-// TestKeySources gives one key in each of the ways, and in all its encodings.
+// TestKeySources reads a key from each source, and in each of its encodings.
 func TestKeySources(t *testing.T) {
 	data, err := os.ReadFile("testdata/ed25519.pem")
 	if err != nil {
@@ -351,7 +352,7 @@ func TestKeySources(t *testing.T) {
 	}
 }
 
-// TestTextKey: what an editor puts around a secret is no part of it.
+// TestTextKey checks that what an editor adds around a secret is not part of it.
 func TestTextKey(t *testing.T) {
 	dir := t.TempDir()
 	want := signTest(t, CDN{Kind: "nginx", BaseURL: testBase, Keys: []Key{{Value: "a $ecret, größer"}}}, testLife())

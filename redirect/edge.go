@@ -11,9 +11,9 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// Edge is one of the configured CDNs, for whoever proves that it keeps to what
-// it may show. Unlike a [Policy] it makes URLs for any key of the bucket; those
-// for keys that are not under "data/" must not work.
+// Edge is one of the configured CDNs, for a check that it serves nothing but
+// "data/". Unlike a [Policy], it returns URLs for any key of the bucket. URLs
+// of keys outside "data/" must not work at the CDN.
 type Edge struct {
 	Name string // in the configuration
 	Kind string
@@ -22,7 +22,8 @@ type Edge struct {
 	policy *Policy
 }
 
-// Edges are the configured CDNs, whether rules name them or not, by name.
+// Edges returns the configured CDNs sorted by name, including those that no rule
+// names.
 func (p *Policy) Edges() []Edge {
 	var edges []Edge
 	for _, name := range slices.Sorted(maps.Keys(p.cdns)) {
@@ -32,15 +33,16 @@ func (p *Policy) Edges() []Edge {
 	return edges
 }
 
-// URL is the key's at the CDN, without a signature.
+// URL returns the URL of key at the CDN, without a signature.
 func (e Edge) URL(key string) string { return e.cdn.base + "/" + key }
 
-// Signs says whether the CDN takes signed URLs only.
+// Signs reports whether the CDN accepts signed URLs only.
 func (e Edge) Signs() bool { return e.Kind != "plain" }
 
-// Sign makes the URL that a client would be sent to for this key. Where the
-// store signs, it signs a key under "data/" whatever the key is, for there is
-// no signature of the store's for any other that a client could have.
+// Sign returns the URL that a client would be redirected to for key. If the store
+// signs for this CDN and key is not under "data/", the signature is that of a
+// key under "data/", because a client cannot get a signature of the store for
+// any other key.
 func (e Edge) Sign(ctx context.Context, bucket Signer, key string) (drivers.Signed, error) {
 	signed := key
 	if !cdnKey(key) {
@@ -51,9 +53,9 @@ func (e Edge) Sign(ctx context.Context, bucket Signer, key string) (drivers.Sign
 	})
 }
 
-// SignExpired makes a URL that a client could have been sent to, and that has
-// expired by now. It reports errors.ErrUnsupported if the kind's URLs don't
-// expire, or if it is the store that signs them.
+// SignExpired returns a URL that a client could have received and that has
+// expired. It returns errors.ErrUnsupported if URLs of this kind do not expire,
+// or if the store signs them.
 func (e Edge) SignExpired(key string) (drivers.Signed, error) {
 	if !e.Signs() {
 		return drivers.Signed{}, fmt.Errorf("%w: a URL of kind %s does not expire", errors.ErrUnsupported, e.Kind)

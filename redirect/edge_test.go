@@ -10,8 +10,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// TestEdges has each CDN's verifier look at what its Edge makes: what is signed
-// for any key is good, and what has expired was good once.
+// TestEdges verifies URLs of an Edge of each kind of CDN: signatures of any key
+// are valid, and expired URLs were valid before they expired.
 func TestEdges(t *testing.T) {
 	for _, c := range append(signerCases(), signerCase{name: "plain", cdn: CDN{Kind: "plain", BaseURL: testBase}}) {
 		t.Run(c.name, func(t *testing.T) {
@@ -54,7 +54,8 @@ func TestEdges(t *testing.T) {
 	}
 }
 
-// TestEdgeOfStore: the store signs keys under data/ only, whatever is asked for.
+// TestEdgeOfStore checks that the store signs only keys under data/, for any key
+// that an Edge is asked to sign.
 func TestEdgeOfStore(t *testing.T) {
 	p := cdnPolicy(t, CDN{Kind: "frontdoor", BaseURL: testBase})
 	bucket := bucketFunc(func(key string, _ drivers.SignOptions) (drivers.Signed, error) {

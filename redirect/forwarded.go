@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// forwarded yields the hops in lines of Forwarded from right to left, the zero
-// Addr for an entry that names no address. A line that is malformed is one such
-// entry. Blank lines alone have no hops.
+// forwarded returns the hops in lines of Forwarded from right to left, with the
+// zero Addr for an entry that names no address. A malformed line is one such
+// entry. Lines that are all blank have no hops.
 //
 // https://www.rfc-editor.org/rfc/rfc7239#section-4
 func forwarded(lines []string) iter.Seq[netip.Addr] {
@@ -27,7 +27,7 @@ func forwarded(lines []string) iter.Seq[netip.Addr] {
 	}
 }
 
-// parseForwarded returns the hops of a line, in its order.
+// parseForwarded returns the hops of a line from left to right.
 func parseForwarded(line string) (hops []netip.Addr) {
 	for {
 		hop, rest, ok := parseElement(line)
@@ -42,9 +42,10 @@ func parseForwarded(line string) (hops []netip.Addr) {
 	}
 }
 
-// parseElement reads the parameters of one proxy, up to a comma or the end. A
-// quotation mark that a client opened must not swallow what a proxy appended:
-// nothing but a separator may follow a value.
+// parseElement parses the parameters of one proxy, up to a comma or the end. It
+// returns the hop and the rest of the line, and reports whether the element is
+// well formed. Only a separator may follow a value, so that a quotation mark
+// that a client opened cannot swallow what a proxy appended.
 func parseElement(s string) (hop netip.Addr, rest string, ok bool) {
 	seen := false
 	for {
@@ -77,8 +78,8 @@ func parseElement(s string) (hop netip.Addr, rest string, ok bool) {
 	}
 }
 
-// parseValue reads a token or a quoted string. Many proxies do not quote IPv6
-// addresses and ports, so a token ends at a separator only.
+// parseValue parses a token or a quoted string. A token ends only at a separator,
+// because many proxies do not quote IPv6 addresses and ports.
 func parseValue(s string) (value, rest string, ok bool) {
 	if !strings.HasPrefix(s, `"`) {
 		end := strings.IndexAny(s, " \t,;\"")

@@ -8,13 +8,13 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// frontDoor passes the SAS that the store signed through Azure Front Door: the
-// query is the store's, the rest the CDN's. A SAS signs the account, container
-// and blob but no host, so the store accepts it from the origin side. Front
-// Door must forward the query string, and it checks no signature of its own:
-// what it has cached under a key without the query it would give to anyone, so
-// its cache key must include the query string. Amazon's and Google's signatures
-// do sign the host, and are refused.
+// frontDoor is a signer for Azure Front Door. Its URLs have the query of a URL
+// that the store signed, a SAS, after the CDN's host and path. A SAS covers the
+// account, container and blob but no host, so the store accepts it from Front
+// Door. Front Door must forward the query string. It checks no signature, and
+// would serve an object that it cached under a key without the query to any
+// client. So its cache key must include the query string. The signatures of
+// Amazon and Google cover the host, and sign refuses them.
 //
 // https://learn.microsoft.com/rest/api/storageservices/create-service-sas
 // https://learn.microsoft.com/azure/frontdoor/front-door-caching#query-string-behavior

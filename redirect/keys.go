@@ -16,11 +16,12 @@ import (
 	"unicode/utf8"
 )
 
-// Key is a key that signs URLs, given in one of three ways. White space around
-// it does not count, nor does a byte order mark, which some editors put first.
+// Key is a key that signs URLs. Exactly one of Value, File and Env is set. White
+// space around the key is ignored, and so is a byte order mark, which some
+// editors write first.
 type Key struct {
-	// ID is the name that the CDN knows the key by, for the kinds that use one.
-	// For mediacdn it is the name of the keyset that the key is in.
+	// ID is the name of the key at the CDN, for the kinds that use one. For
+	// mediacdn it is the name of the keyset that the key is in.
 	ID string
 
 	Value string
@@ -28,7 +29,7 @@ type Key struct {
 	Env   string // the name of an environment variable
 }
 
-// String names the key and where it comes from, never the key itself.
+// String returns the name of the key and its source, never the key itself.
 func (k Key) String() string {
 	switch {
 	case k.File != "":
@@ -39,7 +40,8 @@ func (k Key) String() string {
 	return fmt.Sprintf("key %q", k.ID)
 }
 
-// read gives the key, and the setting that it comes from.
+// read returns the key, and the name of the setting that it comes from. The
+// setting is empty if not exactly one is set.
 func (k Key) read() (data []byte, setting string, err error) {
 	given := 0
 	for _, s := range []string{k.Value, k.File, k.Env} {
@@ -70,8 +72,8 @@ func (k Key) read() (data []byte, setting string, err error) {
 	return data, setting, err
 }
 
-// readKeys reads all keys of c with parse, whose errors must not show the key,
-// and returns the first.
+// readKeys reads and parses all keys of c, and returns the first. Errors of parse
+// must not contain the key.
 func readKeys[K any](bad problems, c CDN, parse func([]byte) (K, error)) K {
 	var first K
 	for i, k := range c.Keys {
@@ -104,14 +106,14 @@ func checkKeyID(id string, wanted bool) error {
 		}
 		return nil
 	}
-	// The strictest of the vendors' rules, which are all of this form.
+	// All vendors have a rule of this form. This is the strictest.
 	if ok, _ := regexp.MatchString(`^[A-Za-z0-9_-]{1,63}$`, id); !ok {
 		return fmt.Errorf("%q is not 1 to 63 of A-Z a-z 0-9 _ -", id)
 	}
 	return nil
 }
 
-// parsePrivateKey parses a PEM private key: PKCS #8, PKCS #1 or SEC 1.
+// parsePrivateKey parses a private key in PEM: PKCS #8, PKCS #1 or SEC 1.
 func parsePrivateKey(data []byte) (crypto.Signer, error) {
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		var key any
@@ -120,7 +122,7 @@ func parsePrivateKey(data []byte) (crypto.Signer, error) {
 			return nil, errors.New("the private key is encrypted; give it without a passphrase")
 		}
 		switch block.Type {
-		case "EC PARAMETERS": // openssl writes it before the key
+		case "EC PARAMETERS": // openssl writes them before the key
 			continue
 		case "PRIVATE KEY":
 			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
@@ -144,7 +146,7 @@ func parsePrivateKey(data []byte) (crypto.Signer, error) {
 	return nil, errors.New("is not a PEM private key")
 }
 
-// parseBase64 decodes base64 of either alphabet, padded or not.
+// parseBase64 decodes base64 of either alphabet, with or without padding.
 func parseBase64(data []byte) ([]byte, error) {
 	s := strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(string(data), "="))
 	key, err := base64.RawStdEncoding.DecodeString(s)
@@ -162,8 +164,9 @@ func parseHex(data []byte) ([]byte, error) {
 	return key, nil
 }
 
-// parseText takes a secret that is written into the CDN's configuration as it
-// is. Whatever cannot stand there is some other file.
+// parseText returns a secret that is copied verbatim into the CDN's configuration.
+// It refuses data that is not one line of UTF-8 text, which is probably the
+// wrong file.
 func parseText(data []byte) ([]byte, error) {
 	if !utf8.Valid(data) || bytes.ContainsFunc(data, unicode.IsControl) {
 		return nil, errors.New("is not one line of text in UTF-8")

@@ -10,9 +10,9 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// mediaCDN signs URLs for Google Media CDN: Ed25519, in the forms of Cloud CDN
-// but with base64 that is not padded. KeyName is that of the EdgeCacheKeyset, of
-// which every key is tried, so keys are rotated without a change of it.
+// mediaCDN is a signer for Google Media CDN: Ed25519, in the forms of Cloud CDN
+// but with unpadded base64. KeyName is the name of the EdgeCacheKeyset. Media
+// CDN tries every key of the keyset, so a rotation does not change KeyName.
 //
 // https://cloud.google.com/media-cdn/docs/generate-signatures
 // https://cloud.google.com/media-cdn/docs/create-keyset
@@ -30,8 +30,8 @@ func newMediaCDN(bad problems, c CDN) signer {
 	}
 }
 
-// parseEd25519 takes PEM, as "openssl genpkey -algorithm ed25519" writes it, or
-// base64 of the seed, alone or with the public key after it.
+// parseEd25519 parses PEM, as "openssl genpkey -algorithm ed25519" writes it, or
+// base64 of the seed, alone or followed by the public key.
 func parseEd25519(data []byte) (ed25519.PrivateKey, error) {
 	if bytes.Contains(data, []byte("-----BEGIN")) {
 		key, err := parsePrivateKey(data)

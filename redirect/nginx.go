@@ -8,14 +8,14 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// nginx signs links for nginx's secure_link module, configured so:
+// nginx is a signer for nginx's secure_link module with this configuration:
 //
 //	secure_link $arg_md5,$arg_expires;
 //	secure_link_md5 "$secure_link_expires$uri <key>";
 //
-// The module is made for MD5 with the secret at the end. MD5 is broken for
-// collisions, and whoever could use one would have to choose the path, which
-// is ours.
+// The module uses MD5 with the secret at the end. MD5 is broken for collisions,
+// but an attacker could use a collision only by choosing the path, and this
+// service chooses it.
 //
 // https://nginx.org/en/docs/http/ngx_http_secure_link_module.html
 type nginx struct {

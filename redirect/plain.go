@@ -2,9 +2,9 @@ package redirect
 
 import "github.com/berthhq/berth/drivers"
 
-// plain is a CDN that asks for no signature: whoever has seen a URL can fetch
-// it for as long as the object exists. Data keys are random, so a URL cannot be
-// guessed. The expiry bounds how long the redirect is cached.
+// plain is a signer for a CDN that requires no signature. A client that has a URL
+// can fetch it for as long as the object exists. Data keys are random, so a URL
+// cannot be guessed. The expiry bounds how long the redirect is cached.
 type plain struct{}
 
 func (plain) sign(l link) (drivers.Signed, error) {

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// problems collects what is wrong with a configuration. Each value stands at
-// one configuration key, and all of a New share one list.
+// problems collects the errors in a configuration. Each value belongs to one
+// configuration key, and all values in one call of New share a list.
 type problems struct {
 	key  string
 	list *[]error

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// behindNetworks is a policy behind proxies in a few networks.
+// behindNetworks returns a policy behind proxies in a few networks.
 func behindNetworks(t testing.TB) *Policy {
 	t.Helper()
 	p, err := New(Config{TrustedNetworks: []string{"10.0.0.0/8", "192.0.2.7", "2001:db8:1::/48", "fe80::/10"}})
@@ -78,7 +78,7 @@ func TestClientBehindNetworks(t *testing.T) {
 	}
 }
 
-// FuzzClientBehindNetworks holds what matters: no client is taken for another.
+// FuzzClientBehindNetworks checks that no client can claim another address.
 func FuzzClientBehindNetworks(f *testing.F) {
 	f.Add("", false, uint8(0))
 	f.Add("10.9.9.9", false, uint8(1))
@@ -87,7 +87,7 @@ func FuzzClientBehindNetworks(f *testing.F) {
 	p := behindNetworks(f)
 	f.Fuzz(func(t *testing.T, claimed string, rfc7239 bool, extra uint8) {
 		if strings.ContainsAny(claimed, "\r\n") {
-			t.Skip("not a header") // net/http lets none through
+			t.Skip("not a header") // net/http refuses it
 		}
 		const client = "203.0.113.7"
 		name, write := "X-Forwarded-For", func(hop string) string { return hop }

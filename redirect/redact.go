@@ -2,9 +2,9 @@ package redirect
 
 import "net/url"
 
-// Redacted is what may be logged of a URL: scheme, host and path. For whatever
-// could make it work for a reader of the log, user, query and fragment, stands
-// REDACTED, and for all of it if it is not a URL.
+// Redacted returns a form of a URL that can be logged: scheme, host and path.
+// REDACTED replaces user, query and fragment, with which a reader of the log
+// could use the URL. Redacted returns REDACTED if rawURL is not a URL.
 func Redacted(rawURL string) string {
 	const redacted = "REDACTED"
 	u, err := url.Parse(rawURL)

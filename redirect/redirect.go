@@ -1,5 +1,5 @@
-// Package redirect decides where a read of blob bytes is answered: by a
-// redirect to a URL that the store signed, by a redirect to a CDN, or by this
+// Package redirect decides how a read of blob bytes is answered: with a
+// redirect to a URL that the store signed, with a redirect to a CDN, or by this
 // service itself.
 //
 // # Rules
@@ -10,16 +10,16 @@
 //
 // # CDNs
 //
-// A CDN is shown keys under "data/" and nothing else, whatever the rules say:
-// all other keys of the bucket are the service's own, or bytes that nobody
-// hashed here. Its base URL is where the keys of the bucket begin, so it ends
-// in the bucket's prefix if there is one. There is a file for each kind of CDN,
-// which names the vendor's page that it was written from.
+// A CDN only gets URLs of keys under "data/". No rule can change that, because
+// all other keys of the bucket are internal to the service, or name bytes that
+// the service has not hashed. The keys of the bucket follow the CDN's base URL,
+// so the base URL ends in the bucket's prefix if there is one. Each kind of CDN
+// has a file, which links the vendor's page that it was written from.
 //
 // # Time
 //
-// Signing times are rounded down to a window, so that every replica hands out
-// the same URL within it and caches on the way can hit. A URL lives longer than
+// Signing times are rounded down to a window, so that all replicas return the
+// same URL within it and caches on the way can hit. A URL lives longer than
 // [Config.Expiry], and at most Expiry + [Config.Window].
 package redirect
 
@@ -40,7 +40,7 @@ type Signer interface {
 	SignGet(ctx context.Context, key string, opts drivers.SignOptions) (drivers.Signed, error)
 }
 
-// Request is one read of a blob, as far as rules look at it.
+// Request is one read of a blob, with the properties that rules test.
 type Request struct {
 	Repository string
 	Size       int64 // bytes
@@ -51,29 +51,30 @@ type Request struct {
 	// in the blob's record, and such a read is always served directly.
 	Key string
 
-	// Unverified says that nobody hashed these bytes here. They are never sent
-	// by a CDN, whatever their key.
+	// Unverified reports that the service has not hashed these bytes. A CDN
+	// never serves them, under any key.
 	Unverified bool
 
-	// Ranges is whether the client asks for several ranges, or for the last
+	// Ranges reports whether the client asks for several ranges, or for the last
 	// bytes. The answer is direct unless the target is a CDN that has
 	// [CDN.Ranges].
 	Ranges bool
 
-	// ContentType, where it is not empty, overrides the header of the answer if
-	// the store signs the URL. CDNs answer with the headers of the stored
+	// ContentType, if not empty, overrides the Content-Type of the answer to a
+	// URL that the store signs. CDNs answer with the headers of the stored
 	// object.
 	ContentType string
 }
 
-// attachment has browsers save what they are sent to, by URLs that the store
-// signs. They must not show what somebody pushed as a page of the store's host.
+// attachment is the Content-Disposition of URLs that the store signs. Browsers
+// then save a blob: they must not show pushed bytes as a page of the store's
+// host.
 const attachment = "attachment"
 
-// Decision says how to answer a read. Its String and LogValue leave out what
-// makes the URL work, so it can be logged.
+// Decision is how to answer a read. It can be logged, because String and
+// LogValue leave out the part of the URL that grants access.
 type Decision struct {
-	// URL is where to send the client. It is empty if this service must serve
+	// URL is the target of the redirect. It is empty if this service must serve
 	// the bytes itself.
 	URL string
 
@@ -85,15 +86,15 @@ type Decision struct {
 	// "inline".
 	Rule string
 
-	// Target is that rule's target. The URL is empty although it is not
-	// "direct" if the store cannot sign.
+	// Target is the target of that rule. If the store cannot sign, URL is empty
+	// even if Target is not "direct".
 	Target string
 }
 
-// Direct says whether this service must serve the bytes itself.
+// Direct reports whether this service must serve the bytes itself.
 func (d Decision) Direct() bool { return d.URL == "" }
 
-// String describes the decision, with its URL [Redacted].
+// String returns a description of the decision, with its URL [Redacted].
 func (d Decision) String() string {
 	if d.Direct() {
 		return fmt.Sprintf("%s: %s: served directly", d.Rule, d.Target)
@@ -101,7 +102,7 @@ func (d Decision) String() string {
 	return fmt.Sprintf("%s: %s: %s until %s", d.Rule, d.Target, Redacted(d.URL), d.Expires.UTC().Format(time.RFC3339))
 }
 
-// LogValue gives the decision to slog, with its URL [Redacted].
+// LogValue returns the decision as a group for slog, with its URL [Redacted].
 func (d Decision) LogValue() slog.Value {
 	attrs := []slog.Attr{slog.String("rule", d.Rule), slog.String("target", d.Target)}
 	if !d.Direct() {
@@ -110,7 +111,7 @@ func (d Decision) LogValue() slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
-// Policy decides about reads. It is made by [New], never changes, and is safe
+// Policy is a compiled [Config]. [New] returns it. It never changes and is safe
 // for concurrent use.
 type Policy struct {
 	rules          []rule // the last has no conditions
@@ -122,12 +123,12 @@ type Policy struct {
 	proxies        proxies
 }
 
-// Decide says how to answer req. It makes no request of its own; a store's
-// SignGet may.
+// Decide returns how to answer req. It sends no request itself, but the SignGet
+// of a store may.
 //
-// Where the store cannot sign the answer is direct, and no error. Any other
-// error is that of the signer, or of a URL that had expired when it was made;
-// the caller may serve the bytes directly.
+// If the store cannot sign, Decide returns a direct decision and no error. It
+// returns an error if the signer fails or if the signed URL has expired already;
+// the caller can then serve the bytes directly.
 func (p *Policy) Decide(ctx context.Context, bucket Signer, req Request) (Decision, error) {
 	r := p.rule(req)
 	d := Decision{Rule: r.name, Target: r.target}
@@ -157,7 +158,7 @@ func (p *Policy) Decide(ctx context.Context, bucket Signer, req Request) (Decisi
 	return d, nil
 }
 
-// presign has the store sign a URL for as long as the configuration wants.
+// presign returns a URL signed by the store, with the configured lifetime.
 func (p *Policy) presign(ctx context.Context, bucket Signer, key, contentType string) (drivers.Signed, error) {
 	return bucket.SignGet(ctx, key, drivers.SignOptions{
 		Expires:            p.expiry,
@@ -167,9 +168,9 @@ func (p *Policy) presign(ctx context.Context, bucket Signer, key, contentType st
 	})
 }
 
-// Presign returns the URL of a key that the store signs for a client, with the
-// configured lifetime. It reports errors.ErrUnsupported if the store can't sign,
-// or if no rule sends clients to it.
+// Presign returns a URL of key for a client, signed by the store with the
+// configured lifetime. It returns errors.ErrUnsupported if the store cannot
+// sign, or if no rule sends clients to the store.
 func (p *Policy) Presign(ctx context.Context, bucket Signer, key string) (drivers.Signed, error) {
 	if !p.presigns {
 		return drivers.Signed{}, fmt.Errorf("no read is redirected to the store: %w", errors.ErrUnsupported)
@@ -177,27 +178,27 @@ func (p *Policy) Presign(ctx context.Context, bucket Signer, key string) (driver
 	return p.presign(ctx, bucket, key, "")
 }
 
-// Redirects reports whether the answer to req is a redirect, where the store
-// signs or does not. Unlike Decide it signs nothing: Decide still finds the
-// answer direct if the signer fails.
+// Redirects reports whether the answer to req is a redirect; signs reports
+// whether the store can sign URLs. Unlike Decide, it signs nothing: Decide can
+// still return a direct decision or an error if the signer fails.
 func (p *Policy) Redirects(req Request, signs bool) bool {
 	r := p.rule(req)
 	return r.redirects(req) && (signs || !r.presigns())
 }
 
-// MaxLife is how long after a decision its URL can still work: what may not be
-// deleted sooner. URLs of a CDN of kind plain never stop working, and do not
-// count.
+// MaxLife returns the longest time after a decision for which its URL can work.
+// The bytes that it names must not be deleted sooner. URLs of a CDN of kind
+// plain never stop working, and do not count.
 func (p *Policy) MaxLife() time.Duration { return p.maxLife }
 
-// ClientAddr returns the address of the client that made a request, behind the
-// proxies that the configuration trusts. It is the zero Addr if they name none.
+// ClientAddr returns the address of the client that sent r through the proxies
+// that the configuration trusts. It returns the zero Addr if they name none.
 func (p *Policy) ClientAddr(r *http.Request) netip.Addr { return p.proxies.client(r) }
 
-// Check signs a URL in bucket and reports what is unsafe about it, as New does
-// for the base URLs of CDNs, and whether the CDNs can do with what the store
-// signs. It is for the start of a service: only the driver knows the URLs that
-// it signs.
+// Check signs a URL in bucket and returns an error if it is unsafe to redirect
+// clients to, by the rules that New applies to the base URLs of CDNs, or if a CDN
+// cannot use the store's signature. Call it when a service starts: New cannot
+// check the URLs that a driver signs.
 func (p *Policy) Check(ctx context.Context, bucket Signer) error {
 	for _, e := range p.Edges() {
 		if _, err := e.Sign(ctx, bucket, drivers.BulkPrefix+"check"); err != nil && !errors.Is(err, errors.ErrUnsupported) {
@@ -220,7 +221,7 @@ func (p *Policy) Check(ctx context.Context, bucket Signer) error {
 	return nil
 }
 
-// rule finds the rule that decides.
+// rule returns the rule that decides about req.
 func (p *Policy) rule(req Request) *rule {
 	if req.Key == "" {
 		return &rule{name: "inline", target: targetDirect}
@@ -238,16 +239,16 @@ func (p *Policy) life(now time.Time) life {
 	return life{issued: issued, expires: issued.Add(p.window + p.expiry)}
 }
 
-// Step is what one rule says about a request.
+// Step is the result of one rule for a request.
 type Step struct {
 	Rule    string // as in Decision
 	Target  string
 	Matches bool
-	Why     string // which condition does not hold, and the value it saw
+	Why     string // the condition that does not hold, and the value it tested
 }
 
-// Explain walks the rules as Decide does and says why each matches or not. The
-// last step is the rule that decides. It signs nothing.
+// Explain tries the rules in the order of Decide and returns why each one
+// matches or not. The last step is the rule that decides. It signs nothing.
 func (p *Policy) Explain(req Request) []Step {
 	if req.Key == "" {
 		return []Step{{Rule: "inline", Target: targetDirect, Matches: true, Why: "the bytes are in the blob's record"}}

@@ -17,14 +17,14 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// bucketFunc is a store of which only the signing is looked at.
+// bucketFunc is a store that can only sign.
 type bucketFunc func(key string, opts drivers.SignOptions) (drivers.Signed, error)
 
 func (f bucketFunc) SignGet(_ context.Context, key string, opts drivers.SignOptions) (drivers.Signed, error) {
 	return f(key, opts)
 }
 
-// signing is a store that signs as the contract of drivers says.
+// signing is a store that signs by the contract of package drivers.
 func signing() Signer {
 	return bucketFunc(func(key string, opts drivers.SignOptions) (drivers.Signed, error) {
 		expires := time.Now().Truncate(opts.Window).Add(opts.Window + opts.Expires)
@@ -84,8 +84,8 @@ func TestDefault(t *testing.T) {
 	}
 }
 
-// Config.Default decides after the last rule. What a CDN may not be shown the
-// store signs for.
+// Config.Default decides after the last rule. The store signs keys that a CDN may
+// not serve.
 func TestDefaultTarget(t *testing.T) {
 	data, adopted := Request{Size: 1, Key: testKey}, Request{Size: 1, Key: "adopted/x"}
 	for _, test := range []struct {
@@ -124,7 +124,7 @@ func TestDefaultTarget(t *testing.T) {
 			t.Errorf("with the default %q, Explain(%+v) ends with %+v, and Decide returns %v", test.byDefault, test.req, last, d)
 		}
 	}
-	// Where the store signs nothing, URLs may live for longer than it could sign.
+	// If the store signs nothing, URLs may live longer than its signatures could.
 	if _, err := New(Config{Expiry: 8 * 24 * time.Hour, Default: "direct"}); err != nil {
 		t.Errorf("a policy without redirects and a long expiry: %v", err)
 	}
@@ -239,8 +239,8 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// Redirects is what Decide does with a store that signs, or doesn't, and ranges
-// go only to a CDN that answers them.
+// Redirects agrees with Decide, for a store that signs and for a store that does
+// not. Several ranges are only redirected to a CDN that answers them.
 func TestRedirects(t *testing.T) {
 	cdns := map[string]CDN{"sas": {Kind: "frontdoor", BaseURL: testBase}, "ranges": {Kind: "plain", BaseURL: testBase, Ranges: true}}
 	for _, c := range signerCases() {
@@ -302,7 +302,7 @@ func TestMaxLife(t *testing.T) {
 	}
 }
 
-// TestCheck is about URLs that only the driver knows.
+// TestCheck checks URLs that only the driver can sign.
 func TestCheck(t *testing.T) {
 	url := func(u string) Signer {
 		return bucketFunc(func(string, drivers.SignOptions) (drivers.Signed, error) {

@@ -17,7 +17,7 @@ type rule struct {
 	from         []netip.Prefix
 	repository   *regexp.Regexp
 	userAgent    *regexp.Regexp
-	cdn          *cdn // nil if the target is none
+	cdn          *cdn // nil if the target is not a CDN
 }
 
 func newRule(bad problems, c Rule, cdns map[string]*cdn) rule {
@@ -43,7 +43,8 @@ func newRule(bad problems, c Rule, cdns map[string]*cdn) rule {
 	return r
 }
 
-// findTarget returns the CDN of a target, or nil for "presign" and "direct".
+// findTarget returns the CDN of a target, or nil for "presign" and "direct". It
+// adds a problem to bad if the target does not exist.
 func findTarget(bad problems, target string, cdns map[string]*cdn) *cdn {
 	name, isCDN := strings.CutPrefix(target, targetCDN)
 	switch {
@@ -56,22 +57,22 @@ func findTarget(bad problems, target string, cdns map[string]*cdn) *cdn {
 	return cdns[name]
 }
 
-// always says whether the rule matches every request.
+// always reports whether the rule matches every request.
 func (r *rule) always() bool { return r.unconditional() && r.cdn == nil }
 
-// redirects reports whether the rule's target is one that answers req, and not
-// this service.
+// redirects reports whether the rule's target answers req, rather than this
+// service.
 func (r *rule) redirects(req Request) bool {
 	return r.target != targetDirect && (!req.Ranges || r.cdn != nil && r.cdn.ranges)
 }
 
-// presigns reports whether the rule's URLs are signed by the store.
+// presigns reports whether the store signs the rule's URLs.
 func (r *rule) presigns() bool {
 	return r.target == targetPresign || r.cdn != nil && r.cdn.presigns
 }
 
-// covers says whether the rule, for it has no conditions, matches whatever next
-// could. All rules with a CDN match the same keys.
+// covers reports whether the rule has no conditions and so matches every request
+// that next could match. All rules with a CDN match the same keys.
 func (r *rule) covers(next rule) bool {
 	return r.always() || r.unconditional() && next.cdn != nil
 }
@@ -81,8 +82,8 @@ func (r *rule) unconditional() bool {
 	return len(c.From) == 0 && c.Repository == "" && c.MinSize == 0 && c.UserAgent == ""
 }
 
-// mismatch names the first condition that does not hold, or is empty if the
-// rule matches.
+// mismatch returns the name of the first condition that does not hold, or ""
+// if the rule matches.
 func (r *rule) mismatch(req Request) string {
 	switch {
 	case r.from != nil && !contains(r.from, req.Client):
@@ -99,7 +100,7 @@ func (r *rule) mismatch(req Request) string {
 	return ""
 }
 
-// why explains what mismatch answered.
+// why returns an explanation of the condition that mismatch returned.
 func (r *rule) why(condition string, req Request) string {
 	switch condition {
 	case "from":
@@ -154,7 +155,7 @@ func parseNetwork(s string) (netip.Prefix, error) {
 }
 
 // compileGlob compiles a glob over repository names. "?" and "*" match within
-// a segment, "**" matches anything, slashes too.
+// a segment; "**" matches anything, including slashes.
 func compileGlob(glob string) (*regexp.Regexp, error) {
 	var b strings.Builder
 	b.WriteString(`^`)

@@ -37,7 +37,7 @@ func TestGlob(t *testing.T) {
 	}
 }
 
-// FuzzGlob compares with a matcher that tries everything.
+// FuzzGlob compares globs with a matcher that tries every split.
 func FuzzGlob(f *testing.F) {
 	f.Add("library/**", "library/a/b")
 	f.Add("a*b?/**c", "axxby/z/c")

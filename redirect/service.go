@@ -8,7 +8,8 @@ import (
 	"unicode"
 )
 
-// service is this service as its clients see it. Both are empty if unknown.
+// service is the address of this service for its clients. Both fields are empty
+// if it is unknown.
 type service struct {
 	scheme, host string
 }
@@ -25,12 +26,13 @@ func parseService(publicURL string) (service, error) {
 	return service{scheme: u.Scheme, host: host}, err
 }
 
-// checkURL says what is wrong with sending a client of this service to a URL.
+// checkURL returns an error if clients of this service must not be redirected to
+// rawURL.
 //
-// Clients forward the Authorization header that was meant for this service to
-// its own host, on any port, and to subdomains of it; net/http does, and with
-// it most registry clients. A store takes that for its own authentication and
-// refuses the request, and a CDN must not see it.
+// After a redirect, net/http and most registry clients still send the
+// Authorization header that was meant for this service to the same host, on any
+// port, and to its subdomains. A store interprets the header as authentication
+// to the store and refuses the request, and a CDN must not see it.
 func (s service) checkURL(rawURL string) error {
 	u, err := parseURL(rawURL)
 	if err != nil {
@@ -54,8 +56,8 @@ func (s service) checkURL(rawURL string) error {
 	return nil
 }
 
-// parseURL parses an absolute http or https URL. Its error shows what it was
-// given only if that can hold no secret.
+// parseURL parses an absolute http or https URL. Its error contains rawURL only if
+// rawURL cannot hold a secret.
 func parseURL(rawURL string) (*url.URL, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" {
@@ -68,8 +70,9 @@ func parseURL(rawURL string) (*url.URL, error) {
 	return u, nil
 }
 
-// hostname is the host of a URL in the one form in which hosts are compared.
-// That takes ASCII: clients write others in punycode before they compare.
+// hostname returns the host of a URL in the form in which checkURL compares
+// hosts. It refuses a host that is not ASCII, because clients convert it to
+// punycode before they compare.
 func hostname(u *url.URL) (string, error) {
 	if strings.ContainsFunc(u.Host, func(r rune) bool { return r > unicode.MaxASCII }) {
 		return "", fmt.Errorf("host %q: write it in punycode (xn--…)", u.Host)

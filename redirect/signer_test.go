@@ -21,19 +21,19 @@ const (
 	testURL  = testBase + "/" + testKey
 )
 
-// testLife is the time that testdata/vectors.sh signs for.
+// testLife is the lifetime of the URLs that testdata/vectors.sh signs.
 func testLife() life {
 	return life{issued: time.Unix(1772366400, 0), expires: time.Unix(1772368200, 0)}
 }
 
-// signerCase is a CDN, two keys for it, and how that CDN checks URLs. Some
-// secrets are those of the vendors' examples.
+// signerCase is a CDN with two keys, and its verifier. Some secrets are from the
+// vendors' examples.
 type signerCase struct {
 	name   string // as in testdata/vectors.txt
 	cdn    CDN    // signs with the first of two keys
 	next   Key    // the second
 	verify verifier
-	public func(t *testing.T, k Key) any // the key as the CDN has it
+	public func(t *testing.T, k Key) any // the key in the form that the CDN holds
 }
 
 func signerCases() []signerCase {
@@ -103,12 +103,12 @@ func secretBase64(t *testing.T, k Key) any {
 	return key
 }
 
-// known is what a CDN has that knows these keys.
+// known returns the keys in the form that the CDN's configuration holds.
 func (c signerCase) known(t *testing.T, keys ...Key) map[string]any {
 	known := make(map[string]any)
 	for i, k := range keys {
 		id := k.ID
-		if id == "" || c.cdn.Kind == "mediacdn" { // whose keys are in one keyset of that name
+		if id == "" || c.cdn.Kind == "mediacdn" { // its ID is the name of the keyset
 			id = fmt.Sprint(i)
 		}
 		known[id] = c.public(t, k)
@@ -157,8 +157,8 @@ func TestVectors(t *testing.T) {
 				}
 				return
 			}
-			// ECDSA has many signatures of one thing: the verifier must take
-			// openssl's and ours, and all else must be the same.
+			// ECDSA has many signatures of the same data: the verifier must accept
+			// openssl's and ours, and the rest of the URL must be equal.
 			now := testLife().issued
 			for _, u := range []string{got, want[c.name]} {
 				if err := c.verify(u, now, c.known(t, c.cdn.Keys...)); err != nil {
@@ -181,7 +181,7 @@ func withoutSignature(u string) string {
 	return before + after
 }
 
-// TestVendorExamples signs what the vendors' pages and samples sign.
+// TestVendorExamples signs the examples on the vendors' pages and in their samples.
 func TestVendorExamples(t *testing.T) {
 	at := func(issued, expires int64) life { return life{time.Unix(issued, 0), time.Unix(expires, 0)} }
 	googleKey := []byte{0x9d, 0x9b, 0x51, 0xa2, 0x17, 0x4d, 0x17, 0xd9, 0xb7, 0x70, 0xa3, 0x36, 0xe0, 0x87, 0x0a, 0xe3}
@@ -233,8 +233,8 @@ func TestVendorExamples(t *testing.T) {
 	}
 }
 
-// TestCloudFrontSDK compares with the signer of the AWS SDK, which knows SHA-1
-// only and draws its ECDSA nonces.
+// TestCloudFrontSDK compares with the signer of the AWS SDK, which supports only
+// SHA-1 and draws random ECDSA nonces.
 func TestCloudFrontSDK(t *testing.T) {
 	expires := testLife().expires
 	for _, c := range signerCases() {
@@ -272,8 +272,9 @@ func TestCloudFrontSDK(t *testing.T) {
 	}
 }
 
-// TestCDNAccepts has each CDN's verifier look at URLs that a policy gave out:
-// until they expire and no longer, and not with any one character changed.
+// TestCDNAccepts checks that each CDN's verifier accepts the URLs of a policy
+// until they expire, and refuses them afterwards and with any one character
+// changed.
 func TestCDNAccepts(t *testing.T) {
 	for _, c := range signerCases() {
 		t.Run(c.name, func(t *testing.T) {
@@ -311,8 +312,8 @@ func TestCDNAccepts(t *testing.T) {
 	}
 }
 
-// TestQueryAdded adds a parameter to a URL, as some proxies do. The forms that
-// are made to stand it do.
+// TestQueryAdded adds a parameter to a URL, as some proxies do. The URL must
+// still work in the forms that allow it.
 func TestQueryAdded(t *testing.T) {
 	for _, c := range signerCases() {
 		if c.cdn.Kind != "cloudfront" && c.cdn.Kind != "cloudcdn" && c.cdn.Kind != "mediacdn" {
@@ -326,7 +327,7 @@ func TestQueryAdded(t *testing.T) {
 	}
 }
 
-// TestParam gives the token under another name, and the same token.
+// TestParam checks that another name of the parameter leaves the token unchanged.
 func TestParam(t *testing.T) {
 	for _, c := range signerCases() {
 		byDefault := map[string]string{"cloudflare": "verify", "akamai": "__token__"}[c.cdn.Kind]
@@ -366,7 +367,7 @@ func TestRotation(t *testing.T) {
 	}
 }
 
-// TestReplicas makes each decision twice, by policies that share nothing.
+// TestReplicas makes each decision twice, with policies that share nothing.
 func TestReplicas(t *testing.T) {
 	for _, c := range append(signerCases(), signerCase{name: "plain", cdn: CDN{Kind: "plain", BaseURL: testBase}}) {
 		t.Run(c.name, func(t *testing.T) {

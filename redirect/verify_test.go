@@ -22,9 +22,9 @@ import (
 	"time"
 )
 
-// The CDNs' side, each written from the page that its signer cites. A verifier
-// says why the CDN would refuse a URL at a time; keys are by id, or by their
-// number where the CDN has no ids.
+// The verifiers of the CDNs, each written from the page that its signer cites. A
+// verifier returns why the CDN would refuse a URL at a given time. Keys are
+// indexed by id, or by their number if the CDN has no ids.
 type verifier func(rawURL string, now time.Time, keys map[string]any) error
 
 var errSignature = errors.New("signature does not match")
@@ -98,7 +98,7 @@ func verifyCloudFront(rawURL string, now time.Time, keys map[string]any) error {
 	return nil
 }
 
-// verifyGoogle is what Cloud CDN and Media CDN have in common.
+// verifyGoogle is the common part of the verifiers of Cloud CDN and Media CDN.
 func verifyGoogle(rawURL string, now time.Time, encoding *base64.Encoding, check func(keyName, value string, signature []byte) error) error {
 	value, encoded, ok := strings.Cut(rawURL, "&Signature=")
 	if !ok {
@@ -118,7 +118,7 @@ func verifyGoogle(rawURL string, now time.Time, encoding *base64.Encoding, check
 		if err != nil || len(prefix) == 0 || !strings.HasPrefix(requested, string(prefix)) {
 			return fmt.Errorf("%s does not begin with %s", requested, prefix)
 		}
-		_, signed, _ := strings.Cut(query, "URLPrefix=") // others may stand before
+		_, signed, _ := strings.Cut(query, "URLPrefix=") // after any other parameters
 		value = "URLPrefix=" + signed
 	}
 	if err := check(params.Get("KeyName"), value, signature); err != nil {
@@ -240,7 +240,7 @@ func verifyNginx(rawURL string, now time.Time, keys map[string]any) error {
 	return errSignature
 }
 
-// requestURI is what an HTTP server gets to see of a URL.
+// requestURI returns the part of a URL that an HTTP server receives.
 func requestURI(rawURL string) string {
 	_, rest, _ := strings.Cut(rawURL, "://")
 	_, uri, _ := strings.Cut(rest, "/")

@@ -18,11 +18,11 @@ import (
 )
 
 var (
-	// errOvertaken says that another completes the same upload, and is further:
-	// begin again at the root.
+	// errOvertaken reports that another replica is completing the same upload
+	// and is further: the walk starts again at the root.
 	errOvertaken = errors.New("overtaken")
 
-	// errMissing says that a part is not there, nor any node that it is in.
+	// errMissing reports that neither a part nor any node made of it exists.
 	errMissing = errors.New("missing")
 )
 
@@ -30,7 +30,10 @@ func errTag(p drivers.Part) error {
 	return fmt.Errorf("part %d has a tag that is none: %w", p.Number, drivers.ErrChanged)
 }
 
-// Complete composes the parts, ⌈(n-1)/31⌉ requests for n of them.
+// Complete composes the parts, with ⌈(n-1)/31⌉ requests for n parts. If the
+// object exists already, Complete returns it without regard to the parts. It
+// returns ErrChanged if a part is missing or has another tag, ErrNotFound if
+// the upload is gone.
 func (b *bucket) Complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
 	o, err := b.complete(ctx, u, parts, crc32c)
 	if err != nil {
@@ -39,18 +42,18 @@ func (b *bucket) Complete(ctx context.Context, u drivers.Upload, parts []drivers
 	return o, nil
 }
 
-// complete makes the nodes from the leaves up, those that do not depend on each
-// other at the same time, and does not look what is there: as a rule nothing
-// is. Only when a compose fails because a source is gone or the node is there
-// has another been here, who may be at work still.
+// complete creates the nodes from the leaves up, independent ones in parallel.
+// It does not check first which nodes exist, because as a rule there are none.
+// If a compose fails because a source is gone or the node exists, another
+// replica has worked on the same upload, and may still be working.
 //
-// Nobody needs to know what the other did. What a node is made of is deleted
-// only by making it. So if a source of it is gone then the node was there at
-// that moment, and either it still is or the one above it was, and so on: the
-// nodes are looked at from this one upwards, and if none is there then a part
-// is missing that nobody will ever find. The nodes are the same for all, since
-// only one content completes an upload; size and CRC-32C are compared against
-// accidents.
+// No coordination between them is needed. The sources of a node are deleted
+// only by the request that creates the node. So if a source is gone, then the
+// node existed at that moment, and now either the node or one above it exists.
+// complete looks for the nodes from this one upwards. If there is none, a part
+// is missing for good. The nodes are the same for all replicas, since only one
+// content completes an upload; size and CRC-32C are compared only as a guard
+// against accidents.
 func (b *bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
 	if err := checkUpload(u); err != nil {
 		return drivers.Object{}, err
@@ -69,7 +72,7 @@ func (b *bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers
 			return rawObject(u.Key, done)
 		}
 	}
-	// Whatever is wrong with the parts, an object that is there is the answer.
+	// An existing object is the answer, even if the parts are wrong.
 	switch o, there := b.stat(ctx, u.Key); {
 	case there == nil:
 		return o, nil
@@ -82,8 +85,8 @@ func (b *bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers
 	}
 }
 
-// dropSources deletes the parts of an upload that is complete, where the store
-// does not delete the sources of a compose. What it can't delete is left to the
+// dropSources deletes the parts of a completed upload if the store does not
+// delete the sources of a compose. If that fails, they are left to the
 // collector.
 func (b *bucket) dropSources(ctx context.Context, u drivers.Upload) {
 	if !b.keepsSources {
@@ -106,7 +109,8 @@ func checkParts(parts []drivers.Part) error {
 	return nil
 }
 
-// missing tells an upload that is gone from one that lacks a part.
+// missing returns ErrNotFound if the upload is gone, and ErrChanged if it only
+// lacks a part.
 func (b *bucket) missing(ctx context.Context, u drivers.Upload, err error) error {
 	for _, listErr := range b.list(ctx, uploadKey(u), "", "") {
 		if listErr != nil {
@@ -117,10 +121,10 @@ func (b *bucket) missing(ctx context.Context, u drivers.Upload, err error) error
 	return fmt.Errorf("%w: nothing is left of the upload", drivers.ErrNotFound)
 }
 
-// ensureRoot makes the root, or finds it.
+// ensureRoot returns the object of the root, and creates it if necessary.
 func (b *bucket) ensureRoot(ctx context.Context, root *node) (*raw.Object, error) {
 	c := newCompletion(b)
-	for range 1 + root.composes() { // overtaken no more often than another makes a node
+	for range 1 + root.composes() { // overtaken at most once for each node
 		o, err := c.ensure(ctx, root)
 		if !errors.Is(err, errOvertaken) {
 			return o, err
@@ -130,18 +134,19 @@ func (b *bucket) ensureRoot(ctx context.Context, root *node) (*raw.Object, error
 	return nil, fmt.Errorf("others that complete it are always ahead: %w", drivers.ErrBusy)
 }
 
-// completion is one walk through the tree after another.
+// completion is a sequence of walks through the tree.
 type completion struct {
 	*bucket
 	slots chan struct{} // one for each request
-	look  bool          // whether a node is there, before making it
+	look  bool          // whether to look for a node before creating it
 }
 
 func newCompletion(b *bucket) *completion {
 	return &completion{bucket: b, slots: make(chan struct{}, parallel)}
 }
 
-// ensure returns the object that is the node, made by this call or not.
+// ensure returns the node's object, and creates it if necessary. It returns
+// errOvertaken or errMissing if a source of the node is gone.
 func (c *completion) ensure(ctx context.Context, n *node) (*raw.Object, error) {
 	if c.look {
 		if o, err := c.find(ctx, n); err != nil || o != nil {
@@ -174,8 +179,9 @@ func (c *completion) ensure(ctx context.Context, n *node) (*raw.Object, error) {
 	return o, c.cfg.classify(ctx, err, nil)
 }
 
-// climb looks for the node and those above it, in this order, after a compose
-// of it was refused.
+// climb looks for the node, and then for the nodes above it, after a compose of
+// it was refused. It returns errOvertaken if only a node above exists, and
+// errMissing if none does.
 func (c *completion) climb(ctx context.Context, from *node, refused error) (*raw.Object, error) {
 	for n := from; n != nil; n = n.parent {
 		o, err := c.find(ctx, n)
@@ -198,7 +204,7 @@ func (c *completion) source(n *node, generation int64) *raw.ComposeRequestSource
 	}
 }
 
-// find is the node's object, or nil if there is none.
+// find returns the node's object, or nil if there is none.
 func (c *completion) find(ctx context.Context, n *node) (*raw.Object, error) {
 	var o *raw.Object
 	err := c.request(ctx, func() (err error) {
@@ -216,8 +222,8 @@ func (c *completion) find(ctx context.Context, n *node) (*raw.Object, error) {
 	return o, nil
 }
 
-// compose makes the node if there is none. The request is made with the API's
-// own client, since the SDK's Composer sends no KMS key.
+// compose creates the node if it does not exist. It uses the API's own client,
+// since the SDK's Composer sends no KMS key.
 func (c *completion) compose(ctx context.Context, n *node, sources []*raw.ComposeRequestSourceObjects) (*raw.Object, error) {
 	call := c.raw.Objects.Compose(c.cfg.Bucket, c.name(n.key), &raw.ComposeRequest{
 		SourceObjects: sources,
@@ -241,7 +247,7 @@ func (c *completion) compose(ctx context.Context, n *node, sources []*raw.Compos
 	return o, err
 }
 
-// request waits for a slot, and makes a request that can be repeated.
+// request waits for a slot and calls f, which again may call more than once.
 func (c *completion) request(ctx context.Context, f func() error) error {
 	select {
 	case c.slots <- struct{}{}:
@@ -259,7 +265,7 @@ func rootOf(n *node) *node {
 	return n
 }
 
-// encodeCRC is how the JSON API writes a CRC-32C.
+// encodeCRC returns a CRC-32C in the form of the JSON API.
 func encodeCRC(crc uint32) string {
 	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, crc))
 }

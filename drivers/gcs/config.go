@@ -14,43 +14,44 @@ import (
 // DefaultUniverse is the universe domain of Google Cloud itself.
 const DefaultUniverse = "googleapis.com"
 
-// Config says which bucket, and how to reach it. Only Bucket is required.
+// Config names a bucket and how to reach it. Only Bucket is required.
 type Config struct {
 	Bucket string
 
-	// Prefix begins every name of berth's in the bucket, at most 128 bytes. A
-	// "/" at its end makes no difference.
+	// Prefix starts every name of berth's in the bucket. It has at most 128
+	// bytes. A "/" at its end makes no difference.
 	Prefix string
 
-	// Endpoint is the URL of the store, without a path, where it is not
+	// Endpoint is the URL of the store, without a path, if it is not
 	// https://storage. and the universe domain: a private endpoint, or an
-	// emulator. Without CredentialsFile nothing authenticates at an endpoint of
-	// the scheme http, so that no token ever crosses a network in the clear.
+	// emulator. At an endpoint of the scheme http requests carry no credentials
+	// unless CredentialsFile is set, so that no token crosses a network in the
+	// clear by accident.
 	Endpoint string
 
-	// PublicEndpoint is the URL that signed URLs begin with, where clients reach
+	// PublicEndpoint is the URL that signed URLs start with, if clients reach
 	// the store by another name than berth does. The bucket stays in the path.
 	PublicEndpoint string
 
 	// CredentialsFile is a file of JSON credentials: the key of a service
 	// account, or the configuration of a workload identity federation or of an
-	// impersonation. If it is empty, Application Default Credentials are looked
-	// for: https://cloud.google.com/docs/authentication/application-default-credentials.
+	// impersonation. If it is empty, Application Default Credentials are used:
+	// https://cloud.google.com/docs/authentication/application-default-credentials.
 	CredentialsFile string
 
 	// SignAs is the e-mail address of the service account that signs URLs by
-	// IAM's signBlob, where the credentials hold no private key. If it is empty
-	// it is the account that the credentials stand for. The permission is
-	// iam.serviceAccounts.signBlob, on that account.
+	// IAM's signBlob, if the credentials hold no private key. If it is empty,
+	// the credentials' own account signs. This requires the permission
+	// iam.serviceAccounts.signBlob on that account.
 	SignAs string
 
-	// UniverseDomain is DefaultUniverse if empty.
+	// UniverseDomain is the universe domain; DefaultUniverse if empty.
 	UniverseDomain string
 
-	// StorageClass is that of keys under drivers.BulkPrefix and of their parts;
-	// the bucket's default if empty. Records are always in the bucket's default
-	// class: they are small and read all the time. Open tries whether the store
-	// takes it.
+	// StorageClass is the class of keys under drivers.BulkPrefix and of their
+	// parts; the bucket's default if empty. Records always have the bucket's
+	// default class: they are small and read all the time. Open checks that the
+	// store accepts it.
 	StorageClass string
 
 	// KMSKey is the resource name of a Cloud KMS key,
@@ -58,18 +59,19 @@ type Config struct {
 	// empty.
 	KMSKey string
 
-	// Transport makes the requests to the store, below authentication; one of
-	// its own, over HTTP/1.1, if nil.
+	// Transport sends the requests to the store, below authentication. If it
+	// is nil, Open creates one that speaks HTTP/1.1.
 	Transport http.RoundTripper
 
-	// Log gets what an operator should know of a store that works. Nothing is
-	// logged if it is nil.
+	// Log receives messages for the operator about a store that works. If it
+	// is nil nothing is logged.
 	Log *slog.Logger
 }
 
 const maxPrefix = 128
 
-// check says which setting is wrong, by its key in the configuration.
+// check returns an error that names the first invalid setting by its key in the
+// configuration.
 func (c *Config) check() error {
 	if c.Bucket == "" {
 		return errors.New("storage.gcs.bucket: it is empty: name a bucket")
@@ -125,7 +127,7 @@ func (c *Config) publicEndpoint() string {
 	return strings.TrimRight(c.PublicEndpoint, "/")
 }
 
-// anonymous says that requests carry no credentials.
+// anonymous reports whether requests carry no credentials.
 func (c *Config) anonymous() bool {
 	return c.CredentialsFile == "" && strings.HasPrefix(c.Endpoint, "http://")
 }

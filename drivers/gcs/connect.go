@@ -16,8 +16,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// storeWatch tells requests to the store from those to IAM, whose answers say
-// nothing about the bucket and the store's clock.
+// storeWatch separates requests to the store from requests to IAM. IAM's
+// answers contain no information about the bucket and the store's clock.
 type storeWatch struct {
 	store, others http.RoundTripper
 	host          string // of the store
@@ -30,11 +30,11 @@ func (w storeWatch) RoundTrip(req *http.Request) (*http.Response, error) {
 	return w.others.RoundTrip(req)
 }
 
-// scope is that of the tokens; IAM says what they may do.
+// scope is the scope of the tokens; IAM decides what they allow.
 const scope = "https://www.googleapis.com/auth/cloud-platform"
 
-// connect returns a client that authenticates, and the signer that goes with its
-// credentials. The client reads the clock from the store's answers.
+// connect returns a client that authenticates, and the signer for its
+// credentials. The clock follows the answers of the store to this client.
 func connect(ctx context.Context, cfg *Config, clock *drivers.Clock) (*http.Client, signer, error) {
 	endpoint, err := url.Parse(cfg.endpoint())
 	if err != nil {

@@ -17,18 +17,18 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// errNoBucket is no drivers.ErrNotFound: it says nothing about a key.
+// errNoBucket does not wrap drivers.ErrNotFound, which is about a key.
 var errNoBucket = errors.New("the bucket does not exist")
 
-// classify gives an error of the SDK the sentinel that it stands for, if any,
-// and the setting that mends it, if one does. A precondition that did not hold
-// is what unmet says.
+// classify returns err wrapped with the sentinel that it stands for, if any,
+// and with the setting that fixes it, if one does. unmet is the sentinel for a
+// failed precondition.
 func (c *Config) classify(ctx context.Context, err, unmet error) error {
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
 	if e, ok := errors.AsType[*identityError](err); ok {
-		err = e // this attempt was not made
+		err = e // this attempt was not sent
 	}
 	sentinel := claim(err, unmet)
 	switch {
@@ -55,8 +55,9 @@ func claim(err, unmet error) error {
 	return nil
 }
 
-// trouble is drivers.ErrBusy, drivers.ErrFull or drivers.ErrRefused, if the error
-// is about a service, or about the way to it, and not about what it was asked for.
+// trouble returns drivers.ErrBusy, drivers.ErrFull or drivers.ErrRefused if the
+// error is about a service or the way to it. It returns nil if the error is
+// about the object of the request.
 func trouble(err error) error {
 	if e, ok := errors.AsType[*identityError](err); ok {
 		if e.passes() {
@@ -70,7 +71,7 @@ func trouble(err error) error {
 	switch code := status(err); {
 	case passes(code), code == 0 && broken(err):
 		return drivers.ErrBusy
-	case code == http.StatusInsufficientStorage: // Google's has no such limit; others may
+	case code == http.StatusInsufficientStorage: // Google's has no such limit; other stores may
 		return drivers.ErrFull
 	case code == http.StatusUnauthorized, code == http.StatusForbidden:
 		return drivers.ErrRefused
@@ -82,7 +83,7 @@ func trouble(err error) error {
 	return nil
 }
 
-// passes says that the same request may be answered otherwise later.
+// passes reports whether the same request may have another answer later.
 func passes(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
@@ -92,9 +93,8 @@ func passes(status int) bool {
 	return false
 }
 
-// broken says that the connection could not be made, or ended too early, or
-// that nothing came over it for too long. A name that is said not to exist is
-// none of these.
+// broken reports whether the connection could not be made, ended too early, or
+// was silent for too long. It returns false for a name that does not exist.
 func broken(err error) bool {
 	if e, ok := errors.AsType[*net.DNSError](err); ok {
 		return e.IsTemporary || e.IsTimeout
@@ -108,7 +108,7 @@ func broken(err error) bool {
 	return isNet || halfHeader || halfStatus || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// status is the HTTP status that the store answered with, or 0.
+// status returns the HTTP status of the store's answer, or 0.
 func status(err error) int {
 	if errors.Is(err, storage.ErrObjectNotExist) {
 		return http.StatusNotFound
@@ -119,7 +119,8 @@ func status(err error) int {
 	return 0
 }
 
-// advise says which setting mends what is drivers.ErrRefused.
+// advise returns err, which is drivers.ErrRefused, wrapped with the setting
+// that fixes it.
 func (c *Config) advise(err error) error {
 	if advice := c.reasonAdvice(reasonsOf(err)); advice != "" {
 		return fmt.Errorf("%s: %w", advice, err)
@@ -133,12 +134,12 @@ func (c *Config) advise(err error) error {
 		return fmt.Errorf("storage.gcs.credentials_file: %s are denied access to bucket %q: grant roles/storage.objectUser on it: %w", c.who(), c.Bucket, err)
 	}
 	if _, ok := errors.AsType[*identityError](err); ok {
-		return err // says so itself
+		return err // its text names the setting
 	}
 	return fmt.Errorf("storage.gcs.endpoint: the host of %s does not resolve: %w", c.endpoint(), err)
 }
 
-// who is the credentials, in messages.
+// who returns the name of the credentials, for messages.
 func (c *Config) who() string {
 	if c.CredentialsFile == "" {
 		return "the Application Default Credentials"
@@ -146,8 +147,8 @@ func (c *Config) who() string {
 	return "the credentials in " + c.CredentialsFile
 }
 
-// explain says which setting to look at after the first requests have failed,
-// where classify does not.
+// explain returns an error of the first requests wrapped with the setting to
+// check, unless classify has already named one.
 func (c *Config) explain(err error) error {
 	_, noToken := errors.AsType[*identityError](err)
 	_, noConnection := errors.AsType[*net.OpError](err)
@@ -163,9 +164,9 @@ func (c *Config) explain(err error) error {
 	}
 }
 
-// bucketWatch tells a missing bucket from a missing object. Both are answered
-// with 404, and the SDK's reader does not look at the body, which says which:
-// as XML with the code NoSuchBucket, or as JSON in the message.
+// bucketWatch distinguishes a missing bucket from a missing object. Both are
+// answered with 404, and the SDK's reader ignores the body. Only the body names
+// the cause: as XML with the code NoSuchBucket, or as JSON in the message.
 type bucketWatch struct {
 	base http.RoundTripper
 }

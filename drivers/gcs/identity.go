@@ -12,17 +12,17 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// identity gives the tokens of some credentials, with errors that can be told
-// from the store's. All that want one at a time share what comes of asking, and
-// wait for it no longer than their requests last: the SDK's own cache has them
-// ask one after the other, and wait for their turn whatever happens.
+// identity is a provider of tokens. Its errors can be distinguished from the
+// store's. Concurrent callers share one request, and wait for it no longer than
+// their contexts last. The SDK's own cache sends one request after the other,
+// and its callers wait for their turn even after their contexts have ended.
 type identity struct {
 	auth.TokenProvider
 	who     string // for messages
 	flights singleflight.Group
 }
 
-// Token is the credentials'.
+// Token returns a token of the credentials, or the context's error.
 func (i *identity) Token(ctx context.Context) (*auth.Token, error) {
 	flight := i.flights.DoChan("", func() (any, error) {
 		return i.TokenProvider.Token(context.WithoutCancel(ctx))
@@ -39,29 +39,30 @@ func (i *identity) Token(ctx context.Context) (*auth.Token, error) {
 	}
 }
 
-// identityError says why there is no token: by a service account's token
-// endpoint, the metadata server, the Security Token Service, IAM, or whatever a
-// workload identity begins with.
+// identityError is the reason why there is no token. It comes from a service
+// account's token endpoint, the metadata server, the Security Token Service,
+// IAM, or the source of a workload identity.
 type identityError struct {
 	who string
 	err error
 }
 
-// Error is on one line. The SDK's has the whole answer, in which the reason is.
+// Error returns one line. The SDK's text contains the whole answer, with the
+// reason in it.
 func (e *identityError) Error() string {
 	why := strings.Join(strings.Fields(e.err.Error()), " ")
-	// RFC 6749, section 5.2. A JWT of another time is invalid, and so is one by
-	// a key that is not the account's any more.
+	// RFC 6749, section 5.2. A JWT is invalid if its time is wrong, or if its
+	// key is no longer the account's.
 	if refused, ok := errors.AsType[*auth.Error](e.err); ok && bytes.Contains(refused.Body, []byte("invalid_grant")) {
 		return fmt.Sprintf("storage.gcs.credentials_file: %s are not accepted: the key was deleted, or the clock of this machine is wrong: %s", e.who, why)
 	}
 	return fmt.Sprintf("storage.gcs.credentials_file: there is no token for %s: %s", e.who, why)
 }
 
-// Unwrap lets the SDK ask again where that is its way.
+// Unwrap returns the SDK's error, so that the SDK can decide whether to retry.
 func (e *identityError) Unwrap() error { return e.err }
 
-// passes says that there may be a token later.
+// passes reports whether a later request may get a token.
 func (e *identityError) passes() bool {
 	if code := e.status(); code != 0 {
 		return passes(code)
@@ -69,7 +70,7 @@ func (e *identityError) passes() bool {
 	return broken(e.err)
 }
 
-// status is the HTTP status that was answered instead of a token, or 0.
+// status returns the HTTP status of the answer that had no token, or 0.
 func (e *identityError) status() int {
 	if refused, ok := errors.AsType[*auth.Error](e.err); ok && refused.Response != nil {
 		return refused.Response.StatusCode
@@ -77,8 +78,8 @@ func (e *identityError) status() int {
 	if refused, ok := errors.AsType[*metadata.Error](e.err); ok {
 		return refused.Code
 	}
-	// Of the Security Token Service and of impersonation the SDK has it in words
-	// only.
+	// For the Security Token Service and for impersonation, the SDK has the
+	// status only in its text.
 	var code int
 	if _, err := fmt.Sscanf(e.err.Error(), "credentials: status code %d:", &code); err != nil {
 		return 0

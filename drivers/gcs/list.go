@@ -13,8 +13,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// List lists what lies before parts/ and what lies after it, each a page of
-// 1000 at a time. GCS lists names in the order of their bytes:
+// List lists the keys before parts/ and the keys after it, in pages of 1000.
+// GCS sorts names by their bytes:
 // https://cloud.google.com/storage/docs/json_api/v1/objects/list.
 func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drivers.Object, error] {
 	return func(yield func(drivers.Object, error) bool) {
@@ -36,13 +36,15 @@ func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drive
 	}
 }
 
-// keyRange is the keys from one, to before another; "" is no bound.
+// keyRange is the keys from one up to, but not including, another; "" is no
+// bound.
 type keyRange struct{ from, to string }
 
-// afterParts is the least key greater than all under drivers.PartsPrefix.
+// afterParts is the first key after all keys under drivers.PartsPrefix.
 const afterParts = "parts0"
 
-// around is the ranges of keys with this prefix that are not the driver's own.
+// around returns the ranges of keys with this prefix that are not the driver's
+// own.
 func around(prefix string) []keyRange {
 	switch {
 	case strings.HasPrefix(prefix, drivers.PartsPrefix):
@@ -54,8 +56,8 @@ func around(prefix string) []keyRange {
 	}
 }
 
-// list gives the objects whose keys have the prefix, from one key to before
-// another, with name, size and time only.
+// list returns the objects with keys that have the prefix and are in the range
+// from from up to, but not including, to. They have only name, size and time.
 func (b *bucket) list(ctx context.Context, prefix, from, to string) iter.Seq2[*storage.ObjectAttrs, error] {
 	return func(yield func(*storage.ObjectAttrs, error) bool) {
 		if from != "" && to != "" && from >= to {

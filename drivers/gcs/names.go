@@ -8,8 +8,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// An attempt is what a part's tag says: the part of its name that no other
-// attempt has, and its generation.
+// An attempt is the content of a part's tag: the unique component of the part's
+// name, and its generation.
 type attempt struct {
 	id         string
 	generation int64
@@ -23,8 +23,8 @@ func parseAttempt(tag string) (attempt, bool) {
 	return attempt{id, generation}, ok && isID(id)
 }
 
-// isID says that s may be the id of an upload or of an attempt. rand.Text draws
-// them of such characters.
+// isID reports whether s may be the id of an upload or of an attempt. rand.Text
+// generates ids of these characters.
 func isID(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; (c < 'A' || c > 'Z') && (c < '0' || c > '9') {
@@ -41,19 +41,20 @@ func checkUpload(u drivers.Upload) error {
 	return drivers.CheckKey(u.Key)
 }
 
-// uploadKey is what the keys of all objects of an upload begin with.
+// uploadKey returns the prefix of the keys of all objects of an upload.
 func uploadKey(u drivers.Upload) string { return drivers.PartsPrefix + u.Key + "/" + u.ID + "/" }
 
 func partKey(u drivers.Upload, number int, attemptID string) string {
 	return fmt.Sprintf("%s%05d-%s", uploadKey(u), number, attemptID)
 }
 
-// nodeKey is the key of what was composed of the parts with these numbers.
+// nodeKey returns the key of the node composed of the parts with these numbers.
 func nodeKey(u drivers.Upload, first, last int) string {
 	return fmt.Sprintf("%snode-%05d-%05d", uploadKey(u), first, last)
 }
 
-// parseUploadKey is the upload that an object under parts/ belongs to.
+// parseUploadKey returns the upload that an object under parts/ belongs to. It
+// reports false if there is none.
 func parseUploadKey(key string) (drivers.Upload, bool) {
 	rest, ours := strings.CutPrefix(key, drivers.PartsPrefix)
 	slash := strings.LastIndexByte(rest, '/')

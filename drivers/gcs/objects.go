@@ -19,8 +19,9 @@ import (
 
 var errEmpty = errors.New("empty body")
 
-// Create writes the object with the precondition that there is none. A retry of
-// its own may find what it wrote itself, and then it reports ErrExists.
+// Create writes the object with the precondition that there is none. It returns
+// ErrExists if there is one. A retry may find the object that an earlier
+// attempt of the same call has written, and then returns ErrExists too.
 func (b *bucket) Create(ctx context.Context, key string, body drivers.Body) (drivers.Object, error) {
 	attrs, err := b.create(ctx, key, body)
 	if err != nil {
@@ -37,7 +38,7 @@ func (b *bucket) create(ctx context.Context, key string, body drivers.Body) (*st
 }
 
 // Replace writes the object with the precondition that its generation is the
-// tag.
+// tag. It returns ErrChanged if it is another, or if the object is gone.
 func (b *bucket) Replace(ctx context.Context, key, tag string, body drivers.Body) (drivers.Object, error) {
 	attrs, err := b.replace(ctx, key, tag, body)
 	if err != nil {
@@ -55,7 +56,7 @@ func (b *bucket) replace(ctx context.Context, key, tag string, body drivers.Body
 		return nil, fmt.Errorf("%q is no generation: %w", tag, drivers.ErrChanged)
 	}
 	attrs, err := b.write(ctx, b.name(key), b.class(key), whenAt(generation), body, drivers.ErrChanged)
-	if errors.Is(err, drivers.ErrNotFound) { // in whichever way the store says that it is gone
+	if errors.Is(err, drivers.ErrNotFound) { // in any form in which the store reports that it is gone
 		return nil, fmt.Errorf("%w: %w", drivers.ErrChanged, errGone)
 	}
 	return attrs, err
@@ -63,8 +64,8 @@ func (b *bucket) replace(ctx context.Context, key, tag string, body drivers.Body
 
 var errGone = errors.New("it is gone")
 
-// write stores the body in one request, whatever its size: a resumable upload
-// would cost one more, and the caller has the bytes for another attempt.
+// write stores the body in one request, even if it is large: a resumable upload
+// would cost one more request, and the caller keeps the bytes for a retry.
 func (b *bucket) write(ctx context.Context, name, class string, cond storage.Conditions, body drivers.Body, unmet error) (*storage.ObjectAttrs, error) {
 	if body.Size == 0 {
 		return nil, errEmpty
@@ -80,7 +81,7 @@ func (b *bucket) write(ctx context.Context, name, class string, cond storage.Con
 		w.StorageClass = class
 		w.KMSKeyName = b.cfg.KMSKey
 		w.CRC32C, w.SendCRC32C = body.CRC32C, true
-		// If the copy fails it is because the request has, and Close knows why.
+		// The copy fails only if the request has, and Close returns its error.
 		_, copied := io.Copy(w, body.Reader())
 		if err := w.Close(); err != nil {
 			return err
@@ -94,15 +95,15 @@ func (b *bucket) write(ctx context.Context, name, class string, cond storage.Con
 	return attrs, b.cfg.classify(ctx, err, unmet)
 }
 
-// whenAbsent is the precondition that there is no object.
+// whenAbsent returns the precondition that there is no object.
 func whenAbsent() storage.Conditions { return storage.Conditions{DoesNotExist: true} }
 
-// whenAt is the precondition that the object has this generation.
+// whenAt returns the precondition that the object has this generation.
 func whenAt(generation int64) storage.Conditions {
 	return storage.Conditions{GenerationMatch: generation}
 }
 
-// class is the storage class for a key; the bucket's default if empty.
+// class returns the storage class for a key; "" is the bucket's default.
 func (b *bucket) class(key string) string {
 	if strings.HasPrefix(key, drivers.BulkPrefix) {
 		return b.cfg.StorageClass
@@ -111,7 +112,7 @@ func (b *bucket) class(key string) string {
 }
 
 // DeleteIf deletes the object with the precondition that its generation is the
-// tag.
+// tag. It returns nil if the object is gone, ErrChanged if it has another tag.
 func (b *bucket) DeleteIf(ctx context.Context, key, tag string) error {
 	if err := b.deleteIf(ctx, key, tag); err != nil {
 		return fmt.Errorf("gcs: delete %s: %w", key, err)
@@ -145,7 +146,8 @@ func (b *bucket) deleteIf(ctx context.Context, key, tag string) error {
 	}
 }
 
-// Delete deletes the objects, some at a time.
+// Delete deletes the objects, several in parallel. It returns nil for those
+// that are gone.
 func (b *bucket) Delete(ctx context.Context, keys ...string) error {
 	names := make([]string, len(keys))
 	for i, key := range keys {
@@ -178,8 +180,8 @@ func (b *bucket) deleteAll(ctx context.Context, names []string) error {
 	return g.Wait()
 }
 
-// Open reads one generation: after a broken connection the reader goes on with
-// this one, or fails.
+// Open reads one generation: after a broken connection the reader resumes with
+// the same generation, or fails.
 func (b *bucket) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, drivers.Object, error) {
 	r, err := b.read(ctx, key, off, n)
 	if err != nil {
@@ -193,8 +195,8 @@ func (b *bucket) Open(ctx context.Context, key string, off, n int64) (io.ReadClo
 	}, nil
 }
 
-// reader fails where it is read: Close has nothing to add about a read that was
-// broken off.
+// reader reports errors only from Read: Close would only repeat the error of a
+// read that was cut off.
 type reader struct {
 	*storage.Reader
 }
@@ -213,12 +215,12 @@ func (b *bucket) read(ctx context.Context, key string, off, n int64) (*storage.R
 	}
 	r, err := b.handle.Object(b.name(key)).NewRangeReader(ctx, off, n)
 	if off == 0 && n > 0 && status(err) == http.StatusRequestedRangeNotSatisfiable {
-		r, err = b.handle.Object(b.name(key)).NewReader(ctx) // an empty object, which others wrote
+		r, err = b.handle.Object(b.name(key)).NewReader(ctx) // an empty object, which berth never writes
 	}
 	return r, b.cfg.classify(ctx, err, nil)
 }
 
-// Stat asks for the object's metadata.
+// Stat reads the object's metadata.
 func (b *bucket) Stat(ctx context.Context, key string) (drivers.Object, error) {
 	o, err := b.stat(ctx, key)
 	if err != nil {
@@ -238,8 +240,8 @@ func (b *bucket) stat(ctx context.Context, key string) (drivers.Object, error) {
 	return object(key, attrs), nil
 }
 
-// object is what a write and Stat tell of an object. A reader is told the time
-// to the second only, and so are they.
+// object returns the object with these attributes. Its time is truncated to the
+// second, because that is the precision that a reader gets.
 func object(key string, attrs *storage.ObjectAttrs) drivers.Object {
 	return drivers.Object{
 		Key:      key,
@@ -251,8 +253,8 @@ func object(key string, attrs *storage.ObjectAttrs) drivers.Object {
 
 func formatTag(generation int64) string { return strconv.FormatInt(generation, 10) }
 
-// parseTag refuses all that formatTag does not make: to GCS 0 is the generation
-// of an object that is not there.
+// parseTag returns the generation of a tag. It accepts only what formatTag
+// returns, because for GCS 0 is the generation of an absent object.
 func parseTag(tag string) (generation int64, ok bool) {
 	generation, err := strconv.ParseInt(tag, 10, 64)
 	return generation, err == nil && generation > 0 && formatTag(generation) == tag

@@ -1,28 +1,29 @@
-// Package gcs keeps objects in a bucket of Google Cloud Storage.
+// Package gcs is a driver for buckets of Google Cloud Storage.
 //
-// A tag is the object's generation, which GCS never gives twice to one name.
-// Every write names the generation that it expects, zero for none.
+// A tag is the object's generation. GCS never uses a generation twice for one
+// name. Every write names the generation that it expects, zero for none.
 //
 // # Uploads
 //
-// GCS has no multipart upload whose parts come in any order and from anywhere,
-// over the API of this SDK. So a part is an object, under a name that no other
-// attempt has, and Complete composes them:
+// Over the API of this SDK, GCS has no multipart upload that takes parts in any
+// order and from any process. So a part is an object with a name that is unique
+// to the attempt, and Complete composes the parts:
 //
 //	parts/<key>/<upload id>/<number>-<attempt>   a part
 //	parts/<key>/<upload id>/node-<first>-<last>  some parts, composed
 //
-// A compose takes at most 32 sources, so n parts take ⌈(n-1)/31⌉ of them, in a
-// tree, the last of which makes the object at the key. The names of the nodes
-// follow from the upload and the numbers of the parts alone, and each is made
-// only if it is not there, by a request that deletes what it was made of: so
-// whoever completes the upload goes on where another stopped. See complete.
+// A compose takes at most 32 sources, so n parts take ⌈(n-1)/31⌉ of them. They
+// form a tree; the last one creates the object at the key. The names of the
+// nodes depend only on the upload and the numbers of the parts. A node is
+// created only if it does not exist, by a request that also deletes its
+// sources. So any replica can resume a Complete that another has started. See
+// complete.
 //
-// A store may ignore that a compose is to delete its sources, as some universes
-// do. Open tries that, and Complete then lists and deletes them itself.
+// Some universes do not delete the sources of a compose. Open checks that;
+// Complete then lists the sources and deletes them itself.
 //
-// What is left below parts/, by uploads that were never completed and by
-// attempts that nobody named, is what Uploads gives.
+// Uploads returns what is left under parts/ by uploads that were never
+// completed and by attempts that no Complete named.
 package gcs
 
 import (
@@ -42,15 +43,15 @@ import (
 )
 
 const (
-	// maxObject is the largest object, and so the largest part:
+	// maxObject is the size limit of an object, and therefore of a part:
 	// https://cloud.google.com/storage/quotas#objects.
 	maxObject = 5 << 40
 
-	// maxParts makes a tree of three levels. GCS itself sets no limit to the
-	// parts that an object is composed of.
+	// maxParts makes a tree of three levels. GCS itself does not limit the
+	// number of parts of an object.
 	maxParts = 10_000
 
-	// parallel is how many requests one call makes at a time.
+	// parallel is the number of requests that one call sends at a time.
 	parallel = 16
 )
 
@@ -59,20 +60,20 @@ type bucket struct {
 	prefix string
 	client *storage.Client
 	handle *storage.BucketHandle
-	raw    *raw.Service // for what the client cannot ask for
+	raw    *raw.Service // for requests that the client cannot send
 	signer signer
 	clock  *drivers.Clock
 
-	// keepsSources is whether the store ignores that a compose is to delete its
-	// sources, as some universes do.
+	// keepsSources is whether the store does not delete the sources of a
+	// compose, as in some universes.
 	keepsSources bool
 }
 
 var _ drivers.Bucket = (*bucket)(nil)
 
-// Open opens the bucket, and proves that it keeps to create-only, to
-// compare-and-swap and to conditional deletion. An error names the setting of
-// the configuration that is to be looked at.
+// Open opens the bucket, and checks that its store supports create-only writes,
+// compare-and-swap and conditional deletion. An error names the setting of the
+// configuration to check.
 func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 	b, err := open(ctx, cfg)
 	if err != nil {
@@ -114,7 +115,7 @@ func open(ctx context.Context, cfg Config) (*bucket, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Whatever this driver asks for can be asked for again.
+	// Every request of this driver can be retried.
 	client.SetRetry(storage.WithPolicy(storage.RetryAlways), storage.WithBackoff(backoff()), storage.WithMaxAttempts(attempts))
 	service, err := raw.NewService(ctx, opts...)
 	if err != nil {
@@ -131,9 +132,9 @@ func open(ctx context.Context, cfg Config) (*bucket, error) {
 	}, nil
 }
 
-// newTransport speaks HTTP/1.1 only: over HTTP/2 all parts of all uploads share
-// one connection, and its windows. Its timeouts end what hangs, not what is
-// slow: none counts while a body is being sent or read.
+// newTransport returns a transport that speaks only HTTP/1.1: over HTTP/2 all
+// parts of all uploads share one connection, and its windows. Its timeouts end
+// requests that hang, not slow ones: none applies while a body is sent or read.
 func newTransport() http.RoundTripper {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -146,21 +147,21 @@ func newTransport() http.RoundTripper {
 		TLSHandshakeTimeout:   10 * time.Second,
 		ResponseHeaderTimeout: 2 * time.Minute, // from the last byte of a request
 		ExpectContinueTimeout: time.Second,
-		DisableCompression:    true, // bytes are what was stored, never what was inflated
+		DisableCompression:    true, // bytes are returned as stored, never decompressed
 	}
 }
 
-// name is the object's name in the bucket.
+// name returns the name of a key in the bucket.
 func (b *bucket) name(key string) string { return b.prefix + key }
 
-// Limits are those of GCS. There is no least part: a source of a compose may
-// have any size.
+// Limits returns the limits of GCS. There is no minimum part size: a source of
+// a compose may have any size.
 func (b *bucket) Limits() drivers.Limits {
 	return drivers.Limits{MaxPart: maxObject, MaxParts: maxParts}
 }
 
-// Close closes the connections that are not in use. The SDK's own Close gets no
-// further than the transport that authenticates.
+// Close closes the idle connections. The SDK's own Close does not reach the
+// transport below authentication.
 func (b *bucket) Close() error {
 	(&http.Client{Transport: b.cfg.Transport}).CloseIdleConnections()
 	return b.client.Close()

@@ -13,11 +13,12 @@ import (
 )
 
 // probe writes a part of an upload that does not exist, so that the collector
-// deletes what a killed probe leaves, and writes it again with preconditions that
-// do not hold. It composes the part, which also shows whether the store deletes
-// the sources of a compose. The first request also finds out whether the bucket can be written
-// to at all, and in the storage class of data: the fee for deleting so few bytes
-// early is less than what the request costs.
+// deletes what a killed probe leaves. It writes the part again with
+// preconditions that do not hold, and composes it, which also shows whether the
+// store deletes the sources of a compose. The first request also shows whether
+// berth can write to the bucket at all, and in the storage class of data. The
+// fee for the early deletion of so few bytes is less than the price of the
+// request.
 func (b *bucket) probe(ctx context.Context) error {
 	u, err := b.StartUpload(ctx, drivers.BulkPrefix+"probe")
 	if err != nil {
@@ -41,7 +42,8 @@ func (b *bucket) probe(ctx context.Context) error {
 	return err
 }
 
-// composes makes a node of the only part of an upload, as Complete does.
+// composes creates a node from the only part of an upload, as Complete does. It
+// returns an error if the compose fails.
 func (b *bucket) composes(ctx context.Context, u drivers.Upload, p drivers.Part) error {
 	root, err := plan(u, []drivers.Part{p})
 	if err != nil {
@@ -57,8 +59,8 @@ func (b *bucket) composes(ctx context.Context, u drivers.Upload, p drivers.Part)
 	return nil
 }
 
-// refuses proves that writes and a deletion of the object whose preconditions
-// do not hold are refused.
+// refuses returns an error unless the store refuses writes and a deletion of
+// the object with preconditions that do not hold.
 func (b *bucket) refuses(ctx context.Context, name string, generation int64) error {
 	body := drivers.NewBody([]byte("this should not have been written\n"))
 	for _, c := range []struct {

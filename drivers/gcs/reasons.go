@@ -13,7 +13,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// answered is what an answer of an API of Google's gives as the reason of its
+// answered is the reason that an answer of a Google API contains for its
 // status.
 type answered struct {
 	status  int
@@ -23,8 +23,8 @@ type answered struct {
 	message string   // in lower case
 }
 
-// reasonsOf reads the reason of an error: of the JSON API, of an ErrorInfo, or
-// of the XML API, by which objects are read.
+// reasonsOf returns the reason of an error of the JSON API, of an ErrorInfo, or
+// of the XML API, by which objects are read. It is zero for any other error.
 // https://cloud.google.com/storage/docs/json_api/v1/status-codes
 // https://cloud.google.com/storage/docs/xml-api/reference-status
 // https://pkg.go.dev/google.golang.org/genproto/googleapis/rpc/errdetails#ErrorInfo
@@ -57,7 +57,7 @@ func reasonsOf(err error) answered {
 	return a
 }
 
-// is reports whether one of these is the reason.
+// is reports whether one of these reasons applies.
 func (a answered) is(reasons ...string) bool {
 	return slices.ContainsFunc(reasons, func(r string) bool { return slices.Contains(a.reasons, r) })
 }
@@ -80,9 +80,9 @@ func (a answered) disabled() bool {
 	return a.is("service_disabled", "accessnotconfigured", "usagelimitsaccessnotconfigured")
 }
 
-// sentinel is what the reason makes of the status, or nil if the status alone
-// decides. A violated organization policy has the status of a condition that
-// does not hold, and a rate limit may have that of a denial.
+// sentinel returns the sentinel for the reason, or nil if the status alone
+// decides. A violated organization policy has the status of a failed
+// precondition, and a rate limit may have that of a denial.
 func (a answered) sentinel() error {
 	switch {
 	case a.status == http.StatusForbidden && a.is("ratelimitexceeded", "userratelimitexceeded", "rate_limit_exceeded"):
@@ -93,7 +93,7 @@ func (a answered) sentinel() error {
 	return nil
 }
 
-// reasonAdvice returns what to do about a refusal whose reason is known, or "".
+// reasonAdvice returns advice about a refusal with a known reason, or "".
 func (c *Config) reasonAdvice(a answered) string {
 	switch {
 	case a.is("retentionpolicynotmet"):
@@ -119,7 +119,7 @@ func (c *Config) reasonAdvice(a answered) string {
 	return ""
 }
 
-// kmsAdvice names the key, and what is wrong with it.
+// kmsAdvice returns the name of the key, and what is wrong with it.
 // https://cloud.google.com/storage/docs/encryption/using-customer-managed-keys
 func (c *Config) kmsAdvice(a answered) string {
 	key := "the bucket's default key"
@@ -140,7 +140,7 @@ func (c *Config) kmsAdvice(a answered) string {
 	}
 }
 
-// enable is the command that switches on the service that the answer names.
+// enable returns the command that switches on the service named in the answer.
 func (a answered) enable(service string) string {
 	if a.service != "" {
 		service = a.service

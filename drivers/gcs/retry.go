@@ -8,8 +8,8 @@ import (
 	gax "github.com/googleapis/gax-go/v2"
 )
 
-// attempts, with the pauses between them, outlast the second within which GCS
-// takes one write of an object:
+// attempts is the number of attempts. With the pauses between them they last
+// longer than a second, because GCS accepts one write of an object per second:
 // https://cloud.google.com/storage/quotas#objects.
 const attempts = 6
 
@@ -17,9 +17,9 @@ func backoff() gax.Backoff {
 	return gax.Backoff{Initial: 300 * time.Millisecond, Max: 10 * time.Second, Multiplier: 2}
 }
 
-// again calls f until it succeeds, or fails in a way that another call won't
-// mend. The SDK does this for requests without a body; a writer that keeps no
-// copy of its body it cannot begin again.
+// again calls f until it succeeds, or fails with an error that a retry does not
+// fix. It returns the last error. The SDK retries only requests without a body:
+// a writer keeps no copy of its body to send again.
 func again(ctx context.Context, f func() error) error {
 	pause := backoff()
 	for n := 1; ; n++ {

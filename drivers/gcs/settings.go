@@ -12,8 +12,9 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// Inspect reads the bucket's settings. If that is refused, the error is in the
-// place of each setting. The error that Inspect returns is of the configuration.
+// Inspect returns the bucket's settings. If reading them is refused, each
+// setting has that error. The error that Inspect returns is one of the
+// configuration.
 func Inspect(ctx context.Context, cfg Config) (drivers.Settings, error) {
 	b, err := open(ctx, cfg)
 	if err != nil {
@@ -55,8 +56,8 @@ func Inspect(ctx context.Context, cfg Config) (drivers.Settings, error) {
 	return s, nil
 }
 
-// hierarchical reports whether the bucket has a hierarchical namespace. That takes
-// no permission but to list objects.
+// hierarchical returns whether the bucket has a hierarchical namespace. It
+// needs only the permission to list objects.
 // https://cloud.google.com/storage/docs/json_api/v1/buckets/getStorageLayout
 func (b *bucket) hierarchical(ctx context.Context) drivers.Setting[bool] {
 	s := drivers.Setting[bool]{Permission: "storage.objects.list"}
@@ -69,7 +70,7 @@ func (b *bucket) hierarchical(ctx context.Context) drivers.Setting[bool] {
 	return s
 }
 
-// rules are what a rule of the bucket does, one for each of its prefixes.
+// rules returns a rule of the bucket as one rule for each of its prefixes.
 // https://cloud.google.com/storage/docs/lifecycle
 func (b *bucket) rules(r *raw.BucketLifecycleRule) []drivers.Rule {
 	if r.Action == nil || r.Condition == nil {
@@ -77,9 +78,9 @@ func (b *bucket) rules(r *raw.BucketLifecycleRule) []drivers.Rule {
 	}
 	c := r.Condition
 	if c.DaysSinceCustomTime != 0 || c.CustomTimeBefore != "" {
-		return nil // berth sets no such time, without which these never hold
+		return nil // berth never sets these times, so the conditions never hold
 	}
-	// One of these holds for versions only that are not current.
+	// Each of these conditions holds only for noncurrent versions.
 	old := c.DaysSinceNoncurrentTime != 0 || c.NoncurrentTimeBefore != "" || c.NumNewerVersions != 0 || c.IsLive != nil && !*c.IsLive
 	rule := drivers.Rule{
 		Class: r.Action.StorageClass,
@@ -98,7 +99,7 @@ func (b *bucket) rules(r *raw.BucketLifecycleRule) []drivers.Rule {
 	case r.Action.Type == "Delete":
 		rule.Action = drivers.RuleExpire
 	case r.Action.Type == "SetStorageClass" && !old:
-		rule.Action = drivers.RuleCool // all classes are read at once here
+		rule.Action = drivers.RuleCool // objects of all classes can be read immediately here
 	default: // AbortIncompleteMultipartUpload is about uploads of the XML API
 		return nil
 	}

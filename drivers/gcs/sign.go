@@ -19,10 +19,10 @@ const (
 )
 
 // SignGet returns a V4 signed URL, by the store's clock:
-// https://cloud.google.com/storage/docs/authentication/signatures. It lives at
-// most seven days, and twelve hours if IAM signs it; a URL that would have to
-// live longer is refused. The SDK's own signing knows no other signing time than
-// now, so that no two URLs are equal.
+// https://cloud.google.com/storage/docs/authentication/signatures.
+// It is valid for at most seven days, or twelve hours if IAM signs it; SignGet
+// returns an error for a longer lifetime. The SDK's own signing always uses the
+// current time, so that no two of its URLs are equal.
 func (b *bucket) SignGet(ctx context.Context, key string, opts drivers.SignOptions) (drivers.Signed, error) {
 	s, err := b.signGet(ctx, key, opts, b.clock.Now())
 	if err != nil {
@@ -49,7 +49,7 @@ func (b *bucket) signGet(ctx context.Context, key string, opts drivers.SignOptio
 	u.RawPath = escapePath(u.Path)
 
 	from := now.UTC().Truncate(max(opts.Window, time.Second))
-	// Whole seconds, rounded up, from a time that is up to a window ago.
+	// Whole seconds, rounded up, counted from up to one window ago.
 	lifetime := (opts.Expires + max(opts.Window, time.Second) + time.Second - 1).Truncate(time.Second)
 	if most := b.signer.lifetime(); lifetime > most {
 		return drivers.Signed{}, fmt.Errorf("a URL for %v, signed up to %v ago, would outlive its signature, which is good for %v at most",
@@ -81,7 +81,8 @@ func (b *bucket) signGet(ctx context.Context, key string, opts drivers.SignOptio
 	return drivers.Signed{URL: u.String(), Expires: from.Add(lifetime)}, nil
 }
 
-// escapePath leaves only what RFC 3986 calls unreserved, and slashes.
+// escapePath escapes all characters except slashes and those that RFC 3986
+// calls unreserved.
 func escapePath(path string) string {
 	segments := strings.Split(path, "/")
 	for i, s := range segments {

@@ -27,30 +27,32 @@ import (
 )
 
 const (
-	// maxLifetime is the longest that a V4 signature is good for, and
-	// maxManagedLifetime that of one by a key that Google manages, and rotates:
+	// maxLifetime is the maximum lifetime of a V4 signature, and
+	// maxManagedLifetime that of a signature by a key that Google manages and
+	// rotates:
 	// https://cloud.google.com/storage/docs/access-control/signed-urls and
 	// https://cloud.google.com/storage/docs/authentication/creating-signatures.
 	maxLifetime        = 7 * 24 * time.Hour
 	maxManagedLifetime = 12 * time.Hour
 
-	// keptSignatures is how many signatures of IAM's are kept: each cost a
-	// request.
+	// keptSignatures is the number of IAM's signatures that are cached: each
+	// costs a request.
 	keptSignatures = 10_000
 )
 
 // A signer signs with the RSA key of a service account, PKCS #1 v1.5 over
 // SHA-256.
 type signer interface {
-	// account is the service account's e-mail address. It reports
-	// errors.ErrUnsupported if there is none to sign.
+	// account returns the service account's e-mail address. It returns
+	// errors.ErrUnsupported if there is no account that can sign.
 	account() (string, error)
 	sign(ctx context.Context, data []byte) ([]byte, error)
 	lifetime() time.Duration
 }
 
-// newSigner signs with the credentials' own key, or has IAM sign for their
-// account.
+// newSigner returns a signer that uses the credentials' private key. If they
+// have none, IAM signs for their account. If they have no account either, the
+// signer returns errors.ErrUnsupported.
 func newSigner(ctx context.Context, cfg *Config, creds *auth.Credentials, hc *http.Client) (signer, error) {
 	var file struct {
 		Type             string `json:"type"`
@@ -74,7 +76,7 @@ func newSigner(ctx context.Context, cfg *Config, creds *auth.Credentials, hc *ht
 		}
 		return keySigner{email, key}, nil
 	}
-	if email == "" { // …/serviceAccounts/<email>:generateAccessToken
+	if email == "" { // the URL ends in /serviceAccounts/<email>:generateAccessToken
 		_, rest, _ := strings.Cut(file.ImpersonationURL, "/serviceAccounts/")
 		email, _, _ = strings.Cut(rest, ":")
 	}
@@ -85,7 +87,7 @@ func newSigner(ctx context.Context, cfg *Config, creds *auth.Credentials, hc *ht
 		switch {
 		case err != nil && !none:
 			return nil, fmt.Errorf("storage.gcs.sign_as: it is empty, and the metadata server does not tell whose account this is: %w", err)
-		case !strings.Contains(email, "@"): // nothing, or the pool of a workload identity that no account stands for
+		case !strings.Contains(email, "@"): // no account, or the pool of a workload identity without a service account
 			return noSigner("storage.gcs.sign_as: it is empty, and the metadata server names no service account"), nil
 		}
 	}
@@ -121,7 +123,7 @@ func parseKey(text string) (*rsa.PrivateKey, error) {
 	return nil, errors.New("it is no RSA key")
 }
 
-// keySigner has the private key.
+// keySigner signs with a private key.
 type keySigner struct {
 	email string
 	key   *rsa.PrivateKey
@@ -135,10 +137,10 @@ func (s keySigner) sign(_ context.Context, data []byte) ([]byte, error) {
 	return rsa.SignPKCS1v15(nil, s.key, crypto.SHA256, sum[:])
 }
 
-// iamSigner asks IAM, once for each thing to sign while it is remembered,
-// however many want it. Two processes may get different signatures, by two keys
-// of the account. After a failure it asks for nothing until iamPause is over:
-// reads that can do without a URL don't wait for an IAM that is down.
+// iamSigner is a signer that has IAM sign. It caches signatures, and concurrent
+// callers share one request. Two processes may get different signatures, by two
+// keys of the account. After a failure it makes no request until iamPause is
+// over, so that reads that don't need a URL don't wait for an IAM that is down.
 type iamSigner struct {
 	email   string
 	service *iamcredentials.Service
@@ -167,7 +169,8 @@ func (s *iamSigner) sign(ctx context.Context, data []byte) ([]byte, error) {
 	if f := s.failure.Load(); f != nil && time.Now().Before(f.until) {
 		return nil, f.err
 	}
-	// The flight outlasts this request: others may have joined it.
+	// The flight continues after this request ends: other callers may have
+	// joined it.
 	flight := s.flights.DoChan(string(data), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), iamTimeout)
 		defer cancel()
@@ -188,7 +191,7 @@ func (s *iamSigner) sign(ctx context.Context, data []byte) ([]byte, error) {
 	}
 }
 
-// ask has IAM sign:
+// ask returns a signature by IAM:
 // https://cloud.google.com/iam/docs/reference/credentials/rest/v1/projects.serviceAccounts/signBlob.
 func (s *iamSigner) ask(ctx context.Context, data []byte) ([]byte, error) {
 	call := s.service.Projects.ServiceAccounts.SignBlob("projects/-/serviceAccounts/"+s.email,
@@ -208,8 +211,9 @@ func (s *iamSigner) ask(ctx context.Context, data []byte) ([]byte, error) {
 	return signature, nil
 }
 
-// explain says what an error of IAM's means. None of them says anything about
-// the key whose URL is signed: 404 is an account that does not exist.
+// explain returns an error of IAM wrapped with its sentinel and advice. None of
+// IAM's errors is about the key of the signed URL: 404 means that the account
+// does not exist.
 func (s *iamSigner) explain(err error) error {
 	switch a := reasonsOf(err); {
 	case a.disabled():
@@ -229,7 +233,7 @@ func (s *iamSigner) explain(err error) error {
 	return err
 }
 
-// noSigner is the reason why nothing is signed.
+// noSigner is the reason why URLs cannot be signed.
 type noSigner string
 
 func (s noSigner) account() (string, error) {

@@ -4,11 +4,11 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// maxSources is the most sources of a compose:
+// maxSources is the maximum number of sources of a compose:
 // https://cloud.google.com/storage/docs/composite-objects.
 const maxSources = 32
 
-// A node is a part or, if it has sources, what is composed of them.
+// A node is a part or, if it has sources, the object composed of them.
 type node struct {
 	key     string
 	size    int64
@@ -19,9 +19,10 @@ type node struct {
 	generation int64 // of a part, by its tag
 }
 
-// plan is the tree that makes u of the parts. Its shape follows from how many
-// there are, so everybody who completes the upload makes the same nodes. It has
-// as few as there can be: all but one have 32 sources.
+// plan returns the tree that completes u from the parts. Its shape depends only
+// on the number of parts, so all replicas create the same nodes. The number of
+// nodes is minimal: all but one have 32 sources. It returns ErrChanged if a tag
+// is not valid.
 func plan(u drivers.Upload, parts []drivers.Part) (*node, error) {
 	leaves := make([]*node, len(parts))
 	for i, p := range parts {
@@ -36,7 +37,7 @@ func plan(u drivers.Upload, parts []drivers.Part) (*node, error) {
 	return root, nil
 }
 
-// build makes the tree of some leaves, and the parts that they are.
+// build returns the tree of the leaves, which are these parts.
 func build(u drivers.Upload, parts []drivers.Part, leaves []*node) *node {
 	n := &node{key: nodeKey(u, parts[0].Number, parts[len(parts)-1].Number)}
 	if len(leaves) <= maxSources {
@@ -59,11 +60,11 @@ func build(u drivers.Upload, parts []drivers.Part, leaves []*node) *node {
 	return n
 }
 
-// split gives the sizes of the 32 subtrees of n > 32 leaves. With full the
-// largest power of 32 below n, a full tree of full/32 leaves is the least that
-// each of them is, and one of full leaves the most. All but one are full, so
-// only one of them, and only one node in it, and so on down, has fewer sources
-// than 32.
+// split returns the sizes of the 32 subtrees of n > 32 leaves. full is the
+// largest power of 32 below n. Each subtree has at least full/32 leaves, and at
+// most full; a subtree of either size is a full tree. All subtrees but one are
+// full, so only one subtree, only one node in it, and so on down, has fewer
+// than 32 sources.
 func split(n int) func(yield func(int) bool) {
 	full := maxSources
 	for full*maxSources < n {
@@ -82,7 +83,7 @@ func split(n int) func(yield func(int) bool) {
 	}
 }
 
-// composes is how many requests make the tree.
+// composes returns the number of requests that the tree takes.
 func (n *node) composes() int {
 	if n.sources == nil {
 		return 0

@@ -13,8 +13,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// StartUpload draws an id, and asks the store for nothing. Started is by the
-// clock of this machine; Uploads tells the store's.
+// StartUpload returns an upload with a new random id. It makes no request, so
+// Started is by this machine's clock; Uploads returns the store's time.
 func (b *bucket) StartUpload(_ context.Context, key string) (drivers.Upload, error) {
 	if err := drivers.CheckKey(key); err != nil {
 		return drivers.Upload{}, fmt.Errorf("gcs: start upload of %s: %w", key, err)
@@ -22,7 +22,8 @@ func (b *bucket) StartUpload(_ context.Context, key string) (drivers.Upload, err
 	return drivers.Upload{Key: key, ID: rand.Text(), Started: time.Now().UTC().Truncate(time.Second)}, nil
 }
 
-// PutPart writes the part as an object of its own.
+// PutPart writes the part as a separate object. A second call for the same
+// number writes another object.
 func (b *bucket) PutPart(ctx context.Context, u drivers.Upload, number int, body drivers.Body) (drivers.Part, error) {
 	p, err := b.putPart(ctx, u, number, body)
 	if err != nil {
@@ -45,8 +46,8 @@ func (b *bucket) putPart(ctx context.Context, u drivers.Upload, number int, body
 	name := b.name(partKey(u, number, a.id))
 	attrs, err := b.write(ctx, name, b.class(u.Key), whenAbsent(), body, drivers.ErrExists)
 	if errors.Is(err, drivers.ErrExists) {
-		// The name is this attempt's alone: a request whose answer was lost has
-		// written it.
+		// The name is unique to this attempt, so a request has written it, and
+		// its answer was lost.
 		attrs, err = b.handle.Object(name).Attrs(ctx)
 		err = b.cfg.classify(ctx, err, nil)
 	}
@@ -57,14 +58,14 @@ func (b *bucket) putPart(ctx context.Context, u drivers.Upload, number int, body
 	return drivers.Part{Number: number, Size: body.Size, Tag: a.tag(), CRC32C: body.CRC32C}, nil
 }
 
-// StreamPart is not to be had: a part is sent with its checksum in front, so
-// that no write can leave other bytes than were meant.
+// StreamPart returns errors.ErrUnsupported: a part is sent with its checksum in
+// front, so that no write can store other bytes than intended.
 func (b *bucket) StreamPart(_ context.Context, u drivers.Upload, number int, _ io.Reader) (drivers.Part, error) {
 	return drivers.Part{}, fmt.Errorf("gcs: stream part %d of %s: %w", number, u.Key, errors.ErrUnsupported)
 }
 
-// Abort deletes all objects of the upload. It cannot keep parts from coming
-// later; Uploads then gives the upload again.
+// Abort deletes all objects of the upload. Parts may still arrive later;
+// Uploads then returns the upload again.
 func (b *bucket) Abort(ctx context.Context, u drivers.Upload) error {
 	if err := b.abort(ctx, u); err != nil {
 		return fmt.Errorf("gcs: abort %s: %w", u.Key, err)
@@ -83,7 +84,7 @@ func (b *bucket) abort(ctx context.Context, u drivers.Upload) error {
 	return b.deleteAll(ctx, names)
 }
 
-// staged returns the names of the parts and nodes of an upload that are there.
+// staged returns the names of the existing parts and nodes of an upload.
 func (b *bucket) staged(ctx context.Context, u drivers.Upload) ([]string, error) {
 	var names []string
 	for attrs, err := range b.list(ctx, uploadKey(u), "", "") {
@@ -95,8 +96,8 @@ func (b *bucket) staged(ctx context.Context, u drivers.Upload) ([]string, error)
 	return names, nil
 }
 
-// Uploads gives each upload that has an object left under parts/, begun when
-// the oldest of these was made.
+// Uploads returns each upload with an object under parts/. Started is the time
+// of the oldest of these objects.
 func (b *bucket) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.Upload, error] {
 	return func(yield func(drivers.Upload, error) bool) {
 		var current drivers.Upload // names of one upload follow one another

@@ -18,11 +18,11 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// Config says which container to open, and by which right. The comments name
-// the keys of berth's configuration, as the errors of Open do.
+// Config names a container and the credential to use. The comments name the
+// keys of berth's configuration, as the errors of Open do.
 type Config struct {
 	// Account is the name of the storage account (storage.azure.account). It
-	// may be left out where Endpoint or ConnectionString tells it.
+	// may be empty if Endpoint or ConnectionString contains it.
 	Account string
 
 	// Container is the container's name (storage.azure.container). It must
@@ -32,75 +32,77 @@ type Config struct {
 	// Endpoint is the URL of the account's blob service
 	// (storage.azure.endpoint). If it is empty it is
 	// https://<account>.blob.core.windows.net; other clouds, private endpoints
-	// and emulators have others.
+	// and emulators have other URLs.
 	Endpoint string
 
-	// At most one of the following is set. If none is, it is the identity that
-	// the environment gives this process: a service principal, a workload
-	// identity, a managed identity, or whoever is logged in to the Azure
-	// command line, in the order of
+	// At most one of the following is set. If none is, berth uses the identity
+	// that the environment provides: a service principal, a workload identity,
+	// a managed identity, or the user that is logged in to the Azure command
+	// line, in the order of
 	// https://learn.microsoft.com/azure/developer/go/sdk/authentication/credential-chains.
 	//
-	// Signed URLs are made with the shared key, or with the identity, and then
-	// for 6 days at most. A SAS can sign nothing.
+	// URLs are signed with the shared key or the identity. With an identity
+	// they last for at most 6 days. A SAS cannot sign URLs.
 	SharedKey        string // an account key, in base64 (storage.azure.shared_key)
 	ConnectionString string // account, endpoint and key or SAS in one (storage.azure.connection_string)
 	SAS              string // query of a SAS for the container, with the permissions racwdl (storage.azure.sas)
 
-	// PublicEndpoint is Endpoint as clients of signed URLs reach it
-	// (storage.azure.public_endpoint): Endpoint itself if it is empty.
+	// PublicEndpoint is the URL at which clients of signed URLs reach the blob
+	// service (storage.azure.public_endpoint): Endpoint if it is empty.
 	PublicEndpoint string
 
-	// APIVersion is the version of the service's protocol to speak, as
-	// "2025-11-05" (storage.azure.api_version): the SDK's newest if it is empty.
-	// It is for endpoints that don't know that version yet. Below 2026-04-06 an
-	// identity signs no URLs.
+	// APIVersion is the version of the service's protocol, such as "2025-11-05"
+	// (storage.azure.api_version): the SDK's newest if it is empty. It is for
+	// endpoints that don't support that version yet. Below 2026-04-06 an
+	// identity cannot sign URLs.
 	APIVersion string
 
-	// Prefix begins the names of all blobs (storage.prefix). A "/" at its end
+	// Prefix starts the names of all blobs (storage.prefix). A "/" at its end
 	// makes no difference.
 	Prefix string
 
 	// AccessTier is the tier of blobs under drivers.BulkPrefix
-	// (storage.azure.access_tier): Hot, Cool or Cold, or the account's own if
-	// it is empty. Archive is refused, since what is archived can't be read.
-	// Open tries whether the account takes it.
+	// (storage.azure.access_tier): Hot, Cool or Cold, or the account's default
+	// if it is empty. Archive is refused, because archived blobs can't be read.
+	// Open checks that the account accepts it.
 	AccessTier string
 
-	// EncryptionScope encrypts all that is written (storage.azure.encryption_scope);
-	// the container's own if it is empty.
+	// EncryptionScope encrypts all blobs that are written
+	// (storage.azure.encryption_scope); the container's default if it is empty.
 	EncryptionScope string
 
-	// Transport makes the requests to the service. If it is nil, it is one with
-	// timeouts and a pool of connections that suits many parts at a time.
+	// Transport sends the requests to the service. If it is nil, Open creates
+	// one with timeouts and a pool of connections for many parallel parts.
 	Transport http.RoundTripper
 
-	// Log gets what an operator should know of a store that works. Nothing is
-	// logged if it is nil.
+	// Log receives messages for the operator about a store that works. If it
+	// is nil nothing is logged.
 	Log *slog.Logger
 
-	// For tests: what takes the place of the environment's identity, or carries
-	// its requests for tokens, and how many blobs a page of a listing has.
+	// For tests: identity replaces the environment's identity, tokens carries
+	// its requests for tokens, and pageSize is the number of blobs in a page of
+	// a listing.
 	identity azcore.TokenCredential
 	tokens   http.RoundTripper
 	pageSize int32
 }
 
-// account is a storage account and the right to use it: key, sas or identity.
+// account is a storage account and one credential for it: key, sas or identity.
 type account struct {
 	name     string
-	endpoint *url.URL // of its blob service, with no "/" at the end
+	endpoint *url.URL // of its blob service, without a "/" at the end
 	key      *blob.SharedKeyCredential
 	sas      string
-	sasEnds  time.Time // zero if the SAS does not tell
+	sasEnds  time.Time // zero if the SAS does not contain it
 	identity azcore.TokenCredential
 	version  version
 
-	// credential is the configuration key that gave the right, for messages.
+	// credential is the configuration key of the credential, for messages.
 	credential string
 }
 
-// resolve makes an account of what cfg says about one.
+// resolve returns the account that cfg describes. It returns an error that
+// names the first invalid setting.
 func (cfg Config) resolve() (*account, error) {
 	cfg, credential, err := cfg.unpacked()
 	if err != nil {
@@ -155,7 +157,7 @@ func (cfg Config) resolve() (*account, error) {
 	return a, nil
 }
 
-// sasTime is a time of a SAS, in any of the forms that it may have, or zero:
+// sasTime returns a time of a SAS, in any of its valid forms, or zero:
 // https://learn.microsoft.com/rest/api/storageservices/formatting-datetime-values.
 func sasTime(text string) time.Time {
 	for _, form := range []string{time.RFC3339, "2006-01-02T15:04Z07:00", time.DateOnly} {
@@ -166,8 +168,8 @@ func sasTime(text string) time.Time {
 	return time.Time{}
 }
 
-// unpacked is cfg with the fields that its connection string stands for, and
-// the name of the key that gives the credential.
+// unpacked returns cfg with the fields of its connection string, and the name
+// of the configuration key that contains the credential.
 func (cfg Config) unpacked() (Config, string, error) {
 	if cfg.ConnectionString == "" {
 		switch {
@@ -209,7 +211,7 @@ func (cfg Config) unpacked() (Config, string, error) {
 	return cfg, name, nil
 }
 
-// parseEndpoint parses the URL of a blob service.
+// parseEndpoint returns the URL of a blob service, without a "/" at its end.
 func parseEndpoint(name, s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.User != nil {
@@ -219,8 +221,8 @@ func parseEndpoint(name, s string) (*url.URL, error) {
 	return u, nil
 }
 
-// accountOf is the account that an endpoint names: in its host, or where that
-// is an address in its path, as emulators have it.
+// accountOf returns the account that an endpoint names: in its host or, if that
+// is an IP address or localhost as with emulators, in its path.
 func accountOf(endpoint *url.URL) string {
 	if net.ParseIP(endpoint.Hostname()) != nil || endpoint.Hostname() == "localhost" {
 		return strings.TrimPrefix(endpoint.Path, "/")
@@ -229,7 +231,8 @@ func accountOf(endpoint *url.URL) string {
 	return name
 }
 
-// prefix is what begins the names of blobs: empty, or with a "/" at its end.
+// prefix returns the prefix of the names of blobs, with a "/" at its end, or
+// "".
 func (cfg Config) prefix() (string, error) {
 	p := strings.TrimSuffix(cfg.Prefix, "/")
 	if p == "" {
@@ -244,7 +247,7 @@ func (cfg Config) prefix() (string, error) {
 	return p + "/", nil
 }
 
-// tier is the access tier of data, or nil.
+// tier returns the access tier of data, or nil.
 func (cfg Config) tier() (*blob.AccessTier, error) {
 	if cfg.AccessTier == "" {
 		return nil, nil
@@ -256,7 +259,7 @@ func (cfg Config) tier() (*blob.AccessTier, error) {
 	return nil, fmt.Errorf("storage.azure.access_tier: %q, want Hot, Cool or Cold", cfg.AccessTier)
 }
 
-// scope is the encryption scope of what is written, or nil.
+// scope returns the encryption scope of new blobs, or nil.
 func (cfg Config) scope() *blob.CPKScopeInfo {
 	if cfg.EncryptionScope == "" {
 		return nil

@@ -21,7 +21,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// failed wraps the error of an operation, if there is one.
+// failed returns err wrapped with the operation and the key, or nil if err is
+// nil.
 func failed(op, key string, err error) error {
 	if err == nil {
 		return nil
@@ -29,12 +30,13 @@ func failed(op, key string, err error) error {
 	return fmt.Errorf("azure: %s %s: %w", op, key, err)
 }
 
-// explain says what an error of the SDK means: a sentinel, or which key of the
-// configuration to look at. It drops the SDK's own words, which fill a page,
-// and URLs, which may carry a SAS. An error that isn't the SDK's stays.
+// explain returns an error of the SDK as a sentinel, or with the configuration
+// key to check. It drops the SDK's own text, which fills a page, and URLs,
+// which may carry a SAS. It returns any other error unchanged.
 //
-// ErrBusy is an answer that the SDK would repeat, and a connection that cannot
-// be made or breaks. ErrRefused is what some setting mends.
+// ErrBusy stands for an answer that the SDK would retry, and for a connection
+// that cannot be made or breaks. ErrRefused stands for an error that a setting
+// fixes.
 func (a *account) explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -64,14 +66,14 @@ func (a *account) explain(ctx context.Context, err error) error {
 	return err
 }
 
-// claims says that err is a sentinel already.
+// claims reports whether err already wraps a sentinel about the object.
 func claims(err error) bool {
 	return slices.ContainsFunc([]error{drivers.ErrNotFound, drivers.ErrExists, drivers.ErrChanged, drivers.ErrRange},
 		func(s error) bool { return errors.Is(err, s) })
 }
 
-// broken says that err is of the connection: there is none, or it broke, or
-// nothing came over it for too long.
+// broken reports whether err is an error of the connection: it could not be
+// made, it broke, or it was silent for too long.
 func broken(err error) bool {
 	if e, ok := errors.AsType[*net.OpError](err); ok && (e.Op == "dial" || e.Op == "read" || e.Op == "write") {
 		return true
@@ -84,9 +86,10 @@ func broken(err error) bool {
 	return halfHeader || halfStatus || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// refused says what an answer of the service means. Where access is denied,
-// needs is what the request takes.
-// The codes: https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes.
+// refused returns the error that an answer of the service stands for. If access
+// is denied, the error contains needs, the right that the request requires. The
+// codes:
+// https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes.
 func (a *account) refused(e *azcore.ResponseError, needs right) error {
 	answer := fmt.Sprintf("the service answered %d %s", e.StatusCode, e.ErrorCode)
 	if e.RawResponse != nil {
@@ -97,7 +100,7 @@ func (a *account) refused(e *azcore.ResponseError, needs right) error {
 	if passes(e.StatusCode) {
 		return fmt.Errorf("%w: %s", drivers.ErrBusy, answer)
 	}
-	if e.StatusCode == http.StatusInsufficientStorage { // Azure has no code for it; others may answer this
+	if e.StatusCode == http.StatusInsufficientStorage { // Azure has no code for it; other stores may answer this
 		return fmt.Errorf("%w: %s", drivers.ErrFull, answer)
 	}
 	switch code := bloberror.Code(e.ErrorCode); code {
@@ -115,7 +118,7 @@ func (a *account) refused(e *azcore.ResponseError, needs right) error {
 	}
 }
 
-// passes says that an answer is one that the SDK repeats.
+// passes reports whether the SDK retries an answer with this status.
 func passes(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway,
@@ -125,13 +128,13 @@ func passes(status int) bool {
 	return false
 }
 
-// right is what a request takes, and the setting that names what it is granted
-// on.
+// right is what a request requires, and the setting that names the resource on
+// which it is granted.
 type right struct {
 	setting, grant string
 }
 
-// toBlobs is what requests about blobs take.
+// toBlobs returns the right that requests about blobs require.
 func (a *account) toBlobs() right {
 	if a.identity != nil {
 		return right{"storage.azure.container", "give the identity the role Storage Blob Data Contributor on the container"}
@@ -139,13 +142,14 @@ func (a *account) toBlobs() right {
 	return right{"storage.azure.container", "berth needs racwdl of " + a.credential}
 }
 
-// toSign is what it takes to borrow a key to sign URLs with.
+// toSign returns the right to get a key for signing URLs.
 func (a *account) toSign() right {
 	return right{"storage.azure.account", fmt.Sprintf("to sign URLs the identity needs "+
 		"Microsoft.Storage/storageAccounts/blobServices/generateUserDelegationKey/action on the account %q; it is not granted on less", a.name)}
 }
 
-// advice says which key of the configuration to look at, if one can mend it.
+// advice returns the configuration key to check and what to do, or "" if no
+// setting fixes the error.
 func (a *account) advice(code bloberror.Code, needs right) string {
 	if ends := a.sasEnds; !ends.IsZero() && time.Now().After(ends) {
 		switch code {
@@ -181,12 +185,13 @@ func (a *account) advice(code bloberror.Code, needs right) string {
 	}
 }
 
-// identity is a credential whose errors can be told from the store's.
+// identity is a credential with errors that differ in type from the store's.
 type identity struct {
 	azcore.TokenCredential
 }
 
-// GetToken is the credential's.
+// GetToken returns a token of the credential. Unless ctx has ended, its error
+// is an identityError.
 func (i identity) GetToken(ctx context.Context, opts policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	token, err := i.TokenCredential.GetToken(ctx, opts)
 	if err != nil && ctx.Err() == nil {
@@ -195,19 +200,19 @@ func (i identity) GetToken(ctx context.Context, opts policy.TokenRequestOptions)
 	return token, err
 }
 
-// identityError is one of the identity's, not of the store.
+// identityError is an error of the identity, not of the store.
 type identityError struct {
 	err error
 }
 
-// Error is on one line. The SDK's has the whole answer of the token service, in
-// which the reason is, between rules of dashes.
+// Error returns one line. The SDK's text contains the whole answer of the token
+// service, with the reason between rules of dashes.
 func (e *identityError) Error() string {
 	words := slices.DeleteFunc(strings.Fields(e.err.Error()), func(w string) bool { return strings.Trim(w, "-") == "" })
 	return strings.Join(words, " ")
 }
 
-// passes says that the token service may give a token later.
+// passes reports whether a later request to the token service may succeed.
 func (e *identityError) passes() bool {
 	if refused, ok := errors.AsType[*azidentity.AuthenticationFailedError](e.err); ok && refused.RawResponse != nil {
 		return passes(refused.RawResponse.StatusCode)
@@ -215,6 +220,6 @@ func (e *identityError) passes() bool {
 	return false
 }
 
-// Unwrap keeps the SDK from asking again where the credential says that it
-// would be in vain.
+// Unwrap returns the credential's error, so that the SDK does not retry if the
+// credential marks the error as permanent.
 func (e *identityError) Unwrap() error { return e.err }

@@ -11,10 +11,10 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// List gives the objects in the order of their keys, which is the service's
-// own, a page of at most 5,000 at a time. It asks only for those after a key
-// (startFrom, which includes that key) where the service version has that, and
-// otherwise skips those before it.
+// List returns the objects in the order of their keys, which is the service's
+// order, in pages of at most 5,000. If the service version supports startFrom,
+// which includes the key itself, it requests only the keys from after on.
+// Otherwise it requests all and skips those up to after.
 func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drivers.Object, error] {
 	return func(yield func(drivers.Object, error) bool) {
 		name := b.blobName(prefix)
@@ -47,7 +47,7 @@ func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drive
 	}
 }
 
-// item is the object that a listing describes.
+// item returns the object that an item of a listing describes.
 func (b *bucket) item(item *container.BlobItem) (drivers.Object, error) {
 	if item.Name == nil || item.Properties == nil || item.Properties.ContentLength == nil {
 		return drivers.Object{}, errors.New("the service does not tell a name, or a size")

@@ -23,7 +23,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// Create stores body in a new blob.
+// Create stores body in a new blob. It returns ErrExists if there is one.
 func (b *bucket) Create(ctx context.Context, key string, body drivers.Body) (drivers.Object, error) {
 	if err := check(ctx, key); err != nil {
 		return drivers.Object{}, failed("create", key, err)
@@ -39,7 +39,8 @@ func (b *bucket) create(ctx context.Context, key string, body drivers.Body) (dri
 	return b.put(ctx, key, body, &blob.ModifiedAccessConditions{IfNoneMatch: to.Ptr(azcore.ETagAny)}, drivers.ErrExists)
 }
 
-// Replace stores body in place of the version with this tag.
+// Replace replaces the version with this tag by body. It returns ErrChanged if
+// the blob has another tag, or is gone.
 func (b *bucket) Replace(ctx context.Context, key, tag string, body drivers.Body) (drivers.Object, error) {
 	if err := check(ctx, key); err != nil {
 		return drivers.Object{}, failed("replace", key, err)
@@ -58,7 +59,7 @@ func (b *bucket) replace(ctx context.Context, key, tag string, body drivers.Body
 	return b.put(ctx, key, body, ifMatch(tag), drivers.ErrChanged)
 }
 
-// put stores body if the condition holds, and reports otherwise if it doesn't.
+// put stores body if the condition holds, and returns otherwise if it does not.
 func (b *bucket) put(ctx context.Context, key string, body drivers.Body, condition *blob.ModifiedAccessConditions, otherwise error) (drivers.Object, error) {
 	s, err := send(body)
 	if err != nil {
@@ -83,9 +84,10 @@ func (b *bucket) put(ctx context.Context, key string, body drivers.Body, conditi
 	}
 }
 
-// ownWrite is the object, if it has this body. A body has a nonce, or a key
-// that is used once, and so it is the one that an earlier try has stored. If it
-// has another body, nobody knows: that one's may have been replaced already.
+// ownWrite returns the object if it has this body. Every body contains a nonce
+// or belongs to a key that is used once, so an earlier try of the same write
+// has stored it. If the object has another body, the outcome is unknown,
+// because the write's own body may have been replaced already.
 func (b *bucket) ownWrite(ctx context.Context, key string, body drivers.Body) (drivers.Object, error) {
 	errUnknown := errors.New("refused after it was repeated: an earlier try may have succeeded")
 	r, o, err := b.open(ctx, key, 0, -1)
@@ -105,7 +107,8 @@ func (b *bucket) ownWrite(ctx context.Context, key string, body drivers.Body) (d
 	return o, nil
 }
 
-// DeleteIf deletes the version with this tag.
+// DeleteIf deletes the version with this tag. It returns nil if the blob is
+// gone, ErrChanged if it has another tag.
 func (b *bucket) DeleteIf(ctx context.Context, key, tag string) error {
 	if err := check(ctx, key); err != nil {
 		return failed("delete", key, err)
@@ -124,7 +127,7 @@ func (b *bucket) deleteIf(ctx context.Context, key, tag string) error {
 			return err
 		}
 	}
-	// A blob that is absent may fail the condition, too.
+	// An absent blob may fail the condition, too.
 	_, err := b.stat(ctx, key)
 	switch {
 	case bloberror.HasCode(err, bloberror.BlobNotFound):
@@ -138,7 +141,7 @@ func (b *bucket) deleteIf(ctx context.Context, key, tag string) error {
 	}
 }
 
-// Delete deletes the objects, a batch at a time:
+// Delete deletes the objects in batches, and returns the first error:
 // https://learn.microsoft.com/rest/api/storageservices/blob-batch.
 func (b *bucket) Delete(ctx context.Context, keys ...string) error {
 	if err := check(ctx, keys...); err != nil {
@@ -160,7 +163,7 @@ func (b *bucket) Delete(ctx context.Context, keys ...string) error {
 	return nil
 }
 
-// deleteBatch deletes at most maxBatch objects with one request.
+// deleteBatch deletes at most maxBatch objects in one request.
 func (b *bucket) deleteBatch(ctx context.Context, keys []string) error {
 	batch, err := b.container.NewBatchBuilder()
 	if err != nil {
@@ -186,7 +189,8 @@ func (b *bucket) deleteBatch(ctx context.Context, keys []string) error {
 	return nil
 }
 
-// Open reads a range of the object.
+// Open returns a reader for a range of the object. It returns ErrRange if the
+// range starts past the end.
 func (b *bucket) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, drivers.Object, error) {
 	err := check(ctx, key)
 	if err == nil && (off < 0 || n == 0 || n < -1) {
@@ -215,7 +219,7 @@ func (b *bucket) open(ctx context.Context, key string, off, n int64) (io.ReadClo
 	if err != nil {
 		return nil, drivers.Object{}, err
 	}
-	if resp.Body == nil { // what the SDK makes of a 304
+	if resp.Body == nil { // the SDK's result for a 304
 		return nil, drivers.Object{}, errors.New("the service sent no body")
 	}
 	var size int64
@@ -229,7 +233,7 @@ func (b *bucket) open(ctx context.Context, key string, off, n int64) (io.ReadClo
 		err = errors.New("the service does not tell the size")
 	}
 	if err == nil && off > 0 && off >= size {
-		err = drivers.ErrRange // not every server refuses it itself
+		err = drivers.ErrRange // not every server refuses such a range
 	}
 	if err != nil {
 		resp.Body.Close()
@@ -238,7 +242,7 @@ func (b *bucket) open(ctx context.Context, key string, off, n int64) (io.ReadClo
 	return drivers.BusyOnError(resp.Body), object(key, size, resp.ETag, resp.LastModified), nil
 }
 
-// Stat describes the object.
+// Stat returns the object's size, tag and time.
 func (b *bucket) Stat(ctx context.Context, key string) (drivers.Object, error) {
 	if err := check(ctx, key); err != nil {
 		return drivers.Object{}, failed("stat", key, err)
@@ -265,7 +269,8 @@ func (b *bucket) blob(key string) *blockblob.Client {
 	return b.container.NewBlockBlobClient(b.blobName(key))
 }
 
-// tierOf is the access tier of a new blob, nil for the account's own.
+// tierOf returns the access tier of a new blob, or nil for the account's
+// default.
 func (b *bucket) tierOf(key string) *blob.AccessTier {
 	if strings.HasPrefix(key, drivers.BulkPrefix) || strings.HasPrefix(key, probePrefix) {
 		return b.tier
@@ -273,7 +278,7 @@ func (b *bucket) tierOf(key string) *blob.AccessTier {
 	return nil
 }
 
-// object is what an answer says about a blob.
+// object returns the object that an answer describes.
 func object(key string, size int64, tag *azcore.ETag, modified *time.Time) drivers.Object {
 	o := drivers.Object{Key: key, Size: size}
 	if tag != nil {
@@ -285,7 +290,7 @@ func object(key string, size int64, tag *azcore.ETag, modified *time.Time) drive
 	return o
 }
 
-// etag is an ETag as the service gives them: strong, quoted, and never "*".
+// etag matches the ETags of the service: strong, quoted, and never "*".
 var etag = regexp.MustCompile(`^"[0-9A-Za-z]+"$`)
 
 func isETag(tag string) bool { return etag.MatchString(tag) }
@@ -294,8 +299,8 @@ func ifMatch(tag string) *blob.ModifiedAccessConditions {
 	return &blob.ModifiedAccessConditions{IfMatch: new(azcore.ETag(tag))}
 }
 
-// conditionFailed says that a write was refused because of its condition. A
-// blob that is absent fails If-Match, by whichever of the codes.
+// conditionFailed reports whether a write was refused because of its condition.
+// An absent blob fails If-Match with any of these codes.
 func conditionFailed(err error) bool {
 	return bloberror.HasCode(err, bloberror.BlobAlreadyExists, bloberror.ConditionNotMet,
 		bloberror.TargetConditionNotMet, bloberror.BlobNotFound)

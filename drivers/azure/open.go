@@ -1,34 +1,37 @@
-// Package azure keeps a bucket in a container of Azure Blob Storage.
+// Package azure is a driver for containers of Azure Blob Storage.
 //
-// Every key is a block blob. The service itself makes a write only-if-absent
-// and compares ETags (If-None-Match, If-Match), and reads what was written at
-// once. [Open] tries that out, and refuses a store without it.
+// Every key is a block blob. The service itself supports create-only writes
+// (If-None-Match), compares ETags (If-Match), and returns a write to all reads
+// that follow it. [Open] checks the conditions, and refuses a store without
+// them.
 //
 // # Uploads
 //
-// An upload is a blob that has staged blocks (Put Block) until Complete commits
-// a list of them (Put Block List, If-None-Match: *). To begin one takes no
-// request: its id is a random number that its blocks carry in their ids. A block
-// id is 21 bytes, two of the part's number, eight of the upload and eleven that
-// are drawn for each attempt, and the part's tag is that id: a part that is put
-// again stands beside the one before, and a list names exactly the blocks that
-// it means. All ids have one length, as the service wants of a blob.
+// An upload is a blob with staged blocks (Put Block) until Complete commits a
+// list of them (Put Block List, If-None-Match: *). To start one takes no
+// request: the upload's id is a random number, which is part of the ids of its
+// blocks. A block id is 21 bytes: two for the part's number, eight for the
+// upload, and eleven that are random for each attempt. The part's tag is that
+// id. So a repeated part does not replace the earlier one, and a list names
+// exactly the blocks that it means. All ids have the same length, as the
+// service requires.
 //
-// Nothing is ever aborted: the service drops the blocks of an upload a week
-// after the last one came
-// (https://learn.microsoft.com/rest/api/storageservices/put-block), and so a
+// Abort does nothing. The service drops the blocks of an upload a week after
+// the last one was staged
+// (https://learn.microsoft.com/rest/api/storageservices/put-block), so a
 // session must not last longer than six days.
 //
-// # What is sent
+// # Bodies and retries
 //
-// A body's CRC-32C is compared with its bytes in the same pass that computes
-// the CRC-64 which the service then compares with what it stored
-// (x-ms-content-crc64). Each try of a request reads the body from a reader of
-// its own, and none reads it once the call has returned.
+// One pass over a body compares its CRC-32C and computes its CRC-64. The
+// service compares the CRC-64 with the bytes that it stored
+// (x-ms-content-crc64). Each try of a request reads the body through a separate
+// reader, and no reader is used after the call has returned.
 //
-// The SDK repeats requests, conditional ones too, so that one may meet its own
-// effect. A write that is refused after it was repeated looks at what is there:
-// if these are its bytes, it has succeeded, and otherwise nothing is claimed.
+// The SDK retries requests, even conditional ones, so a retry may meet the
+// effect of an earlier try. If a retried write is refused, the driver reads the
+// blob: if it has the write's bytes, the write has succeeded, and otherwise its
+// outcome is unknown.
 package azure
 
 import (
@@ -49,8 +52,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// bucket is a container. Its own methods take keys, and hand names of blobs to
-// the SDK.
+// bucket is a container. Its methods take keys, and pass names of blobs to the
+// SDK.
 type bucket struct {
 	*account
 	container *container.Client
@@ -62,15 +65,15 @@ type bucket struct {
 	sign      *signer
 	client    *http.Client
 	clock     *drivers.Clock
-	pageSize  *int32 // of listings; the service's own if nil
+	pageSize  *int32 // of listings; the service's default if nil
 }
 
 var _ drivers.Bucket = (*bucket)(nil)
 
-// Open opens the container that cfg names. It makes, replaces and deletes one
-// small blob under parts/, to see that the service can be reached and allows
-// it, and that it keeps to its conditions. An error says which key of the
-// configuration to look at.
+// Open opens the container that cfg names. It creates, replaces and deletes one
+// small blob under parts/, to check that the service can be reached, that it
+// grants access, and that it supports conditions. An error names the
+// configuration key to check.
 func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 	b, err := newBucket(cfg)
 	if err != nil {
@@ -143,7 +146,7 @@ func newBucket(cfg Config) (*bucket, error) {
 	return b, nil
 }
 
-// open makes the SDK's client of a container, with the account's credential.
+// open returns the SDK's client of a container, with the account's credential.
 func (a *account) open(name string, options policy.ClientOptions) (*container.Client, error) {
 	url := a.endpoint.JoinPath(name)
 	opts := &container.ClientOptions{ClientOptions: options}
@@ -158,7 +161,7 @@ func (a *account) open(name string, options policy.ClientOptions) (*container.Cl
 	}
 }
 
-// openService makes the SDK's client of the account, with its credential.
+// openService returns the SDK's client of the account, with its credential.
 func (a *account) openService(options policy.ClientOptions) (*service.Client, error) {
 	url := a.endpoint.JoinPath("/")
 	opts := &service.ClientOptions{ClientOptions: options}
@@ -173,8 +176,8 @@ func (a *account) openService(options policy.ClientOptions) (*service.Client, er
 	}
 }
 
-// newTransport is a transport for one host. The timeouts end what hangs, not
-// what is slow: none counts while a body is being sent or read.
+// newTransport returns a transport for one host. The timeouts end requests that
+// hang, not slow ones: none applies while a body is sent or read.
 func newTransport() *http.Transport {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
@@ -190,12 +193,13 @@ func newTransport() *http.Transport {
 	}
 }
 
-// probePrefix begins the keys of what is tried out.
+// probePrefix starts the keys of the probe's blobs.
 const probePrefix = drivers.PartsPrefix + "probe/"
 
-// probe tries what the bucket relies on, in six requests and one more. They are
-// made in the access tier of data, which not every account has: the fee for
-// deleting so few bytes early is less than what the requests cost.
+// probe checks the abilities that the bucket relies on, in six requests and one
+// for flat. It uses the access tier of data, which not every account supports.
+// The fee for the early deletion of so few bytes is less than the price of the
+// requests.
 func (b *bucket) probe(ctx context.Context) error {
 	key := probePrefix + rand.Text()
 	first, second := drivers.NewBody([]byte(rand.Text())), drivers.NewBody([]byte(rand.Text()))
@@ -234,8 +238,8 @@ func (b *bucket) probe(ctx context.Context) error {
 	return b.explain(ctx, b.deleteIf(ctx, key, replaced.Tag))
 }
 
-// flat refuses a store in which what is above a blob is there as well. In an
-// account with a hierarchical namespace directories show up in listings.
+// flat returns an error if the parent of a blob exists as well. In an account
+// with a hierarchical namespace, listings contain directories.
 func (b *bucket) flat(ctx context.Context, above string) error {
 	_, err := b.stat(ctx, above)
 	if err == nil {
@@ -248,7 +252,7 @@ func (b *bucket) flat(ctx context.Context, above string) error {
 	return err
 }
 
-// Limits are those of block blobs:
+// Limits returns the limits of block blobs:
 // https://learn.microsoft.com/rest/api/storageservices/understanding-block-blobs--append-blobs--and-page-blobs.
 func (b *bucket) Limits() drivers.Limits {
 	return drivers.Limits{MaxPart: maxBlock, MaxParts: maxBlocks}
@@ -257,19 +261,19 @@ func (b *bucket) Limits() drivers.Limits {
 const (
 	maxBlock  = 4000 << 20 // bytes
 	maxBlocks = 50_000     // in a blob
-	maxBatch  = 256        // requests in one
+	maxBatch  = 256        // requests in one batch
 )
 
-// Close closes the connections that are idle.
+// Close closes the idle connections. It always returns nil.
 func (b *bucket) Close() error {
 	b.client.CloseIdleConnections()
 	return nil
 }
 
-// blobName is the name of the blob that holds a key.
+// blobName returns the name of the blob that holds a key.
 func (b *bucket) blobName(key string) string { return b.prefix + key }
 
-// check looks at what every call has to look at.
+// check returns an error if a key is not valid, or the context's error.
 func check(ctx context.Context, keys ...string) error {
 	for _, key := range keys {
 		if err := drivers.CheckKey(key); err != nil {

@@ -16,11 +16,11 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// crc64Polynomial is the service's own, reversed as package crc64 takes it.
-// The public SDKs are its only description.
+// crc64Polynomial is the service's polynomial, reversed for package crc64. It
+// is described only by the public SDKs.
 const crc64Polynomial = 0x9A6C9329AC4BC9B5
 
-// sending is one write under way, which the SDK may try more than once.
+// sending is one write in progress, which the SDK may try more than once.
 type sending struct {
 	body  drivers.Body
 	crc64 uint64
@@ -30,7 +30,8 @@ type sending struct {
 	over  bool
 }
 
-// send checks a body and sums it up.
+// send returns a sending with the body's CRC-64. It returns an error if the
+// body is empty, or does not have the size and CRC-32C that it claims.
 func send(body drivers.Body) (*sending, error) {
 	if body.Size <= 0 {
 		return nil, errors.New("the body is empty")
@@ -50,24 +51,25 @@ func send(body drivers.Body) (*sending, error) {
 	return s, nil
 }
 
-// checksum goes along with the body, and the service compares it.
+// checksum returns the CRC-64 to send with the body; the service compares it.
 func (s *sending) checksum() blob.TransferValidationType {
 	return blob.TransferValidationTypeCRC64(s.crc64)
 }
 
-// announce is the body as the SDK measures it. What it sends is each try's.
+// announce returns the body for the SDK to measure. Each try sends another
+// reader.
 func (s *sending) announce() io.ReadSeekCloser { return streaming.NopCloser(s.body.Reader()) }
 
-// end lets nobody read the body any more: an answer can come before the body
-// was sent, and its memory may be used for another one by now.
+// end stops all reading of the body: the answer may arrive before the whole
+// body was sent, and the body's memory may be reused after end.
 func (s *sending) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.over = true
 }
 
-// repeated says that more than one try was made, so that a refusal may be due
-// to an earlier one.
+// repeated reports whether there was more than one try. If so, a refusal may be
+// the effect of an earlier try.
 func (s *sending) repeated() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,13 +78,13 @@ func (s *sending) repeated() bool {
 
 type sendingKey struct{}
 
-// in is ctx for the request that sends s.
+// in returns the context for the request that sends s.
 func (s *sending) in(ctx context.Context) context.Context {
 	return context.WithValue(ctx, sendingKey{}, s)
 }
 
-// eachTry counts the tries of a sending, and gives each a reader of its own:
-// the connection of one that was given up may still be reading its body.
+// eachTry counts the tries of a sending, and uses a separate reader for each:
+// the connection of an abandoned try may still be reading its body.
 type eachTry struct{}
 
 func (eachTry) Do(req *policy.Request) (*http.Response, error) {

@@ -13,15 +13,15 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// stagedKept is how long the service keeps staged blocks after the last came:
+// stagedKept is how long the service keeps staged blocks after the last one:
 // https://learn.microsoft.com/rest/api/storageservices/put-block.
 const stagedKept = 7 * 24 * time.Hour
 
-// Inspect reads what the account and its container are set to do by themselves,
-// as far as the blob service tells; lifecycle management is Azure Resource
-// Manager's. To see whether there are versions it makes a blob under parts/, and
-// deletes it again. What it may not read is an error in its place; the one that
-// it returns is of the configuration.
+// Inspect returns the settings by which the account and its container act on
+// their own, as far as the blob service reports them; lifecycle management
+// belongs to Azure Resource Manager. To find out whether blobs have versions,
+// it creates a blob under parts/ and deletes it. If a setting may not be read,
+// its Err is set. The returned error is one of the configuration.
 func Inspect(ctx context.Context, cfg Config) (drivers.Settings, error) {
 	b, err := newBucket(cfg)
 	if err != nil {
@@ -38,8 +38,8 @@ func Inspect(ctx context.Context, cfg Config) (drivers.Settings, error) {
 	}, nil
 }
 
-// softDelete asks for the properties of the service. With an identity that
-// takes a role on the account, and with a SAS one of the account.
+// softDelete reads the properties of the service. This requires a role on the
+// account with an identity, and an account SAS with a SAS.
 // https://learn.microsoft.com/rest/api/storageservices/get-blob-service-properties
 func (b *bucket) softDelete(ctx context.Context) drivers.Setting[time.Duration] {
 	s := drivers.Setting[time.Duration]{Permission: "Microsoft.Storage/storageAccounts/blobServices/read"}
@@ -58,7 +58,8 @@ func (b *bucket) softDelete(ctx context.Context) drivers.Setting[time.Duration] 
 	return s
 }
 
-// versioning looks at a blob, which has a version where blobs have any.
+// versioning reads the properties of a new blob, which has a version id if
+// versioning is on.
 // https://learn.microsoft.com/azure/storage/blobs/versioning-overview
 func (b *bucket) versioning(ctx context.Context) drivers.Setting[bool] {
 	s := drivers.Setting[bool]{Permission: "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write"}

@@ -15,8 +15,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// signer makes URLs that carry a shared access signature: of the service, by
-// the account key, or of user delegation, by a key that the service lends to
+// signer signs URLs with a shared access signature: a service SAS with the
+// account key, or a user delegation SAS with a key that the service issues to
 // the identity.
 type signer struct {
 	account   *account
@@ -25,14 +25,14 @@ type signer struct {
 	delegated *delegation // nil without an identity
 }
 
-// SignGet returns a URL of the blob at the public endpoint, signed by the store's
-// clock. It reports
-// errors.ErrUnsupported where the credential is itself a SAS. With an identity
-// a URL doesn't outlive the lent key, which is good for 6 days at least.
+// SignGet returns a URL of the blob at the public endpoint, signed by the
+// store's clock. It returns errors.ErrUnsupported if the credential is itself a
+// SAS. With an identity a URL expires no later than the user delegation key,
+// which is valid for at least 6 days.
 //
-// The SAS starts 15 minutes before it is signed, so that it is good at once
-// where the clocks differ. An account with a SAS expiration policy refuses a SAS
-// without a start, and one whose time from start to expiry is over the limit:
+// The SAS starts 15 minutes before it is signed, so that it is valid at once
+// even if the clocks differ. An account with a SAS expiration policy refuses a
+// SAS without a start, or with more time from start to expiry than the limit:
 // https://learn.microsoft.com/azure/storage/common/sas-expiration-policy.
 func (b *bucket) SignGet(ctx context.Context, key string, opts drivers.SignOptions) (drivers.Signed, error) {
 	if err := check(ctx, key); err != nil {
@@ -74,7 +74,7 @@ func (s *signer) get(ctx context.Context, blob string, now time.Time, opts drive
 	case s.delegated == nil:
 		err = fmt.Errorf("%s can sign nothing: %w", s.account.credential, errors.ErrUnsupported)
 	case accountOf(s.account.endpoint) != s.account.name:
-		// The SDK takes the account that it signs for from the host.
+		// The SDK signs for the account that the host names.
 		err = fmt.Errorf("the host of storage.azure.endpoint does not begin with the account %q: %w", s.account.name, errors.ErrUnsupported)
 	case s.account.version < delegationVersion:
 		err = fmt.Errorf("storage.azure.api_version: an identity signs URLs from version %s on: %w", delegationVersion, errors.ErrUnsupported)
@@ -99,21 +99,20 @@ func (s *signer) get(ctx context.Context, blob string, now time.Time, opts drive
 	return drivers.Signed{URL: u.String(), Expires: values.ExpiryTime}, nil
 }
 
-// delegation lends user delegation keys and keeps the newest. A key belongs to
-// the day, by UTC, in which the signing time lies. All replicas ask for the
-// same times, so that those of one identity get the same key, and sign the same
-// URLs.
+// delegation requests user delegation keys and keeps the newest. A key belongs
+// to the UTC day of the signing time. All replicas request the same times, so
+// replicas of one identity get the same key and sign the same URLs.
 //
-// One caller at a time asks. The others wait for it only if they have no key
-// that is still good, and a failure answers for all until keyPause is over: a
-// service that is down does not hold up reads.
+// One caller at a time makes the request. Other callers wait for it only if
+// they have no valid key. After a failure all callers get its error until
+// keyPause is over: a service that is down does not delay reads.
 type delegation struct {
 	account *account
 	service *service.Client
 	newest  atomic.Pointer[delegatedKey]
 
-	turn   chan struct{} // holds one token: whoever has it may ask, and use what follows
-	failed error         // of the last time, until pause is over
+	turn   chan struct{} // holds one token; its holder may request a key and use the fields below
+	failed error         // of the last request, until pause is over
 	pause  time.Time
 }
 
@@ -125,10 +124,10 @@ type delegatedKey struct {
 
 const (
 	keyPeriod = 24 * time.Hour
-	keyLife   = 7 * 24 * time.Hour // the most that the service lends
-	keySkew   = 15 * time.Minute   // that the clocks of this machine and the service may differ
-	keyPause  = 30 * time.Second   // after a failure, before the service is asked again
-	keyWait   = 15 * time.Second   // for the service to answer, with all attempts
+	keyLife   = 7 * 24 * time.Hour // the maximum of the service
+	keySkew   = 15 * time.Minute   // possible difference between the clocks of this machine and the service
+	keyPause  = 30 * time.Second   // between a failure and the next request
+	keyWait   = 15 * time.Second   // limit for the service's answer, with all attempts
 )
 
 func newDelegation(a *account, s *service.Client) *delegation {
@@ -137,8 +136,8 @@ func newDelegation(a *account, s *service.Client) *delegation {
 	return d
 }
 
-// key is the key for what is signed at a time. While there is none of the day,
-// one of an earlier day serves that is good for two more.
+// key returns the key for URLs signed at a time. While there is no key of that
+// day, it returns one of an earlier day if it is valid for two more days.
 func (d *delegation) key(ctx context.Context, at time.Time) (delegatedKey, error) {
 	day := at.UTC().Truncate(keyPeriod)
 	kept := d.newest.Load()
@@ -166,7 +165,7 @@ func (d *delegation) key(ctx context.Context, at time.Time) (delegatedKey, error
 
 	err := d.failed
 	if !time.Now().Before(d.pause) {
-		// Whoever asks may go away; the others want the answer all the same.
+		// This caller may leave, but the callers that wait need the result.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keyWait)
 		defer cancel()
 		var key delegatedKey
@@ -182,7 +181,7 @@ func (d *delegation) key(ctx context.Context, at time.Time) (delegatedKey, error
 	return delegatedKey{}, fmt.Errorf("user delegation key: %w", err)
 }
 
-// ask has the service lend the key of a day. That takes a right of its own:
+// ask requests the key of a day. It requires a separate right:
 // https://learn.microsoft.com/rest/api/storageservices/get-user-delegation-key.
 func (d *delegation) ask(ctx context.Context, day time.Time) (delegatedKey, error) {
 	start := day.Add(-keySkew)

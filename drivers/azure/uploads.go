@@ -21,8 +21,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// blockID says which attempt at which part of which upload a block is. Its form
-// is in the package's comment.
+// blockID identifies the upload, the part and the attempt that a block belongs
+// to. The package comment describes its form.
 type blockID [2 + uploadSize + attemptSize]byte
 
 const (
@@ -40,15 +40,15 @@ func newBlockID(upload []byte, number int) blockID {
 
 func (id blockID) String() string { return base64.StdEncoding.EncodeToString(id[:]) }
 
-// names says whether tag is the id of a block of this part.
+// names reports whether tag is the id of a block of this part.
 func names(tag string, upload []byte, number int) bool {
 	id, err := base64.StdEncoding.Strict().DecodeString(tag)
 	return err == nil && len(id) == len(blockID{}) &&
 		int(binary.BigEndian.Uint16(id)) == number && string(id[2:2+uploadSize]) == string(upload)
 }
 
-// uploadID is the id of an upload in bytes. One that isn't this driver's is of
-// no upload.
+// uploadID returns the id of an upload in bytes. It returns ErrNotFound if the
+// id is not one of this driver's.
 func uploadID(u drivers.Upload) ([]byte, error) {
 	id, err := hex.DecodeString(u.ID)
 	if err != nil || len(id) != uploadSize {
@@ -57,8 +57,8 @@ func uploadID(u drivers.Upload) ([]byte, error) {
 	return id, nil
 }
 
-// StartUpload draws an id. It asks the service nothing, and so Started is by
-// this machine's clock.
+// StartUpload returns an upload with a new random id. It makes no request, so
+// Started is by this machine's clock.
 func (b *bucket) StartUpload(ctx context.Context, key string) (drivers.Upload, error) {
 	if err := check(ctx, key); err != nil {
 		return drivers.Upload{}, failed("start upload of", key, err)
@@ -68,7 +68,8 @@ func (b *bucket) StartUpload(ctx context.Context, key string) (drivers.Upload, e
 	return drivers.Upload{Key: key, ID: hex.EncodeToString(id[:]), Started: time.Now().UTC().Truncate(time.Second)}, nil
 }
 
-// PutPart stages a block.
+// PutPart stages a block. A second call for the same number stages another
+// block.
 func (b *bucket) PutPart(ctx context.Context, u drivers.Upload, number int, body drivers.Body) (drivers.Part, error) {
 	p, err := b.putPart(ctx, u, number, body)
 	if err != nil {
@@ -105,14 +106,15 @@ func (b *bucket) putPart(ctx context.Context, u drivers.Upload, number int, body
 	return drivers.Part{Number: number, Size: body.Size, Tag: id, CRC32C: body.CRC32C}, nil
 }
 
-// StreamPart reports errors.ErrUnsupported: a block is sent with its length
-// and its checksum, before the rest of it.
+// StreamPart returns errors.ErrUnsupported: a block is sent with its length and
+// its checksum in front.
 func (b *bucket) StreamPart(_ context.Context, u drivers.Upload, number int, _ io.Reader) (drivers.Part, error) {
 	return drivers.Part{}, failed(fmt.Sprintf("stream part %d of", number), u.Key, errors.ErrUnsupported)
 }
 
-// Complete commits the blocks. Those that it doesn't name are dropped by the
-// service.
+// Complete commits the blocks. The service drops the upload's other blocks. If
+// the object exists already, Complete returns it. It returns ErrChanged if a
+// part is not staged, ErrNotFound if the object has existed and was deleted.
 func (b *bucket) Complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
 	o, err := b.complete(ctx, u, parts, crc32c)
 	if err != nil {
@@ -158,8 +160,8 @@ func (b *bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers
 	}
 }
 
-// completed is the object at the key, which is the upload's own if there is
-// one. Otherwise it reports what is wrong.
+// completed returns the object at the key, which this upload has created if it
+// exists. If there is none, it returns otherwise.
 func (b *bucket) completed(ctx context.Context, key string, otherwise error) (drivers.Object, error) {
 	o, err := b.stat(ctx, key)
 	if bloberror.HasCode(err, bloberror.BlobNotFound) {
@@ -168,8 +170,9 @@ func (b *bucket) completed(ctx context.Context, key string, otherwise error) (dr
 	return o, err
 }
 
-// total is the size of all parts. It reports what is wrong with them, whatever
-// is staged: the service knows no checksum of the whole.
+// total returns the size of all parts. It returns an error if the parts are not
+// in order or do not have the CRC-32C, because the service has no checksum of
+// the whole.
 func total(parts []drivers.Part, crc32c uint32) (int64, error) {
 	if len(parts) == 0 || len(parts) > maxBlocks {
 		return 0, fmt.Errorf("%d parts, want 1 to %d", len(parts), maxBlocks)
@@ -189,13 +192,13 @@ func total(parts []drivers.Part, crc32c uint32) (int64, error) {
 	return size, nil
 }
 
-// Abort does nothing: the service drops staged blocks by itself, a week after
-// the last one came.
+// Abort does nothing but check the key: the service drops staged blocks a week
+// after the last one was staged.
 func (b *bucket) Abort(ctx context.Context, u drivers.Upload) error {
 	return failed("abort", u.Key, check(ctx, u.Key))
 }
 
-// Uploads gives none: nobody needs to end them.
+// Uploads returns no uploads, because the service ends them itself.
 func (b *bucket) Uploads(context.Context, string) iter.Seq2[drivers.Upload, error] {
 	return func(func(drivers.Upload, error) bool) {}
 }

@@ -21,22 +21,23 @@ import (
 type version string
 
 const (
-	// leastVersion is the first one for which the SDK signs URLs by an account
-	// key: what is signed has changed with it.
+	// leastVersion is the first version for which the SDK signs URLs with an
+	// account key. It changed the data that is signed.
 	leastVersion version = "2020-12-06"
 
-	// startFromVersion is the first one in which a list can start at a name.
+	// startFromVersion is the first version with lists that start at a name.
 	startFromVersion version = "2026-02-06"
 
-	// delegationVersion is the first one for which the SDK signs URLs by a user
-	// delegation key.
+	// delegationVersion is the first version for which the SDK signs URLs with
+	// a user delegation key.
 	delegationVersion version = "2026-04-06"
 )
 
-// newestVersion is the SDK's own.
+// newestVersion returns the SDK's own version.
 func newestVersion() version { return version(sas.Version) }
 
-// version returns the service version to speak.
+// version returns the configured service version, or the SDK's if there is
+// none.
 func (cfg Config) version() (version, error) {
 	v := version(cfg.APIVersion)
 	if v == "" {
@@ -48,7 +49,7 @@ func (cfg Config) version() (version, error) {
 	return v, nil
 }
 
-// Do puts the version in place of the SDK's own, before the request is signed.
+// Do replaces the SDK's version by v before the request is signed.
 func (v version) Do(req *policy.Request) (*http.Response, error) {
 	const name = "x-ms-version" // as the SDK writes it
 	header := req.Raw().Header
@@ -61,7 +62,8 @@ func (v version) Do(req *policy.Request) (*http.Response, error) {
 	return req.Next()
 }
 
-// badHeader explains an answer that refuses a header of the request.
+// badHeader returns the error for an answer that refuses a header of the
+// request.
 func (a *account) badHeader(e *azcore.ResponseError, answer string) error {
 	var body struct{ HeaderName, HeaderValue string }
 	if e.RawResponse != nil {

@@ -13,10 +13,11 @@ import (
 	"github.com/berthhq/berth/redirect"
 )
 
-// Redirects looks at where reads are sent. Of each CDN it proves that it shows
-// what is under data/ to whoever has a signed URL, and nothing else of the
-// bucket to anybody, and that nobody writes through it. For that it writes a few
-// objects under data/, and one that a CDN must not show, and deletes them again.
+// Redirects checks the targets of redirects and returns the results. Each CDN
+// must serve objects under data/ to clients with a signed URL, must serve
+// nothing else of the bucket to any client, and must not let clients write.
+// Redirects creates a few objects under data/, and one that a CDN must not
+// serve, and deletes them at the end.
 func Redirects(ctx context.Context, bucket drivers.Bucket, policy *redirect.Policy) []Result {
 	var results []Result
 	if err := policy.Check(ctx, bucket); err != nil {
@@ -24,7 +25,7 @@ func Redirects(ctx context.Context, bucket drivers.Bucket, policy *redirect.Poli
 	}
 	edges := policy.Edges()
 	if len(edges) == 0 {
-		return results // nothing where nothing is wrong
+		return results // empty if Check found nothing
 	}
 	b := newBench(bucket, "")
 	bait, err := b.layBait(ctx)
@@ -45,11 +46,11 @@ var redirectHost = step{
 	mend:   "Give the store or the CDN a host name that is not the service's own, nor below it, and https if the service has it.",
 }
 
-// bait is what CDNs are asked for.
+// bait is the set of keys that the steps request from a CDN.
 type bait struct {
 	shown, other object // under data/
-	hidden       string // a key that there is, and must not be shown
-	record       string // one of a blob, empty if there is no blob
+	hidden       string // key of an object that a CDN must not serve
+	record       string // key of a blob's record; empty if there is no blob
 }
 
 type object struct {
@@ -64,7 +65,7 @@ func (b *bench) layBait(ctx context.Context) (bait, error) {
 			return lure, err
 		}
 	}
-	// It is under meta/, as the key of upload tokens is, and there for sure.
+	// Like the key of upload tokens, it is under meta/. It certainly exists.
 	lure.hidden = b.key("hidden")
 	if _, err := b.Create(ctx, lure.hidden, drivers.NewBody([]byte("no CDN shows this"))); err != nil {
 		return lure, err
@@ -74,7 +75,7 @@ func (b *bench) layBait(ctx context.Context) (bait, error) {
 	return lure, err
 }
 
-// show makes an object that a CDN may show.
+// show creates an object that a CDN may serve.
 func (b *bench) show(ctx context.Context) (object, error) {
 	o := object{content: "berth asks what a CDN shows: " + rand.Text()}
 	o.key = b.dataKey([]byte(o.content))
@@ -82,7 +83,8 @@ func (b *bench) show(ctx context.Context) (object, error) {
 	return o, err
 }
 
-// someRecord is the key of a blob's record, or of a link to it if there are many.
+// someRecord returns the key of a blob's record, or of a link if the record comes
+// after many links. It returns "" if there is no blob.
 func someRecord(ctx context.Context, b *bench) (string, error) {
 	const enough = 1000 // keys, a page of a listing
 	key, seen := "", 0
@@ -153,8 +155,8 @@ func edgeShows(ctx context.Context, b *bench, e redirect.Edge, o object) (string
 	return "whole, and by Range", nil
 }
 
-// edgeRefuses asks for what the CDN has just had from the store, and may have in
-// its cache.
+// edgeRefuses requests an object that the CDN has just fetched from the store, so
+// that it may be in its cache.
 func edgeRefuses(ctx context.Context, b *bench, e redirect.Edge, lure bait) (string, error) {
 	if !e.Signs() {
 		return "", skipped{errors.New("URLs of kind plain carry no signature: whoever has one can read that blob for as long as it exists")}
@@ -182,7 +184,7 @@ func edgeRefuses(ctx context.Context, b *bench, e redirect.Edge, lure bait) (str
 	return "missing, another's and expired are refused", nil
 }
 
-// edgeOnlyReads tries to change what a client may only read.
+// edgeOnlyReads tries to change an object that clients may only read.
 func edgeOnlyReads(ctx context.Context, b *bench, e redirect.Edge) (string, error) {
 	victim, err := b.show(ctx)
 	if err != nil {
@@ -208,24 +210,24 @@ func edgeOnlyReads(ctx context.Context, b *bench, e redirect.Edge) (string, erro
 	return "PUT and DELETE change nothing", nil
 }
 
-// attempt is to get from a CDN what it must not show.
+// attempt is a request for an object that a CDN must not serve.
 type attempt struct {
 	url, how string
-	host     string // in the header, if it is not that of url
-	detour   bool   // it isn't the plain way
+	host     string // in the header, if it is not the host of url
+	detour   bool   // whether the path or host is in an unusual form
 	signed   bool
 }
 
-// edgeHides asks for keys that a CDN must not show, without a signature and with
-// one as berth would make it: plainly, and in other ways to write the same path,
-// or one that seems to be below data/. And it asks for listings.
+// edgeHides requests keys that a CDN must not serve, without a signature and with
+// one of berth's form. It requests the plain path, other forms of the same path,
+// and paths that seem to be below data/. It also requests listings.
 func edgeHides(ctx context.Context, b *bench, e redirect.Edge, lure bait) (string, error) {
 	attempts, err := attemptsAt(ctx, b, e, lure)
 	if err != nil {
 		return "", err
 	}
 	for _, try := range attempts {
-		a, err := b.fetch(ctx, question{url: try.url, host: try.host, follow: try.detour}) // it may lead back to the plain way
+		a, err := b.fetch(ctx, question{url: try.url, host: try.host, follow: try.detour}) // the CDN may redirect to the plain path
 		if err != nil {
 			return "", err
 		}
@@ -282,7 +284,7 @@ func attemptsAt(ctx context.Context, b *bench, e redirect.Edge, lure bait) ([]at
 	if err := add(lure.hidden, attempt{detour: true, host: strings.ToUpper(base.Host)}); err != nil {
 		return nil, err
 	}
-	// A signature may be good for all that begins with what was signed.
+	// A signature may be valid for all paths with the signed path as a prefix.
 	shown, err := e.Sign(ctx, b, lure.shown.key)
 	if err != nil {
 		return nil, err
@@ -296,8 +298,8 @@ func attemptsAt(ctx context.Context, b *bench, e redirect.Edge, lure bait) ([]at
 	return attempts, nil
 }
 
-// listings are URLs by which stores list what they have, at a CDN's base URL and
-// all that is above it.
+// listings returns URLs by which stores list their objects, at a CDN's base URL
+// and at each path above it.
 func listings(e redirect.Edge) []string {
 	var urls []string
 	at, err := url.Parse(e.URL(""))
@@ -315,14 +317,14 @@ func listings(e redirect.Edge) []string {
 	return urls
 }
 
-// hidden says that this is how a CDN hides what it is asked for. What comes by a
-// detour may be no request to it at all, and a signature a bad one to a store
-// that takes it for one of its own: Cloud CDN's go on to Google's store where
-// Cloud CDN is not enabled, and their parameters have the names of the store's.
+// hidden reports whether a is an answer with which a CDN hides an object. A CDN
+// may refuse a detour as a bad request. A store may refuse a CDN's signature as
+// a bad signature of its own: if Cloud CDN is not enabled, its signatures are
+// forwarded to Google's store, where the parameters have the same names.
 // https://cloud.google.com/cdn/docs/using-signed-urls
 // https://cloud.google.com/storage/docs/xml-api/reference-status
 //
-// Azure has an answer of its own, where nobody reads without a signature:
+// Azure has an answer of its own if it allows no reads without a signature:
 // https://learn.microsoft.com/azure/storage/blobs/anonymous-read-access-prevent.
 func hidden(a answer, try attempt) bool {
 	switch a.status {

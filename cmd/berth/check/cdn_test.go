@@ -23,27 +23,27 @@ import (
 	"github.com/berthhq/berth/redirect"
 )
 
-// cdn stands before a bucket, and is as bad as its flaws.
+// cdn is a CDN in front of a bucket, with configurable flaws.
 type cdn struct {
 	bucket drivers.Bucket
 	host   string
-	path   string                                   // at which the keys of the bucket begin
-	signed func(r *http.Request) (known, live bool) // what it finds of the signature
+	path   string                                   // before the keys of the bucket
+	signed func(r *http.Request) (known, live bool) // checks the signature
 
 	shows      string // prefix of the keys that it may read
-	unsigned   bool   // it looks at no signature
-	immortal   bool   // it looks at no expiry
-	careless   bool   // it gives what is in its cache to anybody
-	cleans     bool   // it takes dots out of paths once it has looked at the signature
-	leaks      string // suffix of keys that it shows as well
-	oneHost    bool   // it looks at paths for its host as base_url has it, and not if it is written otherwise
+	unsigned   bool   // ignores signatures
+	immortal   bool   // ignores expiry
+	careless   bool   // serves its cache to any client
+	cleans     bool   // removes dots from paths after it has checked the signature
+	leaks      string // suffix of keys that it serves too
+	oneHost    bool   // checks paths only if the host is written as in base_url
 	lists      string // query by which it lists the bucket
-	writes     string // method that changes the bucket and that it passes on
-	prim       bool   // what has dots in its path it takes for no request
-	tidies     bool   // it sends clients to the path without dots
-	sendsTo    string // where it sends those to whom it shows nothing
+	writes     string // method that changes the bucket and that it forwards
+	prim       bool   // refuses a path with dots as a bad request
+	tidies     bool   // redirects clients to the path without dots
+	sendsTo    string // redirects clients there if it serves them nothing
 	rangeless  bool
-	answersFor int // what it answers for what it doesn't show; 404 if zero
+	answersFor int // status for objects that it does not serve; 404 if zero
 
 	mu    sync.Mutex
 	cache map[string]bool
@@ -109,7 +109,7 @@ func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(string(text)))
 }
 
-// write does what a method other than GET asks for.
+// write handles methods other than GET.
 func (c *cdn) write(r *http.Request, key string) bool {
 	switch o, err := c.bucket.Stat(r.Context(), key); {
 	case err != nil:
@@ -126,7 +126,7 @@ func (c *cdn) write(r *http.Request, key string) bool {
 
 const cdnSecret = "the secret"
 
-// nginxSigned checks links as nginx's secure_link does.
+// nginxSigned checks links like nginx's secure_link.
 func nginxSigned(r *http.Request) (known, live bool) {
 	expires := r.FormValue("expires")
 	sum := md5.Sum([]byte(expires + r.URL.Path + " " + cdnSecret))
@@ -134,14 +134,14 @@ func nginxSigned(r *http.Request) (known, live bool) {
 	return r.FormValue("md5") == base64.RawURLEncoding.EncodeToString(sum[:]), time.Now().Unix() < until
 }
 
-// prefixSigned checks what of a URL its signature is for, and not the signature.
+// prefixSigned checks the prefix that a signature covers, but not the signature.
 func prefixSigned(r *http.Request) (known, live bool) {
 	prefix, err := base64.URLEncoding.DecodeString(r.FormValue("URLPrefix"))
 	until, _ := strconv.ParseInt(r.FormValue("Expires"), 10, 64)
 	return err == nil && len(prefix) > 0 && strings.HasPrefix("http://"+r.Host+r.URL.EscapedPath(), string(prefix)), time.Now().Unix() < until
 }
 
-// storeSigned has the store check what signer signs.
+// storeSigned lets the store check the signatures of signer.
 func storeSigned(r *http.Request) (known, live bool) {
 	until, _ := strconv.ParseInt(r.FormValue("expires"), 10, 64)
 	return r.FormValue("for") == strings.TrimPrefix(r.URL.Path, "/"), time.Now().UnixMilli() < until
@@ -156,7 +156,7 @@ func TestCDNs(t *testing.T) {
 		kind string
 		bad  func(c *cdn)
 		want []Status // of each step
-		says string   // by the first that is not ok
+		says string   // in the first result that is not ok
 	}{
 		{"nginx", "nginx", func(*cdn) {}, []Status{OK, OK, OK, OK, OK}, ""},
 		{"nginx, dots refused", "nginx", func(c *cdn) { c.prim = true }, []Status{OK, OK, OK, OK, OK}, ""},
@@ -245,7 +245,7 @@ func TestCDNs(t *testing.T) {
 	}
 }
 
-// TestDetours has CDNs that refuse all ways to write a path but one.
+// TestDetours tests CDNs that refuse all forms of a path except one.
 func TestDetours(t *testing.T) {
 	unescaped := func(p string) string {
 		p, _ = url.PathUnescape(p)
@@ -263,9 +263,9 @@ func TestDetours(t *testing.T) {
 	}
 	named := func(p string) bool { return strings.HasPrefix(p, "meta/") || strings.HasPrefix(p, "blobs/") }
 	for _, tc := range []struct {
-		detour  string                   // as it is shown
-		refuses func(path string) bool   // before it is read
-		key     func(path string) string // as which it is read
+		detour  string                   // in the result
+		refuses func(path string) bool   // before the read
+		key     func(path string) string // that it reads for a path
 	}{
 		{"/data/../meta/", notBelow("data/", "%"), path.Clean},
 		{"/data/%2e%2e/meta/", notBelow("data/", "..", "%2f", "%25"), cleaned},
@@ -319,8 +319,8 @@ func keysOf(t *testing.T, b drivers.Bucket) []string {
 	return keys
 }
 
-// TestCDNDown has a CDN that can't be reached, and a bucket that can't be written
-// to: neither proves anything.
+// TestCDNDown tests a CDN that cannot be reached, and a bucket that cannot be
+// written to. Neither proves anything.
 func TestCDNDown(t *testing.T) {
 	down := httptest.NewServer(nil)
 	down.Close()
@@ -352,7 +352,7 @@ func TestCDNDown(t *testing.T) {
 	}
 }
 
-// TestRedirectHost has a store on the service's own host.
+// TestRedirectHost tests a store on the service's own host.
 func TestRedirectHost(t *testing.T) {
 	policy, err := redirect.New(redirect.Config{PublicURL: "https://registry.example.com"})
 	if err != nil {

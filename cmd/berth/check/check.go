@@ -1,8 +1,7 @@
-// Package check proves, step by step, that a bucket does what berth needs of
-// it: the bucket itself (Run), what it is set to do by itself (Settings), and
-// the CDNs before it (Redirects). It works on an open bucket through the
-// driver's contract alone, under keys of its own that it deletes again, and can
-// run beside live traffic.
+// Package check tests, step by step, whether berth can use a bucket: the bucket
+// itself (Run), its settings (Settings), and the CDNs in front of it
+// (Redirects). It uses an open bucket only through the driver's contract, under
+// keys of its own that it deletes at the end, and can run beside live traffic.
 package check
 
 import (
@@ -20,40 +19,42 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// Status is how a step went.
+// Status is the outcome of a step.
 type Status string
 
 const (
-	// OK says that the bucket does it.
+	// OK is the status if the bucket does what the step needs.
 	OK Status = "ok"
 
-	// Failed says that it doesn't, and berth can't be trusted on it.
+	// Failed is the status if the bucket does not, so that berth must not be
+	// used on it.
 	Failed Status = "failed"
 
-	// Warning says that berth works, but not as well as it could.
+	// Warning is the status if berth works, but not as well as it could.
 	Warning Status = "warning"
 
-	// Skipped says that the store has no such thing, and berth does without.
+	// Skipped is the status if the store has no such feature, and berth does not
+	// need it.
 	Skipped Status = "skipped"
 
-	// Busy says that the store throttles or is unavailable, so that nothing is
-	// known.
+	// Busy is the status if the store throttles or is unavailable, so that the
+	// step has no outcome.
 	Busy Status = "busy"
 )
 
-// Result is what one step found.
+// Result is the result of one step.
 type Result struct {
 	Step   string `json:"step"`
 	Status Status `json:"status"`
-	Detail string `json:"detail,omitempty"` // what was seen
+	Detail string `json:"detail,omitempty"` // what the step found
 
-	// Of a step that did not go well: what that means for berth, and what
-	// mends it.
+	// Breaks is the consequence for berth, and Mend the way to fix it, of a step
+	// that failed, warns or found the store busy.
 	Breaks string `json:"breaks,omitempty"`
 	Mend   string `json:"mend,omitempty"`
 }
 
-// Passed says that no step failed, and none found the store busy.
+// Passed reports whether no step failed and none found the store busy.
 func Passed(results []Result) bool {
 	return !slices.ContainsFunc(results, func(r Result) bool { return r.Status == Failed || r.Status == Busy })
 }
@@ -63,8 +64,9 @@ const (
 	fetchTimeout = 30 * time.Second // for one request by URL
 )
 
-// step is one thing to prove. run returns what was seen; a finding if that is
-// worth a warning; errors.ErrUnsupported if the store has no such thing.
+// step is one property to test. run returns a description of what it found. It
+// returns a finding for a warning, and errors.ErrUnsupported if the store has no
+// such feature.
 type step struct {
 	name   string
 	breaks string
@@ -73,30 +75,30 @@ type step struct {
 	run    func(ctx context.Context, b *bench) (string, error)
 }
 
-// finding is an error that berth can live with.
+// finding is an error that results in a warning: berth works in spite of it.
 type finding struct {
 	error
 }
 
-// skipped is an error that says why there is nothing to prove.
+// skipped is the reason why a step has nothing to test.
 type skipped struct {
 	error
 }
 
-// bench is what steps work on.
+// bench is the bucket under test, with the state that steps share.
 type bench struct {
 	drivers.Bucket
-	through []drivers.Bucket // the same bucket, by further endpoints
-	driver  string           // empty where no permissions are named
+	through []drivers.Bucket // the same bucket, opened by further endpoints
+	driver  string           // empty if results name no permissions
 	client  *http.Client     // without any credentials
-	root    string           // of the keys of this run but those under data/
+	root    string           // prefix of this run's keys, except those under data/
 	used    []string
 	uploads []drivers.Upload
 
 	completed drivers.Upload // by a step, if any
 }
 
-// checkPrefix begins all keys but those under data/.
+// checkPrefix is the prefix of all keys except those under data/.
 const checkPrefix = "meta/check/"
 
 func newBench(bucket drivers.Bucket, driver string) *bench {
@@ -105,13 +107,13 @@ func newBench(bucket drivers.Bucket, driver string) *bench {
 		driver: driver,
 		client: &http.Client{Timeout: fetchTimeout, Transport: &http.Transport{
 			Proxy:             http.ProxyFromEnvironment,
-			DisableKeepAlives: true, // each request stands for another client
+			DisableKeepAlives: true, // each request represents another client
 		}},
 		root: checkPrefix + rand.Text() + "/",
 	}
 }
 
-// at returns the bucket by one of the endpoints, in turn.
+// at returns the bucket opened by endpoint i, modulo the number of endpoints.
 func (b *bench) at(i int) drivers.Bucket {
 	if i %= b.endpoints(); i > 0 {
 		return b.through[i-1]
@@ -121,17 +123,17 @@ func (b *bench) at(i int) drivers.Bucket {
 
 func (b *bench) endpoints() int { return 1 + len(b.through) }
 
-// key makes a key that no other run uses, and has it deleted at the end.
+// key returns a key that no other run uses. The last step deletes it.
 func (b *bench) key(name string) string {
 	k := b.root + name
 	b.used = append(b.used, k)
 	return k
 }
 
-// dataKey makes the key of a blob with this content, by which the store gives
-// it the class of blobs, and has it deleted at the end. It is that of bytes
-// whose digest was known before they were stored, so that the collector takes
-// it if it is left behind.
+// dataKey returns a key for a blob with this content, so that the store uses the
+// storage class of blobs. The last step deletes it. The key has the form for
+// bytes with a digest known before they were stored, so that the collector
+// deletes the object if it is left behind.
 func (b *bench) dataKey(content []byte) string {
 	sum := sha256.Sum256(content)
 	digest := hex.EncodeToString(sum[:])
@@ -142,7 +144,7 @@ func (b *bench) dataKey(content []byte) string {
 	return k
 }
 
-// upload begins an upload, and has it aborted at the end, completed or not.
+// upload starts an upload. The last step aborts it, even if it is completed.
 func (b *bench) upload(ctx context.Context, key string) (drivers.Upload, error) {
 	u, err := b.StartUpload(ctx, key)
 	if err == nil {
@@ -151,8 +153,8 @@ func (b *bench) upload(ctx context.Context, key string) (drivers.Upload, error) 
 	return u, err
 }
 
-// Opened is the result of opening the bucket, before all other steps. The error
-// of a driver names the setting that mends it.
+// Opened returns the result of opening the bucket, before all other steps. The
+// error of a driver names the setting to fix.
 func Opened(err error) Result {
 	this := step{
 		name:   "open",
@@ -162,10 +164,10 @@ func Opened(err error) Result {
 	return this.result("reachable, and keeps to create-only and compare-and-swap", err)
 }
 
-// Run takes all steps, also after one failed, and cleans up. driver is the name
-// of the driver, for the permissions that are named and for what its store does
-// by itself. through is the same bucket, opened by further endpoints: races are
-// run, and listings read, by all of them.
+// Run runs all steps, even after one failed, deletes what they left and returns
+// their results. driver is the name of the driver; it selects the permissions
+// that results name and the exceptions for its store. through is the same
+// bucket, opened by further endpoints: races and listings use all of them.
 func Run(ctx context.Context, bucket drivers.Bucket, driver string, through ...drivers.Bucket) []Result {
 	b := newBench(bucket, driver)
 	b.through = through
@@ -183,7 +185,7 @@ func (s step) take(ctx context.Context, b *bench) Result {
 	return s.result(seen, err, names(b.driver, s.needs)...)
 }
 
-// result is what a step found. The permissions are those that the step takes.
+// result returns the result of a step that needs these permissions.
 func (s step) result(seen string, err error, permissions ...string) Result {
 	r := Result{Step: s.name, Status: OK, Detail: seen}
 	_, worth := errors.AsType[finding](err)

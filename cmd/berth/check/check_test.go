@@ -66,7 +66,7 @@ func TestGoodStores(t *testing.T) {
 	}
 }
 
-// nothingLeft fails the test if there is an object, or an upload in progress.
+// nothingLeft fails the test if the bucket has an object or an upload in progress.
 func nothingLeft(t *testing.T, b drivers.Bucket) {
 	t.Helper()
 	for o, err := range b.List(t.Context(), "", "") {
@@ -77,9 +77,9 @@ func nothingLeft(t *testing.T, b drivers.Bucket) {
 	}
 }
 
-// Each of these does one thing wrong, and the step for it must say so. In the
-// bubble, time passes only once all racers wait: those of a store that looks and
-// then writes have all looked.
+// Each of these stores has one flaw, and the step for it must report it. In the
+// bubble, time passes only when all racers wait, so in a store that checks and
+// then writes all of them have checked.
 func TestBadStores(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -128,7 +128,7 @@ func TestBadStores(t *testing.T) {
 	}
 }
 
-// TestOpened tells a store that is down from one that is set up wrongly.
+// TestOpened distinguishes a store that is down from a wrong configuration.
 func TestOpened(t *testing.T) {
 	for _, test := range []struct {
 		err    error
@@ -154,8 +154,8 @@ func stepOf(t *testing.T, results []Result, name string) Result {
 	return results[i]
 }
 
-// TestSlowStore: a store that takes one write of a key a second does all that
-// berth needs.
+// TestSlowStore checks that a store passes if it accepts one write of a key per
+// second.
 func TestSlowStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := openMemory(t, memory.S3())
@@ -168,8 +168,8 @@ func TestSlowStore(t *testing.T) {
 	})
 }
 
-// TestDenied: a step that fails names the permissions that it takes, as the
-// cloud calls them. That they are the right ones is deploy's to prove.
+// TestDenied checks that a step that fails names the permissions that it needs,
+// under the cloud's names. Tests of package deploy check that they are right.
 func TestDenied(t *testing.T) {
 	const blobs = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/"
 	for driver, want := range map[string]map[string]string{
@@ -197,7 +197,8 @@ func TestDenied(t *testing.T) {
 	}
 }
 
-// TestUploadsEnd: no upload is left behind, whichever step has failed.
+// TestUploadsEnd checks that no upload is left behind, no matter which step
+// failed.
 func TestUploadsEnd(t *testing.T) {
 	for name, bad := range map[string]func(drivers.Bucket) drivers.Bucket{
 		"PutPart fails":         func(b drivers.Bucket) drivers.Bucket { return unstored{b} },
@@ -212,7 +213,7 @@ func TestUploadsEnd(t *testing.T) {
 	}
 }
 
-// unstored takes the last part of an upload, and no other.
+// unstored accepts only the last part of an upload.
 type unstored struct{ drivers.Bucket }
 
 func (b unstored) PutPart(ctx context.Context, u drivers.Upload, n int, body drivers.Body) (drivers.Part, error) {
@@ -228,7 +229,7 @@ func (denied) Create(context.Context, string, drivers.Body) (drivers.Object, err
 	return drivers.Object{}, errDenied
 }
 
-// lookThenCreate and lookThenReplace are right as long as one writes at a time.
+// lookThenCreate and lookThenReplace are correct only for one writer at a time.
 type lookThenCreate struct{ drivers.Bucket }
 
 func (b lookThenCreate) Create(ctx context.Context, key string, body drivers.Body) (drivers.Object, error) {
@@ -249,8 +250,7 @@ func (b lookThenReplace) Replace(ctx context.Context, key, tag string, body driv
 	return tagBlind(b).Replace(ctx, key, tag, body)
 }
 
-// fails reports an error instead of making calls of a method, of keys with a
-// prefix.
+// fails returns an error instead of calling a method, for keys with a prefix.
 func fails(method, prefix string, err error) func(drivers.Bucket) drivers.Bucket {
 	return intercepted(func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
 		if c.Method == method && strings.HasPrefix(c.Key, prefix) {
@@ -260,7 +260,7 @@ func fails(method, prefix string, err error) func(drivers.Bucket) drivers.Bucket
 	})
 }
 
-// loses makes calls of a method and loses the answer, if nothing went wrong.
+// loses calls a method and loses the answer of a call that succeeded.
 func loses(method, suffix string) func(drivers.Bucket) drivers.Bucket {
 	return intercepted(func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
 		err := do(ctx)
@@ -275,8 +275,8 @@ func intercepted(f drivertest.Intercept) func(drivers.Bucket) drivers.Bucket {
 	return func(b drivers.Bucket) drivers.Bucket { return drivertest.Wrap(b, f) }
 }
 
-// slow takes one write of a key a second, as Cloudflare R2 does. What it refuses
-// is none.
+// slow accepts one write of a key per second, like Cloudflare R2. Writes that it
+// refuses do not count.
 func slow() func(drivers.Bucket) drivers.Bucket {
 	var mu sync.Mutex
 	last := map[string]time.Time{}
@@ -297,14 +297,14 @@ func slow() func(drivers.Bucket) drivers.Bucket {
 	})
 }
 
-// unlisted shows no uploads.
+// unlisted lists no uploads.
 type unlisted struct{ drivers.Bucket }
 
 func (unlisted) Uploads(context.Context, string) iter.Seq2[drivers.Upload, error] {
 	return func(func(drivers.Upload, error) bool) {}
 }
 
-// hoarder keeps the parts of uploads that are complete.
+// hoarder keeps the parts of completed uploads.
 type hoarder struct {
 	drivers.Bucket
 	kept []drivers.Upload
@@ -376,7 +376,7 @@ func (partless) StartUpload(context.Context, string) (drivers.Upload, error) {
 	return drivers.Upload{}, errors.New("NotImplemented")
 }
 
-// unpinned completes with whatever was put last.
+// unpinned completes with the part that was put last.
 type unpinned struct {
 	drivers.Bucket
 	latest map[int]drivers.Part
@@ -419,8 +419,8 @@ func (b undeletable) Delete(ctx context.Context, keys ...string) error {
 	return b.Bucket.Delete(ctx, keys...)
 }
 
-// signer is a bucket whose signed URLs a server of the test answers, as well as
-// its flaws let it.
+// signer is a bucket with signed URLs that a server of the test answers,
+// according to its flaws.
 type signer struct {
 	drivers.Bucket
 	url string
@@ -435,13 +435,13 @@ func (b signer) SignGet(_ context.Context, key string, opts drivers.SignOptions)
 	}, nil
 }
 
-// flaws are what a server of signed URLs can do wrong.
+// flaws are the flaws that a server of signed URLs can have.
 type flaws struct {
-	bare    bool // it serves URLs without a signature
-	others  bool // it takes a signature for any key
-	forever bool // it looks at no expiry
-	whole   bool // it knows no ranges
-	stored  bool // it ignores the headers that are asked for
+	bare    bool // serves URLs without a signature
+	others  bool // accepts a signature for any key
+	forever bool // ignores expiry
+	whole   bool // ignores ranges
+	stored  bool // ignores the headers that the URL asks for
 }
 
 func serveSigned(t *testing.T, b drivers.Bucket, f flaws) drivers.Bucket {

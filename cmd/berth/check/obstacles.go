@@ -8,8 +8,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// obstacles looks at settings with which berth can't serve from a bucket. Steps
-// of stores that have no such setting are left out.
+// obstacles returns the results for settings that prevent berth from serving a
+// bucket. It leaves out settings that the store does not have.
 func obstacles(s drivers.Settings) []Result {
 	var results []Result
 	if has(s.Retention) {
@@ -27,13 +27,13 @@ func obstacles(s drivers.Settings) []Result {
 	return results
 }
 
-// has reports whether the driver says anything about a setting.
+// has reports whether the driver has read a setting, or tried to.
 func has[T any](setting drivers.Setting[T]) bool {
 	return setting.Permission != "" || setting.Err != nil
 }
 
-// shown is the result of a step whose setting can't be read, and shows in the
-// steps of Run: they fail where it is on.
+// shown returns the result for a setting that cannot be read, but that makes the
+// steps of Run fail where it is on.
 func shown[T any](s step, setting drivers.Setting[T]) Result {
 	return Result{
 		Step: s.name, Status: Skipped,

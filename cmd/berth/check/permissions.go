@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// permissions are those that a call of the bucket takes, by the driver and by
-// the names that its cloud gives them.
+// permissions are the permissions that a call of the bucket needs, by driver,
+// under the names of its cloud.
 type permissions map[string][]string
 
 const (
@@ -14,9 +14,10 @@ const (
 	azureBlobs   = azureService + "containers/blobs/"
 )
 
-// What each call takes. In S3 a condition on an ETag reads it, and only who may
-// list is told that an object is absent; in Cloud Storage to overwrite an object
-// is to delete it, and parts are objects; in Azure nobody has to end an upload.
+// The permissions of each call. In S3 a condition on an ETag needs permission to
+// read, and S3 only answers that an object is absent to clients with permission
+// to list. In Cloud Storage overwriting an object needs permission to delete it,
+// and parts are objects. In Azure an upload does not have to be aborted.
 var (
 	toCreate = permissions{
 		"s3":    {"s3:PutObject"},
@@ -33,8 +34,8 @@ var (
 		"gcs":   {"storage.objects.delete"},
 		"azure": {azureBlobs + "delete"},
 	}
-	// A batch of Azure's takes the right to write, and each of its requests the
-	// right to delete: https://learn.microsoft.com/rest/api/storageservices/blob-batch.
+	// A batch in Azure needs permission to write, and each of its requests
+	// permission to delete: https://learn.microsoft.com/rest/api/storageservices/blob-batch.
 	toDeleteMany = permissions{
 		"s3":    toDelete["s3"],
 		"gcs":   toDelete["gcs"],
@@ -50,7 +51,7 @@ var (
 		"gcs":   {"storage.objects.get"},
 		"azure": {azureBlobs + "read"},
 	}
-	toMiss = permissions{ // to read what is absent
+	toMiss = permissions{ // to find that an object is absent
 		"s3":    {"s3:GetObject", "s3:ListBucket"},
 		"gcs":   {"storage.objects.get"},
 		"azure": {azureBlobs + "read"},
@@ -66,7 +67,7 @@ var (
 		"gcs":   {"storage.objects.create", "storage.objects.get", "storage.objects.delete"},
 		"azure": {azureBlobs + "write"},
 	}
-	toTellParts = permissions{ // which of two of one number an upload has become
+	toTellParts = permissions{ // to find which of two parts of one number a completed upload contains
 		"s3":    {"s3:ListMultipartUploadParts (under SSE-KMS)"},
 		"gcs":   {"storage.objects.get"},
 		"azure": {azureBlobs + "read"},
@@ -85,7 +86,7 @@ var (
 	}
 )
 
-// names are the permissions that the calls of a step take.
+// names returns the permissions that the calls of a step need.
 func names(driver string, needs []permissions) []string {
 	var names []string
 	for _, p := range needs {
@@ -98,8 +99,8 @@ func names(driver string, needs []permissions) []string {
 	return names
 }
 
-// sentence says that a step takes these permissions, if it is known that it
-// takes any. Those without a name are left out.
+// sentence returns a sentence that lists the permissions which a step needs, or
+// "" if there are none. It leaves out permissions without a name.
 func sentence(permissions []string) string {
 	permissions = slices.DeleteFunc(slices.Clone(permissions), func(name string) bool { return name == "" })
 	switch last := len(permissions) - 1; {

@@ -17,13 +17,13 @@ import (
 
 const secret = "only for those with a signed URL"
 
-// What signed URLs ask for, which is not what the object was stored with.
+// Headers that signed URLs ask for. The object is stored with other ones.
 const (
 	askedType        = "application/vnd.oci.image.layer.v1.tar+gzip"
 	askedDisposition = "attachment"
 )
 
-// presigned creates an object and signs a URL to it.
+// presigned creates an object and returns a signed URL of it.
 func presigned(ctx context.Context, b *bench, name string, expires time.Duration) (drivers.Signed, error) {
 	key := b.key(name)
 	signed, err := b.SignGet(ctx, key, drivers.SignOptions{Expires: expires, ContentType: askedType, ContentDisposition: askedDisposition})
@@ -34,24 +34,25 @@ func presigned(ctx context.Context, b *bench, name string, expires time.Duration
 	return signed, err
 }
 
-// answer is one to a client without any credentials.
+// answer is the answer to a client without any credentials.
 type answer struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// question is what a client asks for.
+// question is a client's request.
 type question struct {
 	method string // GET if empty
 	url    string
-	host   string // that of url if empty
-	bytes  string // a range of them, all if empty
+	host   string // the host of url if empty
+	bytes  string // a range, such as 5-7; all bytes if empty
 	body   string
-	follow bool // go where one is sent
+	follow bool // whether to follow redirects
 }
 
-// fetch asks without any credentials.
+// fetch sends a request without any credentials. It returns the first KiB of the
+// answer.
 func (b *bench) fetch(ctx context.Context, q question) (answer, error) {
 	req, err := http.NewRequestWithContext(ctx, q.method, q.url, strings.NewReader(q.body))
 	if err != nil {
@@ -67,7 +68,7 @@ func (b *bench) fetch(ctx context.Context, q question) (answer, error) {
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return answer{}, fmt.Errorf("can't reach %s from here: %w", req.URL.Host, errors.Unwrap(err)) // the URL itself stays out
+		return answer{}, fmt.Errorf("can't reach %s from here: %w", req.URL.Host, errors.Unwrap(err)) // without the URL, which could be a secret
 	}
 	defer resp.Body.Close()
 	p, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
@@ -102,7 +103,8 @@ func presignedGet(ctx context.Context, b *bench) (string, error) {
 	return "whole, and by Range, with the headers asked for", nil
 }
 
-// unexpected describes an answer to a signed URL that is not the object.
+// unexpected returns an error for an answer to a signed URL that is not the
+// object.
 func unexpected(a answer, signed drivers.Signed) error {
 	said := fmt.Sprintf("the signed URL answers %d", a.status)
 	code := a.header.Get("x-ms-error-code")
@@ -125,9 +127,9 @@ func unexpected(a answer, signed drivers.Signed) error {
 	return errors.New(said)
 }
 
-// Presigned reads an object by a URL that lives for as long as those that
-// clients get: a store may refuse that, and take the shorter ones of Run. It
-// returns nothing where no read is redirected to the store.
+// Presigned reads an object by a URL with the lifetime that clients' URLs have. A
+// store can refuse it although it accepts the shorter-lived URLs of Run.
+// Presigned returns no results if no read is redirected to the store.
 func Presigned(ctx context.Context, bucket drivers.Bucket, driver string, policy *redirect.Policy) []Result {
 	b := newBench(bucket, driver)
 	signed := step{

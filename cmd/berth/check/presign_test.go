@@ -16,7 +16,7 @@ import (
 	"github.com/berthhq/berth/redirect"
 )
 
-// sasBucket signs URLs with a start and an expiry, as the Azure driver does.
+// sasBucket signs URLs with a start and an expiry, like the Azure driver.
 type sasBucket struct {
 	drivers.Bucket
 	url   string
@@ -51,8 +51,8 @@ func serveSAS(t *testing.T, limit time.Duration, extra string) drivers.Bucket {
 	return sasBucket{b, server.URL, extra}
 }
 
-// TestPresignedLifetime: a policy of the account that refuses URLs as clients
-// get them is found, although it takes those of a minute.
+// TestPresignedLifetime checks that an account's policy is found if it refuses
+// URLs with the lifetime of clients' URLs, but accepts URLs of a minute.
 func TestPresignedLifetime(t *testing.T) {
 	policy, err := redirect.New(redirect.Config{Expiry: 20 * time.Minute, Window: 5 * time.Minute})
 	if err != nil {
@@ -87,8 +87,8 @@ func TestPresignedLifetime(t *testing.T) {
 	}
 }
 
-// TestPresignedNot: where reads aren't redirected to the store there is nothing
-// to prove.
+// TestPresignedNot checks that there are no results if reads are not redirected
+// to the store.
 func TestPresignedNot(t *testing.T) {
 	direct, err := redirect.New(redirect.Config{Rules: []redirect.Rule{{Target: "direct"}}})
 	if err != nil {

@@ -10,14 +10,14 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// Lifetimes is how long berth needs what an upload has stored.
+// Lifetimes are the times for which berth needs what an upload has stored.
 type Lifetimes struct {
 	Session time.Duration // upload.session_lifetime
-	Request time.Duration // limits.request, which may go on past the session's end
+	Request time.Duration // limits.request; a request can outlive its session
 }
 
-// Settings looks at what a bucket is set to do by itself: what would lose blobs
-// or uploads fails, what costs money is a warning, and so is what could not be
+// Settings returns the results for settings of a bucket. A setting fails if it
+// would lose blobs or uploads. It is a warning if it costs money or could not be
 // read.
 func Settings(s drivers.Settings, l Lifetimes) []Result {
 	results := []Result{
@@ -29,7 +29,7 @@ func Settings(s drivers.Settings, l Lifetimes) []Result {
 	return append(append(results, obstacles(s)...), ofS3(s)...)
 }
 
-// unread is the result of a step whose setting is not known.
+// unread returns the result of a step with a setting that could not be read.
 func unread[T any](s step, setting drivers.Setting[T]) Result {
 	if errors.Is(setting.Err, errors.ErrUnsupported) {
 		return Result{Step: s.name, Status: Skipped, Detail: strings.TrimPrefix(setting.Err.Error(), errors.ErrUnsupported.Error()+": ")}
@@ -41,8 +41,8 @@ func unread[T any](s step, setting drivers.Setting[T]) Result {
 
 func lower(sentence string) string { return strings.ToLower(sentence[:1]) + sentence[1:] }
 
-// abandonedUploads wants the store to drop uploads that nobody completes, once
-// berth has no use for them, and not before.
+// abandonedUploads checks that the store drops uploads that no client completes,
+// but only when berth no longer needs them.
 func abandonedUploads(s drivers.Settings, l Lifetimes) Result {
 	this := step{
 		name:   "abandoned uploads",
@@ -58,7 +58,7 @@ func abandonedUploads(s drivers.Settings, l Lifetimes) Result {
 	short.breaks = "Uploads that are not done lose what they have sent."
 	short.mend = "Make the rule wait for longer than upload.session_lifetime and limits.request together, or leave out what berth stores."
 
-	dropped := "" // by what, and when
+	dropped := "" // what drops them, and when
 	if s.PartsKept > 0 {
 		if s.PartsKept < l.Session {
 			short.mend = "Set upload.session_lifetime to less."
@@ -72,7 +72,7 @@ func abandonedUploads(s drivers.Settings, l Lifetimes) Result {
 		if s.PartsAreObjects {
 			drops, where = r.Action == drivers.RuleExpire, drivers.PartsPrefix
 		}
-		// Parts of more than one class can't be composed.
+		// Parts of different classes cannot be composed.
 		ends := drops || s.PartsAreObjects && r.Action == drivers.RuleCool
 		switch {
 		case !ends || !r.Touches(where):
@@ -95,14 +95,14 @@ func abandonedUploads(s drivers.Settings, l Lifetimes) Result {
 	}
 }
 
-// isOurs says whether a rule may apply to keys that berth needs. A bucket may
-// have others, and what check itself leaves behind nobody needs.
+// isOurs reports whether a rule may apply to keys that berth needs. A bucket can
+// have rules for other keys, and no process needs what check leaves behind.
 func isOurs(r drivers.Rule) bool {
 	ours := []string{"aliases/", "blobs/", "meta/", "uploads/", drivers.BulkPrefix, drivers.PartsPrefix}
 	return slices.ContainsFunc(ours, r.Touches) && !strings.HasPrefix(r.Prefix, checkPrefix)
 }
 
-// keptObjects wants no rule to take away what is stored.
+// keptObjects checks that no rule deletes or archives what berth has stored.
 func keptObjects(s drivers.Settings) Result {
 	this := step{
 		name:   "lifecycle rules",
@@ -135,8 +135,8 @@ func keptObjects(s drivers.Settings) Result {
 	return this.result("none takes what is in use", nil)
 }
 
-// versions wants none, or a rule that drops them: berth keeps count of what is
-// in use, and never asks for an old version.
+// versions checks that the bucket keeps no versions, or has a rule that drops
+// them. berth tracks itself what is in use, and never reads an old version.
 func versions(s drivers.Settings) Result {
 	this := step{
 		name:   "versions",
@@ -172,8 +172,8 @@ func softDelete(s drivers.Settings) Result {
 		mend:   "Switch soft delete off, or shorten it, unless you want it against accidents.",
 	}
 	if s.PartsAreObjects {
-		// https://cloud.google.com/storage/docs/composite-objects: the sources that
-		// a compose deletes are neither kept nor charged for.
+		// Sources that a compose deletes are neither kept nor charged for:
+		// https://cloud.google.com/storage/docs/composite-objects.
 		this.breaks = "Nothing, but the parts of aborted uploads, replaced records and deleted blobs are paid for that much longer. " +
 			"Parts that a blob was composed of are not kept."
 	}
@@ -201,7 +201,7 @@ func under(r drivers.Rule) string {
 	return " under " + r.Prefix
 }
 
-// after says at which age a rule acts.
+// after returns a phrase for the age at which a rule acts.
 func after(age time.Duration) string {
 	switch n := days(age); n {
 	case 0:
@@ -213,7 +213,7 @@ func after(age time.Duration) string {
 	}
 }
 
-// days is a time in days, rounded up.
+// days returns a time in days, rounded up.
 func days(d time.Duration) int {
 	const day = 24 * time.Hour
 	return int((d + day - 1) / day)

@@ -7,8 +7,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// ofS3 looks at settings that only S3 has. Steps of a store whose driver reads
-// none of them are left out.
+// ofS3 returns the results for settings that only S3 has. It leaves out settings
+// that the driver does not read.
 func ofS3(s drivers.Settings) []Result {
 	var results []Result
 	if has(s.Tiering) {
@@ -23,7 +23,8 @@ func ofS3(s drivers.Settings) []Result {
 	return results
 }
 
-// archiveTiers wants no tier from which objects must be restored.
+// archiveTiers checks that no tier holds objects that must be restored before a
+// read.
 func archiveTiers(setting drivers.Setting[[]drivers.Rule]) Result {
 	this := step{
 		name:   "archive tiers",
@@ -42,8 +43,8 @@ func archiveTiers(setting drivers.Setting[[]drivers.Rule]) Result {
 	return this.result("none takes what is in use", nil)
 }
 
-// objectLock wants no lock: what it keeps is paid for, although deletions and
-// replacements succeed.
+// objectLock checks for a lock. Deletions and replacements succeed in spite of
+// it, but the versions that it keeps are paid for.
 func objectLock(setting drivers.Setting[drivers.Lock]) Result {
 	this := step{
 		name:   "object lock",

@@ -12,7 +12,7 @@ import (
 
 const day = 24 * time.Hour
 
-// s3Settings are those of a bucket that is set up well, with these rules.
+// s3Settings returns the settings of a well configured bucket with these rules.
 func s3Settings(rules ...drivers.Rule) drivers.Settings {
 	return drivers.Settings{
 		Lifecycle:  drivers.Setting[[]drivers.Rule]{Value: rules, Permission: "s3:GetLifecycleConfiguration"},
@@ -45,7 +45,7 @@ func TestSettings(t *testing.T) {
 		settings drivers.Settings
 		step     string
 		status   Status
-		says     string // in the detail, or what mends it
+		says     string // in the detail, or in how to fix it
 	}{
 		{"S3", s3Settings(abort), "abandoned uploads", OK, `"abort" drops them after 9 days`},
 		{"S3", s3Settings(abort), "lifecycle rules", OK, ""},
@@ -160,7 +160,7 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// TestSettingsLeftOut: a store that has no such setting has no step for it.
+// TestSettingsLeftOut checks that a setting has no step for a store without it.
 func TestSettingsLeftOut(t *testing.T) {
 	for _, r := range Settings(drivers.Settings{}, Lifetimes{}) {
 		switch r.Step {

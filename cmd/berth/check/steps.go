@@ -13,7 +13,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// steps are all but the last, in the order in which they are taken.
+// steps are all steps except the last, cleanUp, in the order in which they run.
 var steps = []step{
 	{
 		name:   "write and read",
@@ -121,7 +121,7 @@ var steps = []step{
 	},
 }
 
-// greeting is written in many places.
+// greeting is the content of objects in several steps.
 var greeting = []byte("berth was here")
 
 func writeAndRead(ctx context.Context, b *bench, key string) (string, error) {
@@ -147,7 +147,7 @@ func read(ctx context.Context, b drivers.Bucket, key string, off, n int64) ([]by
 	return io.ReadAll(rc)
 }
 
-// race calls f n times at once and returns what each call did.
+// race calls f n times concurrently and returns the error of each call.
 func race(n int, f func(i int) error) []error {
 	errs := make([]error, n)
 	start := make(chan struct{})
@@ -163,8 +163,9 @@ func race(n int, f func(i int) error) []error {
 	return errs
 }
 
-// oneWinner returns which call succeeded, if it is just one and all others were
-// refused with the right error, or found the store busy.
+// oneWinner returns the index of the call that succeeded. It returns an error
+// unless exactly one call succeeded and all other calls returned refusal or
+// found the store busy.
 func oneWinner(errs []error, refusal error) (int, error) {
 	winner, winners := -1, 0
 	var busy error
@@ -182,7 +183,7 @@ func oneWinner(errs []error, refusal error) (int, error) {
 	switch {
 	case winners == 1:
 		return winner, nil
-	case winners == 0 && busy != nil: // it may have won without being told
+	case winners == 0 && busy != nil: // a busy call may have won
 		return -1, fmt.Errorf("of %d writers none was told that it won: %w", len(errs), busy)
 	default:
 		return -1, fmt.Errorf("%d of %d writers were told that they won, want 1", winners, len(errs))
@@ -194,8 +195,9 @@ const (
 	patienceGap = 1100 * time.Millisecond
 )
 
-// patiently tries again while the store is busy: Cloudflare R2 takes one write
-// of a key a second (https://developers.cloudflare.com/r2/platform/limits/).
+// patiently calls f again while the store is busy, because Cloudflare R2 accepts
+// one write of a key per second
+// (https://developers.cloudflare.com/r2/platform/limits/).
 func patiently(ctx context.Context, f func() error) error {
 	for try := 1; ; try++ {
 		err := f()
@@ -210,8 +212,9 @@ func patiently(ctx context.Context, f func() error) error {
 	}
 }
 
-// write makes a conditional write, patiently. What a busy store is asked for
-// may have happened; if the next try is refused then, the store is still busy.
+// write retries a conditional write while the store is busy. A write that found
+// the store busy may have taken effect. If a later try is refused, write returns
+// the earlier ErrBusy, because that refusal proves nothing.
 func write(ctx context.Context, f func() (drivers.Object, error)) (drivers.Object, error) {
 	var o drivers.Object
 	var busy error
@@ -322,7 +325,7 @@ func listAfterWrite(ctx context.Context, b *bench) (string, error) {
 		}
 		want = append(want, key)
 	}
-	for range 2 { // with all of them, and without the first
+	for range 2 { // with all keys, then without the first
 		for i := range b.endpoints() {
 			var got []string
 			for o, err := range b.at(i).List(ctx, b.root+"list/", "") {
@@ -368,7 +371,8 @@ func rangedReads(ctx context.Context, b *bench) (string, error) {
 	return "from the start, the middle and to the end", nil
 }
 
-// parts are two: the smallest that there may be before the last, and a last.
+// parts returns two parts: a first one of the smallest allowed size, and a last
+// one.
 func (b *bench) parts(fill byte) (first, last drivers.Body) {
 	return drivers.NewBody(bytes.Repeat([]byte{fill}, int(max(b.Limits().MinPart, 1)))), drivers.NewBody([]byte("end"))
 }
@@ -392,7 +396,7 @@ func multipart(ctx context.Context, b *bench) (string, error) {
 		return "", fmt.Errorf("before it is completed: %w, want %w", orNothing(err), drivers.ErrNotFound)
 	}
 	crc := drivers.CombineCRC32C(one.CRC32C, two.CRC32C, two.Size)
-	for range 2 { // the second finds what the first made
+	for range 2 { // the second call finds the object of the first
 		o, err := b.Complete(ctx, u, []drivers.Part{first, last}, crc)
 		if err != nil {
 			return "", err
@@ -412,8 +416,9 @@ func multipart(ctx context.Context, b *bench) (string, error) {
 	return fmt.Sprintf("parts of %d and %d bytes", one.Size, two.Size), nil
 }
 
-// replacedPart completes with a tag whose part was put again with other bytes.
-// Either that is refused, or the bytes are still those that the tag names.
+// replacedPart completes an upload with the tag of a part that was then put again
+// with other bytes. The store must refuse that, or use the bytes that the tag
+// names.
 func replacedPart(ctx context.Context, b *bench) (string, error) {
 	key := b.key("replaced")
 	u, err := b.upload(ctx, key)
@@ -450,7 +455,7 @@ func replacedPart(ctx context.Context, b *bench) (string, error) {
 	return "the bytes that the tag names are kept beside the others", nil
 }
 
-// abortListed wants an upload in progress to be listed, until it is aborted.
+// abortListed checks that an upload in progress is listed until it is aborted.
 func abortListed(ctx context.Context, b *bench) (string, error) {
 	key := b.key("aborted")
 	u, err := b.upload(ctx, key)
@@ -499,7 +504,8 @@ func (b *bench) listed(ctx context.Context, u drivers.Upload) (bool, error) {
 	return false, nil
 }
 
-// maxSkew is how far the clocks may be apart: Amazon S3 takes 15 minutes.
+// maxSkew is the largest accepted difference between the clocks. Amazon S3
+// accepts 15 minutes.
 const maxSkew = 5 * time.Minute
 
 func clock(ctx context.Context, b *bench) (string, error) {

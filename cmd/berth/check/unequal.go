@@ -9,8 +9,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// unequalParts completes an upload as long ones are made, where a later part is
-// larger than the first. Cloudflare R2 refuses that, and only at the end.
+// unequalParts completes an upload with a later part that is larger than the
+// first, as in long uploads. Cloudflare R2 refuses that, but only at the end.
 func unequalParts(ctx context.Context, b *bench) (string, error) {
 	if b.Limits().EqualParts {
 		return "", skipped{errors.New("all parts but the last have one size here")}

@@ -8,7 +8,7 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// anySize does not know that its store wants parts of one size.
+// anySize does not report that its store requires parts of one size.
 type anySize struct {
 	drivers.Bucket
 }
@@ -19,7 +19,7 @@ func (b anySize) Limits() drivers.Limits {
 	return l
 }
 
-// TestUnequalParts has a store that wants parts of one size.
+// TestUnequalParts tests a store that requires parts of one size.
 func TestUnequalParts(t *testing.T) {
 	habits := memory.S3()
 	habits.Limits.EqualParts = true

@@ -20,8 +20,8 @@ func cancelCases() []testCase {
 	}
 }
 
-// cancelled makes every call with a context that has ended already. Those that
-// ask the store fail, and the error says nothing about the key.
+// cancelled makes every call with a context that has already ended. Calls that
+// need the store must fail, with an error that makes no claim about the key.
 func cancelled(e *env) {
 	data := e.text()
 	o := e.create(e.a, "k", data)
@@ -57,7 +57,7 @@ func cancelled(e *env) {
 	_, err = e.a.Complete(ctx, u, []drivers.Part{p}, p.CRC32C)
 	e.want(err, errOther, "Complete, cancelled")
 
-	// These three may have nothing to ask.
+	// These three calls may need no request to the store.
 	_, err = e.a.StartUpload(ctx, "data/v")
 	e.wantNoClaim(err, "StartUpload, cancelled")
 	for _, err := range e.a.Uploads(ctx, "") {
@@ -80,14 +80,14 @@ func (e *env) wantNoClaim(err error, what string) {
 	}
 }
 
-// moments are how long the calls of the cases below may take before their
-// context ends: from too short to get anywhere to long enough.
+// moments are the times after which the contexts of the cases below end. They
+// range from too short for any progress to long enough.
 var moments = []time.Duration{0, 50 * time.Microsecond, 100 * time.Microsecond, 200 * time.Microsecond, 300 * time.Microsecond,
 	500 * time.Microsecond, time.Millisecond, 2 * time.Millisecond, 4 * time.Millisecond, 8 * time.Millisecond, 20 * time.Millisecond}
 
 // cancelWrites ends the context in the middle of a write, as when a writer is
-// killed. What is there afterwards is what was there before or the whole of
-// what was written.
+// killed. Afterwards the key must hold either its earlier content or the whole
+// new content.
 func cancelWrites(e *env) {
 	for i, moment := range moments {
 		key := fmt.Sprintf("k/%d", i)
@@ -119,7 +119,7 @@ func cancelWrites(e *env) {
 		ctx, cancel = context.WithTimeout(e.Context(), moment)
 		err = e.a.DeleteIf(ctx, key, o.Tag)
 		cancel()
-		if replaced == nil || !errors.Is(err, drivers.ErrChanged) { // else the Replace has landed since
+		if replaced == nil || !errors.Is(err, drivers.ErrChanged) { // otherwise the Replace has landed since
 			e.wantNoClaim(err, "DeleteIf, cancelled")
 		}
 		_, readErr = e.b.Stat(e.Context(), key)
@@ -130,7 +130,7 @@ func cancelWrites(e *env) {
 }
 
 // cancelParts ends the context in the middle of PutPart and of Complete. The
-// upload goes on as if nothing had been.
+// upload must continue as if those calls had not been made.
 func cancelParts(e *env) {
 	for i, moment := range moments {
 		key := fmt.Sprintf("data/%d", i)
@@ -149,7 +149,7 @@ func cancelParts(e *env) {
 	}
 }
 
-// cancelRead ends the context of a read under way.
+// cancelRead ends the context of a read in progress.
 func cancelRead(e *env) {
 	data := e.bytes(3_000_000)
 	e.create(e.a, "k", data)

@@ -23,7 +23,8 @@ func completeCases() []testCase {
 	}
 }
 
-// completeForged names parts that are not there, or not like this.
+// completeForged completes with parts that do not exist, or that differ from
+// the stored ones.
 func completeForged(e *env) {
 	ctx := e.Context()
 	data, last := e.bytes(e.unit()), e.text()
@@ -62,7 +63,7 @@ func completeChecksum(e *env) {
 	e.wrote(e.complete(e.b, u, parts...), slices.Concat(data, last))
 }
 
-// completeTwice repeats Complete, as one does whose answer was lost.
+// completeTwice repeats Complete, as a client does that lost the response.
 func completeTwice(e *env) {
 	data, last := e.bytes(e.unit()), e.text()
 	u := e.start(e.a, "data/u")
@@ -75,7 +76,8 @@ func completeTwice(e *env) {
 	}
 }
 
-// completeRace has many complete one upload: all succeed.
+// completeRace lets many goroutines complete one upload. All of them must
+// succeed.
 func completeRace(e *env) {
 	for round := range 3 {
 		data, last := e.bytes(e.unit()), e.text()
@@ -95,8 +97,8 @@ func completeRace(e *env) {
 	}
 }
 
-// completeTaken completes onto an object that is there: it is taken for the
-// upload's own, and stays as it is.
+// completeTaken completes an upload onto a taken key. Complete must return
+// the existing object and leave it unchanged.
 func completeTaken(e *env) {
 	for _, when := range []string{"before", "between", "after"} {
 		key := "data/" + when
@@ -116,7 +118,8 @@ func completeTaken(e *env) {
 		e.holds(key, there)
 	}
 
-	// Two uploads of one key: the second finds the first one's object.
+	// Two uploads of one key: the second Complete returns the object of the
+	// first.
 	data := e.text()
 	u, v := e.start(e.a, "data/two"), e.start(e.b, "data/two")
 	if u.ID == v.ID {
@@ -127,8 +130,8 @@ func completeTaken(e *env) {
 	e.wrote(e.complete(e.b, v, pv), data)
 }
 
-// completeCreateRace lets Complete and Create race for a key: one of them makes
-// the object, and it is never replaced.
+// completeCreateRace lets Complete and Create race for a key. One of them
+// creates the object, and the object is never replaced.
 func completeCreateRace(e *env) {
 	for round := range 8 {
 		key := fmt.Sprintf("data/%d", round)
@@ -179,9 +182,9 @@ func completeAborted(e *env) {
 	e.absent("data/u")
 }
 
-// completeLeftover stores parts that Complete then doesn't name, and another
-// one when it is over. None of it shows in the object, and Abort removes what
-// may be left.
+// completeLeftover stores parts that Complete does not name, and another part
+// after Complete. The object must contain none of them, and Abort must delete
+// any that are left.
 func completeLeftover(e *env) {
 	data := e.bytes(e.unit())
 	u := e.start(e.a, "data/u")
@@ -216,8 +219,8 @@ func abortCompleted(e *env) {
 	}
 }
 
-// abortRace has one abort what another completes: the object is whole, or the
-// upload is gone.
+// abortRace lets one goroutine abort an upload that another completes.
+// Afterwards either the object is whole or the upload is gone.
 func abortRace(e *env) {
 	for round := range 10 {
 		key := fmt.Sprintf("data/%d", round)

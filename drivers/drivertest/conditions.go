@@ -52,7 +52,7 @@ func replaceTagged(e *env) {
 	}
 }
 
-// replaceRace lets many replace one version: one must win, and only one.
+// replaceRace lets many goroutines replace one version. Exactly one must win.
 func replaceRace(e *env) {
 	for round := range 4 {
 		key := fmt.Sprintf("r/%d", round)
@@ -83,7 +83,8 @@ func replaceRace(e *env) {
 	}
 }
 
-// replaceCount counts in an object, by many at once: no count may be lost.
+// replaceCount increments a number in an object from many goroutines at once.
+// No increment may be lost.
 func replaceCount(e *env) {
 	const counters, each = 4, 3
 	e.create(e.a, "n", []byte("0 of nobody"))
@@ -92,7 +93,8 @@ func replaceCount(e *env) {
 		for done := 0; done < each && errs[i] == nil; {
 			data, o, err := read(e.Context(), b, "n", 0, -1)
 			if err != nil {
-				// Some stores break off the read of what is being replaced.
+				// Some stores abort the read of an object that is being
+				// replaced.
 				if outcome(err) != "error" {
 					errs[i] = err
 				}
@@ -141,7 +143,8 @@ func deleteIf(e *env) {
 	}
 }
 
-// deleteIfRace lets many delete one version: for each it is gone.
+// deleteIfRace lets many goroutines delete one version. Every call must
+// succeed.
 func deleteIfRace(e *env) {
 	for round := range 4 {
 		key := fmt.Sprintf("r/%d", round)
@@ -153,7 +156,8 @@ func deleteIfRace(e *env) {
 	}
 }
 
-// olderLife keeps the tag of an object over its deletion and its creation anew.
+// olderLife uses the tag of an object after the object was deleted and created
+// again.
 func olderLife(e *env) {
 	ctx := e.Context()
 	for _, how := range []string{"delete", "delete-if"} {
@@ -182,7 +186,8 @@ func olderLife(e *env) {
 	}
 }
 
-// replaceDeleteRace lets one replace and another delete the same version.
+// replaceDeleteRace lets one goroutine replace and another delete the same
+// version.
 func replaceDeleteRace(e *env) {
 	for round := range 12 {
 		key := fmt.Sprintf("r/%d", round)
@@ -207,8 +212,9 @@ func replaceDeleteRace(e *env) {
 	}
 }
 
-// createDeleteRace lets some delete one version while others create the next:
-// whoever created it must find it there, whatever the deleters do.
+// createDeleteRace lets some goroutines delete one version while others create
+// the next. The object of a successful Create must stay, because the deletes
+// name the earlier version.
 func createDeleteRace(e *env) {
 	n := max(2, e.Workers/2)
 	for round := range 8 {
@@ -249,8 +255,8 @@ func createDeleteRace(e *env) {
 	}
 }
 
-// strangeTags hands in tags that the driver never gave out. An empty one must
-// not turn into no condition at all.
+// strangeTags uses tags that the driver never returned. An empty tag must not
+// mean "no condition".
 func strangeTags(e *env) {
 	ctx := e.Context()
 	data := e.text()

@@ -6,15 +6,15 @@ import (
 	"sync"
 )
 
-// Counter counts requests. Its Intercept goes to [Wrap], for one Bucket or for
-// several that count together. The zero value is ready. SignGet is none: it
-// asks no store.
+// Counter counts requests. Pass its Intercept to [Wrap], for one Bucket or for
+// several that are counted together. The zero value is ready to use. SignGet is
+// not counted, because it sends no request to the store.
 type Counter struct {
 	mu    sync.Mutex
 	calls []Call
 }
 
-// Intercept counts the call and makes it.
+// Intercept counts the call, makes it and returns its error.
 func (c *Counter) Intercept(ctx context.Context, call Call, do func(context.Context) error) error {
 	if call.Method != "SignGet" {
 		c.mu.Lock()
@@ -24,21 +24,22 @@ func (c *Counter) Intercept(ctx context.Context, call Call, do func(context.Cont
 	return do(ctx)
 }
 
-// Calls are those since the last Reset, in the order in which they began.
+// Calls returns the calls since the last Reset, in the order in which they
+// started.
 func (c *Counter) Calls() []Call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.calls)
 }
 
-// Total is their number.
+// Total returns the number of calls since the last Reset.
 func (c *Counter) Total() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.calls)
 }
 
-// ByMethod is their number, by method.
+// ByMethod returns the number of calls since the last Reset, by method.
 func (c *Counter) ByMethod() map[string]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -49,7 +50,7 @@ func (c *Counter) ByMethod() map[string]int {
 	return n
 }
 
-// Reset begins again from zero.
+// Reset forgets all calls.
 func (c *Counter) Reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -15,35 +15,39 @@ type Opener func(context.Context) (drivers.Bucket, error)
 
 // Suite describes a driver, and the server it is tested on, to [Run].
 type Suite struct {
-	// New makes an empty bucket, or an unused prefix of one, for one case. What
-	// it makes it removes in a cleanup of t.
+	// New creates an empty bucket, or an unused prefix of one, for one case. It
+	// deletes what it created in a cleanup of t.
 	New func(t *testing.T) Opener
 
-	// Like says which of the things that the contract leaves open this driver
-	// does with parts and uploads. Its Limits, Generations and DatedByStart are
-	// not used.
+	// Like selects the behaviour of this driver's parts and uploads where the
+	// contract leaves it open. Its Limits, Generations and DatedByStart are not
+	// used.
 	Like memory.Habits
 
-	// Gaps names the cases that are not run and says why: what the server
-	// gets wrong, in its own words, or what the store cannot do. Each is
-	// skipped with its reason. A name that is no case fails.
+	// Gaps maps the name of each case that is not run to the reason: what the
+	// server gets wrong, in its own words, or what the store cannot do. The
+	// case is skipped with this reason. A name that is not a case fails the
+	// test.
 	Gaps map[string]string
 
-	// Keys is how many keys the large listing has, and Parts how many parts the
-	// long upload: 10,000 each if zero. They are for servers that are slow.
+	// Keys is the number of keys in the large listing, and Parts the number of
+	// parts in the long upload. Each is 10,000 if zero. Slow servers need
+	// fewer.
 	Keys, Parts int
 
-	// Workers is how many goroutines make them, and how many race: 16 if zero.
+	// Workers is the number of goroutines that create the keys and parts, and
+	// that race. It is 16 if zero.
 	Workers int
 
-	// Steps is how many calls the random sequence has: 400 if zero.
+	// Steps is the number of calls in the random sequence. It is 400 if zero.
 	Steps int
 
-	// Client fetches signed URLs: one with connections of its own if nil.
+	// Client fetches signed URLs. If it is nil, Run uses a client with a new
+	// Transport.
 	Client *http.Client
 }
 
-// A testCase is one function of the suite. Its name is what Gaps names.
+// A testCase is one function of the suite. Gaps refers to it by its name.
 type testCase struct {
 	name string
 	run  func(*env)
@@ -56,7 +60,7 @@ func cases() []testCase {
 	)
 }
 
-// Run runs the suite, one subtest a case.
+// Run runs the suite, with one subtest per case.
 func Run(t *testing.T, s Suite) {
 	s.Keys = orDefault(s.Keys, 10_000)
 	s.Parts = orDefault(s.Parts, 10_000)

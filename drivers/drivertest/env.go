@@ -14,7 +14,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// env is what one case works with.
+// env is the environment of one case.
 type env struct {
 	*testing.T
 	Suite
@@ -34,7 +34,7 @@ func newEnv(t *testing.T, s Suite) *env {
 	return e
 }
 
-// replica opens the bucket once more.
+// replica opens the bucket again.
 func (e *env) replica() drivers.Bucket {
 	e.Helper()
 	b, err := e.open(e.Context())
@@ -49,8 +49,8 @@ func (e *env) replica() drivers.Bucket {
 	return b
 }
 
-// outcome is what an error claims: the names of the sentinels it wraps, "error"
-// if it wraps none, "success" if there is none.
+// outcome returns the claim that an error makes: the names of the sentinels
+// that it wraps, "error" if it wraps none, and "success" if it is nil.
 func outcome(err error) string {
 	if err == nil {
 		return "success"
@@ -67,11 +67,11 @@ func outcome(err error) string {
 	return strings.Join(claims, " and ")
 }
 
-// errOther stands for an error that is none of the sentinels.
+// errOther represents any error that wraps no sentinel.
 var errOther = errors.New("an error that is no sentinel")
 
-// want fails the test unless err claims what sentinel says, and nothing else.
-// A nil sentinel is success.
+// want fails the test unless err has the same outcome as sentinel. A nil
+// sentinel means success.
 func (e *env) want(err, sentinel error, format string, args ...any) {
 	e.Helper()
 	if outcome(err) == outcome(sentinel) {
@@ -92,8 +92,8 @@ func (e *env) must(err error, format string, args ...any) {
 	}
 }
 
-// bytes are n bytes that no other call gives. They may be used by any
-// goroutine.
+// bytes returns n bytes that no other call returns. It is safe for concurrent
+// use.
 func (e *env) bytes(n int64) []byte {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -102,7 +102,7 @@ func (e *env) bytes(n int64) []byte {
 	return p
 }
 
-// text is a short body that no other call gives.
+// text returns a short body that no other call returns.
 func (e *env) text() []byte {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -110,7 +110,7 @@ func (e *env) text() []byte {
 	return fmt.Appendf(nil, "body %d of %s", e.n, e.Name())
 }
 
-// body is a Body of these bytes, in segments of uneven length.
+// body returns a Body of these bytes, in segments of uneven length.
 func body(data []byte) drivers.Body {
 	var segments [][]byte
 	for size, rest := 1, data; len(rest) > 0; size = 3*size + 1 {
@@ -128,7 +128,8 @@ func (e *env) create(b drivers.Bucket, key string, data []byte) drivers.Object {
 	return o
 }
 
-// replace is Replace, with patience for a store that takes one a second.
+// replace calls Replace, and retries for stores that take one replacement of a
+// key per second.
 func replace(ctx context.Context, b drivers.Bucket, key, tag string, data []byte) (drivers.Object, error) {
 	for {
 		o, err := b.Replace(ctx, key, tag, body(data))
@@ -158,8 +159,8 @@ func read(ctx context.Context, b drivers.Bucket, key string, off, n int64) ([]by
 	return data.Bytes(), o, err
 }
 
-// holds fails the test unless both replicas find exactly data at key, and gives
-// what Stat says.
+// holds fails the test unless both replicas find exactly data at key. It
+// returns the result of Stat.
 func (e *env) holds(key string, data []byte) drivers.Object {
 	e.Helper()
 	var last drivers.Object
@@ -180,8 +181,8 @@ func (e *env) holds(key string, data []byte) drivers.Object {
 	return last
 }
 
-// wrote fails the test unless what a write returned agrees with what is there.
-// Its time may be unknown.
+// wrote fails the test unless the result of a write agrees with the stored
+// object. The result may have no time.
 func (e *env) wrote(o drivers.Object, data []byte) {
 	e.Helper()
 	there := e.holds(o.Key, data)
@@ -193,7 +194,7 @@ func (e *env) wrote(o drivers.Object, data []byte) {
 	}
 }
 
-// absent fails the test unless both replicas say that nothing is at key.
+// absent fails the test unless both replicas report that key is absent.
 func (e *env) absent(key string) {
 	e.Helper()
 	for _, b := range []drivers.Bucket{e.a, e.b} {
@@ -209,7 +210,7 @@ func (e *env) absent(key string) {
 	}
 }
 
-// list is all of a List.
+// list returns all objects of a List.
 func (e *env) list(b drivers.Bucket, prefix, after string) []drivers.Object {
 	e.Helper()
 	var found []drivers.Object
@@ -228,7 +229,7 @@ func keysOf(objects []drivers.Object) []string {
 	return keys
 }
 
-// race calls f n times at once, with one replica or the other.
+// race calls f n times at once, alternating between the two replicas.
 func (e *env) race(n int, f func(i int, b drivers.Bucket)) {
 	var wg sync.WaitGroup
 	start := make(chan struct{})
@@ -246,7 +247,7 @@ func (e *env) race(n int, f func(i int, b drivers.Bucket)) {
 	wg.Wait()
 }
 
-// each calls f for 0 to n-1, by Workers goroutines, and ends the test at an
+// each calls f for 0 to n-1 from Workers goroutines, and ends the test on an
 // error.
 func (e *env) each(n int, f func(i int, b drivers.Bucket) error) {
 	e.Helper()
@@ -274,7 +275,7 @@ func (e *env) each(n int, f func(i int, b drivers.Bucket) error) {
 	e.must(errors.Join(failed...), "one of %d calls", n)
 }
 
-// brief shows bytes in a message.
+// brief formats bytes for a message.
 func brief(p []byte) string {
 	if len(p) <= 64 {
 		return fmt.Sprintf("%q", p)

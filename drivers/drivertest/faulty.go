@@ -6,40 +6,41 @@ import (
 	"sync"
 )
 
-// Mode says what becomes of a call that fails.
+// Mode is what happens to a call that fails.
 type Mode int
 
-// The fates of a write. A call that only reads has no effect to come late.
+// The modes. A call that only reads has no effect that could be late.
 const (
-	Lost       Mode = iota // it never takes effect
-	Unanswered             // it takes effect, and only its answer is lost
-	Late                   // it takes effect when [Faulty.Land] is called
+	Lost       Mode = iota // the call never takes effect
+	Unanswered             // the call takes effect, and only its response is lost
+	Late                   // the call takes effect when [Faulty.Land] is called
 )
 
-// String is the Mode's name.
+// String returns the Mode's name.
 func (m Mode) String() string { return [...]string{"lost", "unanswered", "late"}[m] }
 
-// ErrInjected is the error of a call that Faulty fails. It is none of the
-// sentinels of package drivers, so that it says nothing about the key.
+// ErrInjected is the error of a call that Faulty fails. It wraps no sentinel of
+// package drivers, so it makes no claim about the key.
 var ErrInjected = errors.New("drivertest: injected fault")
 
-// Faulty fails calls. Its Intercept goes to [Wrap], for one Bucket or for
-// several that count together. The exported fields are set before and not
-// changed afterwards.
+// Faulty fails calls. Pass its Intercept to [Wrap], for one Bucket or for
+// several that are counted together. Set the exported fields before that and do
+// not change them afterwards.
 type Faulty struct {
 	Mode Mode
 
-	// Nth is which call fails, from 1, of those that Match; zero is all of
-	// them.
+	// Nth selects the call that fails, from 1, among those that Match selects.
+	// Zero selects all of them.
 	Nth int
 
-	// Match chooses the calls that count; nil is all.
+	// Match selects the calls that are counted. Nil selects all calls.
 	Match func(Call) bool
 
-	// Dead fails every call after the Nth too, as Lost: the process has died.
+	// Dead makes every call after the Nth fail as Lost, as if the process had
+	// died.
 	Dead bool
 
-	// Err is the error; nil is ErrInjected.
+	// Err is the injected error. If it is nil, ErrInjected is used.
 	Err error
 
 	mu   sync.Mutex
@@ -49,7 +50,7 @@ type Faulty struct {
 	late []func(context.Context) error
 }
 
-// Intercept fails the calls it is asked to and makes the others.
+// Intercept fails the selected calls and makes all other calls.
 func (f *Faulty) Intercept(ctx context.Context, c Call, do func(context.Context) error) error {
 	mode, fails := f.decide(c)
 	if !fails {
@@ -94,17 +95,18 @@ func (f *Faulty) decide(c Call) (mode Mode, fails bool) {
 	return f.Mode, true
 }
 
-// Hit tells whether a call has failed, and which one last. A test that counts
-// Nth up is at its end when there was none.
+// Hit returns the last call that failed, and reports whether any call has
+// failed. A test that increments Nth in a loop is done when none has.
 func (f *Faulty) Hit() (Call, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.call, f.hit
 }
 
-// Land makes the calls that are late, in the order in which they were failed,
-// each once. It returns what they return, which nobody waits for any more: a
-// late write may find that its condition no longer holds.
+// Land makes the late calls, each once, in the order in which they failed. A
+// second Land does not repeat them. It returns their errors joined, which no
+// caller waits for any more: a late write may find that its condition no longer
+// holds.
 func (f *Faulty) Land(ctx context.Context) error {
 	f.mu.Lock()
 	late := f.late

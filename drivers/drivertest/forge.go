@@ -6,13 +6,13 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// Forge sets the last four bytes of p so that its CRC-32C is want: a checksum
-// finds accidents, and proves nothing.
+// Forge sets the last four bytes of p so that the CRC-32C of p is want. It
+// shows that a checksum detects accidents but proves nothing about the content.
 //
-// Taking in four bytes is the same as adding them to the register and shifting
-// 32 zero bits in; so the register that leads to the wanted one is found by
-// shifting those out again, and the bytes are what it differs by from the
-// register after all that comes before them.
+// Adding four bytes to a CRC is the same as adding them to the register and
+// then shifting in 32 zero bits. Forge therefore shifts those 32 bits out of
+// the wanted register again. The difference between the result and the register
+// after all earlier bytes is the four bytes.
 func Forge(p []byte, want uint32) {
 	table := crc32.MakeTable(crc32.Castagnoli)
 	before, last := p[:len(p)-4], p[len(p)-4:]

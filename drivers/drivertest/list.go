@@ -34,7 +34,7 @@ func list(e *env) {
 			continue
 		}
 		o := got[0]
-		// The listing may tell the time more exactly than a header does.
+		// The listing may report the time more precisely than a header does.
 		if o.Key != "a/b" || o.Size != there.Size || o.Tag != "" || !o.Modified.Truncate(time.Second).Equal(there.Modified.Truncate(time.Second)) {
 			e.Errorf("List(%q) gives %+v, want %+v without a tag", prefix, o, there)
 		}
@@ -46,7 +46,7 @@ func list(e *env) {
 	}
 }
 
-// listOrder compares with the order of bytes, which is neither a locale's nor
+// listOrder compares with byte order, which is neither a locale's order nor
 // that of directories: "a-b" and "a.b" come before "a/x", and "a0" after it.
 func listOrder(e *env) {
 	keys := []string{
@@ -76,8 +76,8 @@ func listOrder(e *env) {
 	}
 }
 
-// listLarge has groups of keys that end just before, at and just after the end
-// of a page, and then as many as Keys says.
+// listLarge creates groups of keys that end just before, at and just after the
+// end of a page, and then keys until there are Keys of them.
 func listLarge(e *env) {
 	ctx := e.Context()
 	var keys []string
@@ -142,9 +142,9 @@ func firstDifference(a, b []string) int {
 	return min(len(a), len(b))
 }
 
-// listWhileChanging deletes what it is given and creates what it was not, as
-// the collector does, and others do besides: what stays must be given, once, in
-// order.
+// listWhileChanging deletes listed keys and creates new ones during the
+// listing, as the collector does, and deletes keys that are not listed yet, as
+// other clients do. Keys that stay must be listed once and in order.
 func listWhileChanging(e *env) {
 	ctx := e.Context()
 	n := min(e.Keys, 2*pageSize+100)

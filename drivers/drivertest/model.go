@@ -16,11 +16,12 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// seedVariable names the environment variable that repeats a random sequence.
+// seedVariable is the environment variable with the seed of a random sequence.
+// Setting it repeats that sequence.
 const seedVariable = "BERTH_TEST_SEED"
 
-// model makes one random sequence of calls on the driver and on memory, which
-// has the same habits, and compares what they answer and hold.
+// model makes one random sequence of calls on the driver and on package memory
+// with the same habits, and compares their results and contents.
 func model(e *env) {
 	seed := rand.Uint64()
 	if s := os.Getenv(seedVariable); s != "" {
@@ -36,7 +37,8 @@ func model(e *env) {
 	runModel(e, program, e.Steps)
 }
 
-// FuzzModel has the fuzzer write the sequences that the case Model draws.
+// FuzzModel lets the fuzzer write the sequences that the case Model draws at
+// random.
 func FuzzModel(f *testing.F, s Suite) {
 	f.Add([]byte("\x00\x00\x01\x00\x00\x02\x00\x00\x04\x00\x01\x02\x00"))
 	f.Add([]byte("\x05\x06\x00\x00\x00\x06\x00\x01\x00\x08\x00\x00\x09\x00\x08\x00"))
@@ -44,28 +46,28 @@ func FuzzModel(f *testing.F, s Suite) {
 	f.Fuzz(func(t *testing.T, program []byte) { runModel(newEnv(t, s), program, 1000) })
 }
 
-// twin is what the reference and the driver answered to the same call.
+// twin holds the results of the reference and of the driver for the same call.
 type twin[T any] struct{ ref, sub T }
 
-// modelUpload is an upload of both. Each has a key of its own, as the contract
-// has it.
+// modelUpload is an upload in both buckets. Each upload has its own key, as the
+// contract requires.
 type modelUpload struct {
 	twin[drivers.Upload]
 	parts []twin[drivers.Part]
-	data  map[string][]byte    // of parts, by the reference's number and tag
+	data  map[string][]byte    // of each part, by the reference's number and tag
 	over  bool                 // completed or aborted
-	made  twin[[]drivers.Part] // of which it was completed
-	tag   string               // that it then had, for the reference
+	made  twin[[]drivers.Part] // the parts of which it was completed
+	tag   string               // the object's tag in the reference after Complete
 }
 
-// machine runs a program on both.
+// machine runs a program on the driver and on the reference.
 type machine struct {
 	*env
 	ctx     context.Context //nolint:containedctx // the test's
 	ref     drivers.Bucket
 	program []byte
 	trace   []string
-	tags    map[string][]twin[string] // by key, those of all its lives
+	tags    map[string][]twin[string] // by key, every tag that it ever had
 	uploads []*modelUpload
 }
 
@@ -108,7 +110,7 @@ func (m *machine) pick(n int) int {
 	return c
 }
 
-// key is one of those for small objects or of an upload.
+// key returns one of the keys for small objects, or the key of an upload.
 func (m *machine) key() string {
 	if i := m.pick(len(modelKeys) + 2); i < len(modelKeys) {
 		return modelKeys[i]
@@ -119,7 +121,7 @@ func (m *machine) key() string {
 	return modelKeys[0]
 }
 
-// upload is one of the last few.
+// upload returns one of the last four uploads, or nil if there is none.
 func (m *machine) upload() *modelUpload {
 	if len(m.uploads) == 0 {
 		return nil
@@ -132,11 +134,12 @@ func (m *machine) tag(key string) twin[string] {
 	if len(tags) == 0 {
 		return twin[string]{"none", "none"}
 	}
-	// The newest as often as all the others.
+	// Pick the newest tag in half of the cases.
 	return tags[max(0, len(tags)-1-max(0, m.pick(6)-2))]
 }
 
-// same compares two outcomes and records the call.
+// same reports whether two outcomes are equal, fails the test if not, and
+// records the call.
 func (m *machine) same(ref, sub error, format string, args ...any) bool {
 	m.Helper()
 	what := fmt.Sprintf(format, args...)
@@ -148,7 +151,7 @@ func (m *machine) same(ref, sub error, format string, args ...any) bool {
 	return false
 }
 
-// agree compares what both hold at a key.
+// agree fails the test unless both buckets hold the same at a key.
 func (m *machine) agree(key string) {
 	m.Helper()
 	want, ref, refErr := read(m.ctx, m.ref, key, 0, -1)
@@ -164,7 +167,8 @@ func (m *machine) agree(key string) {
 	}
 }
 
-// wroteBoth compares two successful writes and keeps their tags.
+// wroteBoth compares the results of two successful writes and records their
+// tags.
 func (m *machine) wroteBoth(key string, ref, sub drivers.Object) {
 	m.Helper()
 	m.tags[key] = append(m.tags[key], twin[string]{ref.Tag, sub.Tag})
@@ -229,8 +233,9 @@ func (m *machine) start(b drivers.Bucket) {
 	}
 }
 
-// put stores new bytes, or those of an earlier part again. Where the store has
-// a least size few parts have it: the others can only be the last.
+// put stores new bytes, or stores the bytes of an earlier part again. If the
+// store has a minimum size, few parts reach it, and smaller ones can only be
+// the last part.
 func (m *machine) put(b drivers.Bucket) {
 	u := m.upload()
 	if u == nil || u.over && m.Like.Sessionless {
@@ -257,9 +262,10 @@ func (m *machine) put(b drivers.Bucket) {
 
 func partName(p drivers.Part) string { return fmt.Sprint(p.Number, p.Tag) }
 
-// complete names any of the parts ever stored, one of each number, of which all
-// but the last are large enough. Of what is complete it names the same again:
-// callers must complete a key with one content only.
+// complete completes with any of the parts ever stored, at most one of each
+// number, of which all but the last are large enough. If the upload is already
+// complete, it uses the same parts again, because callers must complete a key
+// with one content only.
 func (m *machine) complete(b drivers.Bucket) {
 	u := m.upload()
 	if u == nil {
@@ -285,7 +291,7 @@ func (m *machine) complete(b drivers.Bucket) {
 	}
 	if u.made.ref != nil {
 		if o, err := m.ref.Stat(m.ctx, u.ref.Key); err == nil && o.Tag != u.tag {
-			return // others have written to its key, which must be its own
+			return // another call has written to the upload's key, which callers must not do
 		}
 		chosen = u.made
 	}
@@ -296,7 +302,7 @@ func (m *machine) complete(b drivers.Bucket) {
 	ref, refErr := m.ref.Complete(m.ctx, u.ref, chosen.ref, crc)
 	sub, err := b.Complete(m.ctx, u.sub, chosen.sub, crc)
 	if u.over && m.Like.Sessionless && errors.Is(err, drivers.ErrChanged) {
-		err = drivers.ErrNotFound // parts that are gone, and an upload that is
+		err = drivers.ErrNotFound // missing parts and a missing upload are the same here
 	}
 	if u.over && m.Like.Sessionless && errors.Is(refErr, drivers.ErrChanged) {
 		refErr = drivers.ErrNotFound
@@ -336,8 +342,8 @@ func (m *machine) list(b drivers.Bucket) {
 	}
 }
 
-// inProgress compares the uploads that are surely in progress, and looks for
-// those that are over where the store ends them.
+// inProgress checks that Uploads returns the uploads that are certainly in
+// progress, and, unless the store is sessionless, none that are over.
 func (m *machine) inProgress(b drivers.Bucket) {
 	if m.Like.DropsParts {
 		return

@@ -46,7 +46,7 @@ func createTaken(e *env) {
 	e.wrote(before, data)
 }
 
-// createRace lets many create one key: one of them must win, and only one.
+// createRace lets many goroutines create one key. Exactly one must win.
 func createRace(e *env) {
 	for _, key := range []string{"r/1", "r/2", "r/3", "r/4", "r/5", "r/6"} {
 		bodies := make([][]byte, e.Workers)
@@ -89,8 +89,8 @@ func emptyBody(e *env) {
 	e.wrote(o, data)
 }
 
-// bodyChecksum sends bodies that are not what their checksum says, as if memory
-// or the wire had failed.
+// bodyChecksum sends bodies with a wrong checksum, as if memory or the network
+// had failed.
 func bodyChecksum(e *env) {
 	data := e.text()
 	o := e.create(e.a, "k", data)
@@ -107,7 +107,8 @@ func bodyChecksum(e *env) {
 	e.wrote(o, data)
 }
 
-// bodyIsCopied uses a body's memory again after each call, as pools do.
+// bodyIsCopied overwrites a body's memory after each call, as a buffer pool
+// does.
 func bodyIsCopied(e *env) {
 	buf := make([]byte, e.unit())
 	fill := func() []byte {
@@ -179,8 +180,8 @@ func ranges(e *env) {
 	}
 }
 
-// readReplaced takes the object away under its reader, which may fail, and may
-// go on, but never gives a byte of another version.
+// readReplaced replaces or deletes the object while it is read. The read may
+// fail or continue, but must never return a byte of another version.
 func readReplaced(e *env) {
 	ctx := e.Context()
 	const size = 3_000_000
@@ -243,7 +244,7 @@ func deleteKeys(e *env) {
 	e.wrote(e.create(e.b, "e/f/1", again), again)
 }
 
-// oddKeys tries what CheckKey allows and a store may stumble over.
+// oddKeys uses keys that CheckKey allows and that a store may handle wrongly.
 func oddKeys(e *env) {
 	long := strings.Repeat("s", 255)
 	keys := []string{

@@ -22,7 +22,7 @@ func signCases() []testCase {
 	}
 }
 
-// sign is a signed URL, unless there is nobody to serve one.
+// sign returns a signed URL. It skips the test if the driver does not sign.
 func (e *env) sign(b drivers.Bucket, key string, opts drivers.SignOptions) drivers.Signed {
 	e.Helper()
 	before := time.Now()
@@ -31,14 +31,14 @@ func (e *env) sign(b drivers.Bucket, key string, opts drivers.SignOptions) drive
 		e.Skipf("SignGet = %v: this driver signs nothing", err)
 	}
 	e.must(err, "SignGet(%q)", key)
-	// A second for what formats of whole seconds lose.
+	// Allow a second, because some formats have whole seconds only.
 	if s.Expires.Before(before.Add(opts.Expires-time.Second)) || s.Expires.After(time.Now().Add(opts.Expires+opts.Window+time.Second)) {
 		e.Errorf("SignGet(%q, %+v) at %v expires %v", key, opts, before, s.Expires)
 	}
 	return s
 }
 
-// get fetches a URL as a client does that has nothing but it.
+// get fetches a URL like a client that has no credentials.
 func (e *env) get(url, byteRange string) (int, http.Header, []byte) {
 	e.Helper()
 	req, err := http.NewRequestWithContext(e.Context(), http.MethodGet, url, nil)
@@ -83,8 +83,8 @@ func sign(e *env) {
 	}
 }
 
-// signWindow signs with two replicas: within a window the URL is the same, and
-// in the next it is another.
+// signWindow signs with two replicas. Within a window the URL must be the same,
+// and in the next window it must differ.
 func signWindow(e *env) {
 	data := e.text()
 	e.create(e.a, "data/k", data)
@@ -95,7 +95,7 @@ func signWindow(e *env) {
 		e.Errorf("SignGet in the next window = %s, as in the one before", after.URL)
 	}
 	opts.Window = time.Hour
-	for range 3 { // the hour may end between two calls, but not each time
+	for range 3 { // the hour may end between two calls, but not every time
 		s, again := e.sign(e.a, "data/k", opts), e.sign(e.b, "data/k", opts)
 		if s.URL != again.URL {
 			e.Logf("SignGet = %s and %s", s.URL, again.URL)
@@ -146,7 +146,7 @@ func signTampered(e *env) {
 	e.Errorf("%s has no signature that this test knows", s.URL)
 }
 
-// signHost sends a signed URL for another host to the one that it is of.
+// signHost requests a signed URL with another host name in the Host header.
 func signHost(e *env) {
 	e.create(e.a, "data/k", e.text())
 	s := e.sign(e.a, "data/k", drivers.SignOptions{Expires: 10 * time.Minute})

@@ -9,10 +9,10 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// Signing returns b with a SignGet that makes URLs of the form
+// Signing returns b with a SignGet that returns URLs of the form
 // https://signed.example/<key>?expires=<Unix seconds>, which lead nowhere. The
-// overrides of the answer's headers are parameters of their own, type and
-// disposition, if they are not empty.
+// overrides of the response headers are the parameters type and disposition, if
+// they are not empty.
 func Signing(b drivers.Bucket) drivers.Bucket { return signing{b} }
 
 type signing struct {

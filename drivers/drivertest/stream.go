@@ -22,7 +22,8 @@ func streamCases() []testCase {
 	}
 }
 
-// streams tells whether there is StreamPart, which must say the same.
+// streams reports whether the driver supports StreamPart. If Limits().Stream is
+// false, StreamPart must return errors.ErrUnsupported.
 func (e *env) streams() bool {
 	e.Helper()
 	if e.a.Limits().Stream {
@@ -73,8 +74,8 @@ func stream(e *env) {
 	e.wrote(e.complete(e.b, u, p), data)
 }
 
-// streamBroken has the writer's client go away: nothing is stored, and the
-// upload goes on.
+// streamBroken streams bodies that fail, as when the client disconnects.
+// Nothing may be stored, and the upload must continue to work.
 func streamBroken(e *env) {
 	if !e.streams() {
 		return
@@ -105,7 +106,7 @@ func streamBroken(e *env) {
 	e.wrote(e.complete(e.a, u, p1, p2), slices.Concat(first, last))
 }
 
-// endless gives bytes until its context ends, and beyond.
+// endless is a reader without end. It cancels a context after some bytes.
 type endless struct {
 	cancel func()
 	after  int // bytes
@@ -118,8 +119,8 @@ func (r *endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// streamCancelled ends the context of a call whose body has no end: the call
-// must.
+// streamCancelled ends the context of a call that reads an endless body. The
+// call must return.
 func streamCancelled(e *env) {
 	if !e.streams() {
 		return
@@ -153,7 +154,7 @@ func streamInParallel(e *env) {
 	e.must(errors.Join(errs...), "StreamPart of %d parts at once", n)
 	e.wrote(e.complete(e.b, u, parts...), slices.Concat(bodies...))
 
-	// The same number by many: the tag tells them apart.
+	// Many parts with the same number: each must have another tag.
 	u = e.start(e.a, "data/same-number")
 	e.race(n, func(i int, b drivers.Bucket) {
 		parts[i], errs[i] = b.StreamPart(e.Context(), u, 1, bytes.NewReader(bodies[i]))

@@ -27,7 +27,7 @@ func uploadCases() []testCase {
 	}
 }
 
-// unit is a size that every part may have.
+// unit returns a size that every part may have.
 func (e *env) unit() int64 { return max(e.a.Limits().MinPart, 50_000) }
 
 func (e *env) start(b drivers.Bucket, key string) drivers.Upload {
@@ -59,7 +59,7 @@ func (e *env) complete(b drivers.Bucket, u drivers.Upload, parts ...drivers.Part
 	return o
 }
 
-// crcOf is the checksum of the parts' bytes in turn.
+// crcOf returns the checksum of the concatenated parts.
 func crcOf(parts []drivers.Part) uint32 {
 	var crc uint32
 	for _, p := range parts {
@@ -68,7 +68,7 @@ func crcOf(parts []drivers.Part) uint32 {
 	return crc
 }
 
-// mailed is v after a journey through JSON, as in a session's record.
+// mailed returns v after encoding to JSON and back, as in a session's record.
 func mailed[T any](e *env, v T) T {
 	e.Helper()
 	data, err := json.Marshal(v)
@@ -78,8 +78,9 @@ func mailed[T any](e *env, v T) T {
 	return got
 }
 
-// upload has one replica begin, others store parts out of order, and another
-// one, that knows them from records only, complete.
+// upload starts an upload with one replica and stores its parts out of order
+// with two. A third replica, which has the parts only from records, completes
+// it.
 func upload(e *env) {
 	unit := e.unit()
 	u := mailed(e, e.start(e.a, "data/x/y"))
@@ -114,7 +115,7 @@ func uploadSmall(e *env) {
 	}
 }
 
-// uploadHidden looks for what must not be seen of an upload in progress.
+// uploadHidden checks that nothing of an upload in progress is visible.
 func uploadHidden(e *env) {
 	u := e.start(e.a, "data/u")
 	e.part(e.a, u, 1, e.text())
@@ -172,8 +173,8 @@ func partsInParallel(e *env) {
 	e.wrote(e.complete(e.b, u, parts...), slices.Concat(bodies...))
 }
 
-// manyParts makes an object of as many parts as Parts says and the store takes,
-// and of no more than 64 MiB where the store has a least size.
+// manyParts creates an object of Parts parts, or of fewer if the store allows
+// fewer. If the store has a minimum size, the object has at most 64 MiB.
 func manyParts(e *env) {
 	limits := e.a.Limits()
 	size := max(limits.MinPart, 10)
@@ -189,8 +190,9 @@ func manyParts(e *env) {
 	e.wrote(e.complete(e.b, u, parts...), whole)
 }
 
-// partAgain stores the same bytes under the same number more than once, as an
-// honest client does that didn't get the answer. Each answer must do.
+// partAgain stores the same bytes under the same number more than once, as a
+// client does that lost the response. Complete must accept the result of every
+// call.
 func partAgain(e *env) {
 	for i := range 3 {
 		data, last := e.bytes(e.unit()), e.text()
@@ -202,8 +204,8 @@ func partAgain(e *env) {
 }
 
 // partReplaced stores other bytes of the same size and checksum under the same
-// number. The answer to the first call names the first ones and no others:
-// completing with it publishes these very bytes, or fails.
+// number. The result of the first call identifies the first bytes only:
+// completing with it must publish exactly those bytes, or fail.
 func partReplaced(e *env) {
 	first, other, last := e.bytes(e.unit()), e.bytes(e.unit()), e.text()
 	Forge(other, drivers.UpdateCRC32C(0, first))
@@ -231,9 +233,9 @@ func partReplaced(e *env) {
 	e.wrote(e.complete(e.a, u, current), other)
 }
 
-// partRace lets many store different bytes under one number, and completes with
-// the answer of each, the first that came first, until one does: it must be
-// that one's bytes.
+// partRace lets many goroutines store different bytes under one number. It then
+// completes with each result, in the order in which they were returned, until
+// one Complete succeeds. The object must have the bytes of that part.
 func partRace(e *env) {
 	n := min(e.Workers, 6)
 	u := e.start(e.a, "data/r")
@@ -261,7 +263,7 @@ func partRace(e *env) {
 	e.Errorf("Complete takes none of %d parts that were stored", n)
 }
 
-// inProgress is all of Uploads, by key and id.
+// inProgress returns the key and id of every upload that Uploads returns.
 func (e *env) inProgress(b drivers.Bucket, prefix string) []string {
 	e.Helper()
 	var found []string
@@ -276,9 +278,9 @@ func (e *env) inProgress(b drivers.Bucket, prefix string) []string {
 	return found
 }
 
-// uploads looks for uploads, some of them of one key, while they are in
-// progress and when they are over. Each has a part: without, some stores know
-// nothing of it.
+// uploads checks the listing of uploads, some of the same key, while they are
+// in progress and after they are over. Every upload has a part, because some
+// stores do not list an upload without parts.
 func uploads(e *env) {
 	var all []drivers.Upload
 	var parts []drivers.Part
@@ -314,7 +316,7 @@ func uploads(e *env) {
 	check("after all were aborted", 0, 1, 2, 3, 4, 5)
 }
 
-// uploadsLarge has more uploads in progress than a page lists.
+// uploadsLarge has more uploads in progress than fit on one page of a listing.
 func uploadsLarge(e *env) {
 	if e.Like.DropsParts {
 		e.Skip("this store lists no uploads")

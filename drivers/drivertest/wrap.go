@@ -10,7 +10,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// Call is one call of a method of a Bucket, and so about one request to a
+// Call is one call of a method of a Bucket, which is roughly one request to a
 // store.
 type Call struct {
 	Method string // the method's name in drivers.Bucket
@@ -18,12 +18,12 @@ type Call struct {
 	Number int    // of the part, for PutPart and StreamPart
 	Count  int    // of keys for Delete, of parts for Complete
 
-	// own makes the call's body its own, so that it can be made when its
-	// caller has taken its memory back.
+	// own copies the call's body, so that the call can be made after the caller
+	// has reused the memory.
 	own func() error
 }
 
-// String is the method and the key.
+// String returns the method and the key.
 func (c Call) String() string { return c.Method + " " + c.Key }
 
 // Writes reports whether the call may change what the bucket holds.
@@ -35,19 +35,19 @@ func (c Call) Writes() bool {
 	return true
 }
 
-// An Intercept stands between a caller and a Bucket. It is given every call,
-// and do, which makes it. It may call do or not, before or after whatever else
-// it does, and block; what it returns is what the caller gets. It may be called
-// by many goroutines at once.
+// An Intercept stands between a caller and a Bucket. It receives every call,
+// and a function do that makes the call. It may call do or not, act before and
+// after it, and block. The caller gets the error that the Intercept returns.
+// Many goroutines may call it at once.
 type Intercept func(ctx context.Context, c Call, do func(context.Context) error) error
 
-// Wrap returns b with f in front of it. A List is one call for each page of
-// 1000, and so is a Delete of many keys; Uploads is one call. Where do has succeeded and f returns
-// an error all the same, Open gives a reader that fails half-way, and List and
-// Uploads fail after what they have read.
+// Wrap returns b with f in front of it. A List is one call per page of 1000
+// keys, and so is a Delete of many keys. Uploads is one call. If do succeeds
+// and f returns an error anyway, Open returns a reader that fails half-way, and
+// List and Uploads fail after the objects and uploads that they have read.
 //
 // A simulation steps through the calls of several actors with an Intercept that
-// blocks before do; [Faulty] and [Counter] are others.
+// blocks before do. [Faulty] and [Counter] provide other Intercepts.
 func Wrap(b drivers.Bucket, f Intercept) drivers.Bucket { return &wrapped{b, f} }
 
 type wrapped struct {
@@ -55,7 +55,7 @@ type wrapped struct {
 	f Intercept
 }
 
-// pageSize is how many keys one request to a store lists or deletes.
+// pageSize is the number of keys that one request to a store lists or deletes.
 const pageSize = 1000
 
 func (w *wrapped) Create(ctx context.Context, key string, body drivers.Body) (drivers.Object, error) {
@@ -213,8 +213,8 @@ func (w *wrapped) SignGet(ctx context.Context, key string, opts drivers.SignOpti
 	})
 }
 
-// result is an intercepted call's. After an error it does not look at what do
-// gave: do may be running still.
+// result returns the result of an intercepted call. After an error it does not
+// access the result of do, because do may still be running.
 func result[T any](ctx context.Context, f Intercept, c Call, do func(context.Context) (T, error)) (T, error) {
 	var got, none T
 	err := f(ctx, c, func(ctx context.Context) (err error) {
@@ -234,7 +234,7 @@ func ownBody(body *drivers.Body) func() error {
 	}
 }
 
-// failing reads from its reader, and at its end fails.
+// failing is a reader that returns err instead of io.EOF.
 type failing struct {
 	io.Reader
 	io.Closer

@@ -27,15 +27,15 @@ type Azure struct {
 	Account   string
 	SharedKey string
 
-	// Endpoint is the URL of the account's blob service. The account is in its
-	// path, or with OAuth in its host.
+	// Endpoint is the URL of the account's blob service. It has the account in
+	// its path, or, with OAuth, in its host name.
 	Endpoint string
 
-	// Transport finds and trusts the server.
+	// Transport resolves the server's host name and trusts its certificate.
 	Transport *http.Transport
 }
 
-// Azurite starts Azurite, which keeps all in memory, and speaks plain HTTP.
+// Azurite starts Azurite, which keeps everything in memory, with plain HTTP.
 func Azurite(t testing.TB) *Azure {
 	t.Helper()
 	s := newAzure()
@@ -46,8 +46,8 @@ func Azurite(t testing.TB) *Azure {
 	return s
 }
 
-// AzuriteOAuth starts Azurite with TLS, so that it takes tokens of identities
-// as well. It looks at their claims, and not at their signatures.
+// AzuriteOAuth starts Azurite with TLS, so that it also accepts tokens of
+// identities. Azurite checks the claims of tokens, but not their signatures.
 func AzuriteOAuth(t testing.TB) *Azure {
 	t.Helper()
 	s := newAzure()
@@ -69,7 +69,7 @@ func AzuriteOAuth(t testing.TB) *Azure {
 		MaxIdleConnsPerHost: 100,
 		TLSClientConfig:     &tls.Config{RootCAs: roots},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, addr) // the host's name is nowhere known
+			return new(net.Dialer).DialContext(ctx, network, addr) // no resolver has the host's name
 		},
 	}
 	t.Cleanup(s.Transport.CloseIdleConnections)
@@ -92,11 +92,11 @@ func azurite(s *Azure, addr string) command {
 		},
 		env:    []string{"AZURITE_ACCOUNTS=" + s.Account + ":" + s.SharedKey},
 		ready:  "http://" + addr,
-		status: http.StatusBadRequest, // it misses the account
+		status: http.StatusBadRequest, // the request has no account
 	}
 }
 
-// Container makes an empty container and returns its name.
+// Container creates an empty container and returns its name.
 func (s *Azure) Container(t testing.TB) string {
 	t.Helper()
 	name := "test-" + strings.ToLower(rand.Text())
@@ -116,7 +116,7 @@ func (s *Azure) Container(t testing.TB) string {
 	return name
 }
 
-// sas is the query of a SAS that may create containers, for an hour.
+// sas returns the query of a SAS that may create containers for an hour.
 // https://learn.microsoft.com/rest/api/storageservices/create-account-sas
 func (s *Azure) sas() string {
 	const permissions, services, resources, version = "cw", "b", "c", "2019-12-12"
@@ -132,8 +132,9 @@ func (s *Azure) sas() string {
 	}.Encode()
 }
 
-// makeCertificate makes a certificate for the loopback address and a host,
-// which roots then trust, and returns its file and that of its key.
+// makeCertificate creates a certificate for the loopback address and a host
+// name, and adds it to roots. It returns the files of the certificate and its
+// key.
 func makeCertificate(t testing.TB, dir string, roots *x509.CertPool, host string) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -8,29 +8,29 @@ import (
 	"time"
 )
 
-// AzureRules is the way to a blob service that an account's settings make
-// stricter than Azurite: each rule refuses requests as Azure does. The zero
-// value refuses nothing.
+// AzureRules is a RoundTripper to a blob service that refuses more requests
+// than Azurite, as an account with stricter settings does. Each rule refuses
+// requests as Azure does. The zero value refuses nothing.
 type AzureRules struct {
 	Base http.RoundTripper
 
 	// SASInterval is the SAS expiration policy of the account, with the action
 	// Block: the longest time from a SAS's start to its expiry. A SAS without a
-	// start is refused, too.
+	// start is refused as well.
 	// https://learn.microsoft.com/azure/storage/common/sas-expiration-policy
 	SASInterval time.Duration
 
 	// UserBound is requireUserBoundUserDelegationSas, with the action Block: a
-	// user delegation SAS must name the user that it is for.
+	// user delegation SAS must name its user.
 	UserBound bool
 
-	// Newest is the newest service version that the endpoint knows, as
+	// Newest is the newest service version that the endpoint accepts, such as
 	// "2026-02-06".
 	// https://learn.microsoft.com/rest/api/storageservices/versioning-for-the-azure-storage-services
 	Newest string
 }
 
-// RoundTrip refuses the request, or sends it to Base.
+// RoundTrip returns the refusal of a rule, or sends the request to Base.
 func (a AzureRules) RoundTrip(r *http.Request) (*http.Response, error) {
 	if refused := a.refusal(r); refused != nil {
 		if r.Body != nil {
@@ -68,8 +68,8 @@ func (a AzureRules) refusal(r *http.Request) *http.Response {
 	return nil
 }
 
-// headerOf is a header of a request, which the SDK does not write in the
-// canonical form.
+// headerOf returns a header of a request. It ignores case, because the SDK does
+// not write the name in canonical form.
 func headerOf(r *http.Request, name string) string {
 	for key, values := range r.Header {
 		if strings.EqualFold(key, name) && len(values) > 0 {

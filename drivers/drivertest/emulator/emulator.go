@@ -1,9 +1,9 @@
-// Package emulator runs the storage servers that drivers are tested on: one
-// process for each call, on a free port of the loopback interface, with a
-// directory of its own, killed when the test ends.
+// Package emulator runs the storage servers that drivers are tested on. Each
+// call starts one process on a free port of the loopback interface, with a new
+// directory, and kills it when the test ends.
 //
-// `make test` installs the servers into .tools/bin. A test that asks for one
-// that is not installed fails.
+// `make test` installs the servers into .tools/bin. A test fails if its server
+// is not installed.
 package emulator
 
 import (
@@ -30,20 +30,20 @@ const (
 	startTries   = 3                // another process may take the free port first
 )
 
-// command is how to start a server.
+// command describes how to start a server.
 type command struct {
 	name  string   // of the program, in .tools/bin or on the PATH
 	args  []string //
-	env   []string // besides this process's own
-	ready string   // URL that answers once the server can be used
+	env   []string // added to this process's environment
+	ready string   // URL that responds once the server is ready
 
-	status int            // that it answers with: 200 if zero
-	roots  *x509.CertPool // that its certificate is checked against
+	status int            // expected from ready: 200 if zero
+	roots  *x509.CertPool // that verify its certificate
 }
 
-// start runs the server that makeCommand describes, given a directory and an
-// address that are free, and returns the address. It fails the test if the
-// server doesn't get ready.
+// start runs the server that makeCommand describes, given an empty directory
+// and a free address, and returns both. It fails the test if the server does
+// not become ready.
 func start(t testing.TB, makeCommand func(dir, addr string) command) (dir, addr string) {
 	t.Helper()
 	var failed error
@@ -60,8 +60,8 @@ func start(t testing.TB, makeCommand func(dir, addr string) command) (dir, addr 
 	return "", ""
 }
 
-// freeAddr is an address that nothing listens on at the moment. Not every
-// server can say which port it took, when it is left to take one.
+// freeAddr returns an address that no process listens on at the moment. It is
+// needed because not every server can report which port it chose.
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -121,7 +121,7 @@ func awaitReady(ctx context.Context, c command, exited <-chan struct{}) error {
 			}
 		}
 		select {
-		case <-exited: // somebody else answers, who took the port first
+		case <-exited: // another process has taken the port, and responds there
 			return errors.New("it has exited")
 		default:
 			if err == nil {
@@ -138,7 +138,8 @@ func awaitReady(ctx context.Context, c command, exited <-chan struct{}) error {
 	}
 }
 
-// find looks for a program where the Makefile installs it, and then on the PATH.
+// find returns the path of a program in the directory where the Makefile
+// installs it, or otherwise on the PATH.
 func find(name string) (string, error) {
 	dir, err := os.Getwd()
 	for ; err == nil; dir = filepath.Dir(dir) {
@@ -159,7 +160,7 @@ func find(name string) (string, error) {
 	return path, nil
 }
 
-// output keeps the end of what a server writes.
+// output keeps the end of a server's output.
 type output struct {
 	mu   sync.Mutex
 	text bytes.Buffer

@@ -15,8 +15,8 @@ import (
 	"testing"
 )
 
-// GCS is fake-gcs-server behind a proxy that keeps to what the server only
-// takes note of: see strictGCS.
+// GCS is fake-gcs-server behind a proxy that enforces rules that the server
+// only records: see strictGCS.
 type GCS struct {
 	Endpoint        string // http://127.0.0.1:port
 	CredentialsFile string // the key of a service account that may do everything
@@ -54,7 +54,8 @@ func FakeGCS(t testing.TB) *GCS {
 	}
 }
 
-// credentialsFile is a service account's key as Google hands it out.
+// credentialsFile returns the path of a service account's key file in Google's
+// format.
 func credentialsFile(t testing.TB, key *rsa.PrivateKey, tokenURL string) string {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(key)
@@ -80,7 +81,7 @@ func credentialsFile(t testing.TB, key *rsa.PrivateKey, tokenURL string) string 
 	return path
 }
 
-// Bucket makes an empty bucket and returns its name.
+// Bucket creates an empty bucket and returns its name.
 func (g *GCS) Bucket(t testing.TB) string {
 	t.Helper()
 	name := "test-" + strings.ToLower(rand.Text())

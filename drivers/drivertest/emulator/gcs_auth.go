@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// serveToken gives the account a token, as Google's token endpoint does for a
-// JWT that the account signed: RFC 7523.
+// serveToken returns a token for a JWT that the account signed, as Google's
+// token endpoint does (RFC 7523).
 func (s *strictGCS) serveToken(w http.ResponseWriter, r *http.Request) {
 	if err := s.verifyJWT(r.PostFormValue("assertion")); err != nil {
 		w.Header().Set("Content-Type", "application/json")
@@ -66,12 +66,12 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-// clockSkew is how far a signing time may lie in the future.
+// clockSkew is how far a signing time may be in the future.
 const clockSkew = 15 * time.Minute
 
-// verify checks a V4 signed URL, as
+// verify returns an error unless the request has a valid V4 signed URL. See
 // https://cloud.google.com/storage/docs/authentication/canonical-requests and
-// https://cloud.google.com/storage/docs/authentication/signatures describe it.
+// https://cloud.google.com/storage/docs/authentication/signatures.
 func (s *strictGCS) verify(r *http.Request) error {
 	q := r.URL.Query()
 	at, err := time.Parse("20060102T150405Z", q.Get("X-Goog-Date"))
@@ -113,8 +113,8 @@ func (s *strictGCS) verify(r *http.Request) error {
 	return rsa.VerifyPKCS1v15(s.key, crypto.SHA256, sum[:], signature)
 }
 
-// canonicalQuery is the query but the signature, sorted, with all but the
-// unreserved characters escaped.
+// canonicalQuery returns the query without the signature, sorted, with all
+// characters escaped except the unreserved ones.
 func canonicalQuery(q url.Values) string {
 	var pairs []string
 	for name, values := range q {

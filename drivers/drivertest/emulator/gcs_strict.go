@@ -19,16 +19,17 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// strictGCS stands in front of fake-gcs-server and does what Google Cloud
-// Storage does and the server doesn't. It refuses requests without a token or a
-// signature, and buckets that there are not; it holds reads, deletions and
-// composes to their generation preconditions, composes to at most 32 sources,
-// to one storage class and to the checksum that was sent along, and deletes the
-// sources of a compose if it is asked to; and it lists at most 1000 objects at a
-// time. Requests that berth does not make it refuses.
+// strictGCS is a proxy in front of fake-gcs-server that adds rules of Google
+// Cloud Storage that the server does not enforce. It refuses requests without a
+// token or a signature, and requests to buckets that do not exist. It enforces
+// generation preconditions on reads, deletes and composes. It allows a compose
+// of at most 32 sources, of one storage class, and with the checksum that the
+// request states, and it deletes the sources if the request asks for it. It
+// lists at most 1000 objects at a time. It refuses requests of a kind that
+// berth does not make.
 //
-// Preconditions of writes are the server's own. The proxy knows what is there
-// since everything passes through it.
+// The server itself enforces preconditions of writes. The proxy has the
+// metadata of all objects, because every request passes through it.
 type strictGCS struct {
 	upstream string
 	account  string
@@ -36,15 +37,15 @@ type strictGCS struct {
 	token    string
 	client   *http.Client
 
-	// Writes share changing, since the server itself holds them apart; what the
-	// proxy must look at before it is done has changing for itself.
+	// Writes hold changing for reading, because the server serializes them
+	// itself. Requests that the proxy has to check first hold it for writing.
 	changing sync.RWMutex
 
 	mu      sync.Mutex
 	buckets map[string]map[string]gcsObject
 }
 
-// gcsObject is what must be known of an object.
+// gcsObject is the metadata that the proxy needs of an object.
 type gcsObject struct {
 	generation int64
 	size       int64
@@ -73,8 +74,8 @@ func (s *strictGCS) object(bucket, name string) (gcsObject, bool) {
 	return o, ok
 }
 
-// gcsError answers in the form of the JSON API. XML clients look at the status
-// and for a code that is in the text.
+// gcsError sends an error in the form of the JSON API. XML clients use the
+// status and a code in the message.
 func gcsError(w http.ResponseWriter, status int, reason, message string) {
 	w.Header().Set("Content-Type", "application/json; charset=UTF-8")
 	w.WriteHeader(status)
@@ -135,7 +136,7 @@ func (s *strictGCS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.serveJSON(w, r, bucket, rest, isUpload)
 }
 
-// serveJSON is the JSON API below a bucket.
+// serveJSON answers requests of the JSON API below a bucket.
 func (s *strictGCS) serveJSON(w http.ResponseWriter, r *http.Request, bucket, rest string, isUpload bool) {
 	escaped, isObject := strings.CutPrefix(rest, "o/")
 	escaped, isCompose := strings.CutSuffix(escaped, "/compose")
@@ -154,7 +155,7 @@ func (s *strictGCS) serveJSON(w http.ResponseWriter, r *http.Request, bucket, re
 		}
 		r.URL.RawQuery = q.Encode()
 		s.pass(w, r)
-	case rest == "" && r.Method == http.MethodGet: // the bucket's own settings
+	case rest == "" && r.Method == http.MethodGet: // the settings of the bucket
 		s.pass(w, r)
 	case rest == "storageLayout" && r.Method == http.MethodGet:
 		w.Header().Set("Content-Type", "application/json; charset=UTF-8")
@@ -172,8 +173,8 @@ func (s *strictGCS) serveJSON(w http.ResponseWriter, r *http.Request, bucket, re
 	}
 }
 
-// holds answers the request unless the object has this generation; "" is any,
-// and "0" is none.
+// holds reports whether the object has this generation, and sends an error if
+// not. "" means any generation, and "0" means that there is no object.
 func (s *strictGCS) holds(w http.ResponseWriter, bucket, name, generation string) bool {
 	if generation == "" {
 		return true
@@ -186,7 +187,7 @@ func (s *strictGCS) holds(w http.ResponseWriter, bucket, name, generation string
 	return true
 }
 
-// serveMedia is a read, of the XML API.
+// serveMedia answers a read through the XML API.
 func (s *strictGCS) serveMedia(w http.ResponseWriter, r *http.Request, bucket, escaped string) {
 	name, err := url.PathUnescape(escaped)
 	if err != nil || r.Method != http.MethodGet {
@@ -198,8 +199,8 @@ func (s *strictGCS) serveMedia(w http.ResponseWriter, r *http.Request, bucket, e
 	}
 }
 
-// serveInsert takes the whole body before it lets the server begin, so that a
-// slow client keeps nobody waiting.
+// serveInsert reads the whole body before it takes the lock, so that a slow
+// client does not block other requests.
 func (s *strictGCS) serveInsert(w http.ResponseWriter, r *http.Request, bucket string) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -211,8 +212,8 @@ func (s *strictGCS) serveInsert(w http.ResponseWriter, r *http.Request, bucket s
 	s.keep(w, r, bucket, body)
 }
 
-// keep has the server make an object, and remembers it. What has begun goes on
-// without the client.
+// keep lets the server create an object and records its metadata. The request
+// to the server continues even if the client disconnects.
 func (s *strictGCS) keep(w http.ResponseWriter, r *http.Request, bucket string, body []byte) bool {
 	status, header, answer, err := s.ask(r.WithContext(context.WithoutCancel(r.Context())), body)
 	if err != nil {
@@ -229,7 +230,7 @@ func (s *strictGCS) keep(w http.ResponseWriter, r *http.Request, bucket string, 
 	return status == http.StatusOK
 }
 
-// remember takes down an object from the server's answer.
+// remember records the metadata of an object from the server's response.
 func (s *strictGCS) remember(bucket string, answer []byte) error {
 	var o struct {
 		Name         string `json:"name"`
@@ -246,7 +247,7 @@ func (s *strictGCS) remember(bucket string, answer []byte) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if known := s.buckets[bucket][o.Name]; known.generation < o.Generation { // answers overtake each other
+	if known := s.buckets[bucket][o.Name]; known.generation < o.Generation { // responses may arrive out of order
 		s.buckets[bucket][o.Name] = gcsObject{o.Generation, o.Size, binary.BigEndian.Uint32(o.CRC32C), o.StorageClass}
 	}
 	return nil
@@ -269,7 +270,7 @@ func (s *strictGCS) serveDelete(w http.ResponseWriter, r *http.Request, bucket, 
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// remove deletes an object that is there.
+// remove deletes an existing object.
 func (s *strictGCS) remove(ctx context.Context, bucket, name string) error {
 	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodDelete,
 		s.upstream+"/storage/v1/b/"+bucket+"/o/"+url.PathEscape(name), nil)
@@ -350,12 +351,12 @@ func (s *strictGCS) serveCompose(w http.ResponseWriter, r *http.Request, bucket,
 			continue
 		}
 		if err := s.remove(r.Context(), bucket, source.Name); err != nil {
-			return // left over, as may be with GCS
+			return // the sources stay, as can happen with GCS
 		}
 	}
 }
 
-// ask makes the request to the server and reads its answer.
+// ask sends the request to the server and reads its response.
 func (s *strictGCS) ask(r *http.Request, body []byte) (status int, header http.Header, answer []byte, err error) {
 	resp, err := s.send(r, body)
 	if err != nil {
@@ -366,7 +367,7 @@ func (s *strictGCS) ask(r *http.Request, body []byte) (status int, header http.H
 	return resp.StatusCode, resp.Header, answer, err
 }
 
-// pass makes the request to the server and hands on its answer as it comes.
+// pass sends the request to the server and streams its response to the client.
 func (s *strictGCS) pass(w http.ResponseWriter, r *http.Request) {
 	resp, err := s.send(r, nil)
 	if err != nil {

@@ -10,16 +10,16 @@ import (
 	"testing"
 )
 
-// Nginx is nginx in the place of a CDN, with a certificate of its own.
+// Nginx is an nginx server that acts as a CDN, with its own certificate.
 type Nginx struct {
 	URL       string // https://127.0.0.1:port
 	CertFile  string // that clients must trust
 	Transport *http.Transport
 }
 
-// StartNginx starts nginx with what makeConfig gives for its http block: a
-// server that listens at addr, with the certificate and key of these files, and
-// keeps what it keeps in dir. It must answer 404 to GET /.
+// StartNginx starts nginx with the http block that makeConfig returns. The
+// block must configure a server that listens at addr with the certificate and
+// key in these files, keeps its files in dir, and answers 404 to GET /.
 func StartNginx(t testing.TB, makeConfig func(dir, addr, cert, key string) string) *Nginx {
 	t.Helper()
 	n := new(Nginx)
@@ -40,8 +40,8 @@ func StartNginx(t testing.TB, makeConfig func(dir, addr, cert, key string) strin
 	return n
 }
 
-// nginxFile writes a configuration of one process, so that none is left when it
-// is killed, with this http block.
+// nginxFile writes a configuration with this http block and returns its path.
+// nginx runs as a single process, so killing it leaves no other process.
 func nginxFile(t testing.TB, dir, http string) string {
 	t.Helper()
 	config := fmt.Sprintf("daemon off; master_process off; pid %[1]s/pid; error_log stderr; events {}\n"+
@@ -59,8 +59,9 @@ func writeConfig(t testing.TB, dir, name, config string) string {
 	return file
 }
 
-// NginxProxy starts nginx before berth, with the http block that makeConfig
-// returns: a server without TLS that listens at addr. It returns the address.
+// NginxProxy starts nginx in front of berth, with the http block that
+// makeConfig returns. The block must configure a server without TLS that
+// listens at addr. NginxProxy returns the address.
 func NginxProxy(t testing.TB, makeConfig func(addr string) string) string {
 	t.Helper()
 	_, addr := start(t, func(dir, addr string) command {
@@ -70,8 +71,9 @@ func NginxProxy(t testing.TB, makeConfig func(addr string) string) string {
 	return addr
 }
 
-// HAProxy starts HAProxy before berth, with the configuration that makeConfig
-// returns, which listens at addr without TLS. It returns the address.
+// HAProxy starts HAProxy in front of berth, with the configuration that
+// makeConfig returns, which must listen at addr without TLS. It returns the
+// address.
 func HAProxy(t testing.TB, makeConfig func(addr string) string) string {
 	t.Helper()
 	_, addr := start(t, func(dir, addr string) command {

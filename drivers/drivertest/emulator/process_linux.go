@@ -2,6 +2,6 @@ package emulator
 
 import "syscall"
 
-// diesWithUs has a server killed also when the test's process ends without its
-// cleanups, as it does at a panic and at the end of go test's patience.
+// diesWithUs makes the kernel kill a server when the test's process ends
+// without running its cleanups, as after a panic or a timeout of go test.
 func diesWithUs() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

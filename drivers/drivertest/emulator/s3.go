@@ -20,8 +20,8 @@ type S3 struct {
 	dir string // holds a directory for each bucket
 }
 
-// VersityGW starts versitygw, and in front of it a proxy by which it deletes as
-// Amazon S3 does: see strictS3.
+// VersityGW starts versitygw behind a proxy that gives conditional deletes the
+// semantics of Amazon S3: see strictS3.
 func VersityGW(t testing.TB) *S3 {
 	t.Helper()
 	s := VersityGWAlone(t)
@@ -29,8 +29,8 @@ func VersityGW(t testing.TB) *S3 {
 	return s
 }
 
-// VersityGWAlone starts versitygw on a directory. Its keys are paths: none of
-// them can be another's directory.
+// VersityGWAlone starts versitygw on a directory. Its keys are paths, so a key
+// cannot be a directory of another key.
 func VersityGWAlone(t testing.TB) *S3 {
 	t.Helper()
 	s := newS3()
@@ -48,7 +48,7 @@ func VersityGWAlone(t testing.TB) *S3 {
 	return s
 }
 
-// MinIO starts MinIO on a directory, with a key of its own for SSE-KMS.
+// MinIO starts MinIO on a directory, with a new key for SSE-KMS.
 func MinIO(t testing.TB) *S3 {
 	t.Helper()
 	s := newS3()
@@ -63,7 +63,7 @@ func MinIO(t testing.TB) *S3 {
 				"MINIO_BROWSER=off", "MINIO_UPDATE=off",
 				"MINIO_KMS_SECRET_KEY=" + MinIOKey + ":" + base64.StdEncoding.EncodeToString(key[:]),
 			},
-			// Its health check says ready before requests are served.
+			// MinIO's health check succeeds before requests are served.
 			ready: "http://" + addr + "/", status: http.StatusForbidden,
 		}
 	})
@@ -78,8 +78,8 @@ func newS3() *S3 {
 	return &S3{Region: "us-east-1", AccessKeyID: "berth-test", SecretAccessKey: rand.Text()}
 }
 
-// Bucket makes an empty bucket and returns its name. Both servers take a
-// directory for a bucket.
+// Bucket creates an empty bucket and returns its name. Both servers use a
+// directory as a bucket.
 func (s *S3) Bucket(t testing.TB) string {
 	t.Helper()
 	name := "test-" + strings.ToLower(rand.Text())

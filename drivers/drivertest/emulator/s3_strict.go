@@ -11,19 +11,20 @@ import (
 	"testing"
 )
 
-// strictS3 is the way to versitygw that makes an Amazon S3 of it, where a
-// conditional delete takes away what has the tag and nothing else. The server
-// looks at the tag and removes the object in two steps, without the lock that
-// its writes take, and so removes what is written in between as well (1.8.0, in
-// backend/posix: DeleteObject). Here such a delete waits for the writes of its
-// key, and they for it.
+// strictS3 is a RoundTripper to versitygw that adds Amazon S3's rule that a
+// conditional delete removes only the version with the tag. versitygw compares
+// the tag and deletes the object in two steps, without the lock that its writes
+// take, so it also deletes an object that is written in between (1.8.0, in
+// backend/posix: DeleteObject). With strictS3 such a delete waits for the
+// writes of its key, and they wait for it.
 type strictS3 struct {
 	server http.RoundTripper
-	keys   sync.Map // path -> *sync.RWMutex: shared by writes, held alone by conditional deletes
+	keys   sync.Map // path -> *sync.RWMutex: read-locked by writes, locked by conditional deletes
 }
 
-// RoundTrip asks the server. What is held apart from others goes on without its
-// client, as the server may do with it, unless its body breaks off.
+// RoundTrip sends the request to the server. A write or a conditional delete
+// continues even if its client disconnects, as it may on the server, unless its
+// body breaks off.
 func (s *strictS3) RoundTrip(r *http.Request) (*http.Response, error) {
 	isDelete := r.Method == http.MethodDelete && r.Header.Get("If-Match") != ""
 	if !isDelete && r.Method != http.MethodPut && r.Method != http.MethodPost {
@@ -54,14 +55,14 @@ func newStrictS3(t testing.TB, endpoint string) string {
 		Transport: &strictS3{server: server},
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
-			r.Out.Host = r.In.Host // it is signed
+			r.Out.Host = r.In.Host // the signature covers it
 		},
 		ModifyResponse: func(r *http.Response) error {
 			r.Header.Set("Server", "AmazonS3")
 			return nil
 		},
-		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // clients go away
-		// Where the server breaks off, so does the proxy.
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // clients disconnect
+		// If the server breaks off the connection, so does the proxy.
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	})
 	t.Cleanup(func() {

@@ -10,23 +10,24 @@ import (
 	"testing"
 )
 
-// Wire is the way to a server, through toxiproxy, and can be made bad. It is
-// good at first. Its API is that of https://github.com/Shopify/toxiproxy.
+// Wire is a connection to a server through toxiproxy, in which a test can
+// inject faults. It starts without faults. The API of toxiproxy is described at
+// https://github.com/Shopify/toxiproxy.
 type Wire struct {
-	URL string // of the server, by this way
+	URL string // of the server, through toxiproxy
 
 	api    string
 	client *http.Client // to the API
 }
 
-// Toxic is what is wrong with a Wire: one of toxiproxy's toxics.
+// Toxic is a fault of a Wire: one of toxiproxy's toxics.
 type Toxic struct {
 	Type       string           `json:"type"`
 	Stream     string           `json:"stream"` // upstream, to the server, or downstream
 	Attributes map[string]int64 `json:"attributes"`
 }
 
-// NewWire starts toxiproxy, and lays a way to the server at endpoint, a URL of
+// NewWire starts toxiproxy as a proxy to the server at endpoint, a URL with
 // plain HTTP.
 func NewWire(t testing.TB, endpoint string) *Wire {
 	t.Helper()
@@ -38,7 +39,7 @@ func NewWire(t testing.TB, endpoint string) *Wire {
 		host, port, _ := strings.Cut(addr, ":")
 		return command{name: "toxiproxy-server", args: []string{"-host", host, "-port", port}, env: []string{"LOG_LEVEL=error"}, ready: "http://" + addr + "/version"}
 	})
-	// Not http.DefaultClient, whose connections other tests close.
+	// Do not use http.DefaultClient, because other tests close its connections.
 	w := &Wire{api: "http://" + api, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
 	var made struct {
 		Listen string `json:"listen"`
@@ -49,7 +50,7 @@ func NewWire(t testing.TB, endpoint string) *Wire {
 	return w
 }
 
-// Poison makes the wire bad, for connections that are open as well.
+// Poison adds faults, which also affect open connections.
 func (w *Wire) Poison(t testing.TB, toxics ...Toxic) {
 	t.Helper()
 	for _, toxic := range toxics {
@@ -57,20 +58,20 @@ func (w *Wire) Poison(t testing.TB, toxics ...Toxic) {
 	}
 }
 
-// Cut closes all connections, and refuses others.
+// Cut closes all connections and refuses new ones.
 func (w *Wire) Cut(t testing.TB) {
 	t.Helper()
 	w.ask(t, "/proxies/store", map[string]any{"enabled": false}, nil)
 }
 
-// Heal makes the wire good again.
+// Heal removes all faults and accepts connections again.
 func (w *Wire) Heal(t testing.TB) {
 	t.Helper()
 	w.ask(t, "/reset", nil, nil)
 }
 
-// ask sends a request to the API, and reads its answer into answer, unless that
-// is nil.
+// ask sends a request to the API and decodes its response into answer, unless
+// answer is nil.
 func (w *Wire) ask(t testing.TB, path string, body, answer any) {
 	t.Helper()
 	data, err := json.Marshal(body)

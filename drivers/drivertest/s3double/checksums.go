@@ -31,8 +31,8 @@ func encodeMD5(data []byte) string {
 	return base64.StdEncoding.EncodeToString(s[:])
 }
 
-// checked compares the body with the checksums of the request's headers, and
-// returns those of them that are kept.
+// checked compares the body with the checksums in the request's headers, and
+// returns the headers that the store keeps.
 func (c *call) checked() (http.Header, error) {
 	kept := make(http.Header)
 	if c.knobs.IgnoreChecksums {

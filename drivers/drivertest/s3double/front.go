@@ -13,18 +13,19 @@ import (
 	"time"
 )
 
-// maxSkew is how far the time of a request may be from the store's.
+// maxSkew is the largest allowed difference between the time of a request and
+// the store's clock.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html
 const maxSkew = 15 * time.Minute
 
-// front is a front end: a server with locks of its own.
+// front is a front end: a server with its own locks.
 type front struct {
 	store  *Store
 	region string
 	own    *locks
 }
 
-// call is one request, as a front end works on it.
+// call is one request in progress at a front end.
 type call struct {
 	*Store // embedded for its contents
 
@@ -41,14 +42,14 @@ type call struct {
 	body      []byte // of a request other than GET and HEAD
 }
 
-// Error is what a call fails with.
+// Error returns the code and the message.
 func (f Fault) Error() string { return f.Code + ": " + f.Message }
 
 func fault(status int, code, message string) error {
 	return Fault{Status: status, Code: code, Message: message}
 }
 
-// ServeHTTP answers one request.
+// ServeHTTP answers a request.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	bucket, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	c := &call{Store: f.store, own: f.own, region: f.region, w: w, r: r, operation: operation(r, key), bucket: bucket, path: bucket + "/" + key}
@@ -102,7 +103,7 @@ func (c *call) serve(known bool) error {
 	return serve()
 }
 
-// read takes the body, and compares it with what the signature covers.
+// read reads the body and compares it with the hash that the signature covers.
 func (c *call) read() error {
 	if c.r.ContentLength < 0 {
 		return fault(http.StatusLengthRequired, "MissingContentLength", "You must provide the Content-Length HTTP header.")
@@ -126,7 +127,7 @@ func (c *call) read() error {
 	return nil
 }
 
-// operation returns the API's name of a request.
+// operation returns the API's name for a request.
 func operation(r *http.Request, key string) string {
 	q := r.URL.Query()
 	for _, named := range []struct {
@@ -155,7 +156,8 @@ func operation(r *http.Request, key string) string {
 	}[r.Method]
 }
 
-// hold excludes other conditional writes of the key, as far as the knob has it.
+// hold locks the key against other conditional writes, as far as Knobs.Locks
+// excludes them.
 func (c *call) hold() func() {
 	switch l := c.knobs.Locks; {
 	case l == Shared, l == NoneForReplaces && c.r.Header.Get("If-Match") == "":
@@ -167,7 +169,9 @@ func (c *call) hold() func() {
 	}
 }
 
-// judge reports why the conditions of a write don't hold, and otherwise waits.
+// judge returns an error if the conditions of a write do not hold, or are not
+// supported. If the store has checked them and they hold, judge waits for
+// Knobs.Delay.
 func (c *call) judge() error {
 	match, free := c.r.Header.Get("If-Match"), c.r.Header.Get("If-None-Match")
 	if match == "" && free == "" {
@@ -190,7 +194,7 @@ func (c *call) judge() error {
 	return nil
 }
 
-// fail answers with an error.
+// fail sends an error response.
 func (c *call) fail(err error) {
 	f, ok := errors.AsType[Fault](err)
 	if !ok {
@@ -205,7 +209,8 @@ func (c *call) fail(err error) {
 	c.answer(f.Status, answer{Code: f.Code, Message: f.Message})
 }
 
-// answer answers with XML, or with the status alone.
+// answer sends a response with an XML body, or with the status only if body is
+// nil.
 func (c *call) answer(status int, body any) {
 	var b bytes.Buffer
 	if body != nil {

@@ -5,79 +5,84 @@ import (
 	"time"
 )
 
-// Knobs is what a store does otherwise than Amazon S3. The zero value is Amazon.
+// Knobs are the differences of a store from Amazon S3. The zero value behaves
+// as Amazon S3.
 type Knobs struct {
-	// Conditions is what becomes of If-Match and If-None-Match on writes.
+	// Conditions is how the store handles If-Match and If-None-Match on writes.
 	Conditions Conditions
 
-	// Locks is what excludes two conditional writes of one key, and Delay how
-	// long a front end waits between the check of a condition and the write.
+	// Locks is the lock that excludes two conditional writes of one key. Delay
+	// is how long a front end waits between checking a condition and writing.
 	Locks Locks
 	Delay time.Duration
 
-	// NoDeleteByTag answers 501 to If-Match on DeleteObject, as Cloudflare R2.
+	// NoDeleteByTag makes the store answer 501 to If-Match on DeleteObject, as
+	// Cloudflare R2 does.
 	NoDeleteByTag bool
 
-	// CompleteIgnores is the same as Ignored, for CompleteMultipartUpload only;
-	// CompleteAborts drops the upload when that condition fails, as R2 does.
+	// CompleteIgnores is the same as Ignored, but for CompleteMultipartUpload
+	// only. CompleteAborts makes the store drop the upload if that condition
+	// fails, as R2 does.
 	CompleteIgnores bool
 	CompleteAborts  bool
 
-	// EqualParts refuses to complete an upload unless all its parts but the last
-	// have one size, with R2's error.
+	// EqualParts makes the store refuse to complete an upload unless all parts
+	// except the last have the same size. The error is that of R2.
 	EqualParts bool
 
-	// NoWholeChecksum answers 501 to a checksum of type FULL_OBJECT, as R2.
+	// NoWholeChecksum makes the store answer 501 to a checksum of type
+	// FULL_OBJECT, as R2 does.
 	NoWholeChecksum bool
 
-	// IgnoreChecksums has the store neither compare nor keep checksums, and a
-	// gateway before it that flips a bit of each body which is not covered by
-	// the signature, by way of x-amz-content-sha256.
+	// IgnoreChecksums makes the store neither compare nor keep checksums. It
+	// also simulates a gateway that flips a bit of each body that the signature
+	// does not cover by x-amz-content-sha256.
 	IgnoreChecksums bool
 
-	// RandomETags gives equal bytes different ETags, as with SSE-KMS.
+	// RandomETags makes equal bytes get different ETags, as with SSE-KMS.
 	RandomETags bool
 
-	// Faults are answers in place of those to an operation, by its name; "" is
-	// any operation.
+	// Faults maps the name of an operation to the error that the store answers
+	// instead. The name "" means every operation.
 	Faults map[string]Fault
 
-	// Skew is how far the store's clock is ahead of this machine's. Its answers
-	// have that Date, requests are refused if their time is more than 15 minutes
-	// from it, and URLs expire by it.
+	// Skew is how far the store's clock is ahead of this machine's. Responses
+	// have that Date, requests are refused if their time differs from it by
+	// more than 15 minutes, and URLs expire by it.
 	Skew time.Duration
 
-	// Lag makes two regions of the store, "a" and "b". Each judges conditions by
-	// what it has itself, and gets copies of the other's writes after this time.
+	// Lag splits the store into two regions, "a" and "b". Each region judges
+	// conditions by its own contents, and receives the writes of the other
+	// region after this time.
 	Lag time.Duration
 
-	// Server is the Server header of all answers: "AmazonS3" if empty.
+	// Server is the Server header of all responses. It is "AmazonS3" if empty.
 	Server string
 }
 
-// Conditions is what a store does with If-Match and If-None-Match on writes.
+// Conditions is how a store handles If-Match and If-None-Match on writes.
 type Conditions int
 
-// What a store does with conditions.
+// How a store can handle conditions.
 const (
-	Obeyed      Conditions = iota // 412 or 404 if they don't hold
+	Obeyed      Conditions = iota // 412 or 404 if the condition does not hold
 	Ignored                       // the write takes place
-	Unsupported                   // 501 NotImplemented, as Backblaze B2
+	Unsupported                   // 501 NotImplemented, as Backblaze B2 answers
 )
 
-// Locks is what two conditional writes of one key exclude each other by.
+// Locks is the lock that excludes two conditional writes of one key.
 type Locks int
 
-// What there is to exclude two writes of one key.
+// The locks that a store can have.
 const (
-	Shared Locks = iota // one lock of all front ends
-	Apart               // a lock in each front end
+	Shared Locks = iota // one lock for all front ends
+	Apart               // one lock in each front end
 	None                // no lock
 
-	NoneForReplaces // no lock for If-Match, one of all front ends for If-None-Match
+	NoneForReplaces // no lock for If-Match, one lock for all front ends for If-None-Match
 )
 
-// Fault is an error that the store answers.
+// Fault is an error response of the store.
 type Fault struct {
 	Status  int
 	Code    string
@@ -85,7 +90,7 @@ type Fault struct {
 	Header  http.Header // further headers
 }
 
-// CloudflareR2 returns the knobs of R2.
+// CloudflareR2 returns the knobs of Cloudflare R2.
 // https://developers.cloudflare.com/r2/api/s3/api/
 func CloudflareR2() Knobs {
 	return Knobs{EqualParts: true, NoDeleteByTag: true, NoWholeChecksum: true, CompleteAborts: true, Server: "cloudflare"}

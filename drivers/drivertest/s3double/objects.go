@@ -27,7 +27,7 @@ func (c *call) putObject() error {
 	return nil
 }
 
-// getObject is HeadObject as well.
+// getObject answers GetObject and HeadObject.
 func (c *call) getObject() error {
 	o := c.get(c.region, c.path)
 	if o == nil {
@@ -60,7 +60,8 @@ func (c *call) getObject() error {
 	return nil
 }
 
-// byteRange reads a Range header of one range, as the first and the last byte.
+// byteRange returns the first and the last byte of a Range header with one
+// range. It returns false if the range is not valid for an object of this size.
 func byteRange(header string, size int64) (first, last int64, ok bool) {
 	from, to, _ := strings.Cut(strings.TrimPrefix(header, "bytes="), "-")
 	last = size - 1
@@ -114,7 +115,7 @@ func (c *call) deleteObjects() error {
 	return nil
 }
 
-// listed is an object, or an upload, of a listing.
+// listed is an object or an upload in a listing.
 type listed struct {
 	Key          string
 	ETag         string `xml:",omitempty"`
@@ -154,7 +155,7 @@ func (c *call) listObjects() error {
 	return nil
 }
 
-// pageSize is the most entries of an answer.
+// pageSize returns the maximum number of entries of a response.
 func (c *call) pageSize(parameter string) int {
 	const most = 1000
 	n, err := strconv.Atoi(c.r.URL.Query().Get(parameter))

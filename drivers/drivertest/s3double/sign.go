@@ -19,7 +19,7 @@ const (
 	timeFormat      = "20060102T150405Z"
 )
 
-// signature is what a request states about its own, in a header or in the URL.
+// signature is the signature that a request states, in a header or in the URL.
 type signature struct {
 	credential, headers, value string
 	signed                     time.Time

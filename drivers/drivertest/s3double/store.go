@@ -1,7 +1,8 @@
 // Package s3double is an object store in memory that speaks the S3 protocol
-// over HTTP, for tests. By default it does what Amazon S3 documents: conditions
-// are judged and obeyed in one step, checksums are compared, signatures are
-// verified. [Knobs] make it differ, each in the way of a store that exists.
+// over HTTP, for tests. By default it does what Amazon S3 documents: it checks
+// and applies conditions in one step, compares checksums and verifies
+// signatures. [Knobs] change this behaviour, each in the way of an existing
+// store.
 //
 // A [Store] has any number of front ends, which are servers on the loopback
 // interface. A bucket is the first segment of the path.
@@ -26,11 +27,11 @@ const (
 	Region          = "us-east-1"
 )
 
-// RegionHeader names the region that a request is for, where the store has two:
+// RegionHeader selects the region for a request if the store has two regions:
 // see [Knobs.Lag]. Without it, a request is for the region of its front end.
 const RegionHeader = "X-Double-Region"
 
-// ConsistentHeader has a request served by the region "a", as Tigris has it.
+// ConsistentHeader makes the region "a" serve a request, as Tigris does.
 // https://www.tigrisdata.com/docs/objects/conditionals/
 const ConsistentHeader = "X-Tigris-Consistent"
 
@@ -57,7 +58,7 @@ type object struct {
 
 // Request is a request that reached a front end.
 type Request struct {
-	Operation  string // as the API calls it
+	Operation  string // the API's name for it
 	Key        string
 	Header     http.Header
 	RemoteAddr string
@@ -80,8 +81,9 @@ func New(t testing.TB, k Knobs) *Store {
 // Endpoint returns the URL of the first front end, which is in region "a".
 func (s *Store) Endpoint() string { return s.endpoint }
 
-// Front starts another front end, with connections and locks of its own, and
-// returns its URL. region is "a" or "b"; without [Knobs.Lag] both are the same.
+// Front starts another front end, with its own connections and locks, and
+// returns its URL. region is "a" or "b". Without [Knobs.Lag] both regions are
+// the same.
 func (s *Store) Front(t testing.TB, region string) string {
 	t.Helper()
 	server := httptest.NewServer(&front{store: s, region: region, own: new(locks)})
@@ -101,14 +103,14 @@ func (s *Store) Bucket() string {
 	return name
 }
 
-// Set changes the knobs. Requests that have started keep the old ones.
+// Set changes the knobs. Requests in progress keep the earlier ones.
 func (s *Store) Set(k Knobs) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.knobs = k
 }
 
-// Seen returns the requests since it was called last.
+// Seen returns the requests since the last call of Seen.
 func (s *Store) Seen() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,8 +146,8 @@ func (s *Store) get(region, path string) *object {
 	return s.regions[region][path]
 }
 
-// put stores an object in the region; nil deletes. The other region gets a copy
-// when the lag is over, or at once.
+// put stores an object in the region, or deletes it if o is nil. The other
+// region receives the change after the lag, or immediately if there is none.
 func (s *Store) put(region, path string, o *object) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -175,7 +177,7 @@ type locks struct {
 	keys sync.Map // path -> *sync.Mutex
 }
 
-// hold locks the key and returns what unlocks it.
+// hold locks the key and returns the function that unlocks it.
 func (l *locks) hold(path string) func() {
 	v, _ := l.keys.LoadOrStore(path, new(sync.Mutex))
 	key := v.(*sync.Mutex)

@@ -34,7 +34,7 @@ type part struct {
 	etag   string
 	md5    [md5.Size]byte
 	crc32c uint32
-	sha256 string // only of an upload with that algorithm
+	sha256 string // only if it is the upload's algorithm
 }
 
 func (c *call) createUpload() error {
@@ -143,8 +143,8 @@ func (c *call) drop(id string) {
 	delete(c.uploads, id)
 }
 
-// assemble makes the object of the parts that the request names. It returns the
-// CRC-32C of the whole if the request states it.
+// assemble returns the object of the parts that the request lists, and the
+// CRC-32C of the whole object if the request states it.
 func (c *call) assemble(in *completion) (*object, string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -188,7 +188,7 @@ func (c *call) assemble(in *completion) (*object, string, error) {
 	if c.knobs.RandomETags {
 		etag = c.etag(s)
 	}
-	// Amazon S3 dates the object by the start of its upload.
+	// Modified is the start of the upload, as in Amazon S3.
 	return &object{data: slices.Concat(whole...), etag: etag, modified: u.started, header: http.Header{"Content-Type": {u.contentType}}}, stated, nil
 }
 
@@ -247,7 +247,7 @@ func (c *call) listUploads() error {
 	return nil
 }
 
-// storedPart is a part of a listing.
+// storedPart is a part in a listing.
 type storedPart struct {
 	PartNumber     int
 	ETag           string

@@ -12,7 +12,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// answered is the error that the SDK makes of an answer.
+// answered returns the error that the SDK makes of an answer.
 func answered(status int, code, message string) error {
 	return &smithyhttp.ResponseError{
 		Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status, Header: make(http.Header)}},
@@ -20,8 +20,8 @@ func answered(status int, code, message string) error {
 	}
 }
 
-// TestClassify: each code of a store, its sentinel and the text that an operator
-// needs.
+// TestClassify checks the sentinel and the advice for each error code of a
+// store.
 func TestClassify(t *testing.T) {
 	const permissions = "s3:GetObject, s3:PutObject"
 	b := &bucket{cfg: Config{Bucket: "blobs"}, region: "eu-west-1"}
@@ -80,7 +80,8 @@ func TestClassify(t *testing.T) {
 	}
 }
 
-// TestRetriesOfKMS: a key's service that throttles is asked again.
+// TestRetriesOfKMS checks that requests are retried if a key's service
+// throttles.
 func TestRetriesOfKMS(t *testing.T) {
 	r := (&Config{}).retryer()
 	for code, want := range map[string]bool{"KMS.ThrottlingException": true, "KMS.DisabledException": false} {

@@ -14,8 +14,8 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/s3double"
 )
 
-// TestSignByStoresClock: after some answers of a store whose clock is an hour
-// ahead, URLs are signed by that clock, and this is logged.
+// TestSignByStoresClock runs with a store that has a clock one hour ahead.
+// After some answers URLs are signed by that clock, and this is logged.
 func TestSignByStoresClock(t *testing.T) {
 	t.Parallel()
 	const ahead = time.Hour
@@ -71,8 +71,9 @@ func TestSignByStoresClock(t *testing.T) {
 	}
 }
 
-// TestClockSlow: this machine's clock is an hour slow. The store takes requests
-// within 15 minutes of its own, and URLs until they have expired by it.
+// TestClockSlow runs with a clock that is an hour slow. The store accepts
+// requests within 15 minutes of its own clock, and URLs until they have expired
+// by it.
 func TestClockSlow(t *testing.T) {
 	t.Parallel()
 	for _, ahead := range []time.Duration{time.Hour, -time.Hour} {

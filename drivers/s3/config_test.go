@@ -21,12 +21,12 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// TestCheck refuses what the SDK would refuse too, later and without the names
-// of the settings.
+// TestCheck has settings that the SDK would refuse as well, but later and
+// without their names.
 func TestCheck(t *testing.T) {
 	for _, test := range []struct {
 		cfg  Config
-		want string // empty if it is right
+		want string // empty if the configuration is valid
 	}{
 		{Config{Accelerate: true, DualStack: true}, ""},
 		{Config{FIPS: true, DualStack: true}, ""},
@@ -66,7 +66,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestRetries counts the requests of a store that is always busy.
+// TestRetries counts the requests to a store that is always busy.
 func TestRetries(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ retries, want int }{{-1, 1}, {0, 1 + defaultRetries}, {1, 2}} {
@@ -82,8 +82,8 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-// TestRetriesOfMany: how often one request is tried again is not for the
-// requests beside it to say.
+// TestRetriesOfMany checks that concurrent requests do not reduce how often one
+// request is retried.
 func TestRetriesOfMany(t *testing.T) {
 	r := (&Config{}).retryer()
 	for n := range 1000 {
@@ -93,7 +93,7 @@ func TestRetriesOfMany(t *testing.T) {
 	}
 }
 
-// TestConnections looks at the pool, and that Close empties it.
+// TestConnections checks the size of the pool, and that Close empties it.
 func TestConnections(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ connections, want int }{{0, defaultConnections}, {7, 7}} {
@@ -142,8 +142,8 @@ func TestConnections(t *testing.T) {
 	}
 }
 
-// fakeSTS answers AssumeRole with temporary credentials, and the configuration
-// of the SDK that leads there.
+// fakeSTS answers AssumeRole with temporary credentials, and configures the SDK
+// to use it.
 func fakeSTS(t *testing.T, status int) {
 	t.Helper()
 	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -181,8 +181,9 @@ func fakeSTS(t *testing.T, status int) {
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
 }
 
-// TestProfileAndRole: the profile's key and region, and the role's credentials,
-// whose token goes along with requests and URLs, which expire before it.
+// TestProfileAndRole checks that the profile's key and region and the role's
+// credentials are used. Requests and URLs carry the role's token, and URLs
+// expire before it.
 func TestProfileAndRole(t *testing.T) {
 	fakeSTS(t, http.StatusOK)
 	var last http.Header
@@ -231,7 +232,8 @@ func TestProfileAndRole(t *testing.T) {
 	ask("STATIC", "STATICTOKEN")
 }
 
-// TestRoleDenied: the error names the role, not the key that may not take it.
+// TestRoleDenied checks that the error names the role, not the key that was
+// refused it.
 func TestRoleDenied(t *testing.T) {
 	fakeSTS(t, http.StatusForbidden)
 	_, err := Open(t.Context(), Config{Bucket: "b", Profile: "other", RoleARN: "arn:aws:iam::1:role/berth"})
@@ -241,9 +243,9 @@ func TestRoleDenied(t *testing.T) {
 	}
 }
 
-// TestStanding: all requests have the headers of expected_bucket_owner and
-// request_payer, signed, and URLs have them as parameters, with which they work
-// by themselves.
+// TestStanding checks that all requests have the signed headers of
+// expected_bucket_owner and request_payer. URLs have them as parameters, and so
+// need no headers.
 func TestStanding(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDoubleOf(t, emulator.MinIO(t))
@@ -291,7 +293,7 @@ func TestStanding(t *testing.T) {
 	}
 }
 
-// fetch asks for a URL without any credentials.
+// fetch requests a URL without any credentials.
 func fetch(t *testing.T, url string) (status int, body string) {
 	t.Helper()
 	resp, err := new(http.Client).Get(url)
@@ -306,8 +308,8 @@ func fetch(t *testing.T, url string) (status int, body string) {
 	return resp.StatusCode, string(p)
 }
 
-// TestOtherOwner opens a bucket of versitygw, which compares the owner, and
-// whose accounts have other numbers.
+// TestOtherOwner opens a bucket of versitygw, which compares the owner. Its
+// accounts have other numbers.
 func TestOtherOwner(t *testing.T) {
 	t.Parallel()
 	s := emulator.VersityGW(t)
@@ -320,7 +322,7 @@ func TestOtherOwner(t *testing.T) {
 	}
 }
 
-// TestCAFile has a store with a certificate of an authority of its own.
+// TestCAFile has a store with a certificate of a private authority.
 func TestCAFile(t *testing.T) {
 	t.Parallel()
 	store := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))

@@ -16,9 +16,9 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// gaps are the cases that a server does not pass, and why. None of them is in
-// the columns of both makes: what berth depends on is proven on one at least.
-// That versitygw's conditional deletes are none the emulator's proxy makes good.
+// gaps are the cases that a server does not pass, with the reasons. No case is
+// a gap of both servers, so each ability that berth depends on is tested on at
+// least one. The emulator's proxy makes versitygw's conditional deletes atomic.
 var gaps = map[string]map[string]string{
 	"versitygw": {},
 	"versitygw alone": {
@@ -28,27 +28,27 @@ var gaps = map[string]map[string]string{
 	"MinIO": {},
 }
 
-// What Amazon S3, or Cloudflare R2, does and the servers do not show, and what
-// stands for it:
+// The following behavior of Amazon S3 or Cloudflare R2 is not shown by the
+// servers. The tests beside it cover it:
 //
 //	409 to writes that are in conflict       only 412 comes: TestConflict, TestCompleteConflict
 //	503 SlowDown, 429                        TestBusy
 //	an error in the 200 to a Complete        TestCompleteError200
 //	400 to a HEAD, without a reason          TestRefused
-//	403 for a missing key to whoever         both say 404: TestOpenAdvice
+//	403 for a missing key if the client      both answer 404: TestOpenAdvice
 //	can't list
 //	policies and roles                       the key may do everything: TestOpenAdvice and TestRefused,
-//	                                         and deploy's TestS3, which knows what each call needs
-//	credentials that expire                  neither gives any: TestCredentialsSources, TestCredentialsRefresh
-//	301 from another region                  MinIO takes any, versitygw says 400: TestOpenAdvice
-//	storage classes                          versitygw takes all for STANDARD, MinIO knows few: TestRequests
-//	                                         looks at what is asked for
+//	                                         and deploy's TestS3, which checks what each call needs
+//	credentials that expire                  neither issues any: TestCredentialsSources, TestCredentialsRefresh
+//	301 from another region                  MinIO takes any, versitygw answers 400: TestOpenAdvice
+//	storage classes                          versitygw takes all as STANDARD, MinIO has few: TestRequests
+//	                                         checks the requests
 //	SSE-S3 and SSE-KMS                       versitygw ignores them: TestProbe and TestConformanceKMS on MinIO
 //	deletes by tag                           MinIO ignores the tag: TestConformanceVersityGW
 //	a prefix of uploads                      MinIO finds nothing by it: not asked for
 //	more than 1,000 keys in a DeleteObjects  versitygw takes them: TestConformanceMinIO
-//	an object that is as old as its upload   both say when it was completed: memory.S3, on which
-//	                                         blobstore is tested
+//	an object that is as old as its upload   both report when it was completed: memory.S3, on
+//	                                         which blobstore is tested
 //	uploads that a lifecycle rule aborts     neither has the rule: TestPartRefusedEarly aborts one,
 //	                                         deploy's TestS3Lifecycle reads the rule
 //	no CRC-32C of the whole (R2)             TestLongConformanceDouble, TestProbeUnknown
@@ -60,7 +60,7 @@ var gaps = map[string]map[string]string{
 //	accelerated, dual-stack, FIPS endpoints  TestSignBase looks at the URLs
 //	versions and locks                       they cost money, and change no answer
 
-// configOf is how to reach a bucket of the server.
+// configOf returns the configuration for a bucket of the server.
 func configOf(s *emulator.S3, bucket string) Config {
 	return Config{
 		Bucket: bucket, Region: s.Region, Endpoint: s.Endpoint, PathStyle: true,
@@ -68,7 +68,7 @@ func configOf(s *emulator.S3, bucket string) Config {
 	}
 }
 
-// suite gives each case a bucket of its own, and in it a prefix.
+// suite runs each case in a new bucket, under a prefix.
 func suite(s *emulator.S3, change func(*Config)) drivertest.Suite {
 	return drivertest.Suite{
 		Like: memory.S3(),
@@ -82,13 +82,13 @@ func suite(s *emulator.S3, change func(*Config)) drivertest.Suite {
 	}
 }
 
-// TestConformanceDouble holds the double of the tests to what it stands for.
+// TestConformanceDouble checks that the tests' double behaves like a store.
 func TestConformanceDouble(t *testing.T) {
 	t.Parallel()
 	drivertest.Run(t, doubleSuite(s3double.Knobs{}))
 }
 
-// TestLongConformanceDouble is the same for the double as Cloudflare R2, and
+// TestLongConformanceDouble does the same for the double as Cloudflare R2, and
 // with SSE-KMS.
 func TestLongConformanceDouble(t *testing.T) {
 	if os.Getenv("BERTH_TEST_LONG") == "" {
@@ -112,7 +112,7 @@ func doubleSuite(knobs s3double.Knobs) drivertest.Suite {
 	}
 }
 
-// doubleOf returns how to reach an empty bucket of the double.
+// doubleOf returns the configuration for an empty bucket of the double.
 func doubleOf(s *s3double.Store) Config {
 	return Config{
 		Bucket: s.Bucket(), Region: s3double.Region, Endpoint: s.Endpoint(), PathStyle: true,
@@ -128,8 +128,8 @@ func TestConformanceVersityGW(t *testing.T) {
 	drivertest.Run(t, s)
 }
 
-// By itself it takes away what is written while it deletes by tag, so that
-// deletions leave empty objects.
+// Without the proxy, versitygw's delete by tag can remove a concurrent write,
+// so deletions leave empty objects.
 func TestConformanceVersityGWAlone(t *testing.T) {
 	t.Parallel()
 	s := suite(emulator.VersityGWAlone(t), func(*Config) {})
@@ -138,7 +138,7 @@ func TestConformanceVersityGWAlone(t *testing.T) {
 	drivertest.Run(t, s)
 }
 
-// MinIO ignores If-Match on DeleteObject, so that deletions leave empty objects.
+// MinIO ignores If-Match on DeleteObject, so deletions leave empty objects.
 func TestConformanceMinIO(t *testing.T) {
 	t.Parallel()
 	s := suite(emulator.MinIO(t), func(*Config) {})
@@ -151,12 +151,12 @@ func TestConformanceKMS(t *testing.T) {
 	t.Parallel()
 	s := suite(emulator.MinIO(t), func(cfg *Config) { cfg.SSE, cfg.KMSKeyID = "aws:kms", emulator.MinIOKey })
 	s.Gaps = gaps["MinIO"]
-	s.Keys = 50 // paging is no different
+	s.Keys = 50 // paging does not depend on it
 	drivertest.Run(t, s)
 }
 
-// Stores that know no checksums get hashed payloads, and no DeleteObjects with
-// anything but Content-MD5.
+// Stores without checksums get hashed payloads, and DeleteObjects with
+// Content-MD5 only.
 func TestConformanceNoChecksums(t *testing.T) {
 	t.Parallel()
 	s := suite(emulator.VersityGW(t), func(cfg *Config) { cfg.Checksum = "none" })
@@ -168,10 +168,11 @@ func TestConformanceNoChecksums(t *testing.T) {
 	drivertest.Run(t, s)
 }
 
-// TestConformanceReal runs on a real bucket, with the SDK's default credentials.
-// BERTH_TEST_S3 names it as s3://bucket/prefix, with any of the parameters
-// region, endpoint, path_style, sse, kms_key_id, checksum and equal_parts. Each
-// case has a prefix of its own below, and removes what is there at its end.
+// TestConformanceReal runs on a real bucket, with the SDK's default
+// credentials. BERTH_TEST_S3 names it as s3://bucket/prefix, with any of the
+// parameters region, endpoint, path_style, sse, kms_key_id, checksum and
+// equal_parts. Each case has a separate prefix under it, which the case empties
+// at its end.
 func TestConformanceReal(t *testing.T) {
 	name := os.Getenv("BERTH_TEST_S3")
 	if name == "" {
@@ -201,7 +202,7 @@ func TestConformanceReal(t *testing.T) {
 	})
 }
 
-// empty removes all that is under the bucket's prefix.
+// empty deletes all objects and uploads under the bucket's prefix.
 func empty(t *testing.T, b *bucket) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 	defer cancel()

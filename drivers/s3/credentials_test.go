@@ -21,8 +21,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// TestCredentialsRefresh watches a role whose credentials last an hour, and
-// signs all through them.
+// TestCredentialsRefresh signs URLs all the time with a role. Its credentials
+// last one hour.
 func TestCredentialsRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int32
@@ -54,7 +54,8 @@ func TestCredentialsRefresh(t *testing.T) {
 			t.Errorf("asked for credentials %d times in five hours, want once for each 30 minutes", n)
 		}
 
-		// Down: what is kept is good to its end, and the service is asked now and then.
+		// Down: the current credentials stay valid to their end, and the
+		// service is asked now and then.
 		c, err := r.Retrieve(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -96,11 +97,11 @@ func TestCredentialsRefresh(t *testing.T) {
 	})
 }
 
-// TestCredentialsRenewed counts how often in a day those who give credentials
-// are asked, and has what they give never expire.
+// TestCredentialsRenewed counts the requests for credentials in a day, and
+// checks that the returned ones never expire.
 func TestCredentialsRenewed(t *testing.T) {
 	for name, giver := range map[string]struct {
-		life, early time.Duration // new ones are given so long before the old ones end, or at any time
+		life, early time.Duration // new ones are issued this long before the old ones end, or at any time
 		want        int
 	}{
 		"a session of a quarter of an hour": {15 * time.Minute, 15 * time.Minute, 24 * 60 * 2 / 15},
@@ -133,7 +134,7 @@ func TestCredentialsRenewed(t *testing.T) {
 	}
 }
 
-// noCredentials leaves the SDK none to find.
+// noCredentials hides all credentials from the SDK.
 func noCredentials(t *testing.T) {
 	t.Helper()
 	for _, setting := range os.Environ() {
@@ -145,7 +146,7 @@ func noCredentials(t *testing.T) {
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
 }
 
-// giver stands for all of the services that give credentials: a container's
+// giver is a double of all services that issue credentials: a container's
 // agent, an instance's metadata and STS.
 type giver struct {
 	*httptest.Server
@@ -153,7 +154,7 @@ type giver struct {
 
 	expires time.Time
 
-	// How it fails, unless status is zero, and how the bucket does.
+	// The failure of the services, unless status is zero, and of the bucket.
 	status            int
 	contentType, body string
 	store             func(http.ResponseWriter)
@@ -207,8 +208,8 @@ func (g *giver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// TestCredentialsSources finds credentials where the SDK looks for them, and
-// then, in service, has the place fail.
+// TestCredentialsSources has credentials in each place where the SDK looks, and
+// then lets the place fail in service.
 func TestCredentialsSources(t *testing.T) {
 	type failure struct {
 		name string
@@ -324,7 +325,7 @@ func TestCredentialsSources(t *testing.T) {
 					"Abort":    func() error { return b.Abort(t.Context(), drivers.Upload{Key: "data/k", ID: "id"}) },
 					"List":     func() error { return firstError(b.List(t.Context(), "", "")) },
 				}
-				if g.store == nil { // a URL is signed by whoever has credentials
+				if g.store == nil { // any credentials can sign a URL
 					calls["SignGet"] = func() error {
 						_, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute})
 						return err
@@ -340,15 +341,15 @@ func TestCredentialsSources(t *testing.T) {
 	}
 }
 
-// TestCredentialsTimeout: the SDK gives an instance's metadata five seconds, with
-// all retries.
+// TestCredentialsTimeout has a metadata service that hangs: the SDK waits five
+// seconds for it, with all retries.
 func TestCredentialsTimeout(t *testing.T) {
 	err := &credentialsError{&smithy.CanceledError{Err: context.DeadlineExceeded}}
 	wantBusy(t, new(bucket).classify(t.Context(), err), "a call for which there are no credentials in time")
 }
 
-// TestCredentialsAtTheirEnd: a URL that would outlive its credentials is not
-// signed, and that passes when there are new ones.
+// TestCredentialsAtTheirEnd checks that a URL that would outlive its
+// credentials is not signed until there are new ones.
 func TestCredentialsAtTheirEnd(t *testing.T) {
 	c := testCredentials
 	c.SessionToken, c.CanExpire, c.Expires = "token", true, time.Now().Add(credentialMargin/2)
@@ -357,8 +358,8 @@ func TestCredentialsAtTheirEnd(t *testing.T) {
 	wantRefused(t, err, "SignGet with credentials at their end")
 }
 
-// TestCredentialsOfContainer: those of a container's role are known to expire
-// when they do, though the SDK itself would have them expire minutes before.
+// TestCredentialsOfContainer checks the expiry of the credentials of a
+// container's role. The SDK itself would treat them as expired minutes earlier.
 func TestCredentialsOfContainer(t *testing.T) {
 	expires := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -17,9 +17,9 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// double stands in front of a real server and does what that one doesn't:
-// answers some requests by itself, loses the answers to others, and writes down
-// all of them.
+// double is a proxy in front of a real server for behavior that the server
+// lacks. It answers some requests by itself, drops the answers to others, and
+// records all requests.
 type double struct {
 	t       *testing.T
 	backend *httputil.ReverseProxy
@@ -29,19 +29,19 @@ type double struct {
 	seen []request
 }
 
-// request is one that came.
+// request is a recorded request.
 type request struct {
 	operation string
 	header    http.Header
 }
 
-// newDouble starts one, and returns how to reach an empty bucket through it.
+// newDouble starts a double, and returns the configuration for an empty bucket.
 func newDouble(t *testing.T) (*double, Config) {
 	t.Helper()
 	return newDoubleOf(t, emulator.VersityGW(t))
 }
 
-// newDoubleOf is newDouble in front of another server.
+// newDoubleOf is newDouble in front of the given server.
 func newDoubleOf(t *testing.T, s *emulator.S3) (*double, Config) {
 	t.Helper()
 	target, err := url.Parse(s.Endpoint)
@@ -49,9 +49,9 @@ func newDoubleOf(t *testing.T, s *emulator.S3) (*double, Config) {
 		t.Fatal(err)
 	}
 	d := &double{t: t, backend: &httputil.ReverseProxy{
-		// Not http.DefaultTransport, whose connections other tests close.
+		// Not http.DefaultTransport: other tests close its connections.
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true},
-		// The Host stays as it came: it is signed.
+		// The Host is not changed, because it is signed.
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host = target.Scheme, target.Host
 			r.Out.Host = r.In.Host
@@ -74,7 +74,7 @@ func (d *double) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// operation is what the API calls a request.
+// operation returns the API's name for a request.
 func operation(r *http.Request) string {
 	q := r.URL.Query()
 	_, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
@@ -101,14 +101,14 @@ func operation(r *http.Request) string {
 	}[r.Method]
 }
 
-// plays sets what happens from now on; nil is nothing.
+// plays sets the behavior from now on; nil is that of the server.
 func (d *double) plays(play func(w http.ResponseWriter, r *http.Request) bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.play, d.seen = play, nil
 }
 
-// operations are those since plays was called last.
+// operations returns the operations since the last call of plays.
 func (d *double) operations() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -119,7 +119,7 @@ func (d *double) operations() []string {
 	return ops
 }
 
-// header is that of the last request of this operation.
+// header returns the header of the last request of this operation.
 func (d *double) header(operation string) http.Header {
 	d.t.Helper()
 	d.mu.Lock()
@@ -133,7 +133,7 @@ func (d *double) header(operation string) http.Header {
 	return nil
 }
 
-// fails answers a request as S3 does that fails.
+// fails answers a request with an error of S3.
 func fails(w http.ResponseWriter, status int, code string) bool {
 	w.Header().Set("Content-Type", "application/xml")
 	w.WriteHeader(status)
@@ -141,14 +141,14 @@ func fails(w http.ResponseWriter, status int, code string) bool {
 	return true
 }
 
-// always answers each request of an operation (any, if empty) so.
+// always does it for each request of an operation (any, if empty).
 func always(op string, status int, code string) func(http.ResponseWriter, *http.Request) bool {
 	return func(w http.ResponseWriter, r *http.Request) bool {
 		return (op == "" || operation(r) == op) && fails(w, status, code)
 	}
 }
 
-// once does it to the first such request only.
+// once does it for the first such request only.
 func once(op string, f func(http.ResponseWriter, *http.Request) bool) func(http.ResponseWriter, *http.Request) bool {
 	var done sync.Once
 	return func(w http.ResponseWriter, r *http.Request) (played bool) {
@@ -159,7 +159,7 @@ func once(op string, f func(http.ResponseWriter, *http.Request) bool) func(http.
 	}
 }
 
-// loses has the server do what it is asked, and breaks the connection instead
+// loses lets the server handle the request, and closes the connection instead
 // of answering.
 func (d *double) loses(w http.ResponseWriter, r *http.Request) bool {
 	d.backend.ServeHTTP(httptest.NewRecorder(), r)
@@ -182,7 +182,7 @@ func openBucket(t *testing.T, cfg Config) drivers.Bucket {
 	return b
 }
 
-// create stores text under k.
+// create stores text under the key k.
 func create(t *testing.T, b drivers.Bucket, text string) drivers.Object {
 	t.Helper()
 	o, err := b.Create(t.Context(), "k", drivers.NewBody([]byte(text)))

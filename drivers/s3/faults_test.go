@@ -13,7 +13,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// sentinels are the names of those that err wraps.
+// sentinels returns the names of the sentinels that err wraps.
 func sentinels(err error) string {
 	var names []string
 	for _, s := range []error{drivers.ErrNotFound, drivers.ErrExists, drivers.ErrChanged, drivers.ErrRange, drivers.ErrBusy, drivers.ErrRefused, drivers.ErrFull, errors.ErrUnsupported} {
@@ -24,7 +24,7 @@ func sentinels(err error) string {
 	return strings.Join(names, ", ")
 }
 
-// wantBusy fails the test unless err is ErrBusy alone.
+// wantBusy fails the test unless err wraps ErrBusy and no other sentinel.
 func wantBusy(t *testing.T, err error, call string) {
 	t.Helper()
 	if got := sentinels(err); got != drivers.ErrBusy.Error() {
@@ -32,7 +32,7 @@ func wantBusy(t *testing.T, err error, call string) {
 	}
 }
 
-// wantNoClaim fails the test unless err is an error that says nothing about a
+// wantNoClaim fails the test unless err is an error without a sentinel about a
 // key.
 func wantNoClaim(t *testing.T, err error, call string) {
 	t.Helper()
@@ -42,7 +42,7 @@ func wantNoClaim(t *testing.T, err error, call string) {
 }
 
 // TestConflict has S3 answer 409, as it does while another write of the key is
-// under way.
+// in progress.
 func TestConflict(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)
@@ -60,7 +60,7 @@ func TestConflict(t *testing.T) {
 	}
 	wantObject(t, b, "k", "second")
 
-	// After a 409 the refusal that follows is about somebody else's write.
+	// After a 409 the refusal that follows is about another client's write.
 	d.plays(once("PutObject", conflict))
 	if _, err := b.Create(t.Context(), "k", drivers.NewBody([]byte("third"))); sentinels(err) != drivers.ErrExists.Error() {
 		t.Errorf("Create of a taken key after one conflict = %v, want %v", err, drivers.ErrExists)
@@ -83,8 +83,8 @@ func TestConflict(t *testing.T) {
 	}
 }
 
-// TestCompleteConflict has S3 answer 409 to a Complete, with the status or in a
-// 200. What became of the upload decides.
+// TestCompleteConflict has S3 answer 409 to a Complete, as the status or in a
+// 200. The result depends on the state of the upload.
 func TestCompleteConflict(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)
@@ -159,14 +159,14 @@ func TestCompleteConflict(t *testing.T) {
 	}
 }
 
-// TestCutShort has listings say that they are not the whole, and not how to go
-// on. They fail, and nothing is concluded from them.
+// TestCutShort has listings that are truncated without a token for the rest.
+// They return an error, and nothing is concluded from them.
 func TestCutShort(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)
 	b := openBucket(t, cfg)
 	u, part := begin(t, b)
-	b.(*bucket).sums = sumSHA256 // so that Complete looks for the parts' tags
+	b.(*bucket).sums = sumSHA256 // so that Complete lists the parts' tags
 	d.plays(func(w http.ResponseWriter, r *http.Request) bool {
 		switch op := operation(r); op {
 		case "ListObjectsV2", "ListMultipartUploads", "ListParts":
@@ -185,8 +185,8 @@ func TestCutShort(t *testing.T) {
 	wantNoClaim(t, err, "Complete with a part of the parts")
 }
 
-// TestBusy has the store throttle and fail, and then work again, without being
-// opened anew.
+// TestBusy has the store throttle and fail. When it recovers, the bucket works
+// again without another Open.
 func TestBusy(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)
@@ -236,7 +236,7 @@ func TestBusy(t *testing.T) {
 	wantObject(t, b, "data/u", "part")
 }
 
-// firstError is that of a listing.
+// firstError returns the first error of a listing.
 func firstError[T any](seq func(func(T, error) bool)) (failed error) {
 	for _, err := range seq {
 		failed = err
@@ -244,7 +244,7 @@ func firstError[T any](seq func(func(T, error) bool)) (failed error) {
 	return failed
 }
 
-// TestBatchErrors has DeleteObjects succeed as a whole and fail for a key.
+// TestBatchErrors has DeleteObjects succeed as a whole but fail for one key.
 func TestBatchErrors(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)
@@ -268,8 +268,9 @@ func TestBatchErrors(t *testing.T) {
 	}
 }
 
-// TestLostAnswer loses the answer to a write that took effect. The next attempt
-// finds the condition broken, by the write itself: that is no claim.
+// TestLostAnswer loses the answer to a write that took effect. On the next
+// attempt the condition fails because of the write itself, so the outcome is
+// unknown.
 func TestLostAnswer(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)
@@ -316,8 +317,8 @@ func TestLostAnswer(t *testing.T) {
 	wantObject(t, b, "data/u", "part")
 }
 
-// TestCompleteError200 has S3 answer 200 to a Complete, and then say in the body
-// that it failed.
+// TestCompleteError200 has S3 answer 200 to a Complete, with an error in the
+// body.
 func TestCompleteError200(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)
@@ -336,8 +337,9 @@ func TestCompleteError200(t *testing.T) {
 	wantObject(t, b, "data/u", "part")
 }
 
-// TestDeleteOvertaken has the store say 412 of a key that another delete has
-// just taken away: what is gone is gone, and what is there is not.
+// TestDeleteOvertaken has the store answer 412 to a delete. It succeeds if
+// another delete has removed the key, and returns ErrChanged if the object
+// exists.
 func TestDeleteOvertaken(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)
@@ -352,7 +354,7 @@ func TestDeleteOvertaken(t *testing.T) {
 	}
 }
 
-// wantRefused fails the test unless err is ErrRefused alone.
+// wantRefused fails the test unless err wraps ErrRefused and no other sentinel.
 func wantRefused(t *testing.T, err error, call string) {
 	t.Helper()
 	if got := sentinels(err); got != drivers.ErrRefused.Error() {
@@ -360,7 +362,7 @@ func wantRefused(t *testing.T, err error, call string) {
 	}
 }
 
-// TestRefused has the store not want this process any more.
+// TestRefused has the store refuse this process's credentials.
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)
@@ -386,7 +388,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestBucketGone takes the bucket away in service: that says nothing about keys.
+// TestBucketGone deletes the bucket in service: the errors are not about keys.
 func TestBucketGone(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)
@@ -409,8 +411,8 @@ func TestBucketGone(t *testing.T) {
 	}
 }
 
-// TestPartRefusedEarly has the store answer before a part has come, and break
-// the connection, so that the answer is lost.
+// TestPartRefusedEarly has the store answer before it has read a part, and
+// close the connection, so that the answer is lost.
 func TestPartRefusedEarly(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)
@@ -441,8 +443,8 @@ func TestPartRefusedEarly(t *testing.T) {
 	}
 }
 
-// TestRangeIgnored has a proxy answer the whole object to a request for a part
-// of it.
+// TestRangeIgnored has a proxy answer a request for a range with the whole
+// object.
 func TestRangeIgnored(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)
@@ -456,7 +458,7 @@ func TestRangeIgnored(t *testing.T) {
 	wantNoClaim(t, err, "Open where Range is ignored")
 }
 
-// TestReadBreaksOff has a connection end in the middle of an answer.
+// TestReadBreaksOff has a connection close in the middle of an answer.
 func TestReadBreaksOff(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)
@@ -467,7 +469,7 @@ func TestReadBreaksOff(t *testing.T) {
 			return false
 		}
 		w.Header().Set("Content-Length", "13")
-		_, _ = w.Write([]byte("a long")) // the server closes the connection, since there is no more
+		_, _ = w.Write([]byte("a long")) // the server closes the connection, because the rest is missing
 		return true
 	})
 	r, _, err := b.Open(t.Context(), "k", 0, -1)
@@ -479,8 +481,8 @@ func TestReadBreaksOff(t *testing.T) {
 	wantBusy(t, err, "a read that breaks off")
 }
 
-// TestAnswerBroken breaks connections in the middle of an answer, which says no
-// more than none at all.
+// TestAnswerBroken closes connections in the middle of an answer. The outcome
+// is the same as without an answer.
 func TestAnswerBroken(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)

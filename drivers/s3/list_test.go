@@ -11,8 +11,9 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/s3double"
 )
 
-// TestUploadsPrefix: uploads are listed by their prefix on Amazon S3, and of the
-// whole bucket elsewhere, also where the environment names the endpoint.
+// TestUploadsPrefix checks that uploads are listed by their prefix on Amazon
+// S3. For any other endpoint, even one from the environment, the whole bucket
+// is listed.
 func TestUploadsPrefix(t *testing.T) {
 	noCredentials(t)
 	for _, test := range []struct{ endpoint, environment, want string }{
@@ -38,8 +39,8 @@ func TestUploadsPrefix(t *testing.T) {
 	}
 }
 
-// TestEndpointOfEnvironment: an endpoint that berth's configuration does not name
-// is used and logged.
+// TestEndpointOfEnvironment checks that an endpoint from the environment is
+// used and logged.
 func TestEndpointOfEnvironment(t *testing.T) {
 	noCredentials(t)
 	store := s3double.New(t, s3double.Knobs{})

@@ -16,7 +16,7 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// TestProbe says what each server is found to be able to do.
+// TestProbe checks the abilities that Open finds for each server.
 func TestProbe(t *testing.T) {
 	t.Parallel()
 	versity, alone, minio := emulator.VersityGW(t), emulator.VersityGWAlone(t), emulator.MinIO(t)
@@ -80,8 +80,7 @@ func TestProbeRefuses(t *testing.T) {
 	}
 }
 
-// TestProbeUnknown has stores that don't know what they are asked for, and say
-// so.
+// TestProbeUnknown has stores that refuse requests that they do not support.
 func TestProbeUnknown(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)
@@ -130,8 +129,8 @@ func TestProbeDenied(t *testing.T) {
 	}
 }
 
-// TestEmptyStays deletes where the store can't by tag, and goes on where it
-// can: what was left must not come to be there.
+// TestEmptyStays deletes in a store without delete by tag, which then gets it.
+// The empty objects must stay absent.
 func TestEmptyStays(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)
@@ -162,12 +161,12 @@ func TestEmptyStays(t *testing.T) {
 	}
 }
 
-// TestVersityGW has the answers that versitygw by itself gives now and then.
+// TestVersityGW has answers that versitygw gives in races.
 func TestVersityGW(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)
 	d.plays(func(w http.ResponseWriter, r *http.Request) bool {
-		w.Header().Set("Server", "VERSITYGW") // of all answers
+		w.Header().Set("Server", "VERSITYGW") // in all answers
 		return operation(r) == "DeleteObject" && r.Header.Get("If-Match") != "" && fails(w, http.StatusPreconditionFailed, "PreconditionFailed")
 	})
 	b := openBucket(t, cfg)
@@ -177,7 +176,7 @@ func TestVersityGW(t *testing.T) {
 
 	o := create(t, b, "text")
 	d.plays(once("HeadObject", func(w http.ResponseWriter, _ *http.Request) bool {
-		w.Header().Set("ETag", `"`+o.Tag+`"`) // and the size of the empty object before
+		w.Header().Set("ETag", `"`+o.Tag+`"`) // with the size of the empty object before it
 		return true
 	}))
 	if _, err := b.Create(t.Context(), "k", drivers.NewBody([]byte("other"))); !errors.Is(err, drivers.ErrExists) {
@@ -213,8 +212,8 @@ func TestVersityGW(t *testing.T) {
 	}
 }
 
-// TestOpenAdvice opens what can't be: the error names the setting and claims
-// nothing.
+// TestOpenAdvice opens buckets that can't be opened: the error names the
+// setting and wraps no sentinel about a key.
 func TestOpenAdvice(t *testing.T) {
 	s := emulator.VersityGW(t)
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -269,7 +268,7 @@ func TestOpenAdvice(t *testing.T) {
 	}
 }
 
-// TestOpenDown opens a store that isn't up. That passes.
+// TestOpenDown opens a store that is down, which is a temporary error.
 func TestOpenDown(t *testing.T) {
 	t.Parallel()
 	down := httptest.NewServer(nil)

@@ -34,8 +34,8 @@ type abilities struct {
 	//     without the lock that writes take. It can remove an object that was
 	//     written in between, so it is not a conditional delete;
 	//   - HeadObject reads the size and the tag in two steps as well;
-	//   - CompleteMultipartUpload may report success although it has failed,
-	//     see says.
+	//   - CompleteMultipartUpload may report success although it has
+	//     failed (see complete.go).
 	versityGW bool
 
 	sums sums

@@ -19,7 +19,7 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/s3double"
 )
 
-// wantNothingLeft fails the test if a probe has left anything but the mark.
+// wantNothingLeft fails the test if a probe has left anything except the mark.
 func wantNothingLeft(t *testing.T, s *s3double.Store, bucket, what string) {
 	t.Helper()
 	objects, uploads := s.Left(bucket)
@@ -29,8 +29,8 @@ func wantNothingLeft(t *testing.T, s *s3double.Store, bucket, what string) {
 	}
 }
 
-// TestProbeAtomic has stores in which conditions are checked and obeyed in two
-// steps. One write after the other does not show it.
+// TestProbeAtomic has stores that check a condition in one step and write in
+// another. Sequential writes do not show it.
 func TestProbeAtomic(t *testing.T) {
 	t.Parallel()
 	const gap = 20 * time.Millisecond
@@ -58,8 +58,8 @@ func TestProbeAtomic(t *testing.T) {
 	}
 }
 
-// TestProbeCost holds how many requests Open takes, and that its racers have
-// connections of their own.
+// TestProbeCost checks how many requests Open takes, and that its racers have
+// separate connections.
 func TestProbeCost(t *testing.T) {
 	t.Parallel()
 	s := s3double.New(t, s3double.Knobs{})
@@ -90,8 +90,8 @@ func TestProbeCost(t *testing.T) {
 	wantNothingLeft(t, s, cfg.Bucket, "Open")
 }
 
-// TestProbeBusyRaces has a store that is busy for most writers, as Cloudflare R2
-// is, and one that loses answers.
+// TestProbeBusyRaces has a store that is busy for most writers, like Cloudflare
+// R2, and one that loses answers.
 func TestProbeBusyRaces(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)
@@ -118,7 +118,7 @@ func TestProbeBusyRaces(t *testing.T) {
 	openBucket(t, cfg)
 }
 
-// TestProbesAtOnce opens one bucket in several processes at the same time.
+// TestProbesAtOnce opens one bucket in several processes concurrently.
 func TestProbesAtOnce(t *testing.T) {
 	t.Parallel()
 	s := s3double.New(t, s3double.CloudflareR2())
@@ -138,8 +138,8 @@ func TestProbesAtOnce(t *testing.T) {
 	wantNothingLeft(t, s, cfg.Bucket, "Open of several processes")
 }
 
-// TestProbeFails fails each operation in turn, and some of their answers are
-// refusals: what the probe wrote is deleted.
+// TestProbeFails has each operation fail in turn, some with refusals. The probe
+// deletes what it wrote.
 func TestProbeFails(t *testing.T) {
 	t.Parallel()
 	for _, operation := range []string{"PutObject", "HeadObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"} {
@@ -159,7 +159,7 @@ func TestProbeFails(t *testing.T) {
 	wantNothingLeft(t, s, cfg.Bucket, "Open of a store that ignores conditions")
 }
 
-// TestProbeUnsupported has a store that knows no conditions, and answers so.
+// TestProbeUnsupported has a store that does not support conditions.
 func TestProbeUnsupported(t *testing.T) {
 	t.Parallel()
 	s := s3double.New(t, s3double.Knobs{Conditions: s3double.Unsupported})
@@ -177,7 +177,7 @@ func TestProbeUnsupported(t *testing.T) {
 	}
 }
 
-// openLogged opens the bucket and returns what is logged.
+// openLogged opens the bucket and returns the log.
 func openLogged(t *testing.T, cfg Config) (drivers.Bucket, string) {
 	t.Helper()
 	var log bytes.Buffer
@@ -186,7 +186,7 @@ func openLogged(t *testing.T, cfg Config) (drivers.Bucket, string) {
 }
 
 // TestUnchecked has a store that ignores checksums, behind a gateway that flips
-// a bit of what is not signed.
+// a bit in unsigned payloads.
 func TestUnchecked(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -248,8 +248,8 @@ func TestCompleteCondition(t *testing.T) {
 	}
 }
 
-// TestEqualParts completes uploads whose parts have different sizes, where the
-// store wants one size.
+// TestEqualParts completes uploads that have parts of different sizes in a
+// store that requires equal sizes.
 func TestEqualParts(t *testing.T) {
 	t.Parallel()
 	s := s3double.New(t, s3double.CloudflareR2())
@@ -295,7 +295,7 @@ func TestEqualParts(t *testing.T) {
 	if err := complete(openBucket(t, cfg), "data/c", false); !errors.Is(err, drivers.ErrChanged) {
 		t.Errorf("Complete of parts of different sizes, of an upload from before the setting = %v, want %v", err, drivers.ErrChanged)
 	}
-	// A store that gives another reason, or none: the parts are still there.
+	// A store that returns another reason, or none, while the parts exist.
 	knobs := s3double.CloudflareR2()
 	knobs.Faults = map[string]s3double.Fault{"CompleteMultipartUpload": {Status: http.StatusBadRequest, Code: "InvalidPart", Message: "no"}}
 	s.Set(knobs)
@@ -305,7 +305,7 @@ func TestEqualParts(t *testing.T) {
 	}
 }
 
-// TestEqualPartsDefault is what follows from the endpoint.
+// TestEqualPartsDefault checks the default for each endpoint.
 func TestEqualPartsDefault(t *testing.T) {
 	t.Setenv("AWS_ENDPOINT_URL_S3", "https://account.r2.cloudflarestorage.com")
 	for _, test := range []struct {
@@ -333,7 +333,7 @@ func TestEqualPartsDefault(t *testing.T) {
 	}
 }
 
-// TestHome has names of buckets that have one authoritative region, and others.
+// TestHome has names of buckets with and without one authoritative region.
 func TestHome(t *testing.T) {
 	t.Parallel()
 	for name, ok := range map[string]bool{
@@ -360,8 +360,8 @@ func TestHome(t *testing.T) {
 	}
 }
 
-// TestRegions has a store of two regions, each of which judges conditions by
-// itself, and headers that name one of them.
+// TestRegions has a store of two regions that evaluate conditions separately,
+// unless a header names one of them.
 func TestRegions(t *testing.T) {
 	t.Parallel()
 	s := s3double.New(t, s3double.Knobs{Lag: time.Minute})
@@ -391,12 +391,12 @@ func TestRegions(t *testing.T) {
 	}
 }
 
-// clientFunc is an HTTP client.
+// clientFunc is a function that is an HTTP client.
 type clientFunc func(*http.Request) (*http.Response, error)
 
 func (f clientFunc) Do(r *http.Request) (*http.Response, error) { return f(r) }
 
-// TestTigris looks at the headers of requests to Tigris's hosts.
+// TestTigris checks the headers of requests to Tigris's hosts.
 func TestTigris(t *testing.T) {
 	t.Parallel()
 	for endpoint, want := range map[string]string{

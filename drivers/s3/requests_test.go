@@ -8,7 +8,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// TestRequests holds what each call costs, and what goes over the wire.
+// TestRequests checks the number of requests of each call, and their headers.
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)
@@ -141,8 +141,8 @@ func TestRequests(t *testing.T) {
 	costs("SignGet")
 }
 
-// TestRequestsNoChecksums: payloads are hashed for the signature instead, and
-// DeleteObjects has the one checksum that it can't do without.
+// TestRequestsNoChecksums checks that payloads are hashed for the signature
+// instead, and that DeleteObjects has the checksum that it requires.
 func TestRequestsNoChecksums(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)

@@ -20,8 +20,7 @@ import (
 
 const day = 24 * time.Hour
 
-// TestInspect reads the settings of servers, and what they say of those that
-// they don't have.
+// TestInspect reads the settings of servers, some of which they do not support.
 func TestInspect(t *testing.T) {
 	t.Parallel()
 	t.Run("MinIO", func(t *testing.T) {
@@ -102,8 +101,8 @@ func inspect(t *testing.T, cfg Config) drivers.Settings {
 	return settings
 }
 
-// TestInspectAmazon has the answers that Amazon S3 documents, of which no server
-// here has all.
+// TestInspectAmazon has the answers that Amazon S3 documents. No server here
+// returns all of them.
 func TestInspectAmazon(t *testing.T) {
 	t.Parallel()
 	d, cfg := newDouble(t)
@@ -199,15 +198,16 @@ func TestInspectAmazon(t *testing.T) {
 	}
 }
 
-// tiers is a configuration of S3 Intelligent-Tiering with both archive tiers.
+// tiers returns a configuration of S3 Intelligent-Tiering with both archive
+// tiers.
 func tiers(id, status, filter string) string {
 	return "<IntelligentTieringConfiguration><Id>" + id + "</Id><Filter>" + filter + "</Filter><Status>" + status + "</Status>" +
 		"<Tiering><AccessTier>ARCHIVE_ACCESS</AccessTier><Days>90</Days></Tiering>" +
 		"<Tiering><AccessTier>DEEP_ARCHIVE_ACCESS</AccessTier><Days>180</Days></Tiering></IntelligentTieringConfiguration>"
 }
 
-// answersSettings plays a bucket with these settings, by the name of the query
-// that asks for them.
+// answersSettings answers for a bucket with these settings, keyed by the name
+// of the query parameter.
 func answersSettings(settings map[string]string) func(http.ResponseWriter, *http.Request) bool {
 	elements := map[string]string{
 		"lifecycle": "LifecycleConfiguration", "versioning": "VersioningConfiguration", "requestPayment": "RequestPaymentConfiguration",

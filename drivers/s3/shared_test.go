@@ -43,7 +43,7 @@ func newKeyed(t *testing.T) (*keyed, Config) {
 // is sets the key that the store accepts.
 func (k *keyed) is(id string) { k.accepts.Store(&id) }
 
-// write puts a key into the file, which gets another time of change.
+// write puts a key into the file, and changes the file's time.
 func (k *keyed) write(t *testing.T, text string) {
 	t.Helper()
 	if err := os.WriteFile(k.file, []byte(text), 0o600); err != nil {
@@ -76,8 +76,8 @@ func (k *keyed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// TestSharedFileRefused: the store does not take the key any more that the file
-// had at start. The request that is refused reads the file again, and works.
+// TestSharedFileRefused has a store that stops accepting the key that the file
+// had at the start. The refused request reads the file again, and succeeds.
 func TestSharedFileRefused(t *testing.T) {
 	for _, code := range []string{"InvalidAccessKeyId", "ExpiredToken", "Unauthorized"} {
 		for _, retries := range []int{0, -1} {
@@ -102,7 +102,7 @@ func TestSharedFileRefused(t *testing.T) {
 
 				sdk.Credentials.(*refreshing).refused = time.Time{} // as if some time had passed
 				k.write(t, profile("SECOND"))
-				if retries < 0 { // nothing is tried again, but the next request has the key
+				if retries < 0 { // no request is retried, but the next one has the key
 					wantRefused(t, b.Delete(t.Context(), "k"), "Delete without retries")
 				}
 				if err := b.Delete(t.Context(), "k"); err != nil {
@@ -123,8 +123,8 @@ func TestSharedFileRefused(t *testing.T) {
 	}
 }
 
-// TestSharedFileChanged: a file that changes is read again, also while the store
-// takes the old key, and one that can't be read changes nothing.
+// TestSharedFileChanged checks that a changed file is read again even while the
+// store accepts the old key, and that an unreadable file changes nothing.
 func TestSharedFileChanged(t *testing.T) {
 	k, cfg := newKeyed(t)
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -160,8 +160,8 @@ func TestSharedFileChanged(t *testing.T) {
 }
 
 // TestRefusedPause counts how often the configuration is read again while all
-// requests are refused, and that one that was refused for the key before the
-// present one reads nothing.
+// requests are refused. A request that was refused for an earlier key does not
+// read it.
 func TestRefusedPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var resolved atomic.Int32

@@ -12,7 +12,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// testSigner signs with these credentials, without any store.
+// testSigner returns a signer for these credentials, without a store.
 func testSigner(t testing.TB, cfg Config, creds aws.Credentials) *signer {
 	t.Helper()
 	cfg.AccessKeyID, cfg.SecretAccessKey, cfg.SessionToken = creds.AccessKeyID, creds.SecretAccessKey, creds.SessionToken
@@ -33,7 +33,8 @@ func testSigner(t testing.TB, cfg Config, creds aws.Credentials) *signer {
 
 var testCredentials = aws.Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"}
 
-// TestSignBase says where URLs point, for every way to reach a bucket.
+// TestSignBase checks the host and path of URLs for every way to reach a
+// bucket.
 func TestSignBase(t *testing.T) {
 	for _, test := range []struct {
 		cfg  Config
@@ -49,7 +50,7 @@ func TestSignBase(t *testing.T) {
 		{Config{Endpoint: "http://127.0.0.1:9000", PathStyle: true}, "http://127.0.0.1:9000/blobs/data/k?"},
 		{Config{Endpoint: "https://s3.example.com"}, "https://blobs.s3.example.com/data/k?"},
 		{Config{Endpoint: "http://10.0.0.1:9000", PathStyle: true, PublicEndpoint: "https://s3.example.com"}, "https://s3.example.com/blobs/data/k?"},
-		// As clients write the host that they ask for, which is signed.
+		// The signed host has the form in which clients send it.
 		{Config{PublicEndpoint: "https://S3.Example.com:443"}, "https://blobs.s3.example.com/data/k?"},
 		{Config{PublicEndpoint: "http://s3.example.com:80", PathStyle: true}, "http://s3.example.com/blobs/data/k?"},
 		{Config{PublicEndpoint: "https://s3.example.com:", PathStyle: true}, "https://s3.example.com/blobs/data/k?"},
@@ -64,7 +65,7 @@ func TestSignBase(t *testing.T) {
 	}
 }
 
-// TestSignTimes says from when until when a URL is good.
+// TestSignTimes checks when URLs are signed and when they expire.
 func TestSignTimes(t *testing.T) {
 	now := time.Date(2026, 5, 4, 12, 34, 56, 789e6, time.UTC)
 	at := func(clock string) time.Time {
@@ -77,7 +78,7 @@ func TestSignTimes(t *testing.T) {
 	for _, test := range []struct {
 		name        string
 		opts        drivers.SignOptions
-		credentials time.Time // until when they are good; zero is for ever
+		credentials time.Time // their expiry; never if zero
 		date        string
 		seconds     string
 		until       time.Time
@@ -124,8 +125,8 @@ func TestSignTimes(t *testing.T) {
 	}
 }
 
-// TestSignReplicas: with the same credentials all processes give the same URL,
-// all through the window.
+// TestSignReplicas checks that all processes with the same credentials return
+// the same URL throughout the window.
 func TestSignReplicas(t *testing.T) {
 	opts := drivers.SignOptions{Expires: 20 * time.Minute, Window: 10 * time.Minute, ContentType: "a/b+c", ContentDisposition: `attachment; filename="x y"`}
 	start := time.Date(2026, 5, 4, 12, 30, 0, 0, time.UTC)

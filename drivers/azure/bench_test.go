@@ -6,8 +6,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// BenchmarkSum is what the checksums of a part of 16 MiB in pieces of 64 KiB
-// cost.
+// BenchmarkSum measures the checksums of a part of 16 MiB in pieces of 64 KiB.
 func BenchmarkSum(b *testing.B) {
 	var segments [][]byte
 	for range 256 {

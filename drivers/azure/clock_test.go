@@ -11,8 +11,9 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// TestSignByStoresClock: after some answers of a store whose clock is an hour
-// ahead, URLs are signed by that clock, with an account key and with an identity.
+// TestSignByStoresClock runs with a store that has a clock one hour ahead.
+// After some answers URLs are signed by that clock, with an account key and an
+// identity.
 func TestSignByStoresClock(t *testing.T) {
 	const ahead = time.Hour
 	store := wire(func(req *http.Request) (*http.Response, error) {

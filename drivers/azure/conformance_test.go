@@ -20,7 +20,7 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// gaps are the cases that Azurite 3.37.0 cannot be asked, with what it does
+// gaps are the cases that Azurite 3.37.0 does not support, with what it does
 // instead.
 var gaps = map[string]string{
 	"UploadHidden":  emptyTaken + "; TestStagedBlocksAreHidden has the rest of the case",
@@ -28,18 +28,19 @@ var gaps = map[string]string{
 	"SignHost":      hostUnsigned,
 }
 
-// hostUnsigned: https://learn.microsoft.com/rest/api/storageservices/create-service-sas
-// lists what is signed, and the account is all that stands for the host.
+// hostUnsigned:
+// https://learn.microsoft.com/rest/api/storageservices/create-service-sas lists
+// what is signed; the account is signed, the host is not.
 const hostUnsigned = "a SAS is good on any host that leads to its account; TestSignAnyHost has what holds"
 
 const emptyTaken = "Put Blob with If-None-Match: * is 409 BlobAlreadyExists where there are only staged blocks"
 
-// What Azurite doesn't enforce and the service does, so that no test here has
+// The service enforces the following and Azurite does not, so no test here has
 // seen it: staged blocks are dropped after a week; Put Blob drops those of its
-// blob; a range that begins at the end is 416 InvalidRange (Azurite: 206 and no
-// bytes, which the driver tells by the size); 503 ServerBusy, which
-// errors_test.go makes up; roles of identities; names of at most 254 segments
-// that don't end with a dot.
+// blob; a range that starts at the end is 416 InvalidRange (Azurite: 206
+// without bytes, which the driver recognizes by the size); 503 ServerBusy, for
+// which errors_test.go has a double; roles of identities; names of at most 254
+// segments that don't end with a dot.
 
 func TestConformance(t *testing.T) {
 	t.Run("shared key", func(t *testing.T) {
@@ -79,7 +80,7 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// suite gives each case an unused prefix of cfg's container.
+// suite runs each case under an unused prefix of cfg's container.
 func suite(cfg Config, s drivertest.Suite) drivertest.Suite {
 	s.Like = memory.Azure()
 	s.Client = &http.Client{Transport: cfg.Transport}
@@ -93,7 +94,7 @@ func suite(cfg Config, s drivertest.Suite) drivertest.Suite {
 	return s
 }
 
-// empty deletes all that a case left.
+// empty deletes all blobs that a case left.
 func empty(t *testing.T, open drivertest.Opener) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 	defer cancel()
@@ -114,7 +115,7 @@ func empty(t *testing.T, open drivertest.Opener) {
 	}
 }
 
-// configOf is a new container of the server.
+// configOf returns the configuration for a new container of the server.
 func configOf(t *testing.T, s *emulator.Azure) Config {
 	t.Helper()
 	return Config{
@@ -122,7 +123,7 @@ func configOf(t *testing.T, s *emulator.Azure) Config {
 	}
 }
 
-// token is an identity of a service that takes its word for it.
+// token is an identity for a service that does not verify it.
 type token struct{}
 
 func (token) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {

@@ -25,12 +25,12 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// TestAnswers has the service give an answer for as long as it is asked.
+// TestAnswers has the service return the same answer to every request.
 func TestAnswers(t *testing.T) {
 	for _, test := range []struct {
 		status int
 		code   string
-		want   error // nil for an error that is no sentinel
+		want   error // nil for an error without a sentinel
 		text   string
 	}{
 		{503, "ServerBusy", drivers.ErrBusy, ""},
@@ -132,14 +132,14 @@ func TestHang(t *testing.T) {
 	})
 }
 
-// noIdentity gives no tokens.
+// noIdentity returns no tokens.
 type noIdentity struct{}
 
 func (noIdentity) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	return azcore.AccessToken{}, errors.New("there is no metadata service")
 }
 
-// busyIdentity has a token service that is down, or throttles.
+// busyIdentity is an identity of a token service that is down, or throttles.
 type busyIdentity int
 
 func (status busyIdentity) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
@@ -148,8 +148,8 @@ func (status busyIdentity) GetToken(context.Context, policy.TokenRequestOptions)
 	}}
 }
 
-// TestBusyIdentity tells a token that is refused from one that isn't to be had
-// at the moment.
+// TestBusyIdentity distinguishes a refused token from one that is temporarily
+// unavailable.
 func TestBusyIdentity(t *testing.T) {
 	for status, want := range map[int]error{
 		http.StatusServiceUnavailable: drivers.ErrBusy, http.StatusTooManyRequests: drivers.ErrBusy, http.StatusUnauthorized: drivers.ErrRefused,
@@ -192,7 +192,7 @@ func wantError(t *testing.T, what string, err, want error, text string) {
 	}
 }
 
-// TestOpenSaysWhichKey opens with what is wrong, on a server.
+// TestOpenSaysWhichKey opens a server with a wrong setting.
 func TestOpenSaysWhichKey(t *testing.T) {
 	good := configOf(t, emulator.Azurite(t))
 	server := good.Transport
@@ -257,8 +257,8 @@ func TestOpenSaysWhichKey(t *testing.T) {
 	}
 }
 
-// TestSASExpired has the service's own answer to a SAS that has expired, where
-// Azurite says AuthorizationFailure, and one that is about something else.
+// TestSASExpired has the service's answer to an expired SAS, for which Azurite
+// returns AuthorizationFailure, and an answer about another error.
 func TestSASExpired(t *testing.T) {
 	for code, text := range map[string]string{
 		"AuthenticationFailed":            "storage.azure.sas: it has expired, at 2026-01-02T03:04:00Z",
@@ -277,8 +277,8 @@ func TestSASExpired(t *testing.T) {
 	}
 }
 
-// TestSASExpires has a SAS that expires in service. Only one request comes
-// before that, so that a slow machine has time for it.
+// TestSASExpires has a SAS that expires in service. Only one request precedes
+// that, so that a slow machine has time for it.
 func TestSASExpires(t *testing.T) {
 	t.Parallel()
 	cfg := configOf(t, emulator.Azurite(t))
@@ -305,7 +305,7 @@ func TestSASExpires(t *testing.T) {
 	}
 }
 
-// without leads to a server that ignores a condition.
+// without returns a configuration for a server that ignores a condition.
 func without(header, method string, server http.RoundTripper) wire {
 	return func(req *http.Request) (*http.Response, error) {
 		if req.Method == method {
@@ -315,7 +315,7 @@ func without(header, method string, server http.RoundTripper) wire {
 	}
 }
 
-// TestDown opens a store that isn't there.
+// TestDown opens a store that is down.
 func TestDown(t *testing.T) {
 	cfg := fakeConfig(nil)
 	cfg.Transport, cfg.Endpoint = nil, "http://127.0.0.1:1/account"
@@ -323,7 +323,7 @@ func TestDown(t *testing.T) {
 	wantError(t, "a port where nobody listens", err, drivers.ErrBusy, "storage.azure.endpoint: store is busy: 127.0.0.1:1")
 }
 
-// TestReadBreaksOff has the connection end in the middle of a blob.
+// TestReadBreaksOff has a connection close in the middle of a blob.
 func TestReadBreaksOff(t *testing.T) {
 	b := fake(t, func(req *http.Request) (*http.Response, error) {
 		resp := answer(req, http.StatusOK, "", http.Header{"Content-Length": {"13"}, "Etag": {`"0x1"`}})

@@ -16,11 +16,11 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// entra stands for all that gives tokens: Microsoft Entra ID and the metadata
-// service of a machine.
+// entra is a double of the services that issue tokens: Microsoft Entra ID and
+// the metadata service of a machine.
 type entra struct {
 	status int                         // of answers about tokens
-	check  func(form url.Values) error // looks at what a token is asked for with
+	check  func(form url.Values) error // checks the request for a token
 }
 
 const tenant = "00000000-0000-0000-0000-000000000001"
@@ -39,7 +39,7 @@ func (e *entra) RoundTrip(req *http.Request) (*http.Response, error) {
 		var form url.Values
 		if req.URL.Host == "169.254.169.254" {
 			form = req.URL.Query()
-			if req.Header.Get("Metadata") == "" { // is anybody there?
+			if req.Header.Get("Metadata") == "" { // a request that only checks for a metadata service
 				status = http.StatusBadRequest
 				break
 			}
@@ -76,8 +76,8 @@ func (e *entra) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// TestEnvironment has the environment give an identity, whose tokens are then
-// refused, or not to be had, in service, and given again.
+// TestEnvironment has an identity from the environment. In service its tokens
+// are refused or unavailable, and then issued again.
 func TestEnvironment(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(file, []byte("of Kubernetes"), 0o600); err != nil {

@@ -28,7 +28,7 @@ func inspect(t *testing.T, cfg Config) drivers.Settings {
 	return s
 }
 
-// TestInspect reads the settings of Azurite, by each credential.
+// TestInspect reads the settings of Azurite with each credential.
 func TestInspect(t *testing.T) {
 	t.Parallel()
 	cfg := configOf(t, emulator.Azurite(t))
@@ -63,8 +63,8 @@ func TestInspect(t *testing.T) {
 	}
 }
 
-// TestInspectVersions has blobs with the header that they have where there are
-// versions, which Azurite doesn't have.
+// TestInspectVersions adds the header that blobs have if versioning is on.
+// Azurite has no versions.
 func TestInspectVersions(t *testing.T) {
 	t.Parallel()
 	cfg, server := onSAS(t)

@@ -19,7 +19,7 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// TestSignPublicEndpoint signs for the name by which clients know the store.
+// TestSignPublicEndpoint signs for the host that clients use for the store.
 func TestSignPublicEndpoint(t *testing.T) {
 	cfg := configOf(t, emulator.Azurite(t))
 	cfg.PublicEndpoint = "https://cdn.example.net/blobs/"
@@ -30,8 +30,8 @@ func TestSignPublicEndpoint(t *testing.T) {
 	}
 }
 
-// TestSignAnyHost fetches a URL by another name of the same server, as CDNs do
-// that pass a SAS on. It is good there, and not for another container.
+// TestSignAnyHost fetches a URL by another name of the same server, like CDNs
+// that pass a SAS on. It is valid there, but not for another container.
 func TestSignAnyHost(t *testing.T) {
 	cfg := configOf(t, emulator.Azurite(t))
 	b := open(t, cfg)
@@ -62,7 +62,8 @@ func TestSignAnyHost(t *testing.T) {
 }
 
 // TestSignUnderPolicy reads by URLs of an account with a SAS expiration policy:
-// they have a start, and the time from start to expiry is what the README names.
+// they have a start, and the time from start to expiry is the one in the
+// README.
 func TestSignUnderPolicy(t *testing.T) {
 	t.Parallel()
 	for name, cfg := range map[string]Config{
@@ -98,7 +99,7 @@ func byIdentity(cfg Config) Config {
 	return cfg
 }
 
-// TestSignNothing has nobody to sign.
+// TestSignNothing has no credential that can sign.
 func TestSignNothing(t *testing.T) {
 	b := fake(t, nil)
 	s, err := b.SignGet(t.Context(), "k", drivers.SignOptions{Expires: time.Hour})
@@ -116,8 +117,8 @@ func TestSignNothing(t *testing.T) {
 	}
 }
 
-// TestDelegation counts the keys that the service is asked for over days, and
-// takes it away.
+// TestDelegation counts the requests for keys over several days, and then has
+// the service go down.
 func TestDelegation(t *testing.T) {
 	var asked atomic.Int32
 	var refused atomic.Int32
@@ -179,12 +180,12 @@ func TestDelegation(t *testing.T) {
 	if q.Get("skt") != "2030-04-30T23:45:00Z" || q.Get("ske") != "2030-05-07T23:45:00Z" || q.Get("se") != "2030-05-01T15:00:00Z" || q.Get("sp") != "r" || q.Get("spr") != "https" {
 		t.Errorf("the URL has the key's times %s and %s, and %s for %s by %s", q.Get("skt"), q.Get("ske"), q.Get("se"), q.Get("sp"), q.Get("spr"))
 	}
-	// What the URL says is whole seconds, and so is what is said of it.
+	// The times in the URL and in Signed are whole seconds.
 	s, err := b.sign.get(t.Context(), "k", at.Add(999*time.Millisecond), drivers.SignOptions{Expires: time.Hour})
 	if want := at.Add(time.Hour); err != nil || !s.Expires.Equal(want) || !strings.Contains(s.URL, "se="+url.QueryEscape(want.Format(sas.TimeFormat))) {
 		t.Errorf("SignGet without a window = %+v, %v, want it to expire at %v", s, err, want)
 	}
-	// The key of the next day is kept already when a request of this day signs.
+	// The key of the next day exists already when a request of this day signs.
 	ahead, _ := newBucket(cfg)
 	sign(ahead, time.Date(2030, 5, 2, 0, 0, 0, 0, time.UTC), time.Hour)
 	if _, p := sign(ahead, at, time.Hour); p.Get("st") != p.Get("skt") {
@@ -213,8 +214,8 @@ func TestDelegation(t *testing.T) {
 	}
 }
 
-// TestDelegationDenied has an identity that may do all with blobs, and borrow no
-// key.
+// TestDelegationDenied has an identity with all rights to blobs, but without
+// the right to get a key.
 func TestDelegationDenied(t *testing.T) {
 	denied := func(code string) *bucket {
 		cfg := fakeConfig(func(req *http.Request) (*http.Response, error) {
@@ -235,7 +236,7 @@ func TestDelegationDenied(t *testing.T) {
 		"AuthenticationFailed":            {"storage.azure.account: ", "token"},
 	} {
 		b := denied(code)
-		for range 2 { // also while it does not ask again
+		for range 2 { // the second time during the pause
 			_, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Hour})
 			for _, text := range want {
 				wantError(t, "SignGet, "+code, err, drivers.ErrRefused, text)
@@ -249,14 +250,14 @@ func TestDelegationDenied(t *testing.T) {
 	wantError(t, "Stat", err, drivers.ErrRefused, "Storage Blob Data Contributor on the container")
 }
 
-// TestDelegationDown takes the service away. Reads go on with the last key, and
-// those that can't are told at once, but for one of them now and then.
+// TestDelegationDown has a service that is down. Reads continue with the last
+// key. Reads without a key fail at once, except for one that asks now and then.
 func TestDelegationDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int32
 		b, err := newBucket(Config{Account: "account", Container: "container", identity: token{}, Transport: wire(func(req *http.Request) (*http.Response, error) {
 			asked.Add(1)
-			<-req.Context().Done() // nobody answers
+			<-req.Context().Done() // no answer
 			return nil, req.Context().Err()
 		})})
 		if err != nil {
@@ -297,9 +298,9 @@ func TestDelegationDown(t *testing.T) {
 	})
 }
 
-// TestDelegationSilent has a service that takes requests for keys and never
-// answers. Who wants to read is not held up for longer than a moment, each half
-// a minute, whatever becomes of whoever asks.
+// TestDelegationSilent has a service that accepts requests for keys and never
+// answers. Each half minute one request waits for it; reads wait only for a
+// moment, even if the caller that made the request has left.
 func TestDelegationSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int32
@@ -327,8 +328,8 @@ func TestDelegationSilent(t *testing.T) {
 	})
 }
 
-// containerSAS is a SAS for cfg's container with the permissions that Config
-// asks for, and readSAS one with too few.
+// containerSAS returns a SAS for cfg's container with the permissions that
+// Config requires, and readSAS one with too few.
 func containerSAS(t *testing.T, cfg Config) string {
 	t.Helper()
 	return expiringSAS(t, cfg, time.Now().Add(time.Hour))

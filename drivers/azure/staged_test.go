@@ -8,8 +8,7 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// TestStagedBlocksAreHidden looks for what must not be seen of an upload in
-// progress.
+// TestStagedBlocksAreHidden checks that an upload in progress is not visible.
 func TestStagedBlocksAreHidden(t *testing.T) {
 	ctx := t.Context()
 	b := open(t, configOf(t, emulator.Azurite(t)))
@@ -32,7 +31,7 @@ func TestStagedBlocksAreHidden(t *testing.T) {
 	}
 }
 
-// TestCompleteTaken completes onto a blob that is there.
+// TestCompleteTaken completes an upload at a key that is taken.
 func TestCompleteTaken(t *testing.T) {
 	ctx := t.Context()
 	b := open(t, configOf(t, emulator.Azurite(t)))

@@ -12,8 +12,8 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// TestVersionRefused: an endpoint that doesn't know the SDK's version is opened
-// with an older one, and named otherwise.
+// TestVersionRefused has an endpoint that doesn't support the SDK's version. It
+// is opened with an older version; otherwise the error names the setting.
 func TestVersionRefused(t *testing.T) {
 	t.Parallel()
 	cfg := configOf(t, emulator.Azurite(t))
@@ -33,7 +33,7 @@ func TestVersionRefused(t *testing.T) {
 		}
 	}
 	var got []string
-	for o, err := range b.List(t.Context(), "data/", "data/b") { // by a list that can't start there
+	for o, err := range b.List(t.Context(), "data/", "data/b") { // by a list that can't start at a name
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,13 +54,13 @@ func TestVersionRefused(t *testing.T) {
 	if resp.StatusCode != http.StatusOK {
 		t.Errorf("GET by a URL of an older version = %s, want 200", resp.Status)
 	}
-	if err := b.Delete(t.Context(), keys...); err != nil { // by a batch
+	if err := b.Delete(t.Context(), keys...); err != nil { // in a batch
 		t.Error(err)
 	}
 }
 
-// TestVersionOfIdentity: what an identity signs has changed with the versions,
-// and the SDK makes the newest form only.
+// TestVersionOfIdentity has versions in which an identity signs other data. The
+// SDK supports the newest form only.
 func TestVersionOfIdentity(t *testing.T) {
 	b, err := newBucket(Config{Account: "account", Container: "c", APIVersion: "2026-02-06", identity: token{}})
 	if err != nil {
@@ -70,7 +70,8 @@ func TestVersionOfIdentity(t *testing.T) {
 	wantError(t, "SignGet", err, errors.ErrUnsupported, "storage.azure.api_version")
 }
 
-// TestVersionStartFrom: a list starts at a name where the version has that.
+// TestVersionStartFrom checks that a list starts at a name if the version
+// allows it.
 func TestVersionStartFrom(t *testing.T) {
 	for version, want := range map[string]bool{"": true, "2026-02-06": true, "2025-11-05": false} {
 		cfg := fakeConfig(func(req *http.Request) (*http.Response, error) {

@@ -13,13 +13,13 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// wire stands between the driver and a service.
+// wire is a transport between the driver and a service.
 type wire func(*http.Request) (*http.Response, error)
 
 func (w wire) RoundTrip(req *http.Request) (*http.Response, error) { return w(req) }
 
-// onSAS is a config with a SAS, under which requests aren't signed and can be
-// changed on the way, and the transport that leads to the server.
+// onSAS returns a config with a SAS, and the transport to the server. With a
+// SAS requests aren't signed, so tests can change them on the way.
 func onSAS(t *testing.T) (Config, http.RoundTripper) {
 	t.Helper()
 	cfg := configOf(t, emulator.Azurite(t))
@@ -27,8 +27,8 @@ func onSAS(t *testing.T) (Config, http.RoundTripper) {
 	return cfg, cfg.Transport
 }
 
-// wantNoClaim fails the test unless err is an error that says nothing about
-// whether a write happened.
+// wantNoClaim fails the test unless err is an error that leaves open whether a
+// write happened.
 func wantNoClaim(t *testing.T, err error, what string) {
 	t.Helper()
 	if err == nil || claims(err) || errors.Is(err, errors.ErrUnsupported) {
@@ -36,8 +36,8 @@ func wantNoClaim(t *testing.T, err error, what string) {
 	}
 }
 
-// losing carries out requests and loses the first answer to each method and
-// key, after before is called with the request.
+// losing sends requests but loses the first answer for each method and key. It
+// calls before with the request first.
 func losing(server http.RoundTripper, before func(*http.Request)) wire {
 	var mu sync.Mutex
 	lost := make(map[string]bool)
@@ -62,8 +62,8 @@ func losing(server http.RoundTripper, before func(*http.Request)) wire {
 	}
 }
 
-// TestLostAnswers loses the first answer to every write, which then meets its
-// own effect.
+// TestLostAnswers loses the first answer to every write. The retry then meets
+// the write's own effect.
 func TestLostAnswers(t *testing.T) {
 	ctx := t.Context()
 	cfg, server := onSAS(t)
@@ -99,8 +99,8 @@ func TestLostAnswers(t *testing.T) {
 	}
 }
 
-// TestLostAnswersAndOthers has somebody else act between the two tries of a
-// write: what became of the first, nobody knows.
+// TestLostAnswersAndOthers has another client act between the two tries of a
+// write: the outcome of the first try is unknown.
 func TestLostAnswersAndOthers(t *testing.T) {
 	ctx := t.Context()
 	cfg, server := onSAS(t)
@@ -160,8 +160,8 @@ func TestCorruptedOnTheWay(t *testing.T) {
 	wantNoClaim(t, err, "PutPart")
 }
 
-// TestBodyIsLetGo has the service answer before it has read the body, whose
-// memory is used for another one as soon as the call has returned.
+// TestBodyIsLetGo has the service answer before it has read the body. The
+// body's memory is reused as soon as the call has returned.
 func TestBodyIsLetGo(t *testing.T) {
 	memory := bytes.Repeat([]byte("a"), 100_000)
 	want := bytes.Clone(memory)
@@ -177,7 +177,7 @@ func TestBodyIsLetGo(t *testing.T) {
 			return nil, io.ErrUnexpectedEOF
 		}
 		var wg sync.WaitGroup
-		wg.Go(func() { // the first try's connection reads on
+		wg.Go(func() { // the connection of the first try continues to read
 			if _, err := io.ReadFull(stale[0], make([]byte, 1000)); err != nil {
 				t.Error(err)
 			}
@@ -198,8 +198,8 @@ func TestBodyIsLetGo(t *testing.T) {
 	}
 }
 
-// TestHeaders looks at what asks for tier and scope, and for how many requests
-// each call makes.
+// TestHeaders checks the headers for tier and scope, and the number of requests
+// of each call.
 func TestHeaders(t *testing.T) {
 	ctx := t.Context()
 	var seen []*http.Request
@@ -275,12 +275,12 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// fakeConfig is a config of a service that is made up.
+// fakeConfig returns a config of a service double.
 func fakeConfig(service wire) Config {
 	return Config{Account: "account", Container: "container", SAS: "sv=1&sig=SIGNATURE", Transport: service}
 }
 
-// fake is a bucket, not probed, of a service that is made up.
+// fake returns a bucket of a service double, without a probe.
 func fake(t *testing.T, service wire) *bucket {
 	t.Helper()
 	b, err := newBucket(fakeConfig(service))
@@ -290,7 +290,7 @@ func fake(t *testing.T, service wire) *bucket {
 	return b
 }
 
-// answer is an answer of the service, with an error code if it is one.
+// answer returns an answer of the service, with an error code if it is one.
 func answer(req *http.Request, status int, code string, header http.Header) *http.Response {
 	if header == nil {
 		header = make(http.Header)

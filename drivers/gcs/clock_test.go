@@ -9,8 +9,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// TestSignByStoresClock: after some answers of a store whose clock is an hour
-// ahead, URLs are signed by that clock. IAM's clock changes nothing.
+// TestSignByStoresClock runs with a store that has a clock one hour ahead.
+// After some answers URLs are signed by that clock. IAM's clock has no effect.
 func TestSignByStoresClock(t *testing.T) {
 	const ahead = time.Hour
 	b := openUnprobed(t, Config{CredentialsFile: writeCredentials(t, newKey(t)), Transport: transport(func(r *http.Request) (*http.Response, error) {

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// TestClose: no connection is left to the store, nor by Inspect.
+// TestClose checks that neither Close nor Inspect leaves a connection to the
+// store.
 func TestClose(t *testing.T) {
 	t.Parallel()
 	for name, use := range map[string]func(Config) error{

@@ -39,8 +39,8 @@ func complete(t *testing.T, b *bucket, parts []drivers.Part) (drivers.Object, er
 	return b.Complete(t.Context(), testUpload, parts, crc)
 }
 
-// TestCompleteRequests completes with as few requests as there can be: nothing
-// is looked for.
+// TestCompleteRequests checks that Complete takes the minimum number of
+// requests, and no requests to look for nodes.
 func TestCompleteRequests(t *testing.T) {
 	for _, n := range []int{1, 2, 7, 32, 33, 100, 1024, 1025, 10_000} {
 		d := newDouble()
@@ -60,7 +60,7 @@ func TestCompleteRequests(t *testing.T) {
 	}
 }
 
-// slow has each request take a second, and counts those under way.
+// slow makes each request take a second, and counts concurrent requests.
 type slow struct {
 	http.RoundTripper
 	now, most atomic.Int32
@@ -75,8 +75,8 @@ func (s *slow) RoundTrip(r *http.Request) (*http.Response, error) {
 	return s.RoundTripper.RoundTrip(r)
 }
 
-// TestParallel counts the requests that are made at the same time: nodes that do
-// not depend on each other are composed so, and objects deleted, up to a limit.
+// TestParallel counts concurrent requests: independent nodes are composed in
+// parallel, and objects are deleted in parallel, up to a limit.
 func TestParallel(t *testing.T) {
 	for _, test := range []struct {
 		parts int
@@ -120,13 +120,13 @@ func TestParallel(t *testing.T) {
 	})
 }
 
-// TestCompleteKilled kills one at every request, before and after it takes
-// effect, and has another complete the upload.
+// TestCompleteKilled kills a replica at every request, before and after it
+// takes effect, and lets another replica complete the upload.
 func TestCompleteKilled(t *testing.T) {
 	for _, n := range []int{1, 2, 40, 400, 1100} {
 		for after := range fewest(n) + 1 {
 			if n == 1100 && after%5 != 0 {
-				continue // the smaller trees have them all
+				continue // the smaller trees cover all cases
 			}
 			for _, made := range []bool{false, true} {
 				d := newDouble()
@@ -138,7 +138,7 @@ func TestCompleteKilled(t *testing.T) {
 				if _, err := complete(t, first, parts); err == nil != (after == fewest(n)) {
 					t.Fatalf("Complete of %d parts, killed after %d requests, = %v", n, after, err)
 				}
-				for range 2 { // also once it is done
+				for range 2 { // the second time it is complete already
 					o, err := complete(t, d.open(t, nil), parts)
 					if err != nil {
 						t.Fatalf("Complete of %d parts, after one that was killed after %d requests (made: %v), = %v", n, after, made, err)
@@ -153,8 +153,8 @@ func TestCompleteKilled(t *testing.T) {
 	}
 }
 
-// TestCompleteTogether has some complete one upload at the same time, now and
-// then one that is killed, on a store that may leave sources.
+// TestCompleteTogether has several replicas complete one upload concurrently,
+// some of which are killed, on a store that may keep sources.
 func TestCompleteTogether(t *testing.T) {
 	for round := range 36 {
 		n := []int{1, 2, 33, 70, 130, 1100}[round%6]
@@ -163,7 +163,7 @@ func TestCompleteTogether(t *testing.T) {
 		parts := testParts(n)
 		d.stage(testUpload, parts)
 		if round%3 == 0 {
-			d.leave = func(string) bool { return rng.IntN(4) == 0 } // called by one at a time
+			d.leave = func(string) bool { return rng.IntN(4) == 0 } // the calls are sequential
 		}
 		doomed := rng.IntN(fewest(n) + 1)
 		objects, errs := make([]drivers.Object, 4), make([]error, 4)
@@ -193,9 +193,8 @@ func TestCompleteTogether(t *testing.T) {
 	}
 }
 
-// TestCompleteOtherAttempt has two store the last part, each for itself: the
-// one that comes second finishes what the first began, with bytes that are the
-// same.
+// TestCompleteOtherAttempt has two replicas that each store the last part. The
+// second replica finishes what the first one started, with equal bytes.
 func TestCompleteOtherAttempt(t *testing.T) {
 	const n = 100
 	for after := range fewest(n) + 1 {
@@ -217,7 +216,7 @@ func TestCompleteOtherAttempt(t *testing.T) {
 	}
 }
 
-// TestCompleteRefused completes what cannot be.
+// TestCompleteRefused completes uploads that cannot be completed.
 func TestCompleteRefused(t *testing.T) {
 	const n = 70
 	for name, c := range map[string]struct {
@@ -263,7 +262,7 @@ func TestCompleteRefused(t *testing.T) {
 	}
 }
 
-// TestComposeRequest looks at what a compose asks for.
+// TestComposeRequest checks the fields of a compose request.
 func TestComposeRequest(t *testing.T) {
 	d := newDouble()
 	parts := testParts(2)

@@ -14,8 +14,8 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// No case of the suite is left out. What the server and the proxy in front of it
-// do not show, and what stands for it:
+// No case of the suite is left out. The following behavior is not shown by the
+// server and the proxy in front of it. The tests beside it cover it:
 //
 //	one write of an object a second (429)   the proxy does not count: TestBusy
 //	404 or 412 to a precondition on what    either is taken: on DeleteIf and Replace here,
@@ -30,9 +30,8 @@ import (
 //	soft delete and object versioning       they cost money, and change no answer
 //
 // TestConformance runs on fake-gcs-server behind a strict proxy. BERTH_TEST_GCS
-// names a real bucket instead, reached by the Application Default Credentials.
-// Each case has a prefix of its own below test/, and removes what is there at
-// its end.
+// names a real bucket instead, for the Application Default Credentials. Each
+// case has a separate prefix under test/, which the case empties at its end.
 func TestConformance(t *testing.T) {
 	// Pages of 1000 and trees of three levels; more takes the server minutes.
 	suite := drivertest.Suite{Like: memory.GCS(), Keys: 2100, Parts: 1100}
@@ -55,7 +54,7 @@ func opener(cfg gcs.Config) drivertest.Opener {
 	return func(ctx context.Context) (drivers.Bucket, error) { return gcs.Open(ctx, cfg) }
 }
 
-// empty removes all that is in a bucket.
+// empty deletes all objects of a bucket.
 func empty(t *testing.T, open drivertest.Opener) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Minute)
@@ -85,7 +84,7 @@ func empty(t *testing.T, open drivertest.Opener) {
 	}
 }
 
-// TestEmpty: the suite leaves nothing in a bucket that somebody pays for.
+// TestEmpty checks that the suite leaves no objects in a paid bucket.
 func TestEmpty(t *testing.T) {
 	server := emulator.FakeGCS(t)
 	open := opener(gcs.Config{Bucket: server.Bucket(t), Prefix: "test/x", Endpoint: server.Endpoint, CredentialsFile: server.CredentialsFile})

@@ -20,16 +20,17 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// tokenService stands for all that gives tokens: the token endpoint of service
-// accounts, the Security Token Service, IAM and the metadata server.
+// tokenService is a double of all services that issue tokens: the token
+// endpoint of service accounts, the Security Token Service, IAM and the
+// metadata server.
 type tokenService struct {
 	*httptest.Server
 	refuse  atomic.Int32 // the status of all answers about tokens, if not 0
-	expires atomic.Int64 // after so many seconds
+	expires atomic.Int64 // in seconds
 	asked   atomic.Int32
-	hang    chan struct{} // no answer about a token comes before it is closed, if not nil
+	hang    chan struct{} // if not nil, answers about tokens wait until it is closed
 
-	// What the metadata server says of the account, and with what status.
+	// The metadata server's answer about the account, and its status.
 	email  atomic.Value
 	emails atomic.Int32
 }
@@ -72,7 +73,7 @@ func (s *tokenService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(answer) // the client may be gone
 }
 
-// The kinds of JSON credentials, whose tokens are the service's.
+// The kinds of JSON credentials. The service issues their tokens.
 
 func (s *tokenService) serviceAccount(t *testing.T) map[string]any {
 	return map[string]any{
@@ -96,7 +97,7 @@ func (s *tokenService) impersonationURL() string {
 	return s.URL + "/v1/projects/-/serviceAccounts/" + testAccount + ":generateAccessToken"
 }
 
-// with is a copy of the credentials with one field more, or another.
+// with returns a copy of the credentials with one field added or replaced.
 func with(credentials map[string]any, field string, value any) map[string]any {
 	credentials = maps.Clone(credentials)
 	credentials[field] = value
@@ -119,7 +120,7 @@ func writeJSON(t *testing.T, path string, value any) string {
 }
 
 // wantToken fails the test unless requests carry the token, and URLs are signed
-// by the account, or by none.
+// by the account, or are not signed if there is none.
 func wantToken(t *testing.T, cfg Config, token, account string) {
 	t.Helper()
 	var got []string
@@ -152,9 +153,9 @@ func wantToken(t *testing.T, cfg Config, token, account string) {
 	}
 }
 
-// wantNoToken has reads and writes go to a store that they can't reach without
-// a token, and wants an error of the class, on one line that names the setting
-// and says why; and none once mend was called.
+// wantNoToken sends reads and writes that need a token. It fails the test
+// unless their errors have the class, and name the setting and the reason on
+// one line. Once the service is fixed there must be no error.
 func wantNoToken(t *testing.T, cfg Config, class error, why string, mend func()) {
 	t.Helper()
 	cfg.Transport = transport(func(r *http.Request) (*http.Response, error) {
@@ -186,7 +187,7 @@ func wantNoToken(t *testing.T, cfg Config, class error, why string, mend func())
 	}
 }
 
-// TestCredentialsFile has credentials of each type in a file.
+// TestCredentialsFile has a file with credentials of each type.
 func TestCredentialsFile(t *testing.T) {
 	t.Parallel()
 	s := newTokenService(t)
@@ -210,7 +211,7 @@ func TestCredentialsFile(t *testing.T) {
 	}
 }
 
-// TestDefaultCredentials has them where the SDK looks for them.
+// TestDefaultCredentials has credentials in each place where the SDK looks.
 func TestDefaultCredentials(t *testing.T) {
 	s := newTokenService(t)
 	home := t.TempDir()
@@ -222,7 +223,7 @@ func TestDefaultCredentials(t *testing.T) {
 	wantToken(t, Config{}, "token of /token", testAccount)
 }
 
-// TestNoToken has tokens refused, and given again.
+// TestNoToken has a service that refuses tokens and then issues them again.
 func TestNoToken(t *testing.T) {
 	t.Parallel()
 	type credentials func(*tokenService, *testing.T) map[string]any
@@ -277,8 +278,8 @@ func TestNoToken(t *testing.T) {
 	})
 }
 
-// TestKeyDeletedInService has a key refused once the token that it gave expires,
-// as when it was deleted, or the clock went wrong.
+// TestKeyDeletedInService has a key that is refused once its token expires, as
+// if it was deleted or the clock was wrong.
 func TestKeyDeletedInService(t *testing.T) {
 	t.Parallel()
 	s := newTokenService(t)
@@ -305,8 +306,8 @@ func TestKeyDeletedInService(t *testing.T) {
 	}
 }
 
-// TestTokenHangs has many wait for a token, who give up in time, and are not
-// asked for one by one.
+// TestTokenHangs has many callers that wait for a token. They stop when their
+// time is up, and share one request.
 func TestTokenHangs(t *testing.T) {
 	t.Parallel()
 	s := newTokenService(t)
@@ -338,8 +339,8 @@ func TestTokenHangs(t *testing.T) {
 	}
 }
 
-// TestMetadataServer runs in a process of its own: whether there is a metadata
-// server the SDK looks once in each.
+// TestMetadataServer runs in a separate process, because the SDK checks for a
+// metadata server once in each process.
 func TestMetadataServer(t *testing.T) {
 	const inside = "BERTH_TEST_METADATA_SERVER"
 	if os.Getenv(inside) == "" {

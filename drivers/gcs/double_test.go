@@ -17,8 +17,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// double is what Complete sees of Cloud Storage, without the bytes: sizes,
-// checksums and generations, behind an http.RoundTripper. It keeps every
+// double is Cloud Storage as far as Complete uses it, without the bytes: sizes,
+// checksums and generations, behind an http.RoundTripper. It checks every
 // precondition, and deletes sources with the compose.
 type double struct {
 	mu       sync.Mutex
@@ -27,8 +27,8 @@ type double struct {
 	composed int            // composes that took effect
 	requests map[string]int // by kind
 
-	// leave says which sources a compose leaves, as if the store had died
-	// before it could delete them.
+	// leave reports whether a compose leaves a source, as if the store had
+	// crashed before it could delete it.
 	leave func(name string) bool
 }
 
@@ -36,7 +36,7 @@ func newDouble() *double {
 	return &double{objects: make(map[string]*raw.Object), requests: make(map[string]int), leave: func(string) bool { return false }}
 }
 
-// open is a replica, whose requests go through t.
+// open returns a replica that sends its requests through t.
 func (d *double) open(t *testing.T, through func(http.RoundTripper) http.RoundTripper) *bucket {
 	t.Helper()
 	var transport http.RoundTripper = d
@@ -51,7 +51,7 @@ func (d *double) open(t *testing.T, through func(http.RoundTripper) http.RoundTr
 	return b
 }
 
-// stage makes parts as PutPart would.
+// stage creates parts as PutPart would.
 func (d *double) stage(u drivers.Upload, parts []drivers.Part) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -177,8 +177,8 @@ func answer(r *http.Request, status int, body any) (*http.Response, error) {
 
 var errKilled = errors.New("killed")
 
-// killed makes some requests, and then no more: the one at which it dies is
-// made and its answer is lost, or it is not made.
+// killed is a transport that sends a number of requests and then no more. The
+// last request is either sent without an answer, or not sent.
 type killed struct {
 	http.RoundTripper
 	mu    sync.Mutex

@@ -25,8 +25,8 @@ func sentinel(err error) error {
 	return nil
 }
 
-// TestOpenRefused opens what cannot be opened: the error names the setting, and
-// claims nothing about a key.
+// TestOpenRefused opens buckets that cannot be opened: the error names the
+// setting, and wraps no sentinel about a key.
 func TestOpenRefused(t *testing.T) {
 	server := emulator.FakeGCS(t)
 	good := Config{Bucket: server.Bucket(t), Endpoint: server.Endpoint, CredentialsFile: server.CredentialsFile}
@@ -107,7 +107,7 @@ func TestOpenRefused(t *testing.T) {
 	}
 }
 
-// TestOpenWithoutCredentials has nothing to authenticate with.
+// TestOpenWithoutCredentials runs in an environment without credentials.
 func TestOpenWithoutCredentials(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", "")
@@ -122,7 +122,7 @@ func TestOpenWithoutCredentials(t *testing.T) {
 	}
 }
 
-// otherKey is the credentials of an account that the server does not know.
+// otherKey is the credentials of an account that does not exist on the server.
 func otherKey(t *testing.T, endpoint string) string {
 	path := writeCredentials(t, newKey(t))
 	data, err := os.ReadFile(path)
@@ -137,7 +137,7 @@ func otherKey(t *testing.T, endpoint string) string {
 	return path
 }
 
-// TestOpenLeavesNothing looks for what the probe left.
+// TestOpenLeavesNothing checks that the probe leaves no objects.
 func TestOpenLeavesNothing(t *testing.T) {
 	server := emulator.FakeGCS(t)
 	b, err := Open(t.Context(), Config{Bucket: server.Bucket(t), Endpoint: server.Endpoint, CredentialsFile: server.CredentialsFile})
@@ -150,7 +150,8 @@ func TestOpenLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestBucketGone deletes the bucket under a driver: nothing is said about keys.
+// TestBucketGone deletes the bucket of an open driver: errors are not about
+// keys.
 func TestBucketGone(t *testing.T) {
 	for name, body := range map[string]string{
 		"XML":  `<?xml version='1.0' encoding='UTF-8'?><Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist.</Message></Error>`,
@@ -234,7 +235,7 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// TestLostAnswers breaks the connection after each write has taken effect.
+// TestLostAnswers closes the connection after each write has taken effect.
 func TestLostAnswers(t *testing.T) {
 	server := emulator.FakeGCS(t)
 	wire := newTransport()
@@ -286,7 +287,7 @@ func TestLostAnswers(t *testing.T) {
 	}
 }
 
-// TestClasses looks at the storage class that writes ask for.
+// TestClasses checks the storage class of writes.
 func TestClasses(t *testing.T) {
 	var classes []string
 	b := openUnprobed(t, Config{Endpoint: "http://gcs.example", StorageClass: "NEARLINE", Transport: transport(func(r *http.Request) (*http.Response, error) {

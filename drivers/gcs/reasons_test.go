@@ -13,7 +13,7 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// jsonError is an error of the JSON API.
+// jsonError returns an error of the JSON API.
 func jsonError(status int, reason, message string) map[string]any {
 	return map[string]any{"error": map[string]any{
 		"code": status, "message": message,
@@ -21,7 +21,7 @@ func jsonError(status int, reason, message string) map[string]any {
 	}}
 }
 
-// infoError is an error with an ErrorInfo.
+// infoError returns an error with an ErrorInfo.
 func infoError(status int, reason, service string) map[string]any {
 	return map[string]any{"error": map[string]any{
 		"code": status, "message": "Request had a problem.", "status": "PERMISSION_DENIED",
@@ -35,8 +35,8 @@ func infoError(status int, reason, service string) map[string]any {
 	}}
 }
 
-// TestReasons: a refusal names what its reason is about, and claims nothing
-// about a key.
+// TestReasons checks that a refusal names the setting that its reason is about,
+// and wraps no sentinel about a key.
 func TestReasons(t *testing.T) {
 	const kms = "projects/p/locations/l/keyRings/r/cryptoKeys/k"
 	for _, c := range []struct {
@@ -94,7 +94,7 @@ func wantReason(t *testing.T, what string, err, want error, says string) {
 	}
 }
 
-// TestReasonsOfReads: objects are read by the XML API.
+// TestReasonsOfReads has errors of the XML API, by which objects are read.
 func TestReasonsOfReads(t *testing.T) {
 	for code, says := range map[string]string{"UserProjectMissing": "Requester Pays", "CloudKmsDisabledKey": "is disabled"} {
 		b := openUnprobed(t, Config{Endpoint: "http://gcs.example", Transport: transport(func(r *http.Request) (*http.Response, error) {
@@ -109,8 +109,8 @@ func TestReasonsOfReads(t *testing.T) {
 	}
 }
 
-// TestOpenUnderRetention: the probe can't delete what it wrote, and no role
-// changes that.
+// TestOpenUnderRetention has a bucket in which the probe can't delete its
+// objects. No role changes that.
 func TestOpenUnderRetention(t *testing.T) {
 	server := emulator.FakeGCS(t)
 	cfg := Config{Bucket: server.Bucket(t), Endpoint: server.Endpoint, CredentialsFile: server.CredentialsFile}

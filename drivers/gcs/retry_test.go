@@ -23,7 +23,7 @@ func readAll(r *http.Request) string {
 	return string(data)
 }
 
-// TestBusy has a store refuse, for a time and for ever.
+// TestBusy has a store that refuses requests, for a time or forever.
 func TestBusy(t *testing.T) {
 	for _, c := range []struct {
 		status, times int
@@ -34,7 +34,7 @@ func TestBusy(t *testing.T) {
 		{http.StatusServiceUnavailable, 2, nil},
 		{http.StatusServiceUnavailable, 1000, drivers.ErrBusy},
 		{http.StatusInsufficientStorage, 1000, drivers.ErrFull},
-		{0, 1000, drivers.ErrBusy}, // nobody listens
+		{0, 1000, drivers.ErrBusy}, // no listener
 		{-1, 2, nil},               // the connection ends before the answer
 		{-1, 1000, drivers.ErrBusy},
 		{-2, 2, nil}, // no answer in time
@@ -85,8 +85,8 @@ func TestBusy(t *testing.T) {
 	}
 }
 
-// TestRefused has a store not want this process: it is asked once, and the error
-// names the setting.
+// TestRefused has a store that refuses this process: there is one request, and
+// the error names the setting.
 func TestRefused(t *testing.T) {
 	for setting, refuse := range map[string]func(*http.Request) (*http.Response, error){
 		"storage.gcs.credentials_file: the Application Default Credentials are not accepted": func(r *http.Request) (*http.Response, error) {
@@ -114,14 +114,14 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// tooLate is what an http.Transport says when its patience is at an end.
+// tooLate is the error of an http.Transport after a timeout.
 type tooLate struct{}
 
 func (tooLate) Error() string   { return "timeout awaiting response headers" }
 func (tooLate) Timeout() bool   { return true }
 func (tooLate) Temporary() bool { return true }
 
-// TestTransport: what hangs ends, also where the caller has no deadline.
+// TestTransport checks that a request that hangs ends even without a deadline.
 func TestTransport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
@@ -144,7 +144,7 @@ func TestTransport(t *testing.T) {
 	})
 }
 
-// TestHalfHeader has the connection end in the middle of an answer's header.
+// TestHalfHeader has a connection close in the middle of an answer's header.
 func TestHalfHeader(t *testing.T) {
 	for _, half := range []string{"HTTP/1.1", "HTTP/1.1 200 OK\r\nContent-Le"} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -164,7 +164,7 @@ func TestHalfHeader(t *testing.T) {
 			t.Fatalf("GET of %q succeeds", half)
 		}
 		b := openUnprobed(t, Config{Endpoint: "http://gcs.example", Transport: transport(func(*http.Request) (*http.Response, error) {
-			return nil, errors.Unwrap(err) // what a transport says
+			return nil, errors.Unwrap(err) // the error as a transport returns it
 		})})
 		if _, err := b.Stat(t.Context(), "k"); !errors.Is(err, drivers.ErrBusy) {
 			t.Errorf("Stat after %q = %v, want %v", half, err, drivers.ErrBusy)

@@ -15,8 +15,7 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// TestInspect reads the settings of a server that has no rules and keeps
-// nothing.
+// TestInspect reads the settings of a server without rules and retention.
 func TestInspect(t *testing.T) {
 	t.Parallel()
 	server := emulator.FakeGCS(t)
@@ -113,7 +112,8 @@ func TestInspectGoogle(t *testing.T) {
 	}
 }
 
-// wanted is what of a bucket a request wants: the store sends no other fields.
+// wanted returns the bucket fields that a request selects; the store sends no
+// others.
 func wanted(t *testing.T, body any, fields string) any {
 	t.Helper()
 	text, ok := body.(json.RawMessage)
@@ -133,8 +133,9 @@ func wanted(t *testing.T, body any, fields string) any {
 	return some
 }
 
-// TestOpenHierarchical: a bucket with a hierarchical namespace is served from,
-// with a warning. Where the store doesn't tell there is none.
+// TestOpenHierarchical checks that Open logs a warning for a bucket with a
+// hierarchical namespace. If the store does not report that, there is no
+// warning.
 func TestOpenHierarchical(t *testing.T) {
 	server := emulator.FakeGCS(t)
 	store := newTransport()

@@ -34,8 +34,8 @@ import (
 
 const testAccount = "writer@test.iam.gserviceaccount.com"
 
-// writeCredentials makes the key file of a service account whose tokens come
-// from a server that gives one to anybody.
+// writeCredentials creates the key file of a service account. Its token server
+// issues a token for any request.
 func writeCredentials(t *testing.T, key *rsa.PrivateKey) string {
 	t.Helper()
 	tokens := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -69,7 +69,7 @@ func newKey(t *testing.T) *rsa.PrivateKey {
 	return key
 }
 
-// refuseAll is a store that should not be asked.
+// refuseAll is a store that must get no request.
 var refuseAll = transport(func(r *http.Request) (*http.Response, error) {
 	return nil, fmt.Errorf("a request to %s, which should not be made", r.URL)
 })
@@ -87,14 +87,14 @@ func openUnprobed(t *testing.T, cfg Config) *bucket {
 	return b
 }
 
-// TestSignLikeSDK compares with the SDK's own signer, which signs with the
-// present time.
+// TestSignLikeSDK compares URLs with those of the SDK's own signer, which signs
+// with the current time.
 func TestSignLikeSDK(t *testing.T) {
 	key := newKey(t)
 	b := openUnprobed(t, Config{CredentialsFile: writeCredentials(t, key), Prefix: "a+b/c", Transport: refuseAll})
 	opts := drivers.SignOptions{Expires: time.Hour, ContentType: "application/vnd.oci.image.layer.v1.tar+gzip", ContentDisposition: `attachment; filename="a b.txt"`}
 	const name = "data/x!y_z-1:2+3.4"
-	for range 10 { // the second may end in between, but not each time
+	for range 10 { // a second may end in between, but not every time
 		theirs, err := storage.SignedURL(b.cfg.Bucket, b.name(name), &storage.SignedURLOptions{
 			GoogleAccessID: testAccount, PrivateKey: []byte(keyPEM(key)), Method: http.MethodGet, Scheme: storage.SigningSchemeV4,
 			Expires: time.Now().Add(time.Hour + 1500*time.Millisecond),
@@ -160,7 +160,8 @@ func TestSignLifetime(t *testing.T) {
 	}
 }
 
-// TestSignHost signs for a host as clients ask for it, however it is written.
+// TestSignHost checks that the signed host has the form in which clients send
+// it.
 func TestSignHost(t *testing.T) {
 	file := writeCredentials(t, newKey(t))
 	now := time.Now()
@@ -185,7 +186,7 @@ func TestSignHost(t *testing.T) {
 	}
 }
 
-// TestSignForTooLong wants no URL that ends sooner than it was asked to.
+// TestSignForTooLong checks that no URL expires before the requested time.
 func TestSignForTooLong(t *testing.T) {
 	key := newKey(t)
 	b := openUnprobed(t, Config{CredentialsFile: writeCredentials(t, key), Transport: refuseAll})
@@ -264,7 +265,7 @@ func TestSignByIAM(t *testing.T) {
 	}
 }
 
-// TestSignByIAMAtOnce has many want one URL, of whom the first goes away.
+// TestSignByIAMAtOnce has many callers of one URL; the first one leaves.
 func TestSignByIAMAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int32
@@ -333,8 +334,8 @@ func TestSignByIAMAtOnce(t *testing.T) {
 	})
 }
 
-// TestSignRefusedByIAM has IAM not sign. Its 404 is about an account, and says
-// nothing about the key that was to be signed for.
+// TestSignRefusedByIAM has IAM refuse to sign. Its 404 is about an account, not
+// about the key that was to be signed for.
 func TestSignRefusedByIAM(t *testing.T) {
 	for status, want := range map[int]struct {
 		class error
@@ -367,7 +368,7 @@ func TestSignRefusedByIAM(t *testing.T) {
 	}
 }
 
-// TestSignReasons: what keeps IAM from signing is not always a role.
+// TestSignReasons has refusals of IAM that have another reason than a role.
 func TestSignReasons(t *testing.T) {
 	for reason, want := range map[string]string{
 		"SERVICE_DISABLED":                "gcloud services enable iamcredentials.googleapis.com --project 123",
@@ -396,8 +397,8 @@ func TestSignReasons(t *testing.T) {
 	}
 }
 
-// TestSignSlashes: slashes at the end of a URL of the configuration are none of
-// an object's name.
+// TestSignSlashes checks that slashes at the end of a configured URL are not
+// part of an object's name.
 func TestSignSlashes(t *testing.T) {
 	b := openUnprobed(t, Config{
 		CredentialsFile: writeCredentials(t, newKey(t)), Endpoint: "https://store.example//", PublicEndpoint: "https://public.example//", Transport: refuseAll,

@@ -13,8 +13,8 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// TestCompleteDropsSources: where the store leaves the sources of a compose,
-// they are deleted once the blob is there, in as many requests as there are.
+// TestCompleteDropsSources has a store that keeps the sources of a compose.
+// They are deleted after the blob exists, in one request each.
 func TestCompleteDropsSources(t *testing.T) {
 	for _, keeps := range []bool{true, false} {
 		const n = 100 // in two levels
@@ -39,7 +39,7 @@ func TestCompleteDropsSources(t *testing.T) {
 }
 
 // TestOpenFindsKeptSources opens a store that ignores deleteSourceObjects, and
-// one that doesn't.
+// one that does not.
 func TestOpenFindsKeptSources(t *testing.T) {
 	server := emulator.FakeGCS(t)
 	store := newTransport()

@@ -11,7 +11,7 @@ import (
 
 var testUpload = drivers.Upload{Key: "data/x/" + strings.Repeat("k", 255), ID: "ABC234"}
 
-// testParts are n parts with gaps between their numbers, if they fit.
+// testParts returns n parts, with gaps between their numbers if they fit.
 func testParts(n int) []drivers.Part {
 	parts := make([]drivers.Part, n)
 	for i := range parts {
@@ -113,7 +113,7 @@ func keysBelow(n *node) []string {
 	return keys
 }
 
-// walk collects the leaves in order, and gives the number of levels above them.
+// walk returns the leaves in order, and the number of levels above them.
 func walk(t *testing.T, n *node, leaves *[]string) int {
 	if n.sources == nil {
 		*leaves = append(*leaves, n.key)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// check says what is wrong between keys, each of which is right by itself.
+// check returns the conflicts between keys that are each valid.
 func (c *Config) check() (problems []string) {
 	refuse := func(format string, args ...any) {
 		problems = append(problems, fmt.Sprintf(format, args...))

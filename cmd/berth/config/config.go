@@ -1,11 +1,10 @@
-// Package config is berth's configuration: one tree of keys, filled from low
-// to high precedence by defaults, a YAML file, BERTH_* environment variables
-// and flags. Every key is one line of the table in keys.go, from which its
-// default, its environment variable, its validation and its documentation
-// follow.
+// Package config loads berth's configuration: one tree of keys, set from low to
+// high precedence by defaults, a YAML file, BERTH_* environment variables and
+// flags. Every key is one line of the table in keys.go, which defines its
+// default, environment variable, validation and documentation.
 //
-// A key that does not exist and a value that is not allowed are refused,
-// wherever they come from: a configuration that is accepted does what it says.
+// Unknown keys and values that are not allowed are refused from every source, so
+// that no setting is silently ignored.
 package config
 
 import (
@@ -14,8 +13,8 @@ import (
 	"github.com/berthhq/berth/redirect"
 )
 
-// Config is a valid configuration, as [Load] returns it. The fields are the
-// keys of the table; what they mean is said there. It is not copied.
+// Config is a valid configuration, returned by [Load]. Its fields are the keys of
+// the table, which documents them. It must not be copied.
 type Config struct {
 	Listen    Listen
 	PublicURL string
@@ -32,7 +31,7 @@ type Config struct {
 	GC        GC
 	Telemetry Telemetry
 
-	table []key // as it was filled
+	table []key // with the values that were loaded
 }
 
 // Listen is the section listen: where and how to serve.
@@ -41,14 +40,14 @@ type Listen struct {
 	H2C     bool
 }
 
-// HTTP is the section http: how berth is used by browsers.
+// HTTP is the section http: the use of berth by browsers.
 type HTTP struct {
 	CORS CORS
 }
 
 // CORS is the section http.cors. Without origins it is off.
 type CORS struct {
-	Origins     []string // "*" alone is every origin
+	Origins     []string // only "*" for every origin
 	Credentials bool
 	MaxAge      time.Duration
 }
@@ -140,7 +139,7 @@ type Cache struct {
 	TTL     time.Duration
 }
 
-// Redirect is the section redirect. Package redirect says what is in it.
+// Redirect is the section redirect. Package redirect documents its fields.
 type Redirect struct {
 	Expiry         time.Duration
 	Window         time.Duration
@@ -174,8 +173,8 @@ type Telemetry struct {
 	LogFormat string
 }
 
-// RedirectPolicy is what the section redirect makes of a service that is known
-// by public_url.
+// RedirectPolicy returns the policy of the section redirect, for a service at
+// public_url.
 func (c *Config) RedirectPolicy() (*redirect.Policy, error) {
 	r := c.Redirect
 	cdns := map[string]redirect.CDN{}
@@ -188,9 +187,9 @@ func (c *Config) RedirectPolicy() (*redirect.Policy, error) {
 	})
 }
 
-// maxPresign is the longest that a URL which the store signs can live, or zero
-// for as long as any store allows. Azure lends its identities keys for a week,
-// and berth asks for one a day.
+// maxPresign returns the longest lifetime of a URL that the store signs, or zero
+// for the longest that any store allows. Azure issues signing keys to identities
+// for a week, and berth fetches a new key every day.
 func (s *Storage) maxPresign() time.Duration {
 	if a := s.Azure; s.Driver == "azure" && a.SharedKey == "" && a.ConnectionString == "" && a.SAS == "" {
 		return 6 * 24 * time.Hour

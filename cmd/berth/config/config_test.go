@@ -45,8 +45,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// withEntries returns a configuration that has one of each thing of which there
-// can be several.
+// withEntries returns a configuration with one entry in each list and map.
 func withEntries() *Config {
 	return &Config{
 		Storage:  Storage{S3: S3{Headers: map[string]*string{"X-Name": new(string)}}},
@@ -54,8 +53,8 @@ func withEntries() *Config {
 	}
 }
 
-// TestTable holds what the table promises: a key for every field, a flag and a
-// variable for one key only, and defaults that would be accepted.
+// TestTable checks the table: every field has a key, no two keys share a flag or
+// a variable, and all defaults are allowed.
 func TestTable(t *testing.T) {
 	c := withEntries()
 	table := keys(c)
@@ -141,7 +140,7 @@ func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
 	var env []string
 	for _, k := range keys(&Config{}) {
 		if k.secretIn != "" {
-			values[k.name] = "" // files are for TestSecretFiles
+			values[k.name] = "" // TestSecretFiles tests files
 		}
 	}
 	for name, text := range values {
@@ -155,7 +154,7 @@ func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
 	}
 	for _, setting := range env {
 		name, _, _ := strings.Cut(setting, "=")
-		if err := os.Unsetenv(name); err != nil { // t.Setenv sees to the end of the test
+		if err := os.Unsetenv(name); err != nil { // t.Setenv restores it at the end of the test
 			t.Fatal(err)
 		}
 	}
@@ -175,7 +174,7 @@ func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
 	}
 }
 
-// shown is the table without secrets, so that all of it is written.
+// shown returns the table without secrets, so that WriteYAML redacts nothing.
 func shown(table []key) []key {
 	var all []key
 	for _, k := range table {
@@ -410,7 +409,7 @@ func TestAccepted(t *testing.T) {
 	}
 }
 
-// TestRedirectPolicy: what is configured is what decides.
+// TestRedirectPolicy checks that the configured rules decide.
 func TestRedirectPolicy(t *testing.T) {
 	c := mustLoad(t, "public_url: https://registry.example.com\n"+
 		"redirect: {expiry: 1h, window: 10m, trusted_proxies: 2, rules: [{min_size: 7, target: direct}]}", nil)
@@ -441,7 +440,7 @@ func TestRedirectPolicy(t *testing.T) {
 	}
 }
 
-// TestReference holds the README's list of keys to the table.
+// TestReference compares the README's list of keys with the table.
 func TestReference(t *testing.T) {
 	var want bytes.Buffer
 	if err := WriteReference(&want); err != nil {
@@ -469,7 +468,7 @@ func TestReference(t *testing.T) {
 	}
 }
 
-// mustFill is loadText without the checks between keys.
+// mustFill is like loadText without the checks between keys.
 func mustFill(t *testing.T, file string, env []string) *Config {
 	t.Helper()
 	given, err := parseText(t, file, env)
@@ -483,7 +482,7 @@ func mustFill(t *testing.T, file string, env []string) *Config {
 	return c
 }
 
-// loadText loads a file test.yaml of this content, in this environment.
+// loadText loads a file test.yaml with this content, in this environment.
 func loadText(t *testing.T, file string, env []string) (*Config, error) {
 	given, err := parseText(t, file, env)
 	if err != nil {

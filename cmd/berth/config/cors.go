@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// check reports what is wrong with the section.
+// check returns the problems of the section.
 func (c CORS) check() (problems []string) {
 	all := slices.Contains(c.Origins, "*")
 	for _, origin := range c.Origins {

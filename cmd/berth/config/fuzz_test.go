@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// FuzzFile loads whatever comes. What is accepted can be printed, and means
-// the same when it is read back.
+// FuzzFile loads arbitrary files. An accepted configuration can be printed, and
+// loads with the same values again.
 func FuzzFile(f *testing.F) {
 	f.Add("listen: 127.0.0.1:5000\nstorage:\n  driver: s3\n  s3: {bucket: b, secret_access_key: 's'}\n")
 	f.Add("redirect:\n  cdn: {edge: {kind: nginx, base_url: https://x}}\n  rules:\n  - from: [10.0.0.0/8]\n    target: cdn:edge\n")

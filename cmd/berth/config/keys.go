@@ -10,33 +10,33 @@ import (
 	"github.com/berthhq/berth/redirect"
 )
 
-// key is one line of the table: a place in the tree, the field that it fills,
-// and what it is for.
+// key is one line of the table: a place in the tree, the field that it sets, and
+// its help text.
 type key struct {
 	name   string // "storage.s3.bucket"
 	inMap  string // its name in a file that has a map under name
 	value  value
 	help   string
 	flag   string // its command-line flag, if it has one
-	origin string // where the value came from
+	origin string // the source of the value
 
 	secret   bool   // never shown
-	hasFile  bool   // for a secret: there is a key in the table for a file that holds it
+	hasFile  bool   // for a secret: the table has a key for a file that holds it
 	secretIn string // for the name of a file: the key of the secret that it holds
 }
 
-// env is the environment variable that sets the key.
+// env returns the name of the environment variable that sets the key.
 func (k key) env() string {
 	return envPrefix + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_", "[", "_", "]", "").Replace(k.name))
 }
 
 const envPrefix = "BERTH_"
 
-// headersPrefix begins the keys of headers, which the file names.
+// headersPrefix is the prefix of the keys of headers. The file names the headers.
 const headersPrefix = "storage.s3.headers."
 
-// keys is the table. It ties every key to its field in c, and sets the fields
-// to their defaults. CDNs and rules have keys for as many as c has entries.
+// keys returns the table. It binds every key to its field in c, and sets the
+// fields to their defaults. It has keys for each CDN and rule in c.
 func keys(c *Config) []key { return withFiles(entries(c)) }
 
 func entries(c *Config) []key {
@@ -169,7 +169,7 @@ func headerKeys(headers map[string]*string) (lines []key) {
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		lines = append(lines, key{
 			name: headersPrefix + name, value: secret(headers[name]), secret: true,
-			hasFile: true, // every name below headers is a header's
+			hasFile: true, // every name below headers is the name of a header
 			help:    "a header to send with each request to the store, and its value, such as X-Tigris-Consistent: true",
 		})
 	}

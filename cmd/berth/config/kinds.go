@@ -14,23 +14,22 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// value is the field behind a key, as text.
+// value is the field of a key, with its conversion from and to text.
 type value interface {
-	// set parses text into the field, and reports whether it is what the field
-	// wants.
+	// set parses text into the field, and reports whether it is allowed.
 	set(text string) bool
 
-	// wants says what the field takes, such as "true or false".
+	// wants returns a description of allowed values, such as "true or false".
 	wants() string
 
-	// String is the field's value, as set takes it.
+	// String returns the field's value in a form that set parses.
 	String() string
 
-	// node is the field's value in YAML.
+	// node returns the field's value in YAML.
 	node() *yaml.Node
 }
 
-// field is a value of any type.
+// field is a value of type T.
 type field[T any] struct {
 	p      *T
 	want   string
@@ -65,12 +64,12 @@ func (f field[T]) node() *yaml.Node {
 	}
 }
 
-// scalar is text in YAML, quoted where it looks like something else.
+// scalar returns text in YAML, quoted if it would parse as another type.
 func scalar(text string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
 }
 
-// words is a field of text that holds def and takes what valid takes.
+// words returns a text field with the default def that allows what valid reports.
 func words(p *string, def, want string, valid func(string) bool) value {
 	*p = def
 	parse := func(s string) (string, bool) { return s, valid(s) }
@@ -83,7 +82,7 @@ func text(p *string, def string) value {
 	})
 }
 
-// redacted stands where the value of a secret would.
+// redacted replaces the value of a secret in output.
 const redacted = "REDACTED"
 
 func secret(p *string) value {
@@ -92,7 +91,7 @@ func secret(p *string) value {
 	})
 }
 
-// choice is one of a few words; the first is the default.
+// choice returns a field that allows only the options. The first is the default.
 func choice(p *string, options ...string) value {
 	want := "one of " + strings.Join(options, ", ")
 	if options[0] == "" {
@@ -101,7 +100,7 @@ func choice(p *string, options ...string) value {
 	return words(p, options[0], want, func(s string) bool { return slices.Contains(options, s) })
 }
 
-// address is where to listen, host:port.
+// address returns a field for an address to listen on, host:port.
 func address(p *string, def string) value {
 	return words(p, def, "host:port, such as 127.0.0.1:5000, or :5000 for all interfaces", func(s string) bool {
 		_, port, err := net.SplitHostPort(s)
@@ -112,8 +111,8 @@ func address(p *string, def string) value {
 	})
 }
 
-// webURL is an http or https URL without credentials, query or fragment, or
-// nothing.
+// webURL returns a field for an http or https URL without credentials, query or
+// fragment. It can be empty.
 func webURL(p *string) value {
 	return words(p, "", "a URL such as https://registry.example.com, without user, query or fragment", func(s string) bool {
 		u, err := url.Parse(s)
@@ -122,8 +121,9 @@ func webURL(p *string) value {
 	})
 }
 
-// prefix begins every key in the bucket: what a key may be, less what the keys
-// below it need. Slashes around it do not count.
+// prefix returns a field for the prefix of every key in the bucket. It allows the
+// characters of keys, and leaves enough of their length for the keys below it.
+// It ignores slashes at both ends.
 func prefix(p *string) value {
 	want := "a path such as registry/blobs, of a-z A-Z 0-9 ! + - . _ : and at most 200 bytes"
 	parse := func(s string) (string, bool) {
@@ -133,7 +133,7 @@ func prefix(p *string) value {
 	return field[string]{p, want, parse, func(s string) string { return s }}
 }
 
-// list is a list of words, parted by commas, or nothing.
+// list returns a field for words separated by commas. It can be empty.
 func list(p *[]string) value {
 	parse := func(s string) (words []string, ok bool) {
 		if strings.TrimSpace(s) == "" {
@@ -154,7 +154,7 @@ func boolean(p *bool, def bool) value {
 	return field[bool]{p, "true or false", parse, strconv.FormatBool}
 }
 
-// count is a whole number, least <= n <= most.
+// count returns a field for a whole number, least <= n <= most.
 func count(p *int, def, least, most int) value {
 	*p = def
 	parse := func(s string) (int, bool) {
@@ -164,7 +164,7 @@ func count(p *int, def, least, most int) value {
 	return field[int]{p, fmt.Sprintf("a whole number from %d to %d", least, most), parse, strconv.Itoa}
 }
 
-// size is a number of bytes, least <= n <= most.
+// size returns a field for a number of bytes, least <= n <= most.
 func size(p *int64, def, least, most int64) value {
 	*p = def
 	want := fmt.Sprintf("a size from %s to %s, such as 16MiB (units: B, KiB, MiB, GiB, TiB, PiB)", formatSize(least), formatSize(most))
@@ -175,7 +175,7 @@ func size(p *int64, def, least, most int64) value {
 	return field[int64]{p, want, parse, formatSize}
 }
 
-// duration is a length of time, least <= d <= most.
+// duration returns a field for a length of time, least <= d <= most.
 func duration(p *time.Duration, def, least, most time.Duration) value {
 	*p = def
 	want := fmt.Sprintf("a time from %s to %s, such as 20m (units: ms, s, m, h)", formatDuration(least), formatDuration(most))

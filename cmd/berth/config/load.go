@@ -14,16 +14,16 @@ import (
 	"github.com/berthhq/berth/redirect"
 )
 
-// Error says what is wrong with a configuration: every problem that was found,
-// each on a line of its own, with the name of the key.
+// Error is the error of an invalid configuration. It has one line for each
+// problem, with the name of the key.
 type Error struct {
 	Problems []string
 }
 
 func (e *Error) Error() string { return strings.Join(e.Problems, "\n") }
 
-// Flags adds to flags those that set a key. Their defaults are shown and not
-// used: [Load] takes a flag only if it was given.
+// Flags adds the flags that set keys. Their defaults are only for the help text:
+// [Load] ignores a flag unless it is on the command line.
 func Flags(flags *pflag.FlagSet) {
 	for _, k := range keys(&Config{}) {
 		if k.flag != "" {
@@ -32,9 +32,9 @@ func Flags(flags *pflag.FlagSet) {
 	}
 }
 
-// Load makes the configuration from the YAML file of that name (none if it is
-// empty), the process's environment and the flags that [Flags] added. It
-// reports an [*Error] if there is anything wrong with it.
+// Load returns the configuration from a YAML file (no file if the name is empty),
+// the process's environment and the flags that [Flags] added. It returns an
+// [*Error] if the configuration is invalid.
 func Load(file string, flags *pflag.FlagSet) (*Config, error) {
 	var given tree
 	if file != "" {
@@ -60,15 +60,16 @@ func load(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
 	return c, nil
 }
 
-// fill puts the layers one over the other. viper knows which one wins; what
-// may be in them is the table's to say.
+// fill merges the layers. viper selects the layer that takes precedence, and the
+// table defines the allowed keys and values.
 func fill(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
 	c := &Config{}
 	problems := c.makeEntries(given)
 	c.table = keys(c)
 	problems = append(problems, unknownInFile(file, given, c.table)...)
 
-	// No name is a path to viper, so that a key may have others below it.
+	// With this delimiter viper takes no name for a path, so that a key can have
+	// other keys below it.
 	layers := viper.NewWithOptions(viper.KeyDelimiter("\n"))
 	layers.AllowEmptyEnv(true)
 	inFile := map[string]any{}
@@ -103,13 +104,13 @@ func fill(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
 		}
 		text := layers.GetString(k.name)
 		if k.secret && text == redacted && layers.GetString(k.name+"_file") != "" {
-			continue // as `berth config` shows what it read from the file
+			continue // from the output of `berth config`, after it read the file
 		}
 		if !k.value.set(text) {
 			switch {
 			case k.secret:
 				text = redacted
-			case strings.ContainsAny(text, "?#@"): // a URL with more in it than is wanted, perhaps a secret
+			case strings.ContainsAny(text, "?#@"): // a URL that may contain a secret
 				text = redirect.Redacted(text)
 			}
 			refused = append(refused, fmt.Sprintf("%s: %q (%s): want %s", k.name, text, k.origin, k.value.wants()))
@@ -124,8 +125,8 @@ func fill(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
 	return c, nil
 }
 
-// makeEntries gives c as many headers, CDNs, keys and rules as the file has, so
-// that the table has lines for them.
+// makeEntries adds the headers, CDNs, keys and rules of the file to c, with empty
+// fields, so that the table has lines for them.
 func (c *Config) makeEntries(given tree) (problems []string) {
 	valid := regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 	c.Redirect.CDN = map[string]*redirect.CDN{}
@@ -153,8 +154,8 @@ func (c *Config) makeEntries(given tree) (problems []string) {
 	return problems
 }
 
-// listOfMappings matches the keys that are lists of mappings, and what a file
-// has below them if it gives them as something else.
+// listOfMappings matches keys that are lists of mappings, and keys below them if
+// a file has something other than a list there.
 var listOfMappings = regexp.MustCompile(`^(redirect\.rules|redirect\.cdn\.[^.]+\.keys)(\.|$)`)
 
 func unknownInFile(file string, given tree, table []key) (problems []string) {
@@ -189,8 +190,8 @@ func unknownInFile(file string, given tree, table []key) (problems []string) {
 	return problems
 }
 
-// unknownInEnvironment finds variables that look like berth's and are not, nor
-// hold a key that c says is there.
+// unknownInEnvironment returns the variables that look like berth's but set no
+// key, and that do not hold a signing key that c names.
 func unknownInEnvironment(environ []string, c *Config) (problems []string) {
 	var names []string
 	for _, k := range c.table {
@@ -217,13 +218,12 @@ func unknownInEnvironment(environ []string, c *Config) (problems []string) {
 	return problems
 }
 
-// inList matches variables for entries of which there are as many as the file
-// has.
+// inList matches variables for keys of entries that only the file can define.
 var inList = regexp.MustCompile(`^BERTH_(REDIRECT_(CDN|RULES)|STORAGE_S3_HEADERS)_`)
 
-// foreign matches variables that begin with BERTH_ and were not set for berth:
-// Kubernetes tells every container about every Service in its namespace, and
-// one called berth, or berth-something, is to be expected
+// foreign matches variables with the prefix BERTH_ that are not for berth.
+// Kubernetes sets variables in every container for every Service in its
+// namespace, and a Service called berth, or berth-something, is likely
 // (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
-// BERTH_TEST_ is the test suite's.
+// BERTH_TEST_ is the prefix of the test suite.
 var foreign = regexp.MustCompile(`^BERTH_(TEST_.*|(.*_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?))$`)

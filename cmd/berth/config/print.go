@@ -13,9 +13,9 @@ import (
 	"github.com/berthhq/berth/redirect"
 )
 
-// WriteYAML writes the configuration as a file that --config takes, with a
-// comment at each value that says where it came from. REDACTED stands for
-// secrets, and --config refuses it.
+// WriteYAML writes the configuration as a file for --config, with the source of
+// each value as a comment. It replaces secrets with REDACTED, which --config
+// refuses.
 func (c *Config) WriteYAML(w io.Writer) error {
 	root := &yaml.Node{Kind: yaml.MappingNode}
 	for _, k := range c.table {
@@ -45,8 +45,8 @@ func (c *Config) WriteYAML(w io.Writer) error {
 }
 
 // nameInFile returns the name under which WriteYAML writes a key, and reports
-// whether it does. A key that can be a map too (listen) is written as a value
-// while all other keys of that map have their defaults.
+// whether it writes the key. A key that can also be a map (listen) is written as
+// a value as long as all other keys of that map have their defaults.
 func (c *Config) nameInFile(k key) (name string, shown bool) {
 	for _, m := range c.table {
 		if m.inMap == "" || k.name != m.name && !strings.HasPrefix(k.name, m.name+".") {
@@ -63,8 +63,8 @@ func (c *Config) nameInFile(k key) (name string, shown bool) {
 	return k.name, true
 }
 
-// descend goes to the member of that name, which is the last one or is made
-// now. In "rules[0]" it is the first item of the list "rules".
+// descend returns the last member of n if it has this name, and otherwise adds
+// a member. The name "rules[0]" is the first item of the list "rules".
 func descend(n *yaml.Node, name string) *yaml.Node {
 	name, index, isList := strings.Cut(strings.TrimSuffix(name, "]"), "[")
 	last := len(n.Content) - 1
@@ -83,8 +83,8 @@ func descend(n *yaml.Node, name string) *yaml.Node {
 	return member.Content[len(member.Content)-1]
 }
 
-// alignComments puts the comments at the ends of lines under one another, as
-// far as the lines are not too long.
+// alignComments writes text with the comments at the ends of lines in one column,
+// except on lines that are too long.
 func alignComments(w io.Writer, text string) error {
 	const widest = 48
 	width := 0

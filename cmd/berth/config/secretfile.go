@@ -12,9 +12,9 @@ import (
 	"unicode/utf8"
 )
 
-// withFiles returns the table with a key behind each secret that names a file
-// which holds the secret: storage.azure.sas_file for storage.azure.sas. Secrets
-// that have such a key in the table already get none.
+// withFiles returns the table with a further key after each secret, for the name
+// of a file that holds it: storage.azure.sas_file for storage.azure.sas. It adds
+// none to a secret with hasFile.
 func withFiles(table []key) []key {
 	var all []key
 	for _, k := range table {
@@ -31,8 +31,8 @@ func withFiles(table []key) []key {
 	return all
 }
 
-// readSecrets sets secrets to what their files hold, and returns what is wrong
-// with the files.
+// readSecrets sets secrets from their files, and returns the problems of the
+// files.
 func readSecrets(table []key) (problems []string) {
 	for _, file := range table {
 		path := file.value.String()
@@ -57,13 +57,14 @@ func readSecrets(table []key) (problems []string) {
 	return problems
 }
 
-// maxSecret is more than any secret has, in bytes.
+// maxSecret is the largest size of a file with a secret, in bytes. No secret is
+// that long.
 const maxSecret = 64 << 10
 
-// readSecret returns the one line that a file holds, without the end of the
-// line. Errors name the file, and show nothing of what it holds.
+// readSecret returns the single line of a file, without the end of the line. Its
+// errors name the file, and contain nothing of its content.
 func readSecret(path string) (string, error) {
-	info, err := os.Stat(path) // before opening it: that of a pipe may wait forever
+	info, err := os.Stat(path) // first, because opening a pipe may wait forever
 	switch {
 	case err != nil:
 		return "", err
@@ -99,7 +100,8 @@ func readSecret(path string) (string, error) {
 	return secret, nil
 }
 
-// checkText reports text in encodings that editors write and nothing else reads.
+// checkText returns an error unless data is UTF-8 without a byte order mark. Some
+// editors write other encodings.
 func checkText(data []byte) error {
 	switch {
 	case bytes.HasPrefix(data, []byte("\xef\xbb\xbf")):

@@ -11,8 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestSecretFiles: every secret has a key and a variable for a file that holds
-// it.
+// TestSecretFiles checks that every secret has a key and a variable for a file
+// that holds it.
 func TestSecretFiles(t *testing.T) {
 	dir := t.TempDir()
 	var secrets []string
@@ -46,7 +46,7 @@ func TestSecretFiles(t *testing.T) {
 		}
 	}
 
-	// What is printed has no secret, and is a configuration with the same ones.
+	// The printed configuration contains no secret, and loads with the same secrets.
 	var printed bytes.Buffer
 	if err := c.WriteYAML(&printed); err != nil {
 		t.Fatal(err)
@@ -107,7 +107,8 @@ func TestSecretFileRefused(t *testing.T) {
 	}
 }
 
-// TestSecretGivenTwice: neither the secret nor its file silently wins.
+// TestSecretGivenTwice checks that neither a secret nor its file silently takes
+// precedence.
 func TestSecretGivenTwice(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(file, []byte("hush\n"), 0o600); err != nil {
@@ -118,14 +119,14 @@ func TestSecretGivenTwice(t *testing.T) {
 	if err == nil || err.Error() != want {
 		t.Errorf("load = %v, want %s", err, want)
 	}
-	// An empty one is none.
+	// An empty secret is not set.
 	c, err := loadText(t, "storage: {driver: memory, s3: {session_token: whisper}}", []string{"BERTH_STORAGE_S3_SESSION_TOKEN=", "BERTH_STORAGE_S3_SESSION_TOKEN_FILE=" + file})
 	if err != nil || c.Storage.S3.SessionToken != "hush" {
 		t.Errorf("load = %v, want the file's secret", err)
 	}
 }
 
-// TestSecretOfAFile trims the end of a line, and nothing else.
+// TestSecretOfAFile checks that only the end of a line is trimmed.
 func TestSecretOfAFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "secret")
 	for _, tt := range []struct{ content, want string }{

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// suggest is "; did you mean X?" if one of the names is much like this one,
-// else nothing.
+// suggest returns "; did you mean X?" if one of the names is similar to name, and
+// "" otherwise.
 func suggest(name string, names []string) string {
 	best, least := "", 1+max(2, len(name)/6)
 	for _, n := range names {
@@ -23,8 +23,8 @@ func suggest(name string, names []string) string {
 	return fmt.Sprintf("; did you mean %s?", best)
 }
 
-// distance is the number of bytes to insert, delete or change that makes a of
-// b (Levenshtein).
+// distance returns the Levenshtein distance of a and b: the number of bytes to
+// insert, delete or change.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -11,15 +11,15 @@ import (
 )
 
 // tree is a YAML document, flattened: storage: {driver: s3} is the leaf
-// storage.driver. A list of scalars is one leaf, parted by commas; the members
+// storage.driver. A list of scalars is one leaf, separated by commas. The members
 // of a list of mappings are numbered, as in redirect.rules[0].target.
 //
-// Scalars are taken as they are written, and not as YAML would read them: an
-// access key 012345 stays one.
+// Scalars keep their text, without the conversions of YAML: an access key 012345
+// keeps its zero.
 type tree struct {
 	leaves map[string]leaf
-	empty  map[string]int // keys without a value, which set nothing, and their lines
-	items  map[string]int // lists of mappings, and how long they are
+	empty  map[string]int // line numbers of keys without a value, which set nothing
+	items  map[string]int // lengths of lists of mappings
 }
 
 type leaf struct {
@@ -37,8 +37,8 @@ func (t tree) leaf(k key) (leaf, bool) {
 	return l, ok
 }
 
-// parseYAML reads one document. It refuses what has no place in a
-// configuration: keys given twice, anchors and aliases, a second document.
+// parseYAML parses one document. It refuses what a configuration must not
+// contain: duplicate keys, anchors and aliases, a second document.
 func parseYAML(data []byte) (tree, error) {
 	t := tree{leaves: map[string]leaf{}, empty: map[string]int{}, items: map[string]int{}}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
@@ -63,7 +63,7 @@ func parseYAML(data []byte) (tree, error) {
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
 
-// add puts the node, and all below it, under name.
+// add adds the node, and all nodes below it, under name.
 func (t tree) add(name string, n *yaml.Node) error {
 	switch {
 	case n.Anchor != "" || n.Kind == yaml.AliasNode:

@@ -64,7 +64,7 @@ func TestSignByStoresClock(t *testing.T) {
 				t.Errorf("a URL starts at %v, want %v from now", start, ahead-keySkew)
 			}
 			if left := time.Until(s.Expires); left <= 0 || left > time.Minute+time.Second {
-				t.Errorf("a URL of one minute is said to expire in %v", left)
+				t.Errorf("a URL of one minute expires in %v", left)
 			}
 		})
 	}

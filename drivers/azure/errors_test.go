@@ -180,15 +180,15 @@ func wantError(t *testing.T, what string, err, want error, text string) {
 	t.Helper()
 	switch {
 	case err == nil:
-		t.Errorf("%s gives no error", what)
+		t.Errorf("%s = nil, want an error", what)
 	case want == nil && (claims(err) || errors.Is(err, drivers.ErrBusy) || errors.Is(err, drivers.ErrRefused)):
-		t.Errorf("%s gives %v, want no sentinel", what, err)
+		t.Errorf("%s = %v, want no sentinel", what, err)
 	case want != nil && !errors.Is(err, want):
-		t.Errorf("%s gives %v, want %v", what, err, want)
+		t.Errorf("%s = %v, want %v", what, err, want)
 	case !strings.Contains(err.Error(), text):
-		t.Errorf("%s gives %v, want %q in it", what, err, text)
+		t.Errorf("%s = %v, want %q in it", what, err, text)
 	case strings.Contains(err.Error(), "\n"):
-		t.Errorf("%s gives more than a line: %v", what, err)
+		t.Errorf("%s returns more than a line: %v", what, err)
 	}
 }
 
@@ -247,7 +247,7 @@ func TestOpenSaysWhichKey(t *testing.T) {
 			test.change(&cfg)
 			_, err := Open(t.Context(), cfg)
 			if err == nil || claims(err) || !strings.Contains(err.Error(), test.text) || strings.Contains(err.Error(), "\n") {
-				t.Errorf("Open with %s = %v, want a line that says %q", name, err, test.text)
+				t.Errorf("Open with %s = %v, want a line with %q", name, err, test.text)
 			}
 		})
 	}

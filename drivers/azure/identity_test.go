@@ -150,7 +150,7 @@ func TestEnvironment(t *testing.T) {
 					_, err := b.Stat(t.Context(), "k")
 					wantError(t, fmt.Sprintf("%d instead of a token", status), err, want, "gives no identity that works (see AZURE_CLIENT_ID and its kin)")
 					if err != nil && !strings.Contains(err.Error(), "AADSTS7000222") {
-						t.Errorf("Stat = %v, want it to say why there is no token", err)
+						t.Errorf("Stat = %v, want the reason why there is no token in it", err)
 					}
 				}
 			})

@@ -129,7 +129,7 @@ func TestDelegation(t *testing.T) {
 			return answer(req, http.StatusForbidden, "AuthorizationPermissionMismatch", nil), nil
 		}
 		if req.URL.Query().Get("comp") != "userdelegationkey" {
-			t.Errorf("%s %s, want only to be asked for keys", req.Method, req.URL)
+			t.Errorf("%s %s, want only requests for keys", req.Method, req.URL)
 		}
 		n := asked.Add(1)
 		info, err := io.ReadAll(req.Body)
@@ -210,7 +210,7 @@ func TestDelegation(t *testing.T) {
 		t.Errorf("with the service down, and the last key about to expire, SignGet = %+v, want an error", s)
 	}
 	if n := refused.Load(); n != 1 {
-		t.Errorf("with the service down it was asked %d times at once, want 1", n)
+		t.Errorf("with the service down there were %d requests at once, want 1", n)
 	}
 }
 
@@ -277,7 +277,7 @@ func TestDelegationDown(t *testing.T) {
 		synctest.Wait()
 		began := time.Now()
 		if err := sign(day); err != nil || asked.Load() != 1 || time.Since(began) > 0 {
-			t.Errorf("a key while another asks = %v, after %d requests and %v, want the last at once", err, asked.Load(), time.Since(began))
+			t.Errorf("a key during another request for one = %v, after %d requests and %v, want the last at once", err, asked.Load(), time.Since(began))
 		}
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
@@ -289,11 +289,11 @@ func TestDelegationDown(t *testing.T) {
 			t.Errorf("a key just after a failure = %v, with %d requests, want the last, with none", err, asked.Load()-before)
 		}
 		if err := sign(day.Add(4 * keyPeriod)); !errors.Is(err, refuse) || asked.Load() != before {
-			t.Errorf("a key just after a failure, and none to go on with = %v, with %d requests, want %v, with none", err, asked.Load()-before, refuse)
+			t.Errorf("a key just after a failure, without a key kept = %v, with %d requests, want %v, with none", err, asked.Load()-before, refuse)
 		}
 		time.Sleep(keyPause)
 		if err := sign(day.Add(4 * keyPeriod)); err == nil || asked.Load() == before {
-			t.Errorf("a key after the pause = %v, with %d requests, want it asked for", err, asked.Load()-before)
+			t.Errorf("a key after the pause = %v, with %d requests, want one more", err, asked.Load()-before)
 		}
 	})
 }

@@ -18,7 +18,7 @@ func TestStagedBlocksAreHidden(t *testing.T) {
 		t.Fatal(err)
 	}
 	for o, err := range b.List(ctx, "", "") {
-		t.Errorf("List gives %+v, %v", o, err)
+		t.Errorf("List returns %+v, %v", o, err)
 	}
 	if o, err := b.Stat(ctx, "data/u"); !errors.Is(err, drivers.ErrNotFound) {
 		t.Errorf("Stat = %+v, %v, want %v", o, err, drivers.ErrNotFound)

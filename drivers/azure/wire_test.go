@@ -268,7 +268,7 @@ func TestHeaders(t *testing.T) {
 		t.Error(err)
 	}
 	for u, err := range b.Uploads(ctx, "") {
-		t.Errorf("Uploads gives %+v, %v", u, err)
+		t.Errorf("Uploads returns %+v, %v", u, err)
 	}
 	if len(seen) > 0 {
 		t.Errorf("StartUpload, Abort and Uploads make %d requests, want none", len(seen))

@@ -48,7 +48,7 @@ func TestSignByStoresClock(t *testing.T) {
 		t.Errorf("a URL is signed at %v, want %v from now", date, ahead)
 	}
 	if left := time.Until(expires); left <= 0 || left > 2*time.Minute {
-		t.Errorf("a URL of one minute is said to expire in %v", left)
+		t.Errorf("a URL of one minute expires in %v", left)
 	}
 	iam, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://iamcredentials.googleapis.com/", nil)
 	if err != nil {

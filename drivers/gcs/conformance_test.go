@@ -15,14 +15,14 @@ import (
 )
 
 // No case of the suite is left out. The following behavior is not shown by the
-// server and the proxy in front of it. The tests beside it cover it:
+// server and the proxy in front of it. The right column names what covers it:
 //
 //	one write of an object a second (429)   the proxy does not count: TestBusy
 //	404 or 412 to a precondition on what    either is taken: on DeleteIf and Replace here,
 //	is not there                            on a compose in TestCompleteRefused
 //	sources that a compose leaves           the proxy deletes them all: TestCompleteTogether
 //	storage classes and KMS keys            the server only notes them: TestClasses and
-//	                                        TestComposeRequest look at what is asked for
+//	                                        TestComposeRequest check the requests
 //	IAM roles, signBlob                     the account may do everything: TestOpenRefused (403),
 //	                                        TestSignByIAM, TestSignRefusedByIAM
 //	metadata server, workload identity      there is none: TestMetadataServer, TestCredentialsFile,

@@ -176,7 +176,7 @@ func wantNoToken(t *testing.T, cfg Config, class error, why string, mend func())
 	for _, err := range both() {
 		if !errors.Is(err, class) || !strings.Contains(err.Error(), class.Error()+": storage.gcs.credentials_file: ") ||
 			!strings.Contains(err.Error(), why) || strings.Contains(err.Error(), "\n") {
-			t.Errorf("without a token a call = %v, want %v, and a line that names storage.gcs.credentials_file and says %q", err, class, why)
+			t.Errorf("without a token a call = %v, want %v, and a line with storage.gcs.credentials_file and %q", err, class, why)
 		}
 	}
 	mend()
@@ -335,7 +335,7 @@ func TestTokenHangs(t *testing.T) {
 	}
 	close(s.hang)
 	if _, err := b.Stat(t.Context(), "k"); err != nil || s.asked.Load() != 1 {
-		t.Errorf("Stat once the token has come = %v, after %d were asked for, want one", err, s.asked.Load())
+		t.Errorf("Stat once the token has arrived = %v, after %d requests for one, want 1", err, s.asked.Load())
 	}
 }
 

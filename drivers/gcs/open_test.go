@@ -100,7 +100,7 @@ func TestOpenRefused(t *testing.T) {
 			}
 			for _, want := range c.want {
 				if !strings.Contains(err.Error(), want) {
-					t.Errorf("Open = %v, want it to say %q", err, want)
+					t.Errorf("Open = %v, want %q in it", err, want)
 				}
 			}
 		})
@@ -146,7 +146,7 @@ func TestOpenLeavesNothing(t *testing.T) {
 	}
 	defer b.Close()
 	for u, err := range b.Uploads(t.Context(), "") {
-		t.Errorf("Uploads() gives %+v, %v after Open", u, err)
+		t.Errorf("Uploads() returns %+v, %v after Open", u, err)
 	}
 }
 
@@ -259,20 +259,20 @@ func TestLostAnswers(t *testing.T) {
 	lose = true
 	p, err := b.PutPart(ctx, u, 1, drivers.NewBody([]byte("part")))
 	if err != nil {
-		t.Fatalf("PutPart whose answer was lost = %v", err)
+		t.Fatalf("PutPart after a lost answer = %v", err)
 	}
 	lose = true
 	o, err := b.Complete(ctx, u, []drivers.Part{p}, p.CRC32C)
 	if err != nil || o.Size != 4 {
-		t.Fatalf("Complete whose answer was lost = %+v, %v", o, err)
+		t.Fatalf("Complete after a lost answer = %+v, %v", o, err)
 	}
 	lose = true
 	if err := b.DeleteIf(ctx, "data/k", o.Tag); err != nil {
-		t.Errorf("DeleteIf whose answer was lost = %v", err)
+		t.Errorf("DeleteIf after a lost answer = %v", err)
 	}
 	lose = true
 	if _, err := b.Create(ctx, "k", drivers.NewBody([]byte("x"))); !errors.Is(err, drivers.ErrExists) {
-		t.Errorf("Create whose answer was lost = %v, want %v", err, drivers.ErrExists)
+		t.Errorf("Create after a lost answer = %v, want %v", err, drivers.ErrExists)
 	}
 	o, err = b.Stat(ctx, "k")
 	if err != nil {
@@ -280,7 +280,7 @@ func TestLostAnswers(t *testing.T) {
 	}
 	lose = true
 	if _, err := b.Replace(ctx, "k", o.Tag, drivers.NewBody([]byte("y"))); !errors.Is(err, drivers.ErrChanged) {
-		t.Errorf("Replace whose answer was lost = %v, want %v", err, drivers.ErrChanged)
+		t.Errorf("Replace after a lost answer = %v, want %v", err, drivers.ErrChanged)
 	}
 	if lose {
 		t.Error("no answer was lost")

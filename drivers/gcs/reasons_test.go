@@ -87,7 +87,7 @@ func TestReasons(t *testing.T) {
 func wantReason(t *testing.T, what string, err, want error, says string) {
 	t.Helper()
 	if err == nil || want != nil && !errors.Is(err, want) || want == nil && errors.Is(err, drivers.ErrRefused) || !strings.Contains(err.Error(), says) {
-		t.Errorf("%s = %v, want %v that says %q", what, err, want, says)
+		t.Errorf("%s = %v, want %v with %q", what, err, want, says)
 	}
 	if s := sentinel(err); s != nil && s != want { //nolint:errorlint // sentinels themselves
 		t.Errorf("%s = %v, which claims %q", what, err, s)

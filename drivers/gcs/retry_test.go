@@ -109,7 +109,7 @@ func TestRefused(t *testing.T) {
 			return refuse(r)
 		})})
 		if _, err := b.Stat(t.Context(), "k"); !errors.Is(err, drivers.ErrRefused) || !strings.Contains(err.Error(), setting) || asked != 1 {
-			t.Errorf("Stat = %v after %d requests, want %v after one, that says %q", err, asked, drivers.ErrRefused, setting)
+			t.Errorf("Stat = %v after %d requests, want %v after one, with %q", err, asked, drivers.ErrRefused, setting)
 		}
 	}
 }

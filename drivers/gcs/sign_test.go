@@ -254,14 +254,14 @@ func TestSignByIAM(t *testing.T) {
 		}
 	}
 	if n := asked.Load(); n != 1 {
-		t.Errorf("IAM was asked %d times for one URL, want once", n)
+		t.Errorf("IAM got %d requests for one URL, want 1", n)
 	}
 	denied = true
 	if _, err := b.signGet(t.Context(), "data/l", opts, now); err == nil || !strings.Contains(err.Error(), "iam.serviceAccounts.signBlob") || errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("signGet, denied, = %v, want an error that names the permission", err)
 	}
 	if n := asked.Load(); n != 2 {
-		t.Errorf("IAM was asked %d times for two URLs, want twice", n)
+		t.Errorf("IAM got %d requests for two URLs, want 2", n)
 	}
 }
 
@@ -306,7 +306,7 @@ func TestSignByIAMAtOnce(t *testing.T) {
 		cancel()
 		wg.Wait()
 		if n := asked.Load(); n != 1 {
-			t.Errorf("IAM was asked %d times for one URL, want once", n)
+			t.Errorf("IAM got %d requests for one URL, want 1", n)
 		}
 
 		status = http.StatusServiceUnavailable
@@ -362,7 +362,7 @@ func TestSignRefusedByIAM(t *testing.T) {
 			b.signer = &iamSigner{email: testAccount, service: service, kept: kept}
 			s, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute})
 			if !errors.Is(err, want.class) || sentinel(err) != nil && !errors.Is(sentinel(err), want.class) || !strings.Contains(err.Error(), want.says) {
-				t.Errorf("SignGet with %d from IAM = %+v, %v, want %v that says %q", status, s, err, want.class, want.says)
+				t.Errorf("SignGet with %d from IAM = %+v, %v, want %v with %q", status, s, err, want.class, want.says)
 			}
 		})
 	}
@@ -389,7 +389,7 @@ func TestSignReasons(t *testing.T) {
 		b.signer = &iamSigner{email: testAccount, service: service, kept: kept}
 		_, err = b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute})
 		if !errors.Is(err, drivers.ErrRefused) || !strings.Contains(err.Error(), want) {
-			t.Errorf("SignGet with %s from IAM = %v, want %v that says %q", reason, err, drivers.ErrRefused, want)
+			t.Errorf("SignGet with %s from IAM = %v, want %v with %q", reason, err, drivers.ErrRefused, want)
 		}
 		if reason != "IAM_PERMISSION_DENIED" && strings.Contains(err.Error(), "signBlob on") {
 			t.Errorf("SignGet with %s from IAM = %v, which names a permission that is not missing", reason, err)

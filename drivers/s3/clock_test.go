@@ -64,7 +64,7 @@ func TestSignByStoresClock(t *testing.T) {
 		t.Errorf("a URL is signed at %v, want %v from now", date, ahead)
 	}
 	if left := time.Until(expires); left <= 0 || left > time.Minute {
-		t.Errorf("a URL of one minute is said to expire in %v", left)
+		t.Errorf("a URL of one minute expires in %v", left)
 	}
 	if n := strings.Count(log.String(), "signed by the store's"); n != 1 {
 		t.Errorf("the log has %d lines about the clock, want 1:\n%s", n, log.String())
@@ -86,7 +86,7 @@ func TestClockSlow(t *testing.T) {
 			t.Fatal(err)
 		}
 		if status, body := fetch(t, signed.URL); status != http.StatusOK || body != "text" {
-			t.Errorf("at a store whose clock is %v ahead the URL answers %d %q, want the object", ahead, status, body)
+			t.Errorf("with a store clock that is %v ahead the URL answers %d %q, want the object", ahead, status, body)
 		}
 	}
 }

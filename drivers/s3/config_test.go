@@ -88,7 +88,7 @@ func TestRetriesOfMany(t *testing.T) {
 	r := (&Config{}).retryer()
 	for n := range 1000 {
 		if _, err := r.GetRetryToken(t.Context(), errors.New("busy")); err != nil {
-			t.Fatalf("after %d retries that failed there is none any more: %v", n, err)
+			t.Fatalf("after %d failed retries no more are allowed: %v", n, err)
 		}
 	}
 }
@@ -148,10 +148,10 @@ func fakeSTS(t *testing.T, status int) {
 	t.Helper()
 	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.FormValue("Action") != "AssumeRole" || r.FormValue("RoleArn") != "arn:aws:iam::1:role/berth" {
-			t.Errorf("STS is asked for %s of %s", r.FormValue("Action"), r.FormValue("RoleArn"))
+			t.Errorf("STS got a request for %s of %s", r.FormValue("Action"), r.FormValue("RoleArn"))
 		}
 		if !strings.Contains(r.Header.Get("Authorization"), "Credential=FROMPROFILE/") {
-			t.Errorf("STS is asked by %s, want the profile's key", r.Header.Get("Authorization"))
+			t.Errorf("STS got a request with %s, want the profile's key", r.Header.Get("Authorization"))
 		}
 		w.Header().Set("Content-Type", "text/xml")
 		w.WriteHeader(status)
@@ -161,7 +161,7 @@ func fakeSTS(t *testing.T, status int) {
 		}
 		seconds, err := strconv.Atoi(r.FormValue("DurationSeconds"))
 		if err != nil {
-			t.Errorf("STS is asked for a session of %q seconds", r.FormValue("DurationSeconds"))
+			t.Errorf("STS got a request for a session of %q seconds", r.FormValue("DurationSeconds"))
 		}
 		expires := time.Now().Add(time.Duration(seconds) * time.Second).UTC()
 		fmt.Fprintf(w, `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>`+

@@ -29,7 +29,7 @@ var gaps = map[string]map[string]string{
 }
 
 // The following behavior of Amazon S3 or Cloudflare R2 is not shown by the
-// servers. The tests beside it cover it:
+// servers. The right column names the reason and what covers it:
 //
 //	409 to writes that are in conflict       only 412 comes: TestConflict, TestCompleteConflict
 //	503 SlowDown, 429                        TestBusy
@@ -57,7 +57,7 @@ var gaps = map[string]map[string]string{
 //	conditions that are not obeyed at once,  TestProbeAtomic, TestUnchecked, TestCompleteCondition
 //	wrong checksums taken, Complete that
 //	replaces (other makes)
-//	accelerated, dual-stack, FIPS endpoints  TestSignBase looks at the URLs
+//	accelerated, dual-stack, FIPS endpoints  TestSignBase checks the URLs
 //	versions and locks                       they cost money, and change no answer
 
 // configOf returns the configuration for a bucket of the server.

@@ -51,7 +51,7 @@ func TestCredentialsRefresh(t *testing.T) {
 			time.Sleep(time.Minute)
 		}
 		if n := asked.Load(); n < 10 || n > 11 {
-			t.Errorf("asked for credentials %d times in five hours, want once for each 30 minutes", n)
+			t.Errorf("%d requests for credentials in five hours, want one every 30 minutes", n)
 		}
 
 		// Down: the current credentials stay valid to their end, and the
@@ -73,7 +73,7 @@ func TestCredentialsRefresh(t *testing.T) {
 		}
 		wg.Wait()
 		if n := asked.Load() - before; n != 1 || time.Since(began) > time.Second {
-			t.Errorf("50 at once asked %d times and took %v, want 1", n, time.Since(began))
+			t.Errorf("50 concurrent calls made %d requests and took %v, want 1", n, time.Since(began))
 		}
 		wait = time.Hour
 		time.Sleep(time.Until(c.Expires.Add(-credentialMargin)))
@@ -127,7 +127,7 @@ func TestCredentialsRenewed(t *testing.T) {
 					}
 				}
 				if slack := giver.want / 8; asked < giver.want-slack || asked > giver.want+slack {
-					t.Errorf("asked %d times in a day, want about %d", asked, giver.want)
+					t.Errorf("%d requests in a day, want about %d", asked, giver.want)
 				}
 			})
 		})

@@ -37,7 +37,7 @@ func wantBusy(t *testing.T, err error, call string) {
 func wantNoClaim(t *testing.T, err error, call string) {
 	t.Helper()
 	if got := sentinels(err); err == nil || got != "" && got != drivers.ErrRefused.Error() {
-		t.Errorf("%s = %v (%s), want an error that says nothing about a key", call, err, got)
+		t.Errorf("%s = %v (%s), want an error without a sentinel about a key", call, err, got)
 	}
 }
 
@@ -72,14 +72,14 @@ func TestConflict(t *testing.T) {
 
 	d.plays(once("PutObject", always("", http.StatusConflict, "ExistingObjectIsDirectory")))
 	if _, err := b.Create(t.Context(), "dir/k", drivers.NewBody([]byte("x"))); err != nil {
-		t.Errorf("Create whose directory went away once = %v", err)
+		t.Errorf("Create after its directory was removed once = %v", err)
 	}
 
 	d.plays(always("PutObject", http.StatusConflict, "ConditionalRequestConflict"))
 	_, err = b.Create(t.Context(), "l", drivers.NewBody([]byte("x")))
 	wantBusy(t, err, "Create in conflict all the time")
 	if got := len(d.operations()); got != 1+defaultRetries {
-		t.Errorf("Create asked %d times, want %d", got, 1+defaultRetries)
+		t.Errorf("Create made %d requests, want %d", got, 1+defaultRetries)
 	}
 }
 
@@ -137,7 +137,7 @@ func TestCompleteConflict(t *testing.T) {
 		}
 		d.plays(always("CompleteMultipartUpload", status, "PreconditionFailed"))
 		if err := complete(u, part); err != nil {
-			t.Errorf("Complete whose condition fails, since the object is there = %v", err)
+			t.Errorf("Complete with a condition that fails, because the object exists = %v", err)
 		}
 
 		u, part = start("kept")
@@ -295,7 +295,7 @@ func TestLostAnswer(t *testing.T) {
 	}
 	d.plays(once("DeleteObject", d.loses))
 	if err := b.DeleteIf(t.Context(), "k", o.Tag); err != nil {
-		t.Errorf("DeleteIf whose answer was lost = %v", err)
+		t.Errorf("DeleteIf after a lost answer = %v", err)
 	}
 
 	u, err := b.StartUpload(t.Context(), "data/u")
@@ -305,14 +305,14 @@ func TestLostAnswer(t *testing.T) {
 	d.plays(once("UploadPart", d.loses))
 	part, err := b.PutPart(t.Context(), u, 1, drivers.NewBody([]byte("part")))
 	if err != nil {
-		t.Fatalf("PutPart whose answer was lost = %v", err)
+		t.Fatalf("PutPart after a lost answer = %v", err)
 	}
 	d.plays(once("CompleteMultipartUpload", d.loses))
 	if o, err = b.Complete(t.Context(), u, []drivers.Part{part}, part.CRC32C); err != nil {
-		t.Fatalf("Complete whose answer was lost = %v", err)
+		t.Fatalf("Complete after a lost answer = %v", err)
 	}
 	if there, err := b.Stat(t.Context(), "data/u"); err != nil || there.Tag != o.Tag || there.Size != o.Size {
-		t.Errorf("Complete = %+v, and Stat says %+v, %v", o, there, err)
+		t.Errorf("Complete = %+v, and Stat = %+v, %v", o, there, err)
 	}
 	wantObject(t, b, "data/u", "part")
 }
@@ -383,7 +383,7 @@ func TestRefused(t *testing.T) {
 		_, err = b.Stat(t.Context(), "k")
 		wantRefused(t, err, "Stat with "+code)
 		if want := b.(*bucket).advice(&keyError{code: code}); err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("Stat with %s = %v, want an error that says %s", code, err, want)
+			t.Errorf("Stat with %s = %v, want an error that contains %s", code, err, want)
 		}
 	}
 }
@@ -407,7 +407,7 @@ func TestBucketGone(t *testing.T) {
 		t.Errorf("Stat of an absent key = %v, want %v", err, drivers.ErrNotFound)
 	}
 	if got, want := d.operations(), []string{"HeadObject", "GetObject"}; !slices.Equal(got, want) {
-		t.Errorf("Stat of an absent key asked %q, want %q", got, want)
+		t.Errorf("Stat of an absent key sent %q, want %q", got, want)
 	}
 }
 

@@ -74,7 +74,7 @@ func TestProbeRefuses(t *testing.T) {
 		})
 		_, err := Open(t.Context(), cfg)
 		if err == nil || !strings.Contains(err.Error(), "ignores "+header) {
-			t.Errorf("Open of a store that ignores %s = %v, want an error that says so", header, err)
+			t.Errorf("Open of a store that ignores %s = %v, want an error that names it", header, err)
 		}
 		wantNoClaim(t, err, "Open of a store that ignores "+header)
 	}
@@ -103,7 +103,7 @@ func TestProbeUnknown(t *testing.T) {
 	d.plays(always("CreateMultipartUpload", http.StatusNotImplemented, "NotImplemented"))
 	_, err := Open(t.Context(), cfg)
 	if err == nil || !strings.Contains(err.Error(), "storage.s3.checksum") {
-		t.Errorf("Open of a store that takes no CRC-32C = %v, want an error that names storage.s3.checksum", err)
+		t.Errorf("Open of a store that refuses CRC-32C = %v, want an error that names storage.s3.checksum", err)
 	}
 }
 
@@ -152,7 +152,7 @@ func TestEmptyStays(t *testing.T) {
 		t.Errorf("abilities = %+v, want %+v", got, want)
 	}
 	for _, err := range after.List(t.Context(), "", "") {
-		t.Errorf("List gives an object that was deleted, %v", err)
+		t.Errorf("List returns a deleted object, %v", err)
 	}
 	o = create(t, after, "again")
 	wantObject(t, after, "k", "again")
@@ -180,7 +180,7 @@ func TestVersityGW(t *testing.T) {
 		return true
 	}))
 	if _, err := b.Create(t.Context(), "k", drivers.NewBody([]byte("other"))); !errors.Is(err, drivers.ErrExists) {
-		t.Errorf("Create, told of an empty object with the tag of one that isn't = %v, want %v", err, drivers.ErrExists)
+		t.Errorf("Create after a HEAD with the size of an empty object and another object's tag = %v, want %v", err, drivers.ErrExists)
 	}
 	wantObject(t, b, "k", "text")
 
@@ -262,7 +262,7 @@ func TestOpenAdvice(t *testing.T) {
 			_, err := Open(t.Context(), cfg)
 			wantNoClaim(t, err, "Open")
 			if err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("Open() = %v, want an error that says %s", err, test.want)
+				t.Errorf("Open() = %v, want an error that contains %s", err, test.want)
 			}
 		})
 	}

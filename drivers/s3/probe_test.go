@@ -173,7 +173,7 @@ func TestProbeUnsupported(t *testing.T) {
 
 	s.Set(s3double.Knobs{Faults: map[string]s3double.Fault{"PutObject": {Status: http.StatusNotImplemented, Code: "NotImplemented"}}})
 	if _, err := Open(t.Context(), cfg); err == nil || strings.Contains(err.Error(), "no conditional writes") {
-		t.Errorf("Open of a store that takes no PutObject at all = %v, want another reason", err)
+		t.Errorf("Open of a store that refuses every PutObject = %v, want another reason", err)
 	}
 }
 

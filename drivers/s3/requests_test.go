@@ -18,7 +18,7 @@ func TestRequests(t *testing.T) {
 	costs := func(what string, want ...string) {
 		t.Helper()
 		if got := d.operations(); !slices.Equal(got, want) {
-			t.Errorf("%s asked %q, want %q", what, got, want)
+			t.Errorf("%s sent %q, want %q", what, got, want)
 		}
 	}
 	header := func(operation, name, want string) {

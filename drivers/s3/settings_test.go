@@ -189,12 +189,12 @@ func TestInspectAmazon(t *testing.T) {
 		t.Errorf("lifecycle where access is denied: %+v, want an error and the permission", s)
 	}
 	if s := settings.Versioning; s.Err == nil || s.Permission != "s3:GetBucketVersioning" || !strings.Contains(s.Err.Error(), "denied") {
-		t.Errorf("versioning where access is denied: %+v, want an error that says so and the permission", s)
+		t.Errorf("versioning where access is denied: %+v, want an error about that and the permission", s)
 	}
 
 	d.plays(always("", http.StatusBadRequest, "ExpiredToken"))
 	if s := inspect(t, cfg).Lifecycle; s.Err == nil || errors.Is(s.Err, errors.ErrUnsupported) || !strings.Contains(s.Err.Error(), "storage.s3.session_token") {
-		t.Errorf("lifecycle with expired credentials: %+v, want an error that says so", s)
+		t.Errorf("lifecycle with expired credentials: %+v, want an error about that", s)
 	}
 }
 

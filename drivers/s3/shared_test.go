@@ -184,7 +184,7 @@ func TestRefusedPause(t *testing.T) {
 			wg.Go(func() {
 				for time.Since(start) < time.Minute {
 					if r.replaced("OLD", "") {
-						t.Error("the same key is said to be another")
+						t.Error("replaced reports true for the current key")
 					}
 					time.Sleep(100 * time.Millisecond)
 				}

@@ -206,7 +206,7 @@ func (w *firstWriter) rest() *rest {
 	if http2 {
 		idle = w.limits.Silence
 	}
-	r := &rest{silence: idle, left: w.limits.Body - w.body.read, limited: w.limits.Body > 0}
+	r := &rest{silence: idle, left: max(w.limits.Body-w.body.read, 0), limited: w.limits.Body > 0}
 	if w.limits.Request > 0 {
 		r.until = w.began.Add(w.limits.Request)
 	}
@@ -243,8 +243,15 @@ var errEnough = errors.New("enough of the body was dropped")
 // stop has ended, and otherwise the error of the body.
 func (r *rest) drop(stop context.Context, from io.Reader, setDeadline func(time.Time) error) error {
 	r.from, r.setDeadline, r.stopped = from, setDeadline, stop.Err
-	defer context.AfterFunc(stop, func() { _ = setDeadline(time.Unix(1, 0)) })()
+	interrupted := make(chan struct{})
+	keep := context.AfterFunc(stop, func() {
+		defer close(interrupted)
+		_ = setDeadline(time.Unix(1, 0))
+	})
 	_, err := io.Copy(io.Discard, r) // whose buffers are small, and pooled
+	if !keep() {
+		<-interrupted // after the handler net/http has no stream that could get a deadline, and panics
+	}
 	return err
 }
 

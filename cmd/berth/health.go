@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -122,17 +123,33 @@ func (r *readiness) probe(ctx context.Context) <-chan struct{} {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
 		defer cancel()
-		r.record(ctx, r.ping(ctx))
-		close(done)
+		result := make(chan error, 1)
+		go func() { result <- r.ping(ctx) }()
+		for {
+			select {
+			case err := <-result:
+				r.record(ctx, err, true)
+				close(done)
+				return
+			case <-time.After(probeTimeout + probeWait):
+				r.record(ctx, errSilent, false)
+			}
+		}
 	}()
 	return done
 }
 
-// record takes the result of the probe that runs.
-func (r *readiness) record(ctx context.Context, err error) {
+// errSilent is the result of a probe that ignores its timeout, as calls of a
+// network file system do. It counts again each time that a probe could have ended.
+var errSilent = errors.New("the probe has not ended in its time")
+
+// record takes a result of the probe that runs. ended is whether it is the last.
+func (r *readiness) record(ctx context.Context, err error, ended bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.running = nil
+	if ended {
+		r.running = nil
+	}
 	if err != nil {
 		r.log.DebugContext(ctx, "the store does not answer a probe", "error", err)
 	}

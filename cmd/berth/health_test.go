@@ -152,6 +152,32 @@ func TestReadinessOfASilentStore(t *testing.T) {
 	})
 }
 
+// TestReadinessOfAProbeThatHangs: a probe that ignores its timeout counts as
+// failed, and no other starts beside it. After its end the store is ready again.
+func TestReadinessOfAProbeThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var pings atomic.Int32
+		hangs := make(chan struct{})
+		r := newReadiness(func(context.Context) error { pings.Add(1); <-hangs; return nil }, slog.New(slog.DiscardHandler))
+		start := time.Now()
+		for r.check(t.Context()) && time.Since(start) < time.Minute {
+			time.Sleep(time.Second)
+		}
+		if took := time.Since(start); took < failuresToUnready*probeTimeout || took > failuresToUnready*(probeTimeout+2*time.Second) {
+			t.Errorf("unready after %v, want about %v", took, failuresToUnready*probeTimeout)
+		}
+		time.Sleep(time.Minute)
+		if n := pings.Load(); n != 1 || r.check(t.Context()) {
+			t.Errorf("%d probes, want 1, and not ready", n)
+		}
+		close(hangs)
+		synctest.Wait()
+		if r.check(t.Context()); !r.check(t.Context()) {
+			t.Error("not ready after two successes")
+		}
+	})
+}
+
 // TestReadinessBudget: however many ask, the store gets one small request in an
 // interval, and none of those that don't ask causes one.
 func TestReadinessBudget(t *testing.T) {

@@ -57,6 +57,8 @@ func checkHeaders(headers map[string]string) error {
 		switch value := headers[name]; {
 		case !isToken(name):
 			return fmt.Errorf("storage.s3.headers: %q is not the name of a header", name)
+		case canonical == consistentHeader && value != "true":
+			return fmt.Errorf("storage.s3.headers: %s: want true: conditions must hold in all regions", name)
 		case seen[canonical]:
 			return fmt.Errorf("storage.s3.headers: %s is given twice", canonical)
 		case strings.TrimSpace(value) == "" || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }):

@@ -431,6 +431,7 @@ func TestHeaders(t *testing.T) {
 		"authorization": "x", "Host": "x", "x-amz-date": "x", "If-None-Match": "*", "if-match": "x", "X-Amz-Content-Sha256": "x",
 		"x-amz-checksum-crc32c": "x", "Content-Length": "1", "Range": "bytes=0-1", "X-Amz-Security-Token": "x", "X-Amz-Server-Side-Encryption": "AES256",
 		"X Bad": "x", "": "x", "X-Empty": "", "X-Lines": "a\r\nHost: b", "X-Umlaut": "ä",
+		"x-tigris-consistent": "false",
 	} {
 		cfg := Config{Bucket: "b", Headers: map[string]string{name: value}}
 		if err := cfg.check(); err == nil || !strings.HasPrefix(err.Error(), "storage.s3.headers: ") {

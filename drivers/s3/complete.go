@@ -17,12 +17,13 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// completeTimeout limits the requests of a Complete after its caller has left.
+// completeTimeout limits the requests of a Complete, which continue after its
+// caller has left.
 const completeTimeout = 10 * time.Minute
 
 // Complete is a CompleteMultipartUpload with If-None-Match: *. If the key is
-// taken or the upload is gone, it returns the object at the key.
-// It returns ErrNotFound only if the upload is gone and there is no object.
+// taken or the upload is gone, it returns the object at the key, or ErrNotFound
+// if there is none.
 //
 // Amazon's answer to a 409 is to start again with CreateMultipartUpload. But
 // the only possible conflict here is with another Complete of the same upload,

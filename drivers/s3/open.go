@@ -28,7 +28,7 @@
 //
 // # Bytes and their checksums
 //
-// Bodies are sent from the caller's memory, without a copy, with the CRC-32C
+// Bodies are read once, from the caller's memory, and are sent with the CRC-32C
 // that the caller computed. They are not hashed for the signature
 // (UNSIGNED-PAYLOAD), not even over plain HTTP. A tag is the ETag.
 //

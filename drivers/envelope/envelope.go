@@ -8,8 +8,8 @@
 //
 // Every write has a new random nonce. The nonce has two effects. First, no two
 // bodies are equal, so a tag that is derived from the content (an S3 ETag)
-// never equals the tag of an earlier version of the key. Second, a writer whose
-// response was lost recognises its own write by reading it back, so Create and
+// never equals the tag of an earlier version of the key. Second, a writer that
+// lost the response recognises its own write by reading it back, so Create and
 // Replace return a conflict only if another writer's body is stored.
 package envelope
 

@@ -19,13 +19,13 @@ import (
 
 const key = "meta/test"
 
-// note is what the tests store.
+// note is the value that the tests store.
 type note struct {
 	Text string `json:"text"`
 	N    int    `json:"n,omitempty"`
 }
 
-// bucket is a view of store, through an Intercept if there is one.
+// bucket returns a view of store, through f unless f is nil.
 func bucket(t *testing.T, store *memory.Store, f drivertest.Intercept) drivers.Bucket {
 	t.Helper()
 	b, err := memory.Open(t.Context(), memory.Config{Store: store})
@@ -84,8 +84,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestBodiesDiffer: equal values give different bodies, so that a tag that
-// stands for the content is never one that was there before.
+// TestBodiesDiffer checks that equal values have different bodies, so that a
+// tag that is derived from the content never equals an earlier tag of the key.
 func TestBodiesDiffer(t *testing.T) {
 	b := bucket(t, &memory.Store{}, nil)
 	first, err := envelope.Create(t.Context(), b, key, note{Text: "x"}, drivers.Body{})
@@ -99,7 +99,7 @@ func TestBodiesDiffer(t *testing.T) {
 	if first.Object.Tag == second.Object.Tag {
 		t.Errorf("equal values have the tag %s twice", first.Object.Tag)
 	}
-	for range 2 { // a writer that still has the old tag
+	for range 2 { // a writer that has the old tag
 		if _, err := envelope.Replace(t.Context(), b, key, first.Object.Tag, note{Text: "late"}, drivers.Body{}); !errors.Is(err, drivers.ErrChanged) {
 			t.Errorf("Replace with an old tag = %v, want %v", err, drivers.ErrChanged)
 		}
@@ -126,7 +126,7 @@ func TestEncodeIsWhatCreateStores(t *testing.T) {
 	}
 }
 
-// TestLongestValue: whatever can be written can be read.
+// TestLongestValue checks that every value that can be written can be read.
 func TestLongestValue(t *testing.T) {
 	const longest = 16 << 20
 	empty, err := envelope.Encode(note{}, drivers.Body{})
@@ -157,8 +157,8 @@ func TestCreateMeetsAnother(t *testing.T) {
 	}
 }
 
-// TestMalformed: what berth didn't write, and what another version wrote, is an
-// error that says so, and never ErrNotFound.
+// TestMalformed checks that a body that berth did not write, or that another
+// version wrote, is reported as such and never as ErrNotFound.
 func TestMalformed(t *testing.T) {
 	for body, want := range map[string]string{
 		"{}\n":                                               "not written by berth",
@@ -198,19 +198,20 @@ func TestAbsent(t *testing.T) {
 	}
 }
 
-// TestReadIsCutOff: a connection that breaks is an error, and no shorter body.
+// TestReadIsCutOff checks that a broken connection is an error and not a
+// shorter body.
 func TestReadIsCutOff(t *testing.T) {
 	store := &memory.Store{}
 	if _, err := envelope.Create(t.Context(), bucket(t, store, nil), key, note{Text: "x"}, drivers.NewBody(make([]byte, 1000))); err != nil {
 		t.Fatal(err)
 	}
-	faulty := &drivertest.Faulty{Mode: drivertest.Unanswered} // half of the body comes
+	faulty := &drivertest.Faulty{Mode: drivertest.Unanswered} // half of the body arrives
 	if got, err := envelope.Read[note](t.Context(), bucket(t, store, faulty.Intercept), key); !errors.Is(err, drivertest.ErrInjected) {
 		t.Errorf("Read = %+v, %v, want %v", got, err, drivertest.ErrInjected)
 	}
 }
 
-// FuzzDecode reads arbitrary bytes, and what was encoded from them.
+// FuzzDecode reads arbitrary bytes, and bodies that were encoded from them.
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte("{\"v\":1,\"nonce\":\"N\",\"value\":{\"text\":\"x\"}}\nraw"))
 	f.Add([]byte("{\"v\":2}\n"))
@@ -222,7 +223,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatal(err)
 		}
 		if len(data) == 0 {
-			return // no Bucket stores that
+			return // no Bucket stores an empty body
 		}
 		if _, err := b.Create(ctx, key, drivers.NewBody(data)); err != nil {
 			t.Fatal(err)

@@ -11,21 +11,21 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// habits are those of stores whose tags follow from the content, and of those
-// that number each write.
+// habits are those of a store with tags derived from the content, and of a
+// store that numbers each write.
 var habits = map[string]func() memory.Habits{"S3": memory.S3, "GCS": memory.GCS}
 
 func onlyMethod(name string) func(drivertest.Call) bool {
 	return func(c drivertest.Call) bool { return c.Method == name }
 }
 
-// TestCreateIsLost: a Create without an answer is a success if the body is
-// there, and else whatever the store said.
+// TestCreateIsLost checks that a Create without a response succeeds if the body
+// is stored, and otherwise returns the store's error.
 func TestCreateIsLost(t *testing.T) {
 	for name, h := range habits {
 		for _, tt := range []struct {
 			mode  drivertest.Mode
-			other bool // somebody else's body is there
+			other bool // another writer's body is stored
 			want  error
 		}{
 			{drivertest.Lost, false, drivertest.ErrInjected},
@@ -70,8 +70,8 @@ func TestCreateIsLost(t *testing.T) {
 	}
 }
 
-// TestCreateRetriedBelow: the driver's own retry finds what its first try
-// stored, and calls it a conflict.
+// TestCreateRetriedBelow lets the driver's own retry find the object that its
+// first attempt stored, which it reports as a conflict.
 func TestCreateRetriedBelow(t *testing.T) {
 	store := &memory.Store{Habits: memory.S3()}
 	retries := func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
@@ -95,8 +95,8 @@ func TestCreateRetriedBelow(t *testing.T) {
 	}
 }
 
-// TestCreateOr: of a key that is taken nothing is read, if the caller says so,
-// and nobody is asked about one that is free.
+// TestCreateOr checks that nothing is read of a taken key if the callback
+// returns an error, and that the callback is not called for a free key.
 func TestCreateOr(t *testing.T) {
 	counter := new(drivertest.Counter)
 	b := bucket(t, &memory.Store{Habits: memory.S3()}, counter.Intercept)
@@ -112,8 +112,8 @@ func TestCreateOr(t *testing.T) {
 	}
 }
 
-// TestCreateMeetsWhatVanishes: the conflicting body is deleted before it can be
-// read. Then the key is free, and Create tries again.
+// TestCreateMeetsWhatVanishes deletes the conflicting body before it can be
+// read. The key is then free, and Create has to try again.
 func TestCreateMeetsWhatVanishes(t *testing.T) {
 	store := &memory.Store{Habits: memory.S3()}
 	direct := bucket(t, store, nil)
@@ -142,8 +142,8 @@ func TestCreateMeetsWhatVanishes(t *testing.T) {
 	}
 }
 
-// TestCreateCannotReadBack: with the answer lost and no way to ask, the outcome
-// is unknown, and the error says nothing about the key.
+// TestCreateCannotReadBack checks that the outcome is unknown if both the
+// response and the read fail, and that the error makes no claim about the key.
 func TestCreateCannotReadBack(t *testing.T) {
 	store := &memory.Store{Habits: memory.S3()}
 	faulty := &drivertest.Faulty{Mode: drivertest.Unanswered}
@@ -168,7 +168,7 @@ func TestReplaceIsLost(t *testing.T) {
 	for name, h := range habits {
 		for _, tt := range []struct {
 			mode   drivertest.Mode
-			before string // what happens to the key before: nothing, replaced, deleted
+			before string // state of the key before Replace: nothing (unchanged), replaced, deleted
 			want   error
 		}{
 			{drivertest.Lost, "nothing", drivertest.ErrInjected},
@@ -220,8 +220,8 @@ func TestReplaceIsLost(t *testing.T) {
 	}
 }
 
-// TestReplaceRetriedBelow: the driver's own retry finds the tag gone that its
-// first try replaced.
+// TestReplaceRetriedBelow lets the driver's own retry find that its first
+// attempt already replaced the tag.
 func TestReplaceRetriedBelow(t *testing.T) {
 	store := &memory.Store{Habits: memory.S3()}
 	direct := bucket(t, store, nil)

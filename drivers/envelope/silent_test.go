@@ -13,8 +13,8 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// hesitant is a bucket that waits before it answers an Open, and again before
-// the byte at stop.
+// hesitant is a bucket that waits before it answers Open, and again before the
+// byte at stop.
 type hesitant struct {
 	drivers.Bucket
 
@@ -45,7 +45,7 @@ func (h *hesitant) Open(ctx context.Context, key string, off, n int64) (io.ReadC
 	}{io.MultiReader(io.LimitReader(rc, h.stop), &waiting{ctx, h.read}, rc), rc}, o, nil
 }
 
-// waiting gives no byte, and takes its time for that.
+// waiting is a reader that returns no byte, and io.EOF only after some time.
 type waiting struct {
 	ctx  context.Context //nolint:containedctx // io.Reader has no parameter for it
 	time time.Duration
@@ -58,9 +58,9 @@ func (w *waiting) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-// TestSilence: a store that says nothing, from the start or in the middle of a
-// small body, is busy after half a minute. The raw bytes that Open leaves to be
-// read may take longer.
+// TestSilence checks that a store that stops responding, at the start or in the
+// middle of a small body, is reported as busy after half a minute. Reading the
+// raw bytes that Open returns may take longer.
 func TestSilence(t *testing.T) {
 	const raw, never = 1000, 24 * time.Hour
 	for _, tt := range []struct {
@@ -103,7 +103,8 @@ func TestSilence(t *testing.T) {
 		})
 	}
 
-	// Whose patience ends first: the caller's own is no claim about the store.
+	// If the caller's own deadline ends first, the error makes no claim about
+	// the store.
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	silent := &hesitant{Bucket: bucket(t, &memory.Store{}, nil), open: never}

@@ -8,7 +8,7 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// BenchmarkPutPart stores a part of 16 MiB with each store's habits.
+// BenchmarkPutPart stores a part of 16 MiB, with the habits of several stores.
 func BenchmarkPutPart(b *testing.B) {
 	body := drivers.NewBody(make([]byte, 16<<20))
 	for name, s := range map[string]*memory.Store{
@@ -36,7 +36,7 @@ func BenchmarkPutPart(b *testing.B) {
 	}
 }
 
-// BenchmarkCreateList creates small objects, and lists one of them in a
+// BenchmarkCreateList creates small objects, and then lists one object in a
 // bucket of 100,000.
 func BenchmarkCreateList(b *testing.B) {
 	ctx := b.Context()

@@ -11,7 +11,7 @@ import (
 
 func TestConformance(t *testing.T) {
 	s3 := memory.S3()
-	s3.Limits.MinPart = 100_000 // 5 MiB would only cost time
+	s3.Limits.MinPart = 100_000 // 5 MiB would only take longer
 	r2 := s3
 	r2.Limits.EqualParts = true
 	for name, habits := range map[string]memory.Habits{

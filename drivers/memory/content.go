@@ -14,8 +14,8 @@ import (
 
 // keep returns the store's own copy of the body, and a tag derived from its
 // bytes if tagged is set. It returns an error for an empty body, and for a body
-// whose size or checksum does not match its bytes. The returned checksum is
-// that of the copied bytes.
+// with a size or checksum that does not match its bytes. The returned checksum
+// is that of the copied bytes.
 func (s *Store) keep(key string, body drivers.Body, tagged bool) (drivers.Body, string, error) {
 	if body.Size <= 0 {
 		return drivers.Body{}, "", errEmpty

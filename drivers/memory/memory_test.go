@@ -89,14 +89,14 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// TestHabits tries what each cloud is known for.
+// TestHabits checks the typical behaviour of each cloud.
 func TestHabits(t *testing.T) {
 	for name, test := range map[string]struct {
 		habits     memory.Habits
 		equalTags  bool // objects of equal bytes
-		overwrites bool // a part, in place
-		late       bool // parts after Abort are taken
-		listed     bool // uploads without parts, by Uploads
+		overwrites bool // a part replaces an earlier one
+		late       bool // parts are accepted after Abort
+		listed     bool // Uploads returns uploads without parts
 		aborts     bool // Abort drops parts
 	}{
 		"directory": {habits: memory.Habits{}, equalTags: true, listed: true, aborts: true},

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// cpu is the processor time of this process so far.
+// cpu returns the processor time that this process has used so far.
 func cpu(b *testing.B) time.Duration {
 	b.Helper()
 	var u syscall.Rusage
@@ -24,8 +24,8 @@ func cpu(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkStream reads 256 MiB from a socket, hashes it and stores it, by
-// StreamPart and by hand; cpu-ms/op of the two compare.
+// BenchmarkStream reads 256 MiB from a socket, hashes and stores it, once with
+// StreamPart and once with plain file operations. Compare their cpu-ms/op.
 func BenchmarkStream(b *testing.B) {
 	const size = 256 << 20
 	store := map[string]func(b *testing.B, dir string, body io.Reader){
@@ -102,7 +102,7 @@ func BenchmarkCreate(b *testing.B) {
 			data := body(string(make([]byte, size)))
 			b.SetBytes(int64(size))
 			for i := 0; b.Loop(); i++ {
-				// A directory of its own, as records have.
+				// Each key has its own directory, as records have.
 				if _, err := s.Create(b.Context(), fmt.Sprintf("blobs/sha256/%02x/%d/record", i%256, i), data); err != nil {
 					b.Fatal(err)
 				}

@@ -12,7 +12,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// syncs is what was synced, in order.
+// syncs records the files that were synced, in order.
 type syncs struct {
 	mu    sync.Mutex
 	files []fs.FileInfo
@@ -29,7 +29,7 @@ func (s *syncs) sync(f *os.File) error {
 	return f.Sync()
 }
 
-// take forgets what was synced so far, and says what that was.
+// take returns the files that were synced so far, and forgets them.
 func (s *syncs) take() []fs.FileInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -38,9 +38,10 @@ func (s *syncs) take() []fs.FileInfo {
 	return files
 }
 
-// TestWritesAreSynced: when a write returns, its file is on disk, and so is its
-// name: first the file, then its directory, then those above that are new.
-func TestWritesAreSynced(t *testing.T) { // not in parallel: fsync is everybody's
+// TestWritesAreSynced checks that a write returns only after its file and the
+// file's name are on disk: first the file is synced, then its directory, then
+// new directories above.
+func TestWritesAreSynced(t *testing.T) { // not in parallel: fsync is shared
 	var seen syncs
 	fsync = seen.sync
 	t.Cleanup(func() { fsync = (*os.File).Sync })
@@ -92,7 +93,7 @@ func TestWritesAreSynced(t *testing.T) { // not in parallel: fsync is everybody'
 		must(b.Complete(ctx, u, done, sum))
 		names := at(u.Key, path.Dir(u.Key), "c")
 		if parts == 1 {
-			names = names[1:] // the part is the file, and was synced as such
+			names = names[1:] // the file of the part was synced when it was stored
 		}
 		wantSynced(t, "Complete", seen.take(), names...)
 	}
@@ -108,8 +109,8 @@ func TestWritesAreSynced(t *testing.T) { // not in parallel: fsync is everybody'
 	wantSynced(t, "DeleteIf of the last one", seen.take(), root)
 }
 
-// wantSynced wants that the files that are there by these names now were synced,
-// in this order, whatever else was.
+// wantSynced fails the test unless the files with these names were synced in
+// this order. Other files may have been synced in between.
 func wantSynced(t *testing.T, what string, synced []fs.FileInfo, names ...string) {
 	t.Helper()
 	for _, name := range names {

@@ -103,8 +103,8 @@ func uploads(t testing.TB, b drivers.Bucket, prefix string) []drivers.Upload {
 	return all
 }
 
-// files is every path below the root but the lock files, directories with a
-// "/" at the end.
+// files returns every path below the root except the lock files. Directories
+// end in "/".
 func files(t testing.TB, root string) []string {
 	t.Helper()
 	var all []string
@@ -180,7 +180,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// A trace of what every call leaves on disk.
+// TestNothingIsLeft checks which files every call leaves on disk.
 func TestNothingIsLeft(t *testing.T) {
 	root := t.TempDir()
 	b := openAt(t, root)
@@ -263,7 +263,8 @@ func TestNothingIsLeft(t *testing.T) {
 	check("Abort", "data/", "data/k")
 }
 
-// A StreamPart stops between chunks once its context ends.
+// TestStreamPartContext checks that StreamPart stops between chunks once its
+// context ends.
 func TestStreamPartContext(t *testing.T) {
 	root := t.TempDir()
 	b := openAt(t, root)
@@ -283,11 +284,12 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// chunkSize is how much io.Copy reads at a time of a body that does not write
-// itself.
+// chunkSize is how many bytes io.Copy reads at a time from a body that does not
+// implement io.WriterTo.
 const chunkSize = 32 << 10
 
-// A large part is summed and stored right, whatever the sizes of the reads.
+// TestStreamPartChunks checks that a large part is stored with the right
+// checksum for every size of the reads.
 func TestStreamPartChunks(t *testing.T) {
 	b := openAt(t, t.TempDir())
 	for _, n := range []int{1, chunkSize - 1, chunkSize, chunkSize + 1, 3*chunkSize + 7, writeBackStep, writeBackStep + chunkSize} {
@@ -311,7 +313,8 @@ func TestStreamPartChunks(t *testing.T) {
 	}
 }
 
-// net/http sends a file from the kernel only if it gets the file itself.
+// TestOpenGivesTheFile checks that Open returns the file itself, because
+// net/http lets the kernel send the bytes only then.
 func TestOpenGivesTheFile(t *testing.T) {
 	b := openAt(t, t.TempDir())
 	for _, key := range []string{"data/k", "meta/k"} {
@@ -358,7 +361,7 @@ func TestTags(t *testing.T) {
 	b := openAt(t, t.TempDir())
 	large := strings.Repeat("x", smallBody+1)
 	for _, test := range []struct {
-		a, b string // keys of equal bytes
+		a, b string // two keys for equal bytes
 		data string
 		same bool
 	}{
@@ -386,8 +389,8 @@ func TestTags(t *testing.T) {
 	}
 }
 
-// Modified of an object of one part is the time of the part, and Complete again
-// changes neither it nor the tag.
+// TestCompleteKeepsTheTime checks that Modified of an object of one part is the
+// time of the part, and that a second Complete changes neither it nor the tag.
 func TestCompleteKeepsTheTime(t *testing.T) {
 	root := t.TempDir()
 	b := openAt(t, root)
@@ -407,7 +410,8 @@ func TestCompleteKeepsTheTime(t *testing.T) {
 	}
 }
 
-// Everything that a key or prefix can do to the order, against sorting.
+// TestListOrder compares List with sorting, for all kinds of keys and prefixes
+// that affect the order.
 func TestListOrder(t *testing.T) {
 	root := t.TempDir()
 	b := openAt(t, root)
@@ -416,7 +420,7 @@ func TestListOrder(t *testing.T) {
 		create(t, b, key, "x")
 	}
 	start(t, b, "a/upload")
-	// What no key can name is somebody else's.
+	// Files that cannot be keys belong to other programs.
 	for _, name := range []string{"white space", "a/y/ü", "a/.hidden~"} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte("x"), fileMode); err != nil {
 			t.Fatal(err)
@@ -454,11 +458,12 @@ func TestListOrder(t *testing.T) {
 		if err != nil || o.Key != keys[0] {
 			t.Errorf("List begins with %v, %v, want %s", o, err, keys[0])
 		}
-		break // and the walk ends
+		break // the walk ends, too
 	}
 }
 
-// List reads the directories that can hold what is asked for, and no others.
+// TestListPrunes checks that List reads only directories that can hold matching
+// keys.
 func TestListPrunes(t *testing.T) {
 	for _, test := range []struct {
 		prefix, after, key string
@@ -525,9 +530,9 @@ func TestConfinement(t *testing.T) {
 	if got := list(t, b, "", ""); len(got) > 0 {
 		t.Errorf("List = %q, want nothing", got)
 	}
-	// IDs come back from the bucket's records; none makes another path.
+	// IDs are read from the bucket's records. No ID may lead to another path.
 	create(t, b, "meta/kk", "x")
-	cut := "../../" + strings.Repeat("./", 121) + "meta/kk" // 255 bytes, so that the key after it is cut off
+	cut := "../../" + strings.Repeat("./", 121) + "meta/kk" // 255 bytes, so that the key after it is truncated
 	for _, id := range []string{"", ".", "..", "../../meta", cut, strings.Repeat("A", 25) + "/", strings.Repeat("a", 26)} {
 		u := drivers.Upload{Key: "k", ID: id}
 		if err := b.Abort(ctx, u); err != nil {
@@ -555,8 +560,8 @@ func TestConfinement(t *testing.T) {
 	}
 }
 
-// "Not found" is a claim about a key, and a bucket that was taken away makes
-// none.
+// TestRootTakenAway checks that a bucket that was removed does not return
+// ErrNotFound, which is a claim about a key.
 func TestRootTakenAway(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "root")
 	b := openAt(t, root)
@@ -585,12 +590,13 @@ func TestRootTakenAway(t *testing.T) {
 	}
 }
 
-// What a process leaves that is killed at any point of a write.
+// TestLeftovers checks what a process leaves that is killed at any point of a
+// write.
 func TestLeftovers(t *testing.T) {
 	root := t.TempDir()
 	b := openAt(t, root)
 	long := strings.TrimSuffix(strings.Repeat(strings.Repeat("k", 99)+"/", 7), "/")
-	whole := start(t, b, long) // a key that no name can hold
+	whole := start(t, b, long) // a key that is too long for a file name
 	stream(t, b, whole, 1, "x")
 	if _, _, err := b.stage(t.Context(), "blobs/x/record", body("x")); err != nil {
 		t.Fatal(err)
@@ -631,7 +637,8 @@ func TestLeftovers(t *testing.T) {
 	}
 }
 
-// Complete was killed after its link, or NFS lost the link's answer.
+// TestLinkedBefore completes an upload that was already linked, as when
+// Complete was killed after its link or NFS lost the response to the link.
 func TestLinkedBefore(t *testing.T) {
 	root := t.TempDir()
 	b := openAt(t, root)
@@ -700,7 +707,8 @@ func TestPartsGone(t *testing.T) {
 	}
 }
 
-// A key below an object, which no caller makes, does no harm.
+// TestDeleteBelowAnObject checks that deleting a key below an object, which no
+// caller does, changes nothing.
 func TestDeleteBelowAnObject(t *testing.T) {
 	b := openAt(t, t.TempDir())
 	create(t, b, "a", "x")

@@ -12,12 +12,12 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// onFullDisk has the directory of the process in which TestLongFullDisk has a
-// file system of its own.
+// onFullDisk is the environment variable with the directory for the process in
+// which TestLongFullDisk mounts a file system.
 const onFullDisk = "BERTH_TEST_FULL_DISK"
 
-// TestLongFullDisk fills a file system of 1 MiB, which a process of its own may
-// mount where user namespaces are allowed.
+// TestLongFullDisk fills a file system of 1 MiB. A separate process mounts it,
+// which is possible if user namespaces are allowed.
 func TestLongFullDisk(t *testing.T) {
 	if dir := os.Getenv(onFullDisk); dir != "" {
 		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {

@@ -22,11 +22,12 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// sparse is the size of a file that has its last byte only.
+// sparse is the size of a file of which only the last byte is written.
 const sparse = 3 << 30
 
-// TestLargeFiles: a file of more than 2 GiB can be written, joined from parts,
-// described and read. A 32-bit process needs O_LARGEFILE for each of these.
+// TestLargeFiles checks that a file of more than 2 GiB can be written, joined
+// from parts, described and read. A 32-bit process needs O_LARGEFILE for each
+// of these.
 func TestLargeFiles(t *testing.T) {
 	b := openAt(t, t.TempDir())
 	fill := func(f *os.File) error {
@@ -84,7 +85,7 @@ func TestLargeFiles(t *testing.T) {
 	}
 }
 
-// discarding is a file whose content does not matter.
+// discarding returns a file that no test reads.
 func discarding(t *testing.T) *os.File {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), "copy"))
@@ -120,14 +121,15 @@ func TestLong32Bit(t *testing.T) {
 	}
 }
 
-// Every file is opened with largeFile. A 64-bit process does not need it, so
-// that no other test here notices a call without it.
+// TestFilesAreOpenedAsLarge checks the source: every file must be opened with
+// largeFile. A 64-bit process does not need the flag, so no other test detects
+// a call without it.
 func TestFilesAreOpenedAsLarge(t *testing.T) {
 	sources, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	directories := []string{"dir", "stagedDir", `"."`} // what Root.Open may open
+	directories := []string{"dir", "stagedDir", `"."`} // the arguments that Root.Open may have
 	found := 0
 	for _, source := range sources {
 		if strings.HasSuffix(source, "_test.go") {
@@ -144,7 +146,7 @@ func TestFilesAreOpenedAsLarge(t *testing.T) {
 				return true
 			}
 			f, ok := call.Fun.(*ast.SelectorExpr)
-			if !ok || types.ExprString(f.X) == "os" { // which opens large files itself
+			if !ok || types.ExprString(f.X) == "os" { // package os opens large files by itself
 				return true
 			}
 			switch f.Sel.Name {
@@ -166,8 +168,9 @@ func TestFilesAreOpenedAsLarge(t *testing.T) {
 	}
 }
 
-// A root where names that differ in case are one name is refused. Here the
-// probe's look at the other name is made on such a file system's behalf.
+// TestOpenRefusesARootThatFoldsCase checks that Open refuses a root where names
+// that differ in case are one name. A replaced lstat simulates such a file
+// system.
 func TestOpenRefusesARootThatFoldsCase(t *testing.T) {
 	exact := lstat
 	t.Cleanup(func() { lstat = exact })
@@ -192,7 +195,7 @@ func TestOpenRefusesARootThatFoldsCase(t *testing.T) {
 	}
 }
 
-// Keys that differ in case are two objects.
+// TestCaseOfKeys checks that keys that differ in case are two objects.
 func TestCaseOfKeys(t *testing.T) {
 	b, err := Open(t.Context(), Config{Root: t.TempDir()})
 	if err != nil {

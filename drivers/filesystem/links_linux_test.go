@@ -9,16 +9,17 @@ import (
 	"unsafe"
 )
 
-// A file system without hard links is rare enough that the test makes one: it
-// has the kernel refuse its thread to link from one directory to another, by an
-// empty Landlock domain. See landlock(7).
+// TestOpenRefusesARootWithoutHardLinks simulates a file system without hard
+// links, because such file systems are rare: with an empty Landlock domain, the
+// kernel refuses to let the thread link from one directory to another. See
+// landlock(7).
 func TestOpenRefusesARootWithoutHardLinks(t *testing.T) {
 	root := t.TempDir()
 	var err error
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
 		if err = forbidLinks(); err != nil {
 			return
 		}
@@ -45,7 +46,7 @@ func forbidLinks() error {
 	const (
 		createRuleset = 444
 		restrictSelf  = 446
-		makeSocket    = uint64(1) << 9 // LANDLOCK_ACCESS_FS_MAKE_SOCK: a right to drop that nobody uses
+		makeSocket    = uint64(1) << 9 // LANDLOCK_ACCESS_FS_MAKE_SOCK: an unused right to drop
 		noNewPrivs    = 38             // PR_SET_NO_NEW_PRIVS
 	)
 	drop := makeSocket

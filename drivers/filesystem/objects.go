@@ -15,7 +15,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// smallBody is the size of the largest body whose tag is its SHA-256. Records
+// smallBody is the size of the largest body with its SHA-256 as tag. Records
 // are much smaller. A larger body would be hashed again on every read.
 const smallBody = 1 << 20
 

@@ -20,8 +20,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// childEnv makes the test binary another process on the same directory: it is
-// the name of what the process shall do, of children.
+// childEnv is the environment variable that makes the test binary run as
+// another process on the same directory. Its value is a name in children.
 const childEnv = "BERTH_TEST_FILESYSTEM_CHILD"
 
 func children() map[string]func(ctx context.Context, b *bucket) error {
@@ -53,7 +53,8 @@ func children() map[string]func(ctx context.Context, b *bucket) error {
 	}
 }
 
-// completion is all that a process needs to complete another's upload.
+// completion is the data that a process needs to complete another process's
+// upload.
 type completion struct {
 	Upload drivers.Upload
 	Parts  []drivers.Part
@@ -77,7 +78,7 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// child starts a process. It is killed when the test ends, at the latest.
+// child starts a process. It is killed at the end of the test, if not earlier.
 func child(t *testing.T, do, root string, stdin io.Reader) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -93,8 +94,8 @@ func child(t *testing.T, do, root string, stdin io.Reader) *exec.Cmd {
 	return cmd
 }
 
-// until waits for something to come true on disk, not forever: the process may
-// have failed.
+// until waits until ok returns true. It fails the test after a minute, because
+// the process may have failed.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -119,7 +120,7 @@ func kill(t *testing.T, cmd *exec.Cmd) {
 
 const counts = 40
 
-// count adds to a number in the bucket by compare-and-swap.
+// count increments a number in the bucket by compare-and-swap.
 func count(ctx context.Context, b *bucket, times int) error {
 	for range times {
 		for {
@@ -148,7 +149,8 @@ func count(ctx context.Context, b *bucket, times int) error {
 	return nil
 }
 
-// No addition is lost among processes, buckets in one process and goroutines.
+// TestCompareAndSwapAmongProcesses checks that no increment is lost among
+// processes, buckets in one process and goroutines.
 func TestCompareAndSwapAmongProcesses(t *testing.T) {
 	root := t.TempDir()
 	a, b := openAt(t, root), openAt(t, root)
@@ -173,7 +175,8 @@ func TestCompareAndSwapAmongProcesses(t *testing.T) {
 	}
 }
 
-// churn creates and deletes in directories that others make and remove.
+// churn creates and deletes objects in directories that other processes create
+// and remove.
 func churn(ctx context.Context, b *bucket) error {
 	for i := range 60 {
 		key := fmt.Sprintf("d/e%d/f/%d-%d", i%2, os.Getpid(), i)
@@ -213,7 +216,7 @@ func TestDirectoriesComeAndGo(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// A directory that was made and found empty may stay until the next Delete.
+	// An empty directory may stay until the next Delete below it.
 	create(t, b, "d/e0/f/x", "x")
 	create(t, b, "d/e1/f/x", "x")
 	if err := b.Delete(t.Context(), "d/e0/f/x", "d/e1/f/x"); err != nil {
@@ -256,7 +259,7 @@ func TestKilledInStreamPart(t *testing.T) {
 	if len(all) != 1 || all[0].Key != "data/k" {
 		t.Fatalf("Uploads = %v, want the one of data/k", all)
 	}
-	// Any process goes on with it.
+	// Any process can continue the upload.
 	p := stream(t, b, all[0], 1, "abc")
 	if _, err := b.Complete(t.Context(), all[0], []drivers.Part{p}, p.CRC32C); err != nil {
 		t.Fatal(err)
@@ -278,7 +281,7 @@ func TestKilledInCreate(t *testing.T) {
 		})
 		time.Sleep(time.Duration(i) * 50 * time.Microsecond)
 		kill(t, cmd)
-		// The next child must not stop at what this one created.
+		// Otherwise the next child would stop at the objects of this one.
 		var keys []string
 		for o, err := range b.List(t.Context(), "", "") {
 			if err != nil || o.Size != 1<<16 {

@@ -19,11 +19,11 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// broken are drivers that break the contract, each in the way of some store or
-// some first draft, and the cases that must find it.
+// broken maps a rule of the contract that a driver breaks, as some store or
+// first draft does, to that driver and to the cases that must find it.
 var broken = map[string]struct {
 	like  memory.Habits
-	wrap  func(drivers.Bucket, *sync.Map) drivers.Bucket // the map is the replicas' common memory
+	wrap  func(drivers.Bucket, *sync.Map) drivers.Bucket // the map is shared by the replicas
 	cases []string
 }{
 	"create looks, then writes": {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return lookThenCreate{b} }, []string{"CreateRace"}},
@@ -51,8 +51,8 @@ var broken = map[string]struct {
 	"uploads are objects":             {memory.S3(), func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return visibleParts{b} }, []string{"UploadHidden", "Upload"}},
 }
 
-// TestSuiteFinds runs the suite on each broken driver, in a process of its own,
-// since there it has to fail.
+// TestSuiteFinds runs the suite on each broken driver. Each run is a separate
+// process, because it has to fail there.
 func TestSuiteFinds(t *testing.T) {
 	if name := os.Getenv("BERTH_TEST_BROKEN"); name != "" {
 		s := suite(broken[name].like)
@@ -168,7 +168,7 @@ func (b halfWritten) Create(ctx context.Context, key string, body drivers.Body) 
 	return drivers.Object{}, ctx.Err()
 }
 
-// reopening makes a request for each read, as a naive retrying reader does.
+// reopening sends a request for each read, as a naive retrying reader does.
 type reopening struct{ drivers.Bucket }
 
 func (b reopening) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, drivers.Object, error) {
@@ -273,7 +273,7 @@ func (b completeOver) Complete(ctx context.Context, u drivers.Upload, parts []dr
 	return b.Bucket.Complete(ctx, u, parts, crc)
 }
 
-// newestPart completes by number, whatever the tag.
+// newestPart completes by part number and ignores the tag.
 type newestPart struct {
 	drivers.Bucket
 	newest *sync.Map
@@ -297,7 +297,7 @@ func (b newestPart) Complete(ctx context.Context, u drivers.Upload, parts []driv
 	return b.Bucket.Complete(ctx, u, parts, crc)
 }
 
-// equalSums takes a part for another one of its size and checksum.
+// equalSums takes a part for another part of the same size and checksum.
 type equalSums struct{ newestPart }
 
 func (b equalSums) Complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc uint32) (drivers.Object, error) {
@@ -357,7 +357,7 @@ func (b allUploads) Uploads(ctx context.Context, _ string) iter.Seq2[drivers.Upl
 	return b.Bucket.Uploads(ctx, "")
 }
 
-// visibleParts keeps the place of an upload's object with an object.
+// visibleParts creates objects at and beside the key of an upload in progress.
 type visibleParts struct{ drivers.Bucket }
 
 func (b visibleParts) StartUpload(ctx context.Context, key string) (drivers.Upload, error) {

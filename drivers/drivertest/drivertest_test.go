@@ -9,7 +9,8 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// suite is for memory with these habits, behind a Wrap that does nothing.
+// suite returns a Suite for package memory with these habits, behind a Wrap
+// that does nothing.
 func suite(habits memory.Habits) drivertest.Suite {
 	return drivertest.Suite{
 		Like: habits,

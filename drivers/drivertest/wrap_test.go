@@ -40,7 +40,7 @@ func fill(t *testing.T, b drivers.Bucket, n int) []string {
 	return keys
 }
 
-// TestCounter counts as a store would be asked.
+// TestCounter checks that calls are counted as a store would count requests.
 func TestCounter(t *testing.T) {
 	ctx := t.Context()
 	store := open(t)
@@ -120,8 +120,8 @@ func all[T any](seq func(func(T, error) bool)) error {
 	return nil
 }
 
-// TestFaultyWrites looks for the effect of a Create after its failure, and
-// after it may have landed.
+// TestFaultyWrites looks for the effect of a failed Create, before and after
+// Land.
 func TestFaultyWrites(t *testing.T) {
 	for _, test := range []struct {
 		mode          drivertest.Mode
@@ -149,7 +149,7 @@ func TestFaultyWrites(t *testing.T) {
 				t.Errorf("Hit() = %v, %v", c, hit)
 			}
 			cancel()
-			copy(buf, "scribble") // as a caller may, whose call has returned
+			copy(buf, "scribble") // as a caller may after its call has returned
 			there := func() bool {
 				_, err := store.Stat(t.Context(), "second")
 				return err == nil
@@ -187,8 +187,8 @@ func content(t *testing.T, b drivers.Bucket, key string) string {
 	return string(data)
 }
 
-// TestFaultyLate has a late DeleteIf find the object replaced, and a late part
-// keep what its caller streamed.
+// TestFaultyLate checks that a late DeleteIf finds the object replaced, and
+// that a late part keeps the bytes that its caller streamed.
 func TestFaultyLate(t *testing.T) {
 	ctx := t.Context()
 	store := open(t)
@@ -220,15 +220,15 @@ func TestFaultyLate(t *testing.T) {
 	if got := content(t, store, "k"); got != "second" {
 		t.Errorf("after the late DeleteIf there is %q", got)
 	}
-	// The reference numbers what it makes: the object's tag is no number, so
-	// the upload is the first and the late part the second.
+	// The reference numbers what it creates. The object's tag is not a number,
+	// so the upload is the first and the late part the second.
 	body := text("streamed")
 	if _, err := store.Complete(ctx, u, []drivers.Part{{Number: 1, Size: body.Size, Tag: "2", CRC32C: body.CRC32C}}, body.CRC32C); err != nil {
 		t.Errorf("Complete with the part that was late = %v", err)
 	}
 }
 
-// TestFaultyReads has the calls fail that change nothing, before and half-way.
+// TestFaultyReads fails calls that only read, before they start and half-way.
 func TestFaultyReads(t *testing.T) {
 	ctx := t.Context()
 	store := open(t)

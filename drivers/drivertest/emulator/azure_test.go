@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestAzure asks each server for a blob without credentials: it is there, and
-// refuses.
+// TestAzure requests a blob without credentials from each server, which must
+// respond and refuse.
 func TestAzure(t *testing.T) {
 	for name, start := range map[string]func(testing.TB) *Azure{"http": Azurite, "https": AzuriteOAuth} {
 		t.Run(name, func(t *testing.T) {

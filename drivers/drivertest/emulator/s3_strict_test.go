@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// TestStrictS3 has a server of its own behind the proxy: a conditional delete
-// waits for a write of its key, other deletes don't, and the client of neither
-// is needed once the request is there.
+// TestStrictS3 runs a test server behind the proxy. A conditional delete must
+// wait for a write of its key, and other deletes must not. Both must continue
+// if the client disconnects once the request has arrived.
 func TestStrictS3(t *testing.T) {
 	t.Parallel()
 	const long = 5 * time.Second

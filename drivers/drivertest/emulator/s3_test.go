@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestS3 asks each server for an object without credentials: it is there, and
-// refuses.
+// TestS3 requests an object without credentials from each server, which must
+// respond and refuse.
 func TestS3(t *testing.T) {
 	for name, start := range map[string]func(testing.TB) *S3{"versitygw": VersityGW, "versitygw alone": VersityGWAlone, "MinIO": MinIO} {
 		t.Run(name, func(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestWire makes the way to a server bad in two ways, and good again.
+// TestWire injects faults in two ways, and removes them again.
 func TestWire(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write(make([]byte, 10_000)) // the client may be gone

@@ -76,7 +76,7 @@ func TestRoundTrip(t *testing.T) {
 		}
 		rest, err := io.ReadAll(r)
 		if err != nil || !bytes.Equal(rest, tail) {
-			t.Errorf("the reader of Open gives %d bytes, %v, want the %d raw ones", len(rest), err, raw)
+			t.Errorf("the reader of Open returns %d bytes, %v, want the %d raw bytes", len(rest), err, raw)
 		}
 		if err := r.Close(); err != nil {
 			t.Error(err)
@@ -113,7 +113,7 @@ func TestEncodeIsWhatCreateStores(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := drivers.NewBody(body.Bytes()); body.Size != want.Size || body.CRC32C != want.CRC32C {
-		t.Errorf("Encode says %d bytes of CRC-32C %08x, has %d of %08x", body.Size, body.CRC32C, want.Size, want.CRC32C)
+		t.Errorf("Encode reports %d bytes with CRC-32C %08x, but the body has %d with %08x", body.Size, body.CRC32C, want.Size, want.CRC32C)
 	}
 	if _, err := b.Create(t.Context(), key, body); err != nil {
 		t.Fatal(err)
@@ -139,7 +139,7 @@ func TestLongestValue(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := read(t, b).Value.Text; got != text {
-		t.Errorf("%d bytes were written, and %d others read", len(text), len(got))
+		t.Errorf("wrote %d bytes, and read %d different bytes", len(text), len(got))
 	}
 	if _, err := envelope.Encode(note{Text: text + "x"}, drivers.Body{}); err == nil {
 		t.Error("Encode of what Read would refuse = nil, want an error")
@@ -153,7 +153,7 @@ func TestCreateMeetsAnother(t *testing.T) {
 	}
 	got, err := envelope.Create(t.Context(), b, key, note{Text: "second"}, drivers.Body{})
 	if !errors.Is(err, drivers.ErrExists) || got.Value.Text != "first" || string(got.Raw) != "raw" {
-		t.Errorf("Create over another's = %+v, %v, want what is there and %v", got, err, drivers.ErrExists)
+		t.Errorf("Create over another writer's body = %+v, %v, want that body and %v", got, err, drivers.ErrExists)
 	}
 }
 
@@ -183,7 +183,7 @@ func TestMalformed(t *testing.T) {
 			t.Errorf("Read of %q = %v, want %q and the key", name, err, want)
 		}
 		if _, err := envelope.Create(t.Context(), b, key, note{}, drivers.Body{}); err == nil || errors.Is(err, drivers.ErrExists) {
-			t.Errorf("Create over %q = %v, want what Read says", name, err)
+			t.Errorf("Create over %q = %v, want Read's error", name, err)
 		}
 	}
 }
@@ -231,7 +231,7 @@ func FuzzDecode(f *testing.F) {
 		s, err := envelope.Read[note](ctx, b, key)
 		switch {
 		case errors.Is(err, drivers.ErrNotFound):
-			t.Fatalf("Read of %q = %v: it is there", data, err)
+			t.Fatalf("Read of %q = %v, although the key is taken", data, err)
 		case err == nil:
 			end := bytes.IndexByte(data, '\n') + 1
 			if s.RawSize != int64(len(data)-end) || s.RawSize <= envelope.MaxRaw && !bytes.Equal(s.Raw, data[end:]) {
@@ -244,7 +244,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		got, err := envelope.Read[note](ctx, b, "meta/again")
 		if err != nil || got.Value != again || got.RawSize != int64(len(data)) || got.RawSize <= envelope.MaxRaw && !bytes.Equal(got.Raw, data) {
-			t.Fatalf("Read of what was made of %q = %+v, %v", data, got, err)
+			t.Fatalf("Read of the body made from %q = %+v, %v", data, got, err)
 		}
 	})
 }

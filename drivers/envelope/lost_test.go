@@ -54,7 +54,7 @@ func TestCreateIsLost(t *testing.T) {
 			switch {
 			case tt.other:
 				if err != nil || there.Value.Text != "other" {
-					t.Errorf("%s: after Create, %v, the other's body is %+v, %v", name, tt.mode, there, err)
+					t.Errorf("%s: after Create, %v, the other writer's body is %+v, %v", name, tt.mode, there, err)
 				}
 			case tt.mode == drivertest.Lost:
 				if !errors.Is(err, drivers.ErrNotFound) {
@@ -64,7 +64,7 @@ func TestCreateIsLost(t *testing.T) {
 				t.Errorf("%s: after Create, %v, there is %+v, %v", name, tt.mode, there, err)
 			}
 			if tt.mode == drivertest.Unanswered && !tt.other && made.Object.Tag != there.Object.Tag {
-				t.Errorf("%s: Create, %v, gives tag %q, want %q", name, tt.mode, made.Object.Tag, there.Object.Tag)
+				t.Errorf("%s: Create, %v, returns tag %q, want %q", name, tt.mode, made.Object.Tag, there.Object.Tag)
 			}
 		}
 	}
@@ -88,7 +88,7 @@ func TestCreateRetriedBelow(t *testing.T) {
 		return nil
 	})
 	if err != nil || asked != 1 {
-		t.Fatalf("Create whose retry met itself = %v, want success; it asked %d times whether that matters", err, asked)
+		t.Fatalf("Create whose retry met itself = %v, want success; it called taken %d times", err, asked)
 	}
 	if there := read(t, bucket(t, store, nil)); made.Value.Text != "mine" || made.Object.Tag != there.Object.Tag {
 		t.Errorf("Create = %+v, there is %+v", made, there)
@@ -159,7 +159,7 @@ func TestCreateCannotReadBack(t *testing.T) {
 	}
 	_, err = envelope.Create(t.Context(), bucket(t, store, dead), key, note{}, drivers.Body{})
 	if !errors.Is(err, drivers.ErrBusy) || errors.Is(err, drivers.ErrExists) {
-		t.Errorf("Create that can't read whom it met = %v, want %v", err, drivers.ErrBusy)
+		t.Errorf("Create that can't read the existing body = %v, want %v", err, drivers.ErrBusy)
 	}
 }
 
@@ -214,7 +214,7 @@ func TestReplaceIsLost(t *testing.T) {
 				t.Errorf("%s: after Replace, %v, key %s before, there is %q, %v, want %q", name, tt.mode, tt.before, there.Value.Text, err, want)
 			}
 			if tt.want == nil && made.Object.Tag != there.Object.Tag {
-				t.Errorf("%s: Replace, %v, gives tag %q, want %q", name, tt.mode, made.Object.Tag, there.Object.Tag)
+				t.Errorf("%s: Replace, %v, returns tag %q, want %q", name, tt.mode, made.Object.Tag, there.Object.Tag)
 			}
 		}
 	}

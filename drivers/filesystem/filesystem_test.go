@@ -324,7 +324,7 @@ func TestOpenGivesTheFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, ok := r.(*os.File); !ok {
-			t.Errorf("Open(%q, 4, -1) gives a %T, want an *os.File", key, r)
+			t.Errorf("Open(%q, 4, -1) returns a %T, want an *os.File", key, r)
 		}
 		if got, err := io.ReadAll(r); err != nil || string(got) != "456789" {
 			t.Errorf("Open(%q, 4, -1) reads %q, %v", key, got, err)
@@ -339,11 +339,11 @@ func TestOpenGivesTheFile(t *testing.T) {
 			Outer() (r io.ReaderAt, off, n int64)
 		})
 		if !ok {
-			t.Fatalf("Open(%q, 4, 3) gives a %T, want a section", key, r)
+			t.Fatalf("Open(%q, 4, 3) returns a %T, want a section", key, r)
 		}
 		f, off, n := section.Outer()
 		if _, ok := f.(*os.File); !ok || off != 4 || n != 3 {
-			t.Errorf("Open(%q, 4, 3) gives %d bytes from %d of a %T, want 3 from 4 of an *os.File", key, n, off, f)
+			t.Errorf("Open(%q, 4, 3) returns %d bytes from %d of a %T, want 3 from 4 of an *os.File", key, n, off, f)
 		}
 		if got, err := io.ReadAll(r); err != nil || string(got) != "456" {
 			t.Errorf("Open(%q, 4, 3) reads %q, %v", key, got, err)
@@ -456,7 +456,7 @@ func TestListOrder(t *testing.T) {
 	}
 	for o, err := range b.List(t.Context(), "", "") {
 		if err != nil || o.Key != keys[0] {
-			t.Errorf("List begins with %v, %v, want %s", o, err, keys[0])
+			t.Errorf("List starts with %v, %v, want %s", o, err, keys[0])
 		}
 		break // the walk ends, too
 	}
@@ -520,7 +520,7 @@ func TestConfinement(t *testing.T) {
 			"Delete": b.Delete(ctx, key), "DeleteIf": b.DeleteIf(ctx, key, ""),
 		} {
 			if err == nil || errors.Is(err, drivers.ErrNotFound) || errors.Is(err, drivers.ErrExists) || errors.Is(err, drivers.ErrChanged) {
-				t.Errorf("%s through the %s link = %v, want an error that says nothing of the key", op, name, err)
+				t.Errorf("%s through the %s link = %v, want an error that makes no claim about the key", op, name, err)
 			}
 		}
 	}
@@ -585,7 +585,7 @@ func TestRootTakenAway(t *testing.T) {
 		"Delete": b.Delete(ctx, "k"), "DeleteIf": b.DeleteIf(ctx, "k", ""),
 	} {
 		if err == nil || errors.Is(err, drivers.ErrNotFound) || errors.Is(err, drivers.ErrChanged) {
-			t.Errorf("%s = %v, want an error that says nothing of the key", op, err)
+			t.Errorf("%s = %v, want an error that makes no claim about the key", op, err)
 		}
 	}
 }
@@ -620,7 +620,7 @@ func TestLeftovers(t *testing.T) {
 	}
 	for key, u := range got {
 		if time.Since(u.Started).Abs() > time.Hour {
-			t.Errorf("%s began %v", key, u.Started)
+			t.Errorf("%s started %v", key, u.Started)
 		}
 		if err := b.Abort(t.Context(), u); err != nil {
 			t.Errorf("Abort of %s = %v", key, err)

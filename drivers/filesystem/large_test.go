@@ -80,7 +80,7 @@ func TestLargeFiles(t *testing.T) {
 	}
 	for o, err := range b.List(t.Context(), "data/", "") {
 		if err != nil || o.Size != sparse {
-			t.Errorf("List gives %d bytes, %v, want %d", o.Size, err, int64(sparse))
+			t.Errorf("List returns %d bytes, %v, want %d", o.Size, err, int64(sparse))
 		}
 	}
 }

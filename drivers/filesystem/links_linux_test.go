@@ -33,7 +33,7 @@ func TestOpenRefusesARootWithoutHardLinks(t *testing.T) {
 		t.Skip("HARD LINKS NOT TESTED: ", err)
 	}
 	if !errors.Is(err, syscall.EXDEV) || !strings.Contains(err.Error(), "no hard links") || !strings.Contains(err.Error(), "XFS") {
-		t.Errorf("Open = %v, want it to say that there are no hard links, and what to do", err)
+		t.Errorf("Open = %v, want it to name the missing hard links, and what to do", err)
 	}
 	if got := files(t, root); len(got) > 0 {
 		t.Errorf("left: %q", got)

@@ -285,7 +285,7 @@ func TestKilledInCreate(t *testing.T) {
 		var keys []string
 		for o, err := range b.List(t.Context(), "", "") {
 			if err != nil || o.Size != 1<<16 {
-				t.Fatalf("List gives %+v, %v, want whole bodies", o, err)
+				t.Fatalf("List returns %+v, %v, want whole bodies", o, err)
 			}
 			keys = append(keys, o.Key)
 		}
@@ -295,7 +295,7 @@ func TestKilledInCreate(t *testing.T) {
 	}
 	for _, u := range uploads(t, b, "") {
 		if !strings.HasPrefix(u.Key, "d") {
-			t.Errorf("Uploads gives %+v", u)
+			t.Errorf("Uploads returns %+v", u)
 		}
 		if err := b.Abort(t.Context(), u); err != nil {
 			t.Fatal(err)
@@ -340,7 +340,7 @@ func TestCompleteAmongProcesses(t *testing.T) {
 			}
 		}
 		if got := read(t, b, c.Upload.Key); got != want {
-			t.Errorf("the object of %d parts is not what they were", n)
+			t.Errorf("the object of %d parts differs from the parts", n)
 		}
 	}
 	if got := uploads(t, b, ""); len(got) > 0 {

@@ -173,7 +173,7 @@ func cancelRead(e *env) {
 		}
 	}
 	if !bytes.Equal(got[:n], data[:n]) {
-		e.Errorf("a read that was cancelled gives %d bytes that are not the object's", n)
+		e.Errorf("a read that was cancelled returns %d bytes that are not the object's", n)
 	}
 	if err := r.Close(); err != nil {
 		e.Errorf("Close after the context ended = %v", err)

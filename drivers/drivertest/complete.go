@@ -123,7 +123,7 @@ func completeTaken(e *env) {
 	data := e.text()
 	u, v := e.start(e.a, "data/two"), e.start(e.b, "data/two")
 	if u.ID == v.ID {
-		e.Errorf("StartUpload twice gives the same id %q", u.ID)
+		e.Errorf("StartUpload twice returns the same id %q", u.ID)
 	}
 	pu, pv := e.part(e.a, u, 1, data), e.part(e.b, v, 1, e.text())
 	e.wrote(e.complete(e.a, u, pu), data)

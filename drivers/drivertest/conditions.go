@@ -177,7 +177,7 @@ func olderLife(e *env) {
 				e.Errorf("life %d of %q has the first one's tag %q", life, how, o.Tag)
 			}
 			_, err := e.a.Create(ctx, how, body(e.text()))
-			e.want(err, drivers.ErrExists, "Create of a key that was made again")
+			e.want(err, drivers.ErrExists, "Create of a key that was created again")
 			_, err = e.b.Replace(ctx, how, old.Tag, body(e.text()))
 			e.want(err, drivers.ErrChanged, "Replace with the tag of an older life")
 			e.want(e.b.DeleteIf(ctx, how, old.Tag), drivers.ErrChanged, "DeleteIf with the tag of an older life")
@@ -229,7 +229,7 @@ func createDeleteRace(e *env) {
 			if i%4 < 2 {
 				err := b.DeleteIf(e.Context(), key, o.Tag)
 				if outcome(err) != outcome(drivers.ErrChanged) {
-					e.want(err, nil, "DeleteIf(%q), while others create it anew", key)
+					e.want(err, nil, "DeleteIf(%q), while others create it again", key)
 				}
 				return
 			}

@@ -172,7 +172,7 @@ func (e *env) holds(key string, data []byte) drivers.Object {
 		}
 		last, err = b.Stat(e.Context(), key)
 		if err != nil || last != o {
-			e.Errorf("Stat(%q) = %+v, %v, and Open gave %+v", key, last, err, o)
+			e.Errorf("Stat(%q) = %+v, %v, and Open returned %+v", key, last, err, o)
 		}
 		if o.Key != key || o.Size != int64(len(data)) || o.Tag == "" || o.Modified.IsZero() {
 			e.Errorf("Stat(%q) = %+v, want %d bytes, a tag and a time", key, o, len(data))
@@ -204,7 +204,7 @@ func (e *env) absent(key string) {
 		e.want(err, drivers.ErrNotFound, "Open(%q)", key)
 		for _, o := range e.list(b, key, "") {
 			if o.Key == key {
-				e.Errorf("List(%q) gives what is not there", key)
+				e.Errorf("List(%q) returns an absent key", key)
 			}
 		}
 	}

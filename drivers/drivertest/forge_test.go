@@ -18,7 +18,7 @@ func TestForge(t *testing.T) {
 		for _, want := range []uint32{0, 1, 0xdeadbeef, 1<<32 - 1} {
 			drivertest.Forge(p, want)
 			if got := drivers.UpdateCRC32C(0, p); got != want || !slices.Equal(p[:size-4], before[:size-4]) {
-				t.Errorf("Forge of %d bytes makes their CRC-32C %08x, want %08x, and the first ones as they were", size, got, want)
+				t.Errorf("Forge of %d bytes makes their CRC-32C %08x, want %08x, and the earlier bytes unchanged", size, got, want)
 			}
 		}
 	}

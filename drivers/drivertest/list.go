@@ -30,13 +30,13 @@ func list(e *env) {
 	for _, prefix := range []string{"", "a", "a/", "a/b"} {
 		got := e.list(e.b, prefix, "")
 		if len(got) != 1 {
-			e.Errorf("List(%q) = %q, want the one key there is", prefix, keysOf(got))
+			e.Errorf("List(%q) = %q, want the only key", prefix, keysOf(got))
 			continue
 		}
 		o := got[0]
 		// The listing may report the time more precisely than a header does.
 		if o.Key != "a/b" || o.Size != there.Size || o.Tag != "" || !o.Modified.Truncate(time.Second).Equal(there.Modified.Truncate(time.Second)) {
-			e.Errorf("List(%q) gives %+v, want %+v without a tag", prefix, o, there)
+			e.Errorf("List(%q) returns %+v, want %+v without a tag", prefix, o, there)
 		}
 	}
 	for _, prefix := range []string{"b", "a/b/", "a/bb", "a//", "A", "/"} {
@@ -167,12 +167,12 @@ func listWhileChanging(e *env) {
 		}
 	}
 	if !slices.IsSorted(got) || len(slices.Compact(slices.Clone(got))) != len(got) {
-		e.Errorf("List gives %d keys that do not ascend", len(got))
+		e.Errorf("List returns %d keys that do not ascend", len(got))
 	}
 	for i := range n {
 		key := fmt.Sprintf("k/%05d", i)
 		if _, found := slices.BinarySearch(got, key); !found && i%100 != 0 && (n-1-i)%100 != 0 {
-			e.Errorf("List does not give %q, which was there all the time", key)
+			e.Errorf("List does not return %q, which existed all the time", key)
 		}
 	}
 }

@@ -173,7 +173,7 @@ func (m *machine) wroteBoth(key string, ref, sub drivers.Object) {
 	m.Helper()
 	m.tags[key] = append(m.tags[key], twin[string]{ref.Tag, sub.Tag})
 	if stat, err := m.a.Stat(m.ctx, key); err != nil || sub.Tag != stat.Tag || sub.Size != ref.Size || sub.Key != key {
-		m.Errorf("the write of %q returned %+v, and Stat says %+v, %v", key, sub, stat, err)
+		m.Errorf("the write of %q returned %+v, and Stat returns %+v, %v", key, sub, stat, err)
 	}
 }
 
@@ -354,9 +354,9 @@ func (m *machine) inProgress(b drivers.Bucket) {
 		is := slices.Contains(shown, u.sub.Key+" "+u.sub.ID)
 		switch {
 		case !u.over && len(u.parts) > 0 && !is:
-			m.Errorf("Uploads() does not give %+v, which is in progress", u.sub)
+			m.Errorf("Uploads() does not return %+v, which is in progress", u.sub)
 		case u.over && !m.Like.Sessionless && is:
-			m.Errorf("Uploads() gives %+v, which is over", u.sub)
+			m.Errorf("Uploads() returns %+v, which is over", u.sub)
 		}
 	}
 }

@@ -106,7 +106,7 @@ func signWindow(e *env) {
 		}
 		return
 	}
-	e.Error("SignGet with a window of an hour gives another URL each time")
+	e.Error("SignGet with a window of an hour returns another URL each time")
 }
 
 func (e *env) refused(url, what string) {

@@ -164,7 +164,7 @@ func streamInParallel(e *env) {
 	for i, p := range parts {
 		e.streamed(p, 1, bodies[i])
 		if seen[p.Tag] {
-			e.Errorf("StreamPart gives the tag %q twice, to different bytes", p.Tag)
+			e.Errorf("StreamPart returns the tag %q twice, to different bytes", p.Tag)
 		}
 		seen[p.Tag] = true
 	}

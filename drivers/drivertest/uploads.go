@@ -124,7 +124,7 @@ func uploadHidden(e *env) {
 	for _, prefix := range []string{"", "data/", "p", "parts", drivers.PartsPrefix} {
 		for _, o := range e.list(e.b, prefix, "") {
 			if o.Key != "data/there" && o.Key != "z" {
-				e.Errorf("List(%q) gives %q", prefix, o.Key)
+				e.Errorf("List(%q) returns %q", prefix, o.Key)
 			}
 		}
 	}
@@ -214,7 +214,7 @@ func partReplaced(e *env) {
 	p2 := e.part(e.a, u, 2, last)
 	current := e.part(e.b, u, 1, other)
 	if old.Tag == current.Tag {
-		e.Errorf("PutPart of other bytes gives the same tag %q", old.Tag)
+		e.Errorf("PutPart of other bytes returns the same tag %q", old.Tag)
 	}
 	parts := []drivers.Part{old, p2}
 	o, err := e.a.Complete(e.Context(), u, parts, crcOf(parts))
@@ -270,7 +270,7 @@ func (e *env) inProgress(b drivers.Bucket, prefix string) []string {
 	for u, err := range b.Uploads(e.Context(), prefix) {
 		e.must(err, "Uploads(%q)", prefix)
 		if u.Started.IsZero() || u.Started.After(time.Now().Add(48*time.Hour)) {
-			e.Errorf("Uploads(%q) gives %+v, want the time at which it began", prefix, u)
+			e.Errorf("Uploads(%q) returns %+v, want the time at which it started", prefix, u)
 		}
 		found = append(found, u.Key+" "+u.ID)
 	}

@@ -255,7 +255,7 @@ func TestFaultyReads(t *testing.T) {
 			}
 		}
 		if n != test.keys || !errors.Is(err, drivers.ErrBusy) {
-			t.Errorf("%v: List gives %d keys, then %v, want %d and %v", test.mode, n, err, test.keys, drivers.ErrBusy)
+			t.Errorf("%v: List returns %d keys, then %v, want %d and %v", test.mode, n, err, test.keys, drivers.ErrBusy)
 		}
 		err = nil
 		for _, err = range b.Uploads(ctx, "") {
@@ -312,7 +312,7 @@ func TestSigning(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		if s, _ := b.SignGet(t.Context(), "data/x y", opts); s == first {
-			t.Error("SignGet gives the same URL in the next window")
+			t.Error("SignGet returns the same URL in the next window")
 		}
 	})
 }

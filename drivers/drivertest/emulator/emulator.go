@@ -94,7 +94,7 @@ func run(t testing.TB, c command) error {
 		_ = cmd.Process.Kill() // it may have ended by itself
 		<-exited
 		if t.Failed() {
-			t.Logf("%s said:\n%s", c.name, output)
+			t.Logf("output of %s:\n%s", c.name, output)
 		}
 	})
 	if err := awaitReady(t.Context(), c, exited); err != nil {

@@ -91,7 +91,7 @@ func (g *GCS) Bucket(t testing.TB) string {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		t.Fatalf("fake-gcs-server makes no bucket: %s", resp.Status)
+		t.Fatalf("fake-gcs-server created no bucket: %s", resp.Status)
 	}
 	g.strict.addBucket(name)
 	return name

@@ -41,10 +41,10 @@ func TestStrictS3(t *testing.T) {
 		select {
 		case got := <-arrived:
 			if got != want {
-				t.Fatalf("the server is asked %s, want %s", got, want)
+				t.Fatalf("the server receives %s, want %s", got, want)
 			}
 		case <-time.After(long):
-			t.Fatalf("the server is not asked %s", want)
+			t.Fatalf("the server does not receive %s", want)
 		}
 	}
 	ask := func(ctx context.Context, method, path string) error {
@@ -71,7 +71,7 @@ func TestStrictS3(t *testing.T) {
 	arrives("PUT signed/bucket/key")
 	leave()
 	if err := <-written; !errors.Is(err, context.Canceled) {
-		t.Fatalf("PUT whose client leaves = %v, want %v", err, context.Canceled)
+		t.Fatalf("PUT with a client that disconnects = %v, want %v", err, context.Canceled)
 	}
 	go func() { deleted <- ask(t.Context(), http.MethodDelete, "/bucket/key") }()
 	if err := ask(t.Context(), http.MethodDelete, "/bucket/other"); err != nil {
@@ -80,7 +80,7 @@ func TestStrictS3(t *testing.T) {
 	arrives("DELETE signed/bucket/other")
 	select {
 	case got := <-arrived:
-		t.Fatalf("the server is asked %s while it writes that key", got)
+		t.Fatalf("the server receives %s while it writes that key", got)
 	case <-time.After(100 * time.Millisecond):
 	}
 	close(release)

@@ -42,5 +42,5 @@ func TestWire(t *testing.T) {
 		t.Errorf("GET over a wire that was cut = %d bytes, want an error", n)
 	}
 	w.Heal(t)
-	well("once mended")
+	well("once healed after a cut")
 }

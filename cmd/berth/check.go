@@ -42,7 +42,7 @@ type checkOptions struct {
 	alsoThrough []string // URLs
 }
 
-// settingsTimeout is for reading the bucket's settings.
+// settingsTimeout limits how long reading the bucket's settings may take.
 const settingsTimeout = time.Minute
 
 func checkStore(ctx context.Context, cfg *config.Config, options checkOptions, stdout io.Writer) error {
@@ -59,7 +59,8 @@ func checkStore(ctx context.Context, cfg *config.Config, options checkOptions, s
 	return errors.Join(err, failed)
 }
 
-// runChecks takes all steps. The error is one that leaves nothing to check.
+// runChecks runs all steps and returns their results. It returns an error if
+// further steps cannot run.
 func runChecks(ctx context.Context, cfg *config.Config, alsoThrough []string) (store string, results []check.Result, err error) {
 	policy, err := cfg.RedirectPolicy()
 	if err != nil {
@@ -89,7 +90,8 @@ func runChecks(ctx context.Context, cfg *config.Config, alsoThrough []string) (s
 	return name, append(results, check.Redirects(ctx, bucket, policy)...), nil
 }
 
-// openThrough opens the bucket by further endpoints, with all else as it is.
+// openThrough opens the bucket by further endpoints, with all other settings
+// unchanged.
 func openThrough(ctx context.Context, cfg config.Storage, endpoints []string) (opened []drivers.Bucket, err error) {
 	defer func() {
 		if err != nil {
@@ -132,7 +134,8 @@ func inspect(ctx context.Context, cfg config.Storage) (drivers.Settings, error) 
 	return inspectBucket(ctx, cfg)
 }
 
-// printResults is for people: a table, and then what is wrong, step by step.
+// printResults prints results for people: a table, and then the details of each
+// step that found a problem.
 func printResults(w io.Writer, store string, results []check.Result) error {
 	fmt.Fprintln(w, store)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

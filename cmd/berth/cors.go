@@ -9,8 +9,8 @@ import (
 	"github.com/berthhq/berth/cmd/berth/config"
 )
 
-// exposed are the headers of answers that pages may read, besides those that the
-// Fetch standard lets them read anyway
+// exposed are the headers of answers that pages may read, in addition to the
+// headers that the Fetch standard always allows
 // (https://fetch.spec.whatwg.org/#cors-safelisted-response-header-name).
 var exposed = []string{
 	"Accept-Ranges", "Content-Range", "Docker-Content-Digest", "Docker-Distribution-Api-Version", "Docker-Upload-Uuid", "Etag",
@@ -18,15 +18,16 @@ var exposed = []string{
 	"Range", "Retry-After", "Warning", "Www-Authenticate", "X-Request-Id",
 }
 
-// crossOrigin has browsers let pages of the configured origins use next, and
-// answers their preflights with 204. Without origins it is next.
+// crossOrigin returns a handler that allows pages of the configured origins to
+// use next in browsers, and answers their preflights with 204. Without origins
+// it returns next.
 func crossOrigin(next http.Handler, cfg config.CORS) http.Handler {
 	if len(cfg.Origins) == 0 {
 		return next
 	}
 	maxAge := int(cfg.MaxAge / time.Second)
 	if maxAge == 0 {
-		maxAge = -1 // to cors zero is to send no header, and browsers keep the answer for a few seconds
+		maxAge = -1 // package cors sends no header for zero, and browsers then keep the answer for a few seconds
 	}
 	return cors.New(cors.Options{
 		AllowedOrigins:   cfg.Origins,

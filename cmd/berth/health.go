@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Load balancers and Kubernetes ask these. The first is about the process, the
-// second about its store as well.
+// Paths of health checks for load balancers and Kubernetes. The first reports
+// whether the process is up, the second also whether its store answers.
 const (
 	pathHealthy = "/healthz"
 	pathReady   = "/readyz"
@@ -20,8 +20,9 @@ const (
 
 func isHealthPath(path string) bool { return path == pathHealthy || path == pathReady }
 
-// health answers the two health paths, and leaves all others to next. Once ctx
-// has ended, the server is shutting down and not ready.
+// health returns a handler that answers the two health paths, and passes all
+// other requests to next. Once ctx has ended, the server is shutting down and
+// not ready.
 func health(ctx context.Context, next http.Handler, ready *readiness) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
@@ -47,7 +48,7 @@ func answerOK(w http.ResponseWriter) {
 	answerShort(w, http.StatusOK, "text/plain; charset=utf-8", []byte("ok"))
 }
 
-// refuse answers with an error in the form of the API's.
+// refuse answers with an error in the form of the API's errors.
 func refuse(w http.ResponseWriter, status int, code, message string) {
 	body, _ := json.Marshal(map[string]any{"errors": []any{map[string]string{"code": code, "message": message}}}) // strings can be encoded
 	answerShort(w, status, "application/json", body)
@@ -63,11 +64,12 @@ func answerShort(w http.ResponseWriter, status int, contentType string, body []b
 }
 
 const (
-	// The store is probed when somebody asks, and at most this often.
+	// A health check probes the store, but at most once in this interval.
 	probeInterval = 3 * time.Second
 	probeTimeout  = 5 * time.Second
 
-	// How long an answer waits for a probe. Kubernetes waits for a second.
+	// probeWait is how long an answer waits for a probe. Kubernetes waits for a
+	// second.
 	probeWait = 700 * time.Millisecond
 
 	// A single slow request must not take a replica out of service, nor a single
@@ -76,8 +78,9 @@ const (
 	successesToReady  = 2
 )
 
-// readiness remembers whether the store answers. It starts as ready, because a
-// server starts with a store that has just answered.
+// readiness is the state of /readyz: whether the store answers. It starts as
+// ready, because the store has just answered when a server starts. It is safe
+// for concurrent use.
 type readiness struct {
 	ping func(context.Context) error
 	log  *slog.Logger
@@ -86,15 +89,15 @@ type readiness struct {
 	unready bool
 	streak  int           // probes in a row that contradict unready
 	next    time.Time     // the next probe starts no earlier
-	running chan struct{} // closed at the end of the probe that runs; nil if none does
+	running chan struct{} // closed when the running probe ends; nil if none runs
 }
 
 func newReadiness(ping func(context.Context) error, log *slog.Logger) *readiness {
 	return &readiness{ping: ping, log: log}
 }
 
-// check reports whether the store answers, as far as the last probes know. It
-// starts a probe if it is time for one, and waits a moment for one that runs.
+// check reports whether the store answers, according to the latest probes. It
+// starts a probe if one is due, and waits up to probeWait for a running probe.
 func (r *readiness) check(ctx context.Context) bool {
 	if running := r.probe(ctx); running != nil {
 		wait := time.NewTimer(probeWait)
@@ -110,8 +113,9 @@ func (r *readiness) check(ctx context.Context) bool {
 	return !r.unready
 }
 
-// probe returns the probe that runs, or nil if there is none and it is too early
-// for the next one. A probe outlives the request that started it.
+// probe returns a channel that is closed when the running probe ends. It starts a
+// probe if one is due, and returns nil if none runs and it is too early for the
+// next. A probe continues after the request that started it.
 func (r *readiness) probe(ctx context.Context) <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -140,10 +144,11 @@ func (r *readiness) probe(ctx context.Context) <-chan struct{} {
 }
 
 // errSilent is the result of a probe that ignores its timeout, as calls of a
-// network file system do. It counts again each time that a probe could have ended.
+// network file system do. It counts as a failure each time a probe would be due.
 var errSilent = errors.New("the probe has not ended in its time")
 
-// record takes a result of the probe that runs. ended is whether it is the last.
+// record records a result of the running probe. ended reports whether it is the
+// last result.
 func (r *readiness) record(ctx context.Context, err error, ended bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

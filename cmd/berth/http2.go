@@ -7,19 +7,19 @@ import (
 )
 
 const (
-	// Bytes of a body that its handler has not read wait in the server, up to
-	// the window of the stream. It is the protocol's initial one: until a client
-	// has read the server's settings it uses that, and net/http resets a stream
-	// that gets more than its own. The window of the connection has room for the
-	// windows of all its streams, so that uploads that wait for memory do not use
-	// up what the upload that they wait for receives by. net/http takes less than
-	// 4 MiB, and clients open another connection for more streams.
+	// The server buffers the bytes of a body that its handler has not read, up to
+	// the window of the stream. It is the protocol's initial window: a client
+	// uses that until it has read the server's settings, and net/http resets a
+	// stream that exceeds its own. The connection's window has room for the
+	// windows of all its streams. Uploads that wait for memory then do not block
+	// the upload that they wait for. net/http accepts less than 4 MiB, and
+	// clients open another connection for more streams.
 	http2Window  = 64 << 10 // bytes
 	http2Streams = 60
 	http2Frame   = 16 << 10 // bytes, the least that the protocol allows
 )
 
-// protocols returns what the server speaks.
+// protocols returns the protocols that the server supports.
 func protocols(cfg config.Listen) *http.Protocols {
 	p := new(http.Protocols)
 	p.SetHTTP1(true)
@@ -27,11 +27,11 @@ func protocols(cfg config.Listen) *http.Protocols {
 	return p
 }
 
-// http2Config returns limits for what a connection of HTTP/2 holds and how long
-// a client may take.
+// http2Config returns limits for the memory of an HTTP/2 connection and for the
+// time that a client may take.
 //
-// The deadline of a write resets its stream, and a connection that takes no
-// bytes can't be told so. Such a connection is closed.
+// The deadline of a write resets its stream. If a connection accepts no bytes,
+// the reset cannot be sent, so WriteByteTimeout closes the connection.
 func http2Config() *http.HTTP2Config {
 	return &http.HTTP2Config{
 		MaxConcurrentStreams:          http2Streams,

@@ -24,18 +24,19 @@ func newLogger(cfg config.Telemetry, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// What clients write is cut off in the log at these lengths, in bytes. The
-// longest name of a repository and a digest fit into that of paths.
+// Maximum lengths in the log of strings from clients, in bytes. A path with the
+// longest name of a repository and a digest fits into loggedPath.
 const (
 	loggedMethod = 16
 	loggedPath   = 512
 	loggedAgent  = 256
 )
 
-// logged gives every request an id of its own, which the client gets too, and
-// writes a line to the log when it is over. Queries are not logged: there are
-// tokens in them, and health checks at level debug only. clientAddr returns the address of the client behind proxies,
-// the zero Addr if it is unknown; the log then has the address of the peer.
+// logged returns a handler that logs a line at the end of each request. It gives
+// every request an id, which the answer contains too. It does not log queries,
+// because they contain tokens, and logs health checks only at level debug.
+// clientAddr returns the address of the client behind proxies, or the zero Addr
+// if it is unknown. The log then has the address of the peer.
 func logged(next http.Handler, clientAddr func(*http.Request) netip.Addr, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
@@ -61,7 +62,7 @@ func logged(next http.Handler, clientAddr func(*http.Request) netip.Addr, log *s
 	})
 }
 
-// cut returns the first most bytes of s, less those of a rune that is cut in two.
+// cut returns s, cut off after at most most bytes without splitting a rune.
 func cut(s string, most int) string {
 	if len(s) <= most {
 		return s
@@ -75,7 +76,8 @@ func cut(s string, most int) string {
 	return s[:most] + "…"
 }
 
-// countedWriter remembers what was answered.
+// countedWriter is a ResponseWriter that records the status and size of the
+// answer.
 type countedWriter struct {
 	http.ResponseWriter
 
@@ -96,7 +98,8 @@ func (w *countedWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadFrom keeps the way open that files take to a connection, sendfile(2).
+// ReadFrom copies with io.Copy, so that the connection can send files with
+// sendfile(2).
 func (w *countedWriter) ReadFrom(r io.Reader) (int64, error) {
 	n, err := io.Copy(w.ResponseWriter, r)
 	w.bytes += n

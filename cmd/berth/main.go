@@ -1,6 +1,6 @@
 // Command berth serves blobs out of a bucket: the blob half of the OCI
-// Distribution API. `berth serve` needs no configuration; `berth config` shows
-// what could be one.
+// Distribution API. `berth serve` needs no configuration; `berth config` prints
+// the configuration in force.
 package main
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/berthhq/berth/cmd/berth/config"
 )
 
-// What the process exits with.
+// Exit codes of the process.
 const (
 	exitFailed = 1
 	exitUsage  = 2 // the command line or the configuration is wrong
@@ -30,9 +30,9 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is berth with these arguments. It returns what the process exits with.
+// run runs berth with these arguments and returns the exit code of the process.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	began := false // the command line is understood
+	began := false // the command line is valid
 	root := &cobra.Command{
 		Use:               "berth",
 		Short:             "A content-addressed blob service out of one bucket",
@@ -66,8 +66,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return exitFailed
 }
 
-// configured gives a command the flags that set keys, and what it does the
-// configuration that they, the file and the environment make.
+// configured adds the flags of the configuration to a command and returns it. The
+// command loads the configuration from its flags, the file and the environment,
+// and calls do with it.
 func configured(cmd *cobra.Command, do func(context.Context, *config.Config) error) *cobra.Command {
 	var file string
 	cmd.Flags().StringVar(&file, "config", "", "YAML file with the configuration")

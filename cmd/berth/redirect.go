@@ -21,7 +21,7 @@ func redirectCommand(stdout io.Writer) *cobra.Command {
 		Use:   "redirect",
 		Short: "Find out where reads are sent",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() }, // else cobra takes any word for "help"
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() }, // otherwise cobra takes any word for "help"
 	}
 	group.AddCommand(explainCommand(stdout))
 	return group
@@ -50,7 +50,7 @@ func explainCommand(stdout io.Writer) *cobra.Command {
 			req.Key = key
 		} else if req.Size > cfg.Storage.InlineMax {
 			req.Key = drivers.BulkPrefix + "sha256/00/example"
-		} // else the bytes are in the record, and have no key
+		} // otherwise the bytes are in the record, and have no key
 		return explain(ctx, cfg, req, stdout)
 	})
 	cmd.Flags().StringVar(&req.Repository, "repo", "", "repository that is read")
@@ -87,7 +87,7 @@ func explain(ctx context.Context, cfg *config.Config, req redirect.Request, stdo
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	if err := policy.Check(ctx, bucket); err != nil { // berth serve doesn't start
+	if err := policy.Check(ctx, bucket); err != nil { // berth serve would not start
 		return err
 	}
 	d, err := policy.Decide(ctx, bucket, req)

@@ -15,7 +15,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// serve serves blobs as cfg says, until ctx ends.
+// serve serves blobs with this configuration until ctx ends.
 func serve(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.Logger) error {
 	limitMemory(cfg)
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen.Address)
@@ -38,14 +38,14 @@ func serve(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.
 	return serveHTTP(ctx, listener, s.handler, cfg, s.drain, log)
 }
 
-// service is what berth serves.
+// service is the HTTP service of a bucket.
 type service struct {
 	handler http.Handler
-	drain   func() // cuts off the uploads that are left, and keeps what they have sent
+	drain   func() // cuts off the remaining uploads, and keeps what they have sent
 }
 
-// openService opens the service on a bucket. It is not ready any more once ctx
-// ends.
+// openService opens the service on a bucket. When ctx ends, /readyz reports that
+// it is no longer ready.
 func openService(ctx context.Context, bucket drivers.Bucket, cfg *config.Config, log *slog.Logger) (*service, error) {
 	policy, err := cfg.RedirectPolicy()
 	if err != nil {
@@ -67,17 +67,17 @@ func openService(ctx context.Context, bucket drivers.Bucket, cfg *config.Config,
 	return &service{logged(handler, policy.ClientAddr, log), store.Drain}, nil
 }
 
-// baseMemory is what berth needs besides the buffers of uploads and the cache,
-// in bytes: connections, requests, parts of listings, and room for the
-// collector to let garbage grow.
+// baseMemory is the memory that berth needs besides the buffers of uploads and
+// the cache, in bytes: connections, requests, parts of listings, and room for
+// garbage between two runs of the garbage collector.
 const baseMemory = 128 << 20
 
-// cacheEntry is about what an entry of the cache takes, in bytes.
+// cacheEntry is the approximate size of an entry of the cache, in bytes.
 const cacheEntry = 1 << 10
 
-// limitMemory makes the garbage collector work harder rather than let the heap
-// grow to a multiple of what is in use. A GOMEMLIMIT in the environment says
-// otherwise.
+// limitMemory sets a memory limit, so that the garbage collector works harder
+// instead of letting the heap grow to a multiple of the memory in use. It does
+// nothing if GOMEMLIMIT is set in the environment.
 func limitMemory(cfg *config.Config) {
 	if _, set := os.LookupEnv("GOMEMLIMIT"); !set {
 		debug.SetMemoryLimit(cfg.Upload.Memory + int64(cfg.Cache.Entries)*cacheEntry + baseMemory)

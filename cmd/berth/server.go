@@ -13,31 +13,32 @@ import (
 )
 
 const (
-	// A client that does not get its header sent in this time is not one.
-	// Bodies have no such limit here: large ones are slow, and the handler
-	// watches its clients itself.
+	// headerTimeout limits how long a client may take to send the header of a
+	// request. Bodies have no such limit here, because large bodies are slow and
+	// the handler limits slow clients itself.
 	headerTimeout = 15 * time.Second
 
-	// Connections between requests; clients and proxies keep them for a minute
-	// or so.
+	// idleTimeout limits how long a connection may be idle between requests.
+	// Clients and proxies keep connections for about a minute.
 	idleTimeout = 2 * time.Minute
 
 	maxHeader = 64 << 10 // bytes
 
-	// lastWords is how long requests may go on after they were cut off: they
-	// store what uploads have sent, and answer.
+	// lastWords limits how long requests may take after they were cut off. In
+	// this time they store what uploads have sent, and answer.
 	lastWords = 10 * time.Second
 )
 
-// serveHTTP answers requests until ctx ends, and for limits.Drain after that.
-// Then it accepts no more, lets requests continue for limits.Shutdown, calls cut,
-// which makes those that are left end soon, and closes what is still open.
+// serveHTTP accepts requests until ctx ends, and for limits.Drain after that.
+// Then it lets the remaining requests continue for limits.Shutdown, calls cut,
+// which makes them end soon, and after lastWords closes the connections that are
+// still open.
 func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, cfg *config.Config, cut func(), log *slog.Logger) error {
 	limits := cfg.Limits
 	reading, stopReading := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopReading()
 	server := &http.Server{
-		// Every answer is in AnswerFirst, not those of the API alone.
+		// AnswerFirst covers all answers, not only those of the API.
 		Handler: blobhttp.AnswerFirst(reading, timed(handler, limits.Request+lastWords),
 			blobhttp.Unread{Request: limits.Request, Body: cfg.Upload.MaxBlobSize}),
 		ReadHeaderTimeout: headerTimeout,
@@ -76,8 +77,8 @@ func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, cfg *c
 	return server.Close()
 }
 
-// shutdown waits for requests to end, at most as long as limit, and reports
-// whether they all did.
+// shutdown waits for requests to end, for at most limit, and reports whether all
+// of them ended.
 func shutdown(ctx context.Context, server *http.Server, limit time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

@@ -18,12 +18,12 @@ import (
 	"github.com/berthhq/berth/redirect"
 )
 
-// openTimeout is how long a store may take to answer what a driver asks it at
-// first: some sixty requests, in about ten round trips, and those for credentials.
+// openTimeout limits how long opening a store may take: some sixty requests, in
+// about ten round trips, and the requests for credentials.
 const openTimeout = 30 * time.Second
 
-// openBucket opens the store that the configuration names, and gives it a name
-// for people. The driver logs to log what an operator should know.
+// openBucket opens the store that the configuration names, and returns it with a
+// name for people. The driver logs to log.
 func openBucket(ctx context.Context, cfg config.Storage, log *slog.Logger) (bucket drivers.Bucket, name string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -64,8 +64,8 @@ func openBucket(ctx context.Context, cfg config.Storage, log *slog.Logger) (buck
 	return bucket, name, nil
 }
 
-// inspectBucket reads what the store that the configuration names is set to do
-// by itself. Without a cloud there is no such thing: errors.ErrUnsupported.
+// inspectBucket returns the settings of the bucket that the configuration names.
+// It returns errors.ErrUnsupported for drivers of no cloud.
 func inspectBucket(ctx context.Context, cfg config.Storage) (drivers.Settings, error) {
 	switch cfg.Driver {
 	case "s3":
@@ -82,9 +82,9 @@ func inspectBucket(ctx context.Context, cfg config.Storage) (drivers.Settings, e
 func s3Config(cfg config.Storage) s3.Config {
 	retries := cfg.S3.Retries
 	if retries == 0 {
-		retries = -1 // none; to s3 zero is its default
+		retries = -1 // none; package s3 uses its default for zero
 	}
-	var equalParts *bool // by the endpoint
+	var equalParts *bool // nil: the driver decides by the endpoint
 	if cfg.S3.EqualParts != "auto" {
 		equalParts = new(cfg.S3.EqualParts == "true")
 	}
@@ -152,14 +152,15 @@ func azureConfig(cfg config.Storage) azure.Config {
 	}
 }
 
-// openStore opens the blob service in a bucket, which redirects reads by policy.
+// openStore opens the blob store in a bucket, with policy for redirects. It
+// returns an error if policy is unsafe with the URLs that the bucket signs.
 func openStore(ctx context.Context, bucket drivers.Bucket, cfg *config.Config, policy *redirect.Policy, log *slog.Logger) (*blobstore.Store, error) {
 	if err := policy.Check(ctx, bucket); err != nil {
 		return nil, err
 	}
 	entries := cfg.Cache.Entries
 	if entries == 0 {
-		entries = -1 // none; to blobstore zero is its default
+		entries = -1 // none; package blobstore uses its default for zero
 	}
 	return blobstore.Open(ctx, bucket, blobstore.Config{
 		Log:       log,

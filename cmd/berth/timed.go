@@ -8,28 +8,30 @@ import (
 )
 
 const (
-	// A client that does not take a stretch of its answer in this time is gone.
-	// The kernel's buffer, of some megabytes, must drain by a third before it
-	// takes more: a client that takes 4 kB a second is safe.
+	// answerTimeout limits how long writing answerStretch bytes of an answer may
+	// take before the connection is dropped. The kernel's buffer, of some
+	// megabytes, must drain by a third before it accepts more. A client that
+	// reads 4 kB a second is safe.
 	answerStretch = 256 << 10 // bytes
 	answerTimeout = 10 * time.Minute
 
-	// Answers that do not come from files go through buffers of this size, as
-	// long as not too many do: with those that io.Copy makes they take a fifth
-	// more of the processor.
+	// Answers that do not come from files are copied through buffers of this
+	// size, for up to largeBuffers answers at a time. With the buffers of io.Copy
+	// they take a fifth more CPU time.
 	largeBuffer  = 128 << 10 // bytes
 	largeBuffers = 64
 )
 
-// timed makes writes fail for clients that do not take their answer, at the
-// latest when the request has lasted for most.
+// timed returns a handler that sets a deadline for each stretch of an answer.
+// Writes fail if the client does not read the answer, and once the request has
+// lasted for most.
 func timed(next http.Handler, most time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(&timedWriter{w, http.NewResponseController(w), time.Now().Add(most)}, r)
 	})
 }
 
-// timedWriter gives each stretch of an answer its time.
+// timedWriter is a ResponseWriter with a deadline for each stretch of an answer.
 type timedWriter struct {
 	http.ResponseWriter
 
@@ -42,7 +44,7 @@ func (w *timedWriter) extend() {
 	if at.After(w.last) {
 		at = w.last
 	}
-	_ = w.control.SetWriteDeadline(at) // without it there is the server's own
+	_ = w.control.SetWriteDeadline(at) // if it fails, the server's deadline applies
 }
 
 func (w *timedWriter) Write(p []byte) (n int, err error) {
@@ -55,14 +57,14 @@ func (w *timedWriter) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// ReadFrom keeps the way open that files take to a connection, sendfile(2): a
-// file with one limit around it.
+// ReadFrom sends a file in one io.LimitedReader in stretches, so that the
+// connection can use sendfile(2). It copies other readers through a buffer.
 func (w *timedWriter) ReadFrom(r io.Reader) (total int64, err error) {
 	whole, ok := r.(*io.LimitedReader)
 	if ok {
 		_, ok = whole.R.(*os.File)
 	}
-	if _, kernel := w.ResponseWriter.(io.ReaderFrom); !ok || !kernel { // HTTP/2 has frames, and other readers may take long, which is not the client's fault
+	if _, kernel := w.ResponseWriter.(io.ReaderFrom); !ok || !kernel { // HTTP/2 sends frames; other readers may be slow, which must not count against the client
 		return lent.copy(struct{ io.Writer }{w}, r)
 	}
 	for {
@@ -79,7 +81,7 @@ func (w *timedWriter) ReadFrom(r io.Reader) (total int64, err error) {
 // Unwrap is for [http.ResponseController].
 func (w *timedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// buffers are lent to those who copy; nil is one that is not made yet.
+// buffers is a pool of buffers for copies. A nil buffer is not allocated yet.
 type buffers chan []byte
 
 var lent = newBuffers(largeBuffers)
@@ -92,7 +94,7 @@ func newBuffers(n int) buffers {
 	return b
 }
 
-// copy is io.Copy, with a large buffer if there is one.
+// copy is like io.Copy, with a large buffer if one is free.
 func (b buffers) copy(w io.Writer, r io.Reader) (int64, error) {
 	select {
 	case buf := <-b:

@@ -21,8 +21,8 @@ func versionCommand(stdout io.Writer) *cobra.Command {
 	}
 }
 
-// version is the version that the go command built: a tag, or the commit and
-// its time.
+// version returns the version that the go command recorded: a tag, or the commit
+// and its time.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {

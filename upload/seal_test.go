@@ -3,6 +3,7 @@ package upload
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -32,5 +33,16 @@ func TestSealOfAnothersUpload(t *testing.T) {
 		if tok == mine && (again || !errors.Is(err, ErrUnknown)) {
 			t.Errorf("Seal of another's upload = %v, %v, want %v", again, err, ErrUnknown)
 		}
+	}
+}
+
+// TestCommittedOfNoEnd: a record that is spent for one that ends nothing is an
+// error, which names that one.
+func TestCommittedOfNoEnd(t *testing.T) {
+	m := replica(t, &membucket.Store{Habits: smallS3()}, nil)
+	tok := patch(t, m, m.Start("r", digest.SHA256), []byte("some"))
+	_, err := m.Committed(t.Context(), tok, &EndedError{end: 1})
+	if err == nil || !strings.Contains(err.Error(), "record 1 is no end") {
+		t.Errorf("Committed = %v, want an error that names record 1", err)
 	}
 }

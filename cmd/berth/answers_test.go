@@ -37,7 +37,7 @@ type earlyAnswer struct {
 
 	status  int
 	code    string   // in the answer's body; none of a success
-	headers []string // that the answer has
+	headers []string // that the answer has: a name, or a name and a value
 }
 
 // earlyAnswers is every row of the table of errors that can be known early, and
@@ -62,16 +62,16 @@ func earlyAnswers(t *testing.T, p *process, size int64) []earlyAnswer {
 		{name: "unknown blob", method: "GET", target: "/v2/other/blobs/" + blob, status: 404, code: "BLOB_UNKNOWN"},
 		{name: "wrong method", method: "PUT", target: "/v2/test/blobs/" + blob, status: 405, code: "UNSUPPORTED", headers: []string{"Allow"}},
 		{name: "too large", method: "PUT", target: finish(fresh, data), more: size, status: 413, code: "SIZE_INVALID"},
-		{name: "out of order", method: "PATCH", target: open, header: fmt.Sprintf("Content-Range: 100-%d\r\n", 99+size), status: 416, code: "BLOB_UPLOAD_INVALID", headers: []string{"Range", "Location"}},
+		{name: "out of order", method: "PATCH", target: open, header: fmt.Sprintf("Content-Range: 100-%d\r\n", 99+size), status: 416, code: "BLOB_UPLOAD_INVALID", headers: []string{"Range: 0-3", "Location"}},
 		{name: "busy store", method: "DELETE", target: "/v2/busy/blobs/" + blob, status: 503, code: "UNAVAILABLE", headers: []string{"Retry-After"}},
 		{name: "too many uploads", method: "DELETE", target: "/v2/many/blobs/" + blob, status: 429, code: "TOOMANYREQUESTS", headers: []string{"Retry-After"}},
 		{name: "full store", method: "DELETE", target: "/v2/full/blobs/" + blob, status: 507, code: "UNAVAILABLE"},
 		{name: "broken store", method: "DELETE", target: "/v2/broken/blobs/" + blob, status: 500, code: "UNKNOWN", headers: []string{"X-Request-Id"}},
 		{name: "panic", method: "GET", target: "/v2/panics/blobs/" + blob, status: 500, code: "UNKNOWN", headers: []string{"X-Request-Id"}},
-		{name: "PUT again", method: "PUT", target: finish(patched, data), status: 201, headers: []string{"Location"}},
-		{name: "mount", method: "POST", target: uploads + "?mount=" + blob + "&from=test", status: 201, headers: []string{"Location"}},
+		{name: "PUT again", method: "PUT", target: finish(patched, data), status: 201, headers: []string{"Location: /v2/test/blobs/" + blob, "Docker-Content-Digest: " + blob}},
+		{name: "mount", method: "POST", target: uploads + "?mount=" + blob + "&from=test", status: 201, headers: []string{"Location: /v2/test/blobs/" + blob}},
 		{name: "start", method: "POST", target: uploads, status: 202, headers: []string{"Location"}},
-		{name: "status", method: "GET", target: open, status: 204, headers: []string{"Range", "Location"}},
+		{name: "status", method: "GET", target: open, status: 204, headers: []string{"Range: 0-3", "Location"}},
 	}
 }
 
@@ -252,9 +252,10 @@ func (e earlyAnswer) check(res *http.Response, body string, err error) error {
 	case res.StatusCode != e.status || !strings.Contains(body, e.code):
 		return fmt.Errorf("%s, %s, want %d %s", res.Status, body, e.status, e.code)
 	}
-	for _, name := range e.headers {
-		if res.Header.Get(name) == "" {
-			return fmt.Errorf("%s without %s", res.Status, name)
+	for _, header := range e.headers {
+		name, value, exact := strings.Cut(header, ": ")
+		if got := res.Header.Get(name); got == "" || exact && got != value {
+			return fmt.Errorf("%s with %s %q, want %s", res.Status, name, got, header)
 		}
 	}
 	return nil

@@ -129,7 +129,7 @@ func streamCancelled(e *env) {
 	for _, after := range []int{1, 1_000_000} {
 		ctx, cancel := context.WithCancel(e.Context())
 		_, err := e.a.StreamPart(ctx, u, 1, &endless{cancel, after})
-		e.want(err, errOther, "StreamPart whose context ends after %d bytes", after)
+		e.want(err, errOther, "StreamPart with a context that ends after %d bytes", after)
 		cancel()
 	}
 	data := e.text()

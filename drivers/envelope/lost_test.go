@@ -88,7 +88,7 @@ func TestCreateRetriedBelow(t *testing.T) {
 		return nil
 	})
 	if err != nil || asked != 1 {
-		t.Fatalf("Create whose retry met itself = %v, want success; it called taken %d times", err, asked)
+		t.Fatalf("Create with a retry that met itself = %v, want success; it called taken %d times", err, asked)
 	}
 	if there := read(t, bucket(t, store, nil)); made.Value.Text != "mine" || made.Object.Tag != there.Object.Tag {
 		t.Errorf("Create = %+v, there is %+v", made, there)
@@ -238,7 +238,7 @@ func TestReplaceRetriedBelow(t *testing.T) {
 		return do(ctx)
 	}
 	if _, err := envelope.Replace(t.Context(), bucket(t, store, retries), key, old.Object.Tag, note{Text: "mine"}, drivers.Body{}); err != nil {
-		t.Errorf("Replace whose retry met itself = %v, want success", err)
+		t.Errorf("Replace with a retry that met itself = %v, want success", err)
 	}
 	if there := read(t, direct); there.Value.Text != "mine" {
 		t.Errorf("there is %q, want \"mine\"", there.Value.Text)

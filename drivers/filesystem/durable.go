@@ -69,7 +69,8 @@ func (b *bucket) publish(ctx context.Context, staged, key string) error {
 		case err == nil:
 			return syncDirs(b.root, dir, made)
 		case errors.Is(err, fs.ErrExist):
-			// NFS also returns EEXIST for its own link if the first response was lost.
+			// NFS also returns EEXIST for a repeated link if the first
+			// response was lost.
 			mine, err := b.same(staged, key)
 			if err == nil {
 				err = syncDirs(b.root, dir, made)

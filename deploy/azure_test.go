@@ -15,8 +15,8 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// azurePermissions are those that a request takes. The account, which an
-// emulator may have in the path, begins no container's name.
+// azurePermissions returns the permissions that a request needs. The account,
+// which an emulator may have in the path, is not a prefix of a container's name.
 // https://learn.microsoft.com/rest/api/storageservices/authorize-with-azure-active-directory#permissions-for-blob-service-operations
 func azurePermissions(account string) func(*http.Request) ([]string, bool) {
 	const service = "Microsoft.Storage/storageAccounts/blobServices/"

@@ -17,8 +17,8 @@ import (
 // other CDNs can't be had here. Their examples are read, and each must let
 // nothing through but data/.
 
-// TestCloudFront: whatever asks the bucket asks for data/, with a signature,
-// and the bucket gives CloudFront nothing else.
+// TestCloudFront checks that only requests for data/ with a signature reach the
+// bucket, and that the bucket allows CloudFront nothing else.
 func TestCloudFront(t *testing.T) {
 	t.Parallel()
 	type behavior struct {

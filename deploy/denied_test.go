@@ -40,7 +40,7 @@ func (d *denial) RoundTrip(req *http.Request) (*http.Response, error) {
 		return forbidden(req), nil
 	}
 	resp, err := d.base.RoundTrip(req)
-	// Who may not list is not told that an object is absent:
+	// Without permission to list, S3 does not report that an object is absent:
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
 	reads := req.Method == http.MethodGet || req.Method == http.MethodHead
 	if d.on.Load() && d.permission == "s3:ListBucket" && reads && err == nil && resp.StatusCode == http.StatusNotFound {
@@ -70,8 +70,7 @@ func forbidden(req *http.Request) *http.Response {
 }
 
 // names runs berth check as often as there are permissions, each time without
-// one of them. The steps that go wrong for that are those that say that they
-// need it.
+// one of them. The steps that fail then must be the steps that name it.
 func names(t *testing.T, driver string, permissions []string, open func(t *testing.T, permission string) (drivers.Bucket, *denial)) {
 	t.Helper()
 	var mu sync.Mutex

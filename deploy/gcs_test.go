@@ -121,7 +121,7 @@ func openGCS(t *testing.T, cfg gcs.Config) drivers.Bucket {
 	return b
 }
 
-// iam signs whatever it is asked to, and leaves all else to the store.
+// iam answers requests for signatures, and forwards all others to the store.
 type iam struct{ http.RoundTripper }
 
 func (i iam) RoundTrip(r *http.Request) (*http.Response, error) {

@@ -1,4 +1,4 @@
-// Package deploy_test holds the examples to what berth does.
+// Package deploy_test checks the examples against the code.
 package deploy_test
 
 import (
@@ -24,8 +24,8 @@ import (
 // recorder is what stands between a driver and its store. It notes which
 // permissions the requests take, by the vendor's table of them.
 type recorder struct {
-	// permissions are what a request takes. ok is false if the table doesn't
-	// say: then there is something here to be looked up.
+	// permissions returns the permissions that a request needs. ok is false if the
+	// table has no entry for it, which must then be added.
 	permissions func(*http.Request) (names []string, ok bool)
 
 	base http.RoundTripper
@@ -56,7 +56,7 @@ func (r *recorder) note(req *http.Request) {
 	}
 }
 
-// forget begins again.
+// forget resets the recorder.
 func (r *recorder) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -42,7 +42,7 @@ type edge struct {
 	env    []string     // its environment, in which nginx is trusted
 	key    string       // of the links
 	prefix string       // of the bucket's keys
-	bucket string       // its URL, for whoever has no credentials
+	bucket string       // its URL, for clients without credentials
 	log    string       // nginx's file
 	asked  atomic.Int64 // requests that nginx has made
 }
@@ -167,8 +167,8 @@ func (e *edge) do(ctx context.Context, method, url string, header http.Header) (
 	return answer{res.StatusCode, res.Header, body}, err
 }
 
-// pull reads a blob as clients do: berth says where, and nginx gives it. It
-// returns where that was, and nginx's answer.
+// pull reads a blob as clients do: berth redirects, and nginx serves the blob. It
+// returns the target of the redirect, and nginx's answer.
 func (e *edge) pull(ctx context.Context, data []byte) (link string, got answer, err error) {
 	path := "/v2/test/blobs/" + digest.FromBytes(data).String()
 	a, err := e.get(ctx, e.berth.url+path, nil)
@@ -273,8 +273,7 @@ func wantChecked(t *testing.T, env []string, config, signature string) {
 	}
 }
 
-// TestCDNPrefix has a bucket with a prefix, which deploy/README.md says where to
-// put.
+// TestCDNPrefix tests a bucket with a prefix, configured by deploy/README.md.
 func TestCDNPrefix(t *testing.T) {
 	t.Parallel()
 	e := startEdgeAt(t, "/the/prefix")
@@ -399,7 +398,7 @@ func (e *edge) refuses(t *testing.T, data []byte) {
 			t.Errorf("%s of a link = %d, %v, want %d", method, a.status, err, want)
 		}
 	}
-	// What clients say besides is not for the store, and what it has not is asked for again.
+	// Other headers of clients do not reach the store, and a 404 of it is not cached.
 	absent := e.signed(strings.TrimSuffix(u.Path, u.Path[len(u.Path)-4:])+"zzzz", soon)
 	header := http.Header{
 		"Authorization": {"Bearer token"}, "X-Http-Method-Override": {"DELETE"}, "X-Forwarded-For": {"203.0.113.7"},

@@ -45,7 +45,7 @@ func request(ctx context.Context, p *process, method, path string, body io.Reade
 	return answer{res.StatusCode, res.Header, data}, err
 }
 
-// hesitant is a client that sends a body when the server has begun to read it.
+// hesitant is a client that sends a body when the server has started to read it.
 // What the system holds for a server that has not is no request to it yet, and
 // is lost when the server shuts down.
 func hesitant(p *process) *http.Client {
@@ -72,13 +72,13 @@ func want(t *testing.T, p *process, status int, method, path string, body io.Rea
 	return a
 }
 
-// startUpload begins an upload, and returns its location.
+// startUpload starts an upload, and returns its location.
 func startUpload(t *testing.T, p *process) string {
 	t.Helper()
 	return want(t, p, http.StatusAccepted, http.MethodPost, "/v2/test/blobs/uploads/", nil).header.Get("Location")
 }
 
-// status asks where to go on with an upload.
+// status requests the offset at which to resume an upload.
 func status(t *testing.T, p *process, location string) (next string, offset int) {
 	t.Helper()
 	a := want(t, p, http.StatusNoContent, http.MethodGet, location, nil)

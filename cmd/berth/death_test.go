@@ -18,7 +18,7 @@ import (
 // of the moments that are due.
 type death struct {
 	mu    sync.Mutex
-	fleet *fleet // nil before it begins
+	fleet *fleet // nil before it starts
 	due   []moment
 }
 
@@ -44,7 +44,7 @@ func newDeath(requests []string) *death {
 	return d
 }
 
-// begin kills from now on.
+// begin starts to kill.
 func (d *death) begin(f *fleet) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -60,7 +60,7 @@ func (d *death) missed() []moment {
 
 var errKilled = errors.New("the replica was killed")
 
-// victim is the process that a replica is now, or nil before it begins.
+// victim returns the current process of a replica, or nil before death starts.
 func (d *death) victim(replica int) *process {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -106,10 +106,10 @@ func faultyAzure(t *testing.T, env ...string) (*process, *emulator.Wire) {
 	return servingDirectly(t, append(append(azureEnv(t, s), "BERTH_STORAGE_AZURE_ENDPOINT="+w.URL), env...), leastPart), w
 }
 
-// TestSilentStores has stores that take requests and never answer. Whoever asks
-// for a blob, or where an upload is, is told within a minute to come again, and
-// is served once the store speaks. So is a client whose blob's link is in the
-// cache, which holds one: it waits for the bytes.
+// TestSilentStores tests stores that accept requests and never answer. A request
+// for a blob, or for the status of an upload, returns within a minute with a
+// request to retry, and succeeds once the store answers. The same holds for a
+// blob with its link in the cache, which holds one: the client waits for bytes.
 func TestSilentStores(t *testing.T) {
 	t.Parallel()
 	path := func(data []byte) string { return "/v2/test/blobs/" + digest.FromBytes(data).String() }
@@ -214,7 +214,7 @@ const faultLasts = 250 * time.Millisecond
 
 // testUnavailable has a store that can't be used in the middle of an upload that
 // has a part already, and then can be again. All is answered 503 with
-// Retry-After, nothing of it can be read afterwards, and the upload goes on where
+// Retry-After, nothing of it can be read afterwards, and the upload resumes where
 // it was. Each turn pushes other bytes.
 func testUnavailable(t *testing.T, p *process, part, turn int, cut, heal func()) {
 	data := randomBytes(uint64(60_000+turn), 2*part+1000)
@@ -357,7 +357,7 @@ func (c *crowd) readAll(t *testing.T) {
 	}
 }
 
-// wantUnavailable wants an answer to say that the client may come again.
+// wantUnavailable fails the test unless an answer asks the client to retry.
 func wantUnavailable(t *testing.T, what string, a answer) {
 	t.Helper()
 	if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
@@ -372,7 +372,7 @@ func wrongs(log string) []string {
 
 // wantQuiet ends a berth that has nothing to do, and looks at what it has
 // logged, and at what it was doing: no store that can't be reached is a failure
-// of berth, no upload is forgotten, and no goroutine goes on.
+// of berth, no upload is forgotten, and no goroutine still runs.
 func wantQuiet(t *testing.T, p *process) {
 	t.Helper()
 	for _, line := range wrongs(p.stderr.String()) {

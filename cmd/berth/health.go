@@ -144,7 +144,7 @@ func (r *readiness) probe(ctx context.Context) <-chan struct{} {
 }
 
 // errSilent is the result of a probe that ignores its timeout, as calls of a
-// network file system do. It counts as a failure each time a probe would be due.
+// network file system do. It counts again whenever another probe could have ended.
 var errSilent = errors.New("the probe has not ended in its time")
 
 // record records a result of the running probe. ended reports whether it is the

@@ -108,7 +108,8 @@ func TestReadiness(t *testing.T) {
 	})
 }
 
-// TestReadinessOfASilentStore: one probe at a time, and no answer waits for long.
+// TestReadinessOfASilentStore checks that one probe runs at a time, and that no
+// answer waits for long.
 func TestReadinessOfASilentStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var running, most, pings atomic.Int32
@@ -228,7 +229,7 @@ func TestReadinessBudget(t *testing.T) {
 	}
 }
 
-// TestHealthIsNotLogged, unless the log is at level debug.
+// TestHealthIsNotLogged checks that health checks are only logged at level debug.
 func TestHealthIsNotLogged(t *testing.T) {
 	t.Parallel()
 	for level, logged := range map[string]bool{"info": false, "debug": true} {

@@ -290,8 +290,8 @@ func (c *stuckConn) Close() error {
 	return c.Conn.Close()
 }
 
-// TestHTTP2SlowPreface: a client that doesn't finish to say that it speaks
-// HTTP/2 is cut off as one that doesn't finish its header.
+// TestHTTP2SlowPreface checks that a client that does not finish the preface of
+// HTTP/2 is cut off like a client that does not finish its header.
 func TestHTTP2SlowPreface(t *testing.T) {
 	handler := func(http.ResponseWriter, *http.Request) { t.Error("half a preface is served") }
 	serveIn(t, handler, time.Second, func() {}, func(l *pipes, _ context.CancelFunc) {

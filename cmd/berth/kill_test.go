@@ -10,7 +10,7 @@ import (
 
 // TestKillBetweenAndInPatches kills the server with SIGKILL again and again,
 // between requests and in the middle of them. Another one on the same directory
-// goes on from the offset that its status says: never less than what was
+// resumes from the offset that its status reports: never less than what was
 // acknowledged, never more than what was sent.
 func TestKillBetweenAndInPatches(t *testing.T) {
 	t.Parallel()
@@ -75,7 +75,7 @@ func TestKillInPut(t *testing.T) {
 		}
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			_, _ = request(t.Context(), p, http.MethodPut, finish(location, data), bytes.NewReader(data[half:])) // whatever comes of it
+			_, _ = request(t.Context(), p, http.MethodPut, finish(location, data), bytes.NewReader(data[half:])) // the result does not matter
 		})
 		time.Sleep(time.Duration(i) * 3 * time.Millisecond)
 		p.kill()

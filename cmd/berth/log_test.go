@@ -104,8 +104,8 @@ func (w *filesWriter) ReadFrom(r io.Reader) (int64, error) {
 	return w.Body.ReadFrom(r)
 }
 
-// TestFilesAreSentFromTheKernel: what is logged, and given its time, is sent from
-// the kernel all the same, if it is a file.
+// TestFilesAreSentFromTheKernel checks that the kernel sends files, even through
+// the writers for the log and for deadlines.
 func TestFilesAreSentFromTheKernel(t *testing.T) {
 	t.Parallel()
 	name := filepath.Join(t.TempDir(), "file")
@@ -121,8 +121,8 @@ func TestFilesAreSentFromTheKernel(t *testing.T) {
 	}
 }
 
-// TestLogOfHostileRequests: a request is one line of the log, of bounded length,
-// whatever the client writes.
+// TestLogOfHostileRequests checks that a request is one line of the log, of
+// bounded length, for every input of a client.
 func TestLogOfHostileRequests(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"text", "json"} {

@@ -92,7 +92,7 @@ func (t *trickle) Read(p []byte) (int, error) {
 	}
 }
 
-// answerTo sends a request, and returns the status and where it says to go on.
+// answerTo sends a request, and returns the status and the location to resume at.
 func answerTo(ctx context.Context, method, url string, body io.Reader) (status int, location string, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, body)
 	if err != nil {

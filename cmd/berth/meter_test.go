@@ -100,7 +100,7 @@ func (c *meter) elsewhere() *meter {
 	return &other
 }
 
-// begin forgets the requests so far.
+// begin resets the count of requests.
 func (c *meter) begin() {
 	c.wire.mu.Lock()
 	defer c.wire.mu.Unlock()
@@ -239,7 +239,7 @@ func (b blob) sha512() blob {
 
 func (b blob) reader() io.Reader { return io.NewSectionReader(repeated(b.block), 0, b.size) }
 
-// repeated is a block that begins again at its end.
+// repeated is an endless repetition of a block.
 type repeated []byte
 
 func (r repeated) ReadAt(p []byte, off int64) (int, error) {
@@ -249,7 +249,7 @@ func (r repeated) ReadAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// pausing gives a byte, and the others after a while.
+// pausing returns one byte, and the remaining bytes after a while.
 type pausing struct {
 	io.Reader
 

@@ -12,8 +12,8 @@ import (
 
 // TestStoreRefusesInService has stores that are well when berth starts, and then
 // do not take its credentials or its clock, deny it access, or have lost their
-// bucket. Clients are told to come again, and berth goes on without a restart
-// when it is mended.
+// bucket. Clients get 503 with Retry-After, and berth continues without a restart
+// when the store is fixed.
 func TestStoreRefusesInService(t *testing.T) {
 	asXML := func(status int, code string, header http.Header) refusal {
 		if header == nil {

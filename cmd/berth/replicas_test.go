@@ -73,11 +73,10 @@ func (f *fleet) replica(i int) *process {
 // any is some replica.
 func (f *fleet) any() *process { return f.replica(f.turn(nobody)) }
 
-// nobody is the number of no replica.
+// nobody is a number that no replica has.
 const nobody = -1
 
-// replace kills a replica, if nobody else has, and starts another one a moment
-// later.
+// replace kills a replica that still runs, and starts another one a moment later.
 func (f *fleet) replace(i int, after time.Duration) error {
 	p := f.replica(i)
 	p.kill()
@@ -96,13 +95,13 @@ func (f *fleet) replace(i int, after time.Duration) error {
 }
 
 // pusher is a client that pushes one blob in chunks, and does after a failure
-// what the specification tells clients to do. It never starts over: whatever
-// becomes of replicas, none of them may forget what one has acknowledged.
+// what the specification requires of clients. It never starts over: replicas must
+// not forget what any of them has acknowledged.
 type pusher struct {
 	f        *fleet
 	data     []byte
 	location string
-	offset   int  // where to go on: what was acknowledged
+	offset   int  // where to resume: what was acknowledged
 	sent     int  // at most so much has come
 	took     int  // the replica that the last bytes went to
 	finishes bool // a PUT was sent, and may have taken effect
@@ -110,7 +109,7 @@ type pusher struct {
 
 func newPusher(f *fleet, data []byte) *pusher { return &pusher{f: f, data: data, took: nobody} }
 
-// errPatience says that a push took longer than the test waits.
+// errPatience is the error of a push that took longer than the test waits.
 var errPatience = errors.New("no end to it")
 
 func (c *pusher) push(ctx context.Context, chunk int) error {
@@ -173,8 +172,8 @@ func (c *pusher) send(ctx context.Context, method, location string, end int) (an
 	return answer{res.StatusCode, res.Header, body}, err
 }
 
-// goOn takes the location and the offset that an answer gives. That is never
-// less than what was acknowledged before, nor more than what was sent.
+// goOn reads the location and the offset from an answer. The offset is never less
+// than what was acknowledged before, nor more than what was sent.
 func (c *pusher) goOn(a answer) error {
 	last, err := strconv.Atoi(strings.TrimPrefix(a.header.Get("Range"), "0-"))
 	if err != nil {
@@ -182,7 +181,7 @@ func (c *pusher) goOn(a answer) error {
 	}
 	offset := last + 1
 	if last == 0 {
-		offset = 0 // nothing has come yet; nobody here sends a single byte
+		offset = 0 // nothing has arrived; no client here sends a single byte
 	}
 	if offset < c.offset || offset > c.sent {
 		return fmt.Errorf("%d says that %d bytes have come, after %d were acknowledged and %d sent", a.status, offset, c.offset, c.sent)
@@ -191,8 +190,8 @@ func (c *pusher) goOn(a answer) error {
 	return nil
 }
 
-// ask asks where to go on. An upload that is being committed has no status: the
-// PUT is sent again.
+// ask requests the offset to resume at. An upload that is being committed has no
+// status, so ask sends the PUT again.
 func (c *pusher) ask(ctx context.Context) error {
 	if c.location == "" {
 		return nil
@@ -332,7 +331,7 @@ func testReplicas(t *testing.T, s sharedStore) {
 }
 
 // wantRemovable empties a bucket through its driver, as a collector would that
-// takes everything: whatever a killed replica has left, the driver shows it.
+// takes everything: the driver lists everything that a killed replica has left.
 func (s *sharedStore) wantRemovable(t *testing.T) {
 	t.Helper()
 	bucket, _, err := openBucket(t.Context(), storageOf(s.env), slog.New(slog.DiscardHandler))

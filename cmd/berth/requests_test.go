@@ -171,8 +171,8 @@ func operations() []operation {
 }
 
 // TestRequests counts what berth asks of each store: on S3 no more than the
-// budgets, everywhere what the README says. With BERTH_TEST_REQUESTS=1 it counts
-// all operations, else those that are little work.
+// budgets, everywhere the counts of the README. With BERTH_TEST_REQUESTS=1 it
+// counts all operations, otherwise those that take little work.
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	all := os.Getenv("BERTH_TEST_REQUESTS") != "" || os.Getenv("BERTH_TEST_SOAK") != ""

@@ -183,7 +183,7 @@ func TestAnswerIsTakenSlowly(t *testing.T) {
 	}
 }
 
-// TestShutdownCutsAfterTheLimit has one request that goes on until it is cut,
+// TestShutdownCutsAfterTheLimit tests one request that continues until it is cut,
 // and one that does not even end then.
 func TestShutdownCutsAfterTheLimit(t *testing.T) {
 	for _, stubborn := range []bool{false, true} {

@@ -39,8 +39,8 @@ func TestShutdownLetsRequestsFinish(t *testing.T) {
 	}
 }
 
-// TestShutdownKeepsWhatWasSent sends SIGTERM to a server whose client goes on
-// for ever. It is cut off, and what it has sent is there.
+// TestShutdownKeepsWhatWasSent sends SIGTERM to a server while a client sends
+// without end. The client is cut off, and the server keeps what it has sent.
 func TestShutdownKeepsWhatWasSent(t *testing.T) {
 	t.Parallel()
 	root, data := t.TempDir(), randomBytes(3, 1<<20)

@@ -99,8 +99,8 @@ func berthOn(b *testing.B, root string, env ...string) *process {
 }
 
 // least is the least of several measurements, of berth and of the plain server.
-// Whatever else runs, or how much it costs to touch new memory, only adds to
-// what the work takes.
+// Other processes, and the cost of touching new memory, only add to the cost of
+// the work.
 type least struct{ ours, theirs time.Duration }
 
 const rounds = 5 // that least is of

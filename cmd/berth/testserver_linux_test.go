@@ -11,7 +11,7 @@ import (
 )
 
 // startTestServer runs one until the end of the benchmark, and returns what it
-// says first: its addresses.
+// prints first: its addresses.
 func startTestServer(b *testing.B, name string, args []string, env ...string) (pid int, addresses []string) {
 	b.Helper()
 	cmd := exec.Command(os.Args[0], args...)

@@ -19,15 +19,15 @@ import (
 )
 
 // Benchmarks compare berth with servers of their own. Those are processes too,
-// so that what a process spends is its own: this test binary, which is told by
-// testServer what to be.
+// so that their costs are separate: this test binary, in the role that testServer
+// selects.
 const testServer = "BERTH_TEST_SERVER"
 
 // serveForTest is such a process, until its standard input ends.
 func serveForTest(name string) error {
 	ctx, stop := context.WithCancel(context.Background())
 	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin) // whatever ends it
+		_, _ = io.Copy(io.Discard, os.Stdin) // until it is closed
 		stop()
 	}()
 	switch name {
@@ -143,7 +143,7 @@ func serveDiscarding(ctx context.Context) error {
 	return serveHTTP(ctx, l, s.handler, cfg, s.drain, log)
 }
 
-// defaultConfig is that of a berth which is told nothing.
+// defaultConfig returns the configuration of a berth without any settings.
 func defaultConfig() (*config.Config, error) {
 	flags := pflag.NewFlagSet("berth", pflag.ContinueOnError)
 	config.Flags(flags)

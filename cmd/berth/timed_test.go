@@ -15,8 +15,8 @@ type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// TestBuffers: who finds all large buffers lent copies with a small one, and
-// each is given back, however the copying ends.
+// TestBuffers checks that a copy uses a small buffer if no large one is free, and
+// that each buffer is returned, even after an error.
 func TestBuffers(t *testing.T) {
 	data := randomBytes(1, 1<<20)
 	b := newBuffers(1)
@@ -90,7 +90,7 @@ func (c *timedConn) SetWriteDeadline(at time.Time) error { //nolint:unparam // h
 }
 
 // TestTimed: an answer that is no file goes out in large writes, each with a
-// time of its own, and none goes on for longer than a request may.
+// deadline of its own, and none lasts longer than a request may.
 func TestTimed(t *testing.T) {
 	t.Parallel()
 	data := randomBytes(1, 4*largeBuffer)

@@ -22,8 +22,8 @@ import (
 )
 
 // TestServeRefusesUnsafeStores starts berth on stores that ignore a condition,
-// since a proxy before them takes it out of requests. None is served, and the
-// error says why.
+// because a proxy before them removes it from requests. berth serves none of them,
+// and the error gives the reason.
 func TestServeRefusesUnsafeStores(t *testing.T) {
 	t.Run("S3", func(t *testing.T) {
 		t.Parallel()
@@ -81,7 +81,7 @@ func TestServeRefusesUnsafeStores(t *testing.T) {
 }
 
 // wantRefused wants `berth serve` to end with an error that names the setting
-// and says this.
+// and contains this text.
 func wantRefused(t *testing.T, env []string, setting, says string) {
 	t.Helper()
 	p, err := start(t.TempDir(), env)

@@ -100,6 +100,9 @@ func openThrough(ctx context.Context, cfg config.Storage, endpoints []string) (o
 	}()
 	for _, endpoint := range endpoints {
 		u, err := url.Parse(endpoint)
+		if err == nil && u.User != nil { // which must not be shown, nor be in errors of requests
+			return opened, fmt.Errorf("--also-through: %s: want a URL without user and password", u.Host)
+		}
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			return opened, fmt.Errorf("--also-through: %q, want a URL such as https://node2.example.com", endpoint)
 		}

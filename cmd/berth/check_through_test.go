@@ -56,8 +56,8 @@ func TestCheckAlsoThrough(t *testing.T) {
 func TestCheckAlsoThroughRefused(t *testing.T) {
 	t.Parallel()
 	s := s3double.New(t, s3double.Knobs{})
-	for url, env := range map[string][]string{"node2": doubleEnv(s), "http://127.0.0.1:1": append(doubleEnv(s), "BERTH_STORAGE_S3_RETRIES=0"), s.Endpoint(): cleanEnv()} {
-		if r := runCheck(t, env, "--also-through", url)["open"]; r.Status == check.OK || !strings.Contains(r.Detail, "--also-through") {
+	for url, env := range map[string][]string{"node2": doubleEnv(s), "http://user:hush@127.0.0.1:1": doubleEnv(s), "http://127.0.0.1:1": append(doubleEnv(s), "BERTH_STORAGE_S3_RETRIES=0"), s.Endpoint(): cleanEnv()} {
+		if r := runCheck(t, env, "--also-through", url)["open"]; r.Status == check.OK || !strings.Contains(r.Detail, "--also-through") || strings.Contains(r.Detail, "hush") {
 			t.Errorf("--also-through %s: %+v, want an error that names the flag", url, r)
 		}
 	}

@@ -26,8 +26,8 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// earlyAnswer is a request whose answer is known before its body has come, and
-// what it is.
+// earlyAnswer is a request with an answer that is known before its body has
+// arrived, and that answer.
 type earlyAnswer struct {
 	name   string
 	method string

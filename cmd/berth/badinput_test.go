@@ -28,8 +28,8 @@ type badInput struct {
 }
 
 // TestServeSaysWhatIsWrongWithS3, and those on the other stores, start berth
-// with settings that cannot work: it ends, says which to look at, and shows
-// none that is secret. What versitygw does not do is answered by a double.
+// with settings that cannot work: it ends with an error that names the setting
+// and contains no secret. A double answers what versitygw cannot.
 func TestServeSaysWhatIsWrongWithS3(t *testing.T) {
 	t.Parallel()
 	s := emulator.VersityGW(t)
@@ -137,7 +137,7 @@ func TestOpenBucketSilent(t *testing.T) {
 	}
 }
 
-// TestOpenBucketSlowDirectory has a directory whose locks are held elsewhere, as
+// TestOpenBucketSlowDirectory tests a directory with locks held elsewhere, as
 // on a network file system that does not answer.
 func TestOpenBucketSlowDirectory(t *testing.T) {
 	t.Parallel()
@@ -193,7 +193,7 @@ func (no refusal) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte(no.body)) // berth may be gone, and a HEAD takes none
 }
 
-// longAgo is the header of a store whose clock is another.
+// longAgo is the header of a store with a wrong clock.
 func longAgo() http.Header {
 	return http.Header{"Date": {time.Now().Add(-5 * time.Hour).UTC().Format(http.TimeFormat)}}
 }

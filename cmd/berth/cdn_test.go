@@ -49,7 +49,7 @@ type edge struct {
 
 func startEdge(t *testing.T) *edge { return startEdgeAt(t, "") }
 
-// startEdgeAt starts them on a bucket whose keys have this prefix, with a slash
+// startEdgeAt starts them on a bucket with this prefix of its keys, with a slash
 // before it.
 func startEdgeAt(t *testing.T, prefix string) *edge {
 	t.Helper()

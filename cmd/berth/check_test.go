@@ -154,7 +154,7 @@ func expireAll(t *testing.T, server *emulator.S3, env []string) {
 }
 
 // TestCheckCDN checks nginx as deploy/cdn sets it up, with a blob in the bucket
-// whose record it must not show.
+// with a record that nginx must not serve.
 func TestCheckCDN(t *testing.T) {
 	t.Parallel()
 	e := startEdge(t)

@@ -38,7 +38,7 @@ func (f fault) begin(t *testing.T, w *emulator.Wire) {
 }
 
 // faults are those that stores go through, for clients that push parts of this
-// size. factor says how much later or larger each of them is than usual.
+// size. factor is how much later or larger each of them is than usual.
 func faults(part int, factor func() float64) []fault {
 	toxic := func(kind, stream, attribute string, value float64) emulator.Toxic {
 		return emulator.Toxic{Type: kind, Stream: stream, Attributes: map[string]int64{attribute: int64(value * factor())}}

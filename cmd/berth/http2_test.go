@@ -266,7 +266,7 @@ func TestHTTP2AnswerNobodyTakes(t *testing.T) {
 	}
 }
 
-// stuckConn is a connection whose client stops reading after some bytes.
+// stuckConn is a connection with a client that stops reading after some bytes.
 type stuckConn struct {
 	net.Conn
 

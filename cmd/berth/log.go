@@ -13,7 +13,7 @@ import (
 	"github.com/berthhq/berth/cmd/berth/config"
 )
 
-// newLogger writes to w in the form and from the level that cfg says.
+// newLogger returns a logger to w with the form and level of cfg.
 func newLogger(cfg config.Telemetry, w io.Writer) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(cfg.LogLevel)) // config takes levels only

@@ -107,7 +107,7 @@ func answerTo(ctx context.Context, method, url string, body io.Reader) (status i
 	return res.StatusCode, res.Header.Get("Location"), err
 }
 
-// expect is answerTo for a request whose status is known.
+// expect is answerTo for a request with a known status.
 func expect(b *testing.B, method, url string, body io.Reader, want int) (location string) {
 	b.Helper()
 	status, location, err := answerTo(b.Context(), method, url, body)

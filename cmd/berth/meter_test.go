@@ -56,7 +56,7 @@ func newWire(t *testing.T, endpoint string) *wire {
 	return w
 }
 
-// meter is a client of a berth whose requests to its store are counted.
+// meter is a client that counts the requests of its berth to the store.
 type meter struct {
 	t    *testing.T
 	p    *process

@@ -30,7 +30,7 @@ func TestReplicasOnS3(t *testing.T) {
 
 // listS3 is the objects and uploads of a bucket, but for the empty objects that
 // take the place of others where they can't be deleted by tag, the mark that
-// says so, and what a start that was killed has tried out, which a later one
+// records that, and what a start that was killed has tried out, which a later one
 // deletes.
 func listS3(t *testing.T, s *emulator.S3, bucket string) (found []string) {
 	t.Helper()

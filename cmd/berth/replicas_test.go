@@ -52,7 +52,7 @@ func newFleet(t *testing.T, n int, start func(i int) (*process, error)) *fleet {
 	return f
 }
 
-// turn is the number of the replica whose turn it is, as behind a round-robin
+// turn returns the number of the next replica, as behind a round-robin
 // proxy, but never this one, if there are others.
 func (f *fleet) turn(not int) int {
 	f.mu.Lock()

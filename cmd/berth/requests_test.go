@@ -188,7 +188,7 @@ func TestRequests(t *testing.T) {
 				t.Run(op.name, func(t *testing.T) {
 					c := shared.forTest(t)
 					if op.effort == much {
-						c = newMeter(t, s) // whose server goes away with all that it holds
+						c = newMeter(t, s) // the old server goes away with its objects
 					}
 					c.begin()
 					op.run(c)

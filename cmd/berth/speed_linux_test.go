@@ -44,7 +44,7 @@ func (c *content) digest() string {
 	return fmt.Sprintf("sha256:%x", h.Sum(nil))
 }
 
-// send makes a request whose body, if there is one, is all of the content.
+// send sends a request. Its body, if there is one, is all of the content.
 func (c *content) send(ctx context.Context, method, url string, all bool) (*http.Response, error) {
 	var body io.Reader
 	if all {

@@ -34,7 +34,7 @@ COUNTING := ^Test(Budgets|BytesOfChunks|ManyPatches)$$
 
 .PHONY: test
 test: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp ## Run the tests with the race detector; installs what they need
-	$(GO) test -race -tags $(TAGS) -timeout 20m -skip '$(COUNTING)' ./...
+	$(GO) test -race -tags $(TAGS) -timeout 40m -skip '$(COUNTING)' ./...
 	$(GO) test -tags $(TAGS) -run '$(COUNTING)' ./blobstore
 
 .PHONY: test-long

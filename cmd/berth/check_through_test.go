@@ -27,7 +27,7 @@ func TestCheckAlsoThrough(t *testing.T) {
 		want  check.Status // of the races, through both
 	}{
 		{"one store", s3double.Knobs{}, check.OK},
-		{"nodes apart", s3double.Knobs{Locks: s3double.Apart, Delay: 20 * time.Millisecond}, check.Failed},
+		{"nodes apart", s3double.Knobs{Locks: s3double.Apart, Delay: 200 * time.Millisecond}, check.Failed},
 		{"regions", s3double.Knobs{Lag: time.Minute}, check.Failed},
 	} {
 		t.Run(test.name, func(t *testing.T) {

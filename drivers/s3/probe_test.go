@@ -33,7 +33,7 @@ func wantNothingLeft(t *testing.T, s *s3double.Store, bucket, what string) {
 // another. Sequential writes do not show it.
 func TestProbeAtomic(t *testing.T) {
 	t.Parallel()
-	const gap = 20 * time.Millisecond
+	const gap = 200 * time.Millisecond
 	for _, test := range []struct {
 		name  string
 		knobs s3double.Knobs

@@ -6,6 +6,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/drivers/deadline"
 	"github.com/berthhq/berth/upload"
 )
 
@@ -20,33 +21,33 @@ type naming struct {
 }
 
 // finishAgain answers a PUT of an upload that has ended.
-func (r *Repository) finishAgain(ctx context.Context, limit upload.Limit, t upload.Token, ended *upload.EndedError, desc Descriptor) (Descriptor, error) {
+func (r *Repository) finishAgain(ctx context.Context, due deadline.Deadline, t upload.Token, ended *upload.EndedError, desc Descriptor) (Descriptor, error) {
 	as, err := r.committedAs(ctx, ended, desc.Digest)
 	if err != nil {
 		return Descriptor{}, err
 	}
 	// The client may be gone before its bytes are read back.
-	ctx, cancel := limit.Context(context.WithoutCancel(ctx))
+	ctx, cancel := due.Context(context.WithoutCancel(ctx))
 	defer cancel()
-	return r.commitAgain(ctx, limit, t, ended, as, desc)
+	return r.commitAgain(ctx, due, t, ended, as, desc)
 }
 
 // commitAgain answers a commit of an upload that has ended. A client that lost
 // the answer to its first commit gets it again if the blob is there, or can be
 // made of the data that is stored.
-func (r *Repository) commitAgain(ctx context.Context, limit upload.Limit, t upload.Token, ended *upload.EndedError, as naming, desc Descriptor) (Descriptor, error) {
-	there, ok, err := r.published(ctx, limit, as)
+func (r *Repository) commitAgain(ctx context.Context, due deadline.Deadline, t upload.Token, ended *upload.EndedError, as naming, desc Descriptor) (Descriptor, error) {
+	there, ok, err := r.published(ctx, due, as)
 	if err != nil || ok {
 		return there.descriptor(), err
 	}
 	c, err := r.s.uploads.Committed(ctx, t, ended)
 	if err == nil && !as.proven {
-		err = r.prove(ctx, limit, c, as.named)
+		err = r.prove(ctx, due, c, as.named)
 	}
 	if err != nil {
 		return Descriptor{}, err
 	}
-	return r.publish(ctx, limit, content{Content: c, mediaType: mediaType(desc)}, as.named)
+	return r.publish(ctx, due, content{Content: c, mediaType: mediaType(desc)}, as.named)
 }
 
 // committedAs returns the canonical digest that the upload was committed as, if

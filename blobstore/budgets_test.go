@@ -19,7 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore"
-	"github.com/berthhq/berth/blobstore/blobhttp"
+	"github.com/berthhq/berth/blobstore/ocihttp"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
 	"github.com/berthhq/berth/drivers/memory"
@@ -322,7 +322,7 @@ func (c *client) open(b drivers.Bucket) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := blobhttp.New(s, blobhttp.Config{})
+	h, err := ocihttp.New(s, ocihttp.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -77,15 +77,15 @@ func (r *Repository) tryCommit(ctx context.Context, w writer, desc Descriptor) (
 	if size := w.Size(); desc.Size > 0 && desc.Size != size {
 		return Descriptor{}, fmt.Errorf("%w: %d bytes came, not %d", ErrBlobInvalidLength, size, desc.Size)
 	}
-	limit := w.Limit()
-	ctx, cancel := limit.Context(ctx)
+	due := w.Deadline()
+	ctx, cancel := due.Context(ctx)
 	defer cancel()
 	var there record
 	var asked, linked bool
 	proven := w.Proves(desc.Digest)
 	ask := func(canonical digest.Digest, key string) (bool, error) {
 		var err error
-		there, linked, err = r.published(ctx, limit, naming{canonical, desc.Digest, proven})
+		there, linked, err = r.published(ctx, due, naming{canonical, desc.Digest, proven})
 		asked = true
 		return linked && there.Data == key, err
 	}
@@ -96,25 +96,25 @@ func (r *Repository) tryCommit(ctx context.Context, w writer, desc Descriptor) (
 	ended, isEnd := errors.AsType[*upload.EndedError](err)
 	switch {
 	case isEnd && ended.Digest == w.Digest():
-		return r.commitAgain(ctx, limit, w.Token(), ended, naming{ended.Digest, desc.Digest, proven}, desc)
+		return r.commitAgain(ctx, due, w.Token(), ended, naming{ended.Digest, desc.Digest, proven}, desc)
 	case err != nil:
 		return Descriptor{}, err
 	case again && linked:
-		return there.descriptor(), limit.Check()
+		return there.descriptor(), due.Check()
 	}
 	c, err := w.Store(ctx)
 	if err == nil && !w.Proves(desc.Digest) {
-		err = r.prove(ctx, limit, c, desc.Digest)
+		err = r.prove(ctx, due, c, desc.Digest)
 	}
 	if err != nil {
 		return Descriptor{}, err
 	}
-	done, err := r.publish(ctx, limit, content{Content: c, mediaType: mediaType(desc), seen: *w.seen}, desc.Digest)
+	done, err := r.publish(ctx, due, content{Content: c, mediaType: mediaType(desc), seen: *w.seen}, desc.Digest)
 	if err != nil {
 		return Descriptor{}, err
 	}
 	w.Spend(ctx, desc.Digest)
-	return done, limit.Check()
+	return done, due.Check()
 }
 
 func mediaType(desc Descriptor) string {

@@ -125,8 +125,8 @@ func (s descriptors) Stat(ctx context.Context, d digest.Digest) (Descriptor, err
 // is not true would let other bytes be read by that digest, in every repository.
 // The store is asked for the link, not the cache.
 func (s descriptors) SetDescriptor(ctx context.Context, d digest.Digest, desc Descriptor) error {
-	limit := s.r.s.uploads.NewLimit()
-	ctx, cancel := limit.Context(ctx)
+	due := s.r.s.uploads.NewDeadline()
+	ctx, cancel := due.Context(ctx)
 	defer cancel()
 	if err := checkDigest(d); err != nil {
 		return err
@@ -162,17 +162,17 @@ func (s descriptors) SetDescriptor(ctx context.Context, d digest.Digest, desc De
 	case !named.Verified():
 		return notOf(d, desc.Digest)
 	}
-	if err := s.r.s.writeAlias(ctx, limit, d, desc.Digest, storedAlias{}); err != nil {
+	if err := s.r.s.writeAlias(ctx, due, d, desc.Digest, storedAlias{}); err != nil {
 		return translate(err)
 	}
-	return translate(limit.Check())
+	return translate(due.Check())
 }
 
 // Clear removes the link, by the tag just read: an unconditional deletion that
 // lands late would take away a newer link.
 func (s descriptors) Clear(ctx context.Context, d digest.Digest) error {
-	limit := s.r.s.uploads.NewLimit()
-	ctx, cancel := limit.Context(ctx)
+	due := s.r.s.uploads.NewDeadline()
+	ctx, cancel := due.Context(ctx)
 	defer cancel()
 	canonical, err := s.r.s.canonical(ctx, d, true)
 	if err != nil {
@@ -183,13 +183,13 @@ func (s descriptors) Clear(ctx context.Context, d digest.Digest) error {
 		if err != nil {
 			return err
 		}
-		if err := limit.Check(); err != nil {
+		if err := due.Check(); err != nil {
 			return translate(err)
 		}
 		err = s.r.s.bucket.DeleteIf(ctx, l.Object.Key, l.Object.Tag)
 		s.r.s.cache.forget(linkID{s.r.name, canonical})
 		if err == nil {
-			err = limit.Check()
+			err = due.Check()
 		}
 		if !errors.Is(err, drivers.ErrChanged) {
 			return translate(err)

@@ -15,8 +15,8 @@ import (
 // It reports ErrBlobUnknown if the other one doesn't have it, or if its bytes
 // must be pushed all the same.
 func (r *Repository) Mount(ctx context.Context, from reference.Named, dgst digest.Digest) (Descriptor, error) {
-	limit := r.s.uploads.NewLimit()
-	ctx, cancel := limit.Context(ctx)
+	due := r.s.uploads.NewDeadline()
+	ctx, cancel := due.Context(ctx)
 	defer cancel()
 	source := r.s.Repository(from)
 	if r.s.cfg.Access != nil {
@@ -59,7 +59,7 @@ func (r *Repository) Mount(ctx context.Context, from reference.Named, dgst diges
 			}
 			next := rec.Value
 			next.State = live
-			rec, err = r.s.replace(ctx, limit, rec, next, rec.Raw)
+			rec, err = r.s.replace(ctx, due, rec, next, rec.Raw)
 			if errors.Is(err, drivers.ErrChanged) {
 				continue
 			}
@@ -69,7 +69,7 @@ func (r *Repository) Mount(ctx context.Context, from reference.Named, dgst diges
 		default:
 			return Descriptor{}, unknown(dgst)
 		}
-		desc, err := r.grant(ctx, limit, rec, dgst, named)
+		desc, err := r.grant(ctx, due, rec, dgst, named)
 		return desc, translate(err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/drivers/deadline"
 	"github.com/berthhq/berth/upload"
 )
 
@@ -20,9 +21,9 @@ import (
 //
 // The data is the upload's own, whatever the blob's record names: it is what
 // this client sent.
-func (r *Repository) prove(ctx context.Context, limit upload.Limit, c upload.Content, named digest.Digest) error {
+func (r *Repository) prove(ctx context.Context, due deadline.Deadline, c upload.Content, named digest.Digest) error {
 	asNamed, asStored := named.Verifier(), c.Digest.Verifier()
-	err := r.readBack(ctx, c, io.MultiWriter(within{limit}, asNamed, asStored))
+	err := r.readBack(ctx, c, io.MultiWriter(within{due}, asNamed, asStored))
 	switch {
 	case errors.Is(err, ErrBlobUnknown):
 		return fmt.Errorf("%w: its data is gone", upload.ErrUnknown)
@@ -53,6 +54,6 @@ func (r *Repository) readBack(ctx context.Context, c upload.Content, to io.Write
 
 // within is a writer that fails once the request has lasted too long. A file is
 // read without a context.
-type within struct{ limit upload.Limit }
+type within struct{ due deadline.Deadline }
 
-func (w within) Write(p []byte) (int, error) { return len(p), w.limit.Check() }
+func (w within) Write(p []byte) (int, error) { return len(p), w.due.Check() }

@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/deadline"
 	"github.com/berthhq/berth/drivers/envelope"
 	"github.com/berthhq/berth/upload"
 )
@@ -27,27 +28,27 @@ type content struct {
 // publish makes content a blob of this repository, also under the digest that
 // the client named, if that is another than the canonical one. When it returns
 // without error, the link is durable.
-func (r *Repository) publish(ctx context.Context, limit upload.Limit, c content, named digest.Digest) (Descriptor, error) {
-	rec, err := r.s.liveRecord(ctx, limit, c)
+func (r *Repository) publish(ctx context.Context, due deadline.Deadline, c content, named digest.Digest) (Descriptor, error) {
+	rec, err := r.s.liveRecord(ctx, due, c)
 	if err != nil {
 		return Descriptor{}, err
 	}
-	return r.grant(ctx, limit, rec, named, storedAlias{})
+	return r.grant(ctx, due, rec, named, storedAlias{})
 }
 
 // grant links a live record to this repository. The alias comes before the
 // link, so that a blob that was acknowledged can be read by the name it was
 // pushed under; read is the one that this request has read, if any.
-func (r *Repository) grant(ctx context.Context, limit upload.Limit, rec storedRecord, named digest.Digest, read storedAlias) (Descriptor, error) {
+func (r *Repository) grant(ctx context.Context, due deadline.Deadline, rec storedRecord, named digest.Digest, read storedAlias) (Descriptor, error) {
 	if named != rec.Value.Digest {
-		if err := r.s.writeAlias(ctx, limit, named, rec.Value.Digest, read); err != nil {
+		if err := r.s.writeAlias(ctx, due, named, rec.Value.Digest, read); err != nil {
 			return Descriptor{}, err
 		}
 	}
-	if err := r.writeLink(ctx, limit, rec); err != nil {
+	if err := r.writeLink(ctx, due, rec); err != nil {
 		return Descriptor{}, err
 	}
-	if err := limit.Check(); err != nil { // the collector may be at work on what this rests on
+	if err := due.Check(); err != nil { // the collector may be at work on what this rests on
 		return Descriptor{}, err
 	}
 	return rec.Value.descriptor(), nil
@@ -56,7 +57,7 @@ func (r *Repository) grant(ctx context.Context, limit upload.Limit, rec storedRe
 // liveRecord sees to it that there is a live record of the content, and returns
 // it: the one it creates, or else the one that is there, whoever's data that
 // names.
-func (s *Store) liveRecord(ctx context.Context, limit upload.Limit, c content) (storedRecord, error) {
+func (s *Store) liveRecord(ctx context.Context, due deadline.Deadline, c content) (storedRecord, error) {
 	key := s.keys.record(c.Digest)
 	raw := drivers.NewBody(c.Inline)
 	own := record{
@@ -70,7 +71,7 @@ func (s *Store) liveRecord(ctx context.Context, limit upload.Limit, c content) (
 		Data:      c.Key,
 	}
 	for {
-		if err := limit.Check(); err != nil {
+		if err := due.Check(); err != nil {
 			return storedRecord{}, err
 		}
 		var there storedRecord
@@ -93,7 +94,7 @@ func (s *Store) liveRecord(ctx context.Context, limit upload.Limit, c content) (
 		if err != nil {
 			return there, err
 		}
-		there, err = s.revive(ctx, limit, there, own, c)
+		there, err = s.revive(ctx, due, there, own, c)
 		if !errors.Is(err, drivers.ErrChanged) {
 			return there, err
 		}
@@ -108,7 +109,7 @@ func dropped(d digest.Digest) error {
 
 // revive makes a record that was there already live, if it isn't. It reports
 // drivers.ErrChanged if it must be read again.
-func (s *Store) revive(ctx context.Context, limit upload.Limit, there storedRecord, own record, c content) (storedRecord, error) {
+func (s *Store) revive(ctx context.Context, due deadline.Deadline, there storedRecord, own record, c content) (storedRecord, error) {
 	next := there.Value
 	switch there.Value.State {
 	case live, condemned:
@@ -121,7 +122,7 @@ func (s *Store) revive(ctx context.Context, limit upload.Limit, there storedReco
 		}
 		if ok {
 			next.State = live
-			return s.replace(ctx, limit, there, next, there.Raw)
+			return s.replace(ctx, due, there, next, there.Raw)
 		}
 	case damaged, unverified:
 	default:
@@ -136,7 +137,7 @@ func (s *Store) revive(ctx context.Context, limit upload.Limit, there storedReco
 		return there, fmt.Errorf("%w: its data was damaged since", upload.ErrUnknown)
 	}
 	if strings.HasPrefix(there.Value.Data, drivers.BulkPrefix) {
-		if err := limit.Check(); err != nil {
+		if err := due.Check(); err != nil {
 			return there, err
 		}
 		dead := deadData{Digest: c.Digest, Data: there.Value.Data}
@@ -146,7 +147,7 @@ func (s *Store) revive(ctx context.Context, limit upload.Limit, there storedReco
 	}
 	next = own
 	next.ID = there.Value.ID
-	return s.replace(ctx, limit, there, next, c.Inline)
+	return s.replace(ctx, due, there, next, c.Inline)
 }
 
 // hasData says whether the bytes that a record names are there. They are if
@@ -171,8 +172,8 @@ func (s *Store) dataIsThere(ctx context.Context, rec record) (bool, error) {
 	return err == nil && o.Size == rec.Size, err
 }
 
-func (s *Store) replace(ctx context.Context, limit upload.Limit, there storedRecord, next record, raw []byte) (storedRecord, error) {
-	if err := limit.Check(); err != nil {
+func (s *Store) replace(ctx context.Context, due deadline.Deadline, there storedRecord, next record, raw []byte) (storedRecord, error) {
+	if err := due.Check(); err != nil {
 		return there, err
 	}
 	replaced, err := envelope.Replace(ctx, s.bucket, there.Object.Key, there.Object.Tag, next, drivers.NewBody(raw))
@@ -184,10 +185,10 @@ func (s *Store) replace(ctx context.Context, limit upload.Limit, there storedRec
 // caller has hashed its bytes by both, or read there, the alias that says so;
 // there is zero if it has read none. An alias that the collector might soon
 // take for old is written anew, so that its tag changes.
-func (s *Store) writeAlias(ctx context.Context, limit upload.Limit, d, canonical digest.Digest, there storedAlias) error {
+func (s *Store) writeAlias(ctx context.Context, due deadline.Deadline, d, canonical digest.Digest, there storedAlias) error {
 	key := s.keys.alias(d)
 	for {
-		if err := limit.Check(); err != nil {
+		if err := due.Check(); err != nil {
 			return err
 		}
 		err := drivers.ErrExists
@@ -204,7 +205,7 @@ func (s *Store) writeAlias(ctx context.Context, limit upload.Limit, d, canonical
 		case time.Since(there.Object.Modified) <= s.cfg.Grace/2:
 			return nil
 		}
-		if err := limit.Check(); err != nil {
+		if err := due.Check(); err != nil {
 			return err
 		}
 		_, err = envelope.Replace(ctx, s.bucket, key, there.Object.Tag, alias{canonical}, drivers.Body{})
@@ -217,11 +218,11 @@ func (s *Store) writeAlias(ctx context.Context, limit upload.Limit, d, canonical
 
 // writeLink lets this repository read the blob of a live record. A link from an
 // earlier life of the record, or to bytes that it no longer names, is replaced.
-func (r *Repository) writeLink(ctx context.Context, limit upload.Limit, rec storedRecord) error {
+func (r *Repository) writeLink(ctx context.Context, due deadline.Deadline, rec storedRecord) error {
 	key := r.s.keys.link(rec.Value.Digest, r.name)
 	raw := drivers.NewBody(rec.Raw)
 	for {
-		if err := limit.Check(); err != nil {
+		if err := due.Check(); err != nil {
 			return err
 		}
 		there, err := envelope.Create(ctx, r.s.bucket, key, rec.Value, raw)
@@ -233,7 +234,7 @@ func (r *Repository) writeLink(ctx context.Context, limit upload.Limit, rec stor
 		case rec.Value.agrees(there.Value):
 			return nil
 		}
-		if err := limit.Check(); err != nil {
+		if err := due.Check(); err != nil {
 			return err
 		}
 		_, err = envelope.Replace(ctx, r.s.bucket, key, there.Object.Tag, rec.Value, raw)
@@ -248,7 +249,7 @@ func (r *Repository) writeLink(ctx context.Context, limit upload.Limit, rec stor
 // agrees with a live record, which is returned. The store is asked, no cache. A
 // blob that the client names by another digest is there only if it can be read
 // by that one too, for which the alias is written if the digest is proven.
-func (r *Repository) published(ctx context.Context, limit upload.Limit, as naming) (record, bool, error) {
+func (r *Repository) published(ctx context.Context, due deadline.Deadline, as naming) (record, bool, error) {
 	l, err := r.readLink(ctx, as.canonical)
 	if errors.Is(err, ErrBlobUnknown) {
 		return record{}, false, nil
@@ -272,11 +273,11 @@ func (r *Repository) published(ctx context.Context, limit upload.Limit, as namin
 			}
 		}
 		if err == nil {
-			err = r.s.writeAlias(ctx, limit, as.named, as.canonical, there)
+			err = r.s.writeAlias(ctx, due, as.named, as.canonical, there)
 		}
 		if err != nil {
 			return record{}, false, err
 		}
 	}
-	return rec.Value, true, limit.Check()
+	return rec.Value, true, due.Check()
 }

@@ -60,7 +60,7 @@ func (b *blobWriter) Close() error {
 		return nil
 	}
 	b.ended = true
-	ctx, cancel := b.w.Limit().Context(context.Background())
+	ctx, cancel := b.w.Deadline().Context(context.Background())
 	defer cancel()
 	_, err := b.w.Suspend(ctx)
 	return translate(errors.Join(err, b.w.Close()))
@@ -184,7 +184,7 @@ func (r *Repository) AppendUpload(ctx context.Context, id, state string, body Bo
 	if err != nil {
 		return Upload{}, translate(err)
 	}
-	ctx, cancel := r.s.uploads.NewLimit().Context(ctx)
+	ctx, cancel := r.s.uploads.NewDeadline().Context(ctx)
 	defer cancel()
 	w, err := r.resume(ctx, t, receiving{length: body.Length, repeat: body.Start < 0, interrupt: body.Interrupt})
 	if err != nil {
@@ -198,7 +198,7 @@ func (r *Repository) AppendUpload(ctx context.Context, id, state string, body Bo
 		}
 	}
 	// From here on it doesn't matter whether the client waits for the answer.
-	last, cancel := w.Limit().Context(context.WithoutCancel(ctx))
+	last, cancel := w.Deadline().Context(context.WithoutCancel(ctx))
 	defer cancel()
 	t, err = w.Suspend(last)
 	if errors.Is(err, upload.ErrOutOfOrder) || errors.Is(err, upload.ErrUnknown) {
@@ -208,7 +208,7 @@ func (r *Repository) AppendUpload(ctx context.Context, id, state string, body Bo
 		err = received
 	}
 	if err == nil {
-		err = w.Limit().Check()
+		err = w.Deadline().Check()
 	}
 	return r.upload(t, w.Recorded()), translate(err)
 }
@@ -224,8 +224,8 @@ func (r *Repository) FinishUpload(ctx context.Context, id, state string, body Bo
 	if err != nil {
 		return Descriptor{}, translate(err)
 	}
-	limit := r.s.uploads.NewLimit()
-	ctx, cancel := limit.Context(ctx)
+	due := r.s.uploads.NewDeadline()
+	ctx, cancel := due.Context(ctx)
 	defer cancel()
 	if t.Seq == 0 && desc.Digest.Algorithm() != digest.Canonical {
 		t.Algorithm = desc.Digest.Algorithm() // nothing was hashed yet
@@ -236,7 +236,7 @@ func (r *Repository) FinishUpload(ctx context.Context, id, state string, body Bo
 		err = r.receive(w, body)
 	}
 	if ended, ok := errors.AsType[*upload.EndedError](err); ok {
-		desc, err := r.finishAgain(ctx, limit, t, ended, desc)
+		desc, err := r.finishAgain(ctx, due, t, ended, desc)
 		return desc, translate(err)
 	}
 	if err != nil {

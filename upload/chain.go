@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/deadline"
 	"github.com/berthhq/berth/drivers/envelope"
 )
 
@@ -51,9 +52,9 @@ func (m *Manager) over(ctx context.Context, t Token) error {
 // starts again and doesn't continue for ever. It reports ErrUnknown. If there is
 // a next record, it reports ErrOutOfOrder, or how the session ended: the bytes
 // may be gone because another request has completed the upload.
-func (m *Manager) endLost(ctx context.Context, t Token, limit Limit, last record) error {
+func (m *Manager) endLost(ctx context.Context, t Token, due deadline.Deadline, last record) error {
 	r := record{Kind: kindCancelled, Upload: last.Upload, Offset: last.Offset}
-	if _, err := m.append(ctx, t, limit, r, drivers.Body{}); err != nil {
+	if _, err := m.append(ctx, t, due, r, drivers.Body{}); err != nil {
 		return err
 	}
 	return fmt.Errorf("%w: its parts are gone", ErrUnknown)
@@ -65,7 +66,7 @@ func (w *Writer) gone(ctx context.Context) error {
 	if w.base.Value.Upload == nil {
 		return w.m.over(ctx, w.token)
 	}
-	return w.m.endLost(ctx, w.token, w.limit, w.base.Value)
+	return w.m.endLost(ctx, w.token, w.due, w.base.Value)
 }
 
 func ended(r record) *EndedError {
@@ -131,14 +132,14 @@ func (m *Manager) Find(ctx context.Context, repository, id string) (Token, int64
 
 // append creates the record after the one that t names. If there is another, it
 // reports ErrOutOfOrder, or how the session ended, and returns the other.
-func (m *Manager) append(ctx context.Context, t Token, limit Limit, r record, tail drivers.Body) (envelope.Stored[record], error) {
-	return m.appendOr(ctx, t, limit, r, tail, func() error { return nil })
+func (m *Manager) append(ctx context.Context, t Token, due deadline.Deadline, r record, tail drivers.Body) (envelope.Stored[record], error) {
+	return m.appendOr(ctx, t, due, r, tail, func() error { return nil })
 }
 
 // appendOr is append that calls taken before it reads the other record, and
 // reports its error, if any.
-func (m *Manager) appendOr(ctx context.Context, t Token, limit Limit, r record, tail drivers.Body, taken func() error) (envelope.Stored[record], error) {
-	if err := limit.Check(); err != nil {
+func (m *Manager) appendOr(ctx context.Context, t Token, due deadline.Deadline, r record, tail drivers.Body, taken func() error) (envelope.Stored[record], error) {
+	if err := due.Check(); err != nil {
 		return envelope.Stored[record]{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
@@ -168,8 +169,8 @@ func (m *Manager) abort(ctx context.Context, u drivers.Upload) {
 // Cancel ends the upload, wherever it stands, and drops its parts. It reports
 // ErrUnknown if it has ended already.
 func (m *Manager) Cancel(ctx context.Context, t Token) error {
-	limit := m.NewLimit()
-	ctx, cancel := limit.Context(ctx)
+	due := m.NewDeadline()
+	ctx, cancel := due.Context(ctx)
 	defer cancel()
 	for {
 		var last envelope.Stored[record]
@@ -181,7 +182,7 @@ func (m *Manager) Cancel(ctx context.Context, t Token) error {
 			}
 			tail.Close()
 		}
-		_, err := m.append(ctx, t, limit, record{Kind: kindCancelled, Upload: last.Value.Upload, Offset: last.Value.Offset}, drivers.Body{})
+		_, err := m.append(ctx, t, due, record{Kind: kindCancelled, Upload: last.Value.Upload, Offset: last.Value.Offset}, drivers.Body{})
 		if errors.Is(err, ErrOutOfOrder) {
 			if t, err = m.newest(ctx, t); err == nil {
 				continue
@@ -193,7 +194,7 @@ func (m *Manager) Cancel(ctx context.Context, t Token) error {
 		}
 		// It is cancelled, by this request or by another, which may have stopped
 		// here.
-		if late := limit.Check(); late != nil {
+		if late := due.Check(); late != nil {
 			return late
 		}
 		by := record{Kind: kindSpent, End: t.Seq + 1}
@@ -211,12 +212,12 @@ func (m *Manager) Cancel(ctx context.Context, t Token) error {
 			}
 		default:
 			m.abort(ctx, *last.Value.Upload)
-			if late := limit.Check(); late != nil {
+			if late := due.Check(); late != nil {
 				return late
 			}
 			m.spend(ctx, t, last.Object.Tag, by)
 		}
-		return cmp.Or(limit.Check(), err)
+		return cmp.Or(due.Check(), err)
 	}
 }
 

@@ -2,7 +2,7 @@ package upload
 
 // mustStop reports whether nothing more may be received: the upload was cut off,
 // or must end while what came can still be recorded.
-func (w *Writer) mustStop() bool { return w.wasCut.Load() || w.limit.IsNear() }
+func (w *Writer) mustStop() bool { return w.wasCut.Load() || w.due.IsNear() }
 
 func (w *Writer) setReading(reading bool) {
 	w.readingMu.Lock()

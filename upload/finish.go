@@ -194,7 +194,7 @@ func (w *Writer) Seal(ctx context.Context, named digest.Digest, published func(c
 	if w.base.Value.Upload == nil { // no other record has its parts
 		r.Parts = slices.Clone(w.parts.done)
 	}
-	s, err := w.m.appendOr(ctx, w.token, w.limit, r, drivers.Body{}, func() error {
+	s, err := w.m.appendOr(ctx, w.token, w.due, r, drivers.Body{}, func() error {
 		there, err := published(r.Digest, w.upload.Key)
 		if there {
 			return errPublished
@@ -283,7 +283,7 @@ func (w *Writer) Store(ctx context.Context) (Content, error) {
 		c.Dropped = true
 		return c, nil
 	}
-	if err := w.limit.Check(); err != nil {
+	if err := w.due.Check(); err != nil {
 		return c, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
@@ -337,7 +337,7 @@ func (w *Writer) complete(ctx context.Context, c Content) (Content, error) {
 	if err := w.holdsAll(); err != nil {
 		return c, err
 	}
-	if err := w.limit.Check(); err != nil {
+	if err := w.due.Check(); err != nil {
 		return c, err
 	}
 	w.own = false // what Complete does may be late

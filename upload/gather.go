@@ -203,7 +203,7 @@ func (w *Writer) endedBefore(ctx context.Context, ended *EndedError) error {
 	if ended.Gone || ended.end > 0 || w.opts.Final && (named.Algorithm() != digest.Canonical || named == ended.Digest) {
 		return ended
 	}
-	return w.m.endLost(ctx, w.token, w.limit, w.base.Value)
+	return w.m.endLost(ctx, w.token, w.due, w.base.Value)
 }
 
 // cut returns n bytes of space from off, as slices of its segments.

@@ -25,7 +25,7 @@ const largeTail = 64 << 10
 func (w *Writer) Spend(ctx context.Context, named digest.Digest) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.token.Seq == 0 || w.limit.Check() != nil {
+	if w.token.Seq == 0 || w.due.Check() != nil {
 		return
 	}
 	by := record{Kind: kindCommitted, Offset: w.size, Digest: w.hashes.canonical()}
@@ -45,7 +45,7 @@ func (w *Writer) Spend(ctx context.Context, named digest.Digest) {
 	var group errgroup.Group
 	group.SetLimit(fetchAtOnce)
 	for i, f := range w.before.refs {
-		if tag := w.before.tags[i]; f.Raw > largeTail && f.Seq < w.token.Seq && tag != "" && w.limit.Check() == nil {
+		if tag := w.before.tags[i]; f.Raw > largeTail && f.Seq < w.token.Seq && tag != "" && w.due.Check() == nil {
 			group.Go(func() error {
 				w.m.spend(ctx, w.token.next(f.Seq), tag, by)
 				return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/deadline"
 )
 
 // Errors that a client can act on. Errors of the store are returned as they are;
@@ -148,8 +149,8 @@ func (m *Manager) Start(repository string, alg digest.Algorithm) Token {
 	return Token{ID: uuid.NewString(), Repository: repository, Started: time.Now().UTC().Truncate(time.Second), Algorithm: alg}
 }
 
-// NewLimit starts the time that one request may last.
-func (m *Manager) NewLimit() Limit { return NewLimit(m.cfg.RequestLimit) }
+// NewDeadline returns the deadline of a request that starts now.
+func (m *Manager) NewDeadline() deadline.Deadline { return deadline.New(m.cfg.RequestLimit) }
 
 // MinChunk returns the size from which chunks are stored as they come, in bytes,
 // or 0 if the store has no such size.

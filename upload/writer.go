@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/deadline"
 	"github.com/berthhq/berth/drivers/envelope"
 )
 
@@ -58,11 +59,11 @@ type Options struct {
 // It lives as long as that request, and so holds its context, which io.Writer
 // has no parameter for.
 type Writer struct {
-	m     *Manager
-	ctx   context.Context //nolint:containedctx // see above
-	stop  context.CancelCauseFunc
-	opts  Options
-	limit Limit
+	m    *Manager
+	ctx  context.Context //nolint:containedctx // see above
+	stop context.CancelCauseFunc
+	opts Options
+	due  deadline.Deadline
 
 	// store is the context of calls that continue when the client is gone.
 	store  context.Context //nolint:containedctx // see above
@@ -109,9 +110,9 @@ type Writer struct {
 // has ended, and drivers.ErrBusy if this process has too little memory for it.
 // The Writer must be closed.
 func (m *Manager) Resume(ctx context.Context, t Token, opts Options) (*Writer, error) {
-	w := &Writer{m: m, opts: opts, limit: m.NewLimit(), token: t, recorded: time.Now(), hashes: newHashes(t.Algorithm)}
+	w := &Writer{m: m, opts: opts, due: m.NewDeadline(), token: t, recorded: time.Now(), hashes: newHashes(t.Algorithm)}
 	w.ctx, w.stop = context.WithCancelCause(ctx)
-	w.store, w.cancel = w.limit.Context(context.WithoutCancel(ctx))
+	w.store, w.cancel = w.due.Context(context.WithoutCancel(ctx))
 	w.parts.init(w)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -171,8 +172,8 @@ func (w *Writer) Recorded() int64 {
 	return w.base.Value.Offset
 }
 
-// Limit returns the time that this request may last.
-func (w *Writer) Limit() Limit { return w.limit }
+// Deadline returns the deadline of this request.
+func (w *Writer) Deadline() deadline.Deadline { return w.due }
 
 // Write receives p. After an error nothing more can be written; Suspend keeps
 // what came before it.

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/berthhq/berth/blobstore"
-	"github.com/berthhq/berth/blobstore/blobhttp"
+	"github.com/berthhq/berth/blobstore/ocihttp"
 	"github.com/berthhq/berth/cmd/berth/config"
 	"github.com/berthhq/berth/drivers/memory"
 )
@@ -25,7 +25,7 @@ func TestCrossOrigin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, err := blobhttp.New(store, blobhttp.Config{})
+	api, err := ocihttp.New(store, ocihttp.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/berthhq/berth/blobstore/blobhttp"
+	"github.com/berthhq/berth/blobstore/ocihttp"
 	"github.com/berthhq/berth/cmd/berth/config"
 )
 
@@ -41,7 +41,7 @@ func logged(next http.Handler, clientAddr func(*http.Request) netip.Addr, log *s
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		id := rand.Text()
-		w.Header().Set(blobhttp.RequestID, id)
+		w.Header().Set(ocihttp.RequestID, id)
 		counted := &countedWriter{ResponseWriter: w, status: http.StatusOK}
 		defer func() {
 			client := r.RemoteAddr

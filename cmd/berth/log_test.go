@@ -17,7 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"github.com/berthhq/berth/blobstore/blobhttp"
+	"github.com/berthhq/berth/blobstore/ocihttp"
 	"github.com/berthhq/berth/cmd/berth/config"
 	"github.com/berthhq/berth/redirect"
 )
@@ -56,7 +56,7 @@ func TestRequestsAreLogged(t *testing.T) {
 			t.Fatal(err)
 		}
 		res.Body.Close()
-		ids = append(ids, res.Header.Get(blobhttp.RequestID))
+		ids = append(ids, res.Header.Get(ocihttp.RequestID))
 	}
 	server.Close() // the lines are written by then
 

@@ -10,7 +10,7 @@ import (
 	"os"
 	"runtime/debug"
 
-	"github.com/berthhq/berth/blobstore/blobhttp"
+	"github.com/berthhq/berth/blobstore/ocihttp"
 	"github.com/berthhq/berth/cmd/berth/config"
 	"github.com/berthhq/berth/drivers"
 )
@@ -55,7 +55,7 @@ func openService(ctx context.Context, bucket drivers.Bucket, cfg *config.Config,
 	if err != nil {
 		return nil, err
 	}
-	api, err := blobhttp.New(store, blobhttp.Config{
+	api, err := ocihttp.New(store, ocihttp.Config{
 		Log:           log,
 		PublicURL:     cfg.PublicURL,
 		DisableDelete: !cfg.Delete.Enabled,

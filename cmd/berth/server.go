@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/berthhq/berth/blobstore/blobhttp"
+	"github.com/berthhq/berth/blobstore/ocihttp"
 	"github.com/berthhq/berth/cmd/berth/config"
 )
 
@@ -39,8 +39,8 @@ func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, cfg *c
 	defer stopReading()
 	server := &http.Server{
 		// AnswerFirst covers all answers, not only those of the API.
-		Handler: blobhttp.AnswerFirst(reading, timed(handler, limits.Request+lastWords),
-			blobhttp.Unread{Request: limits.Request, Body: cfg.Upload.MaxBlobSize}),
+		Handler: ocihttp.AnswerFirst(reading, timed(handler, limits.Request+lastWords),
+			ocihttp.Unread{Request: limits.Request, Body: cfg.Upload.MaxBlobSize}),
 		ReadHeaderTimeout: headerTimeout,
 		WriteTimeout:      limits.Request + lastWords,
 		IdleTimeout:       idleTimeout,

@@ -1,11 +1,11 @@
-// Package blobhttp serves a blobstore by the blob half of the OCI Distribution
+// Package ocihttp serves a blobstore by the blob half of the OCI Distribution
 // API (https://github.com/opencontainers/distribution-spec/blob/main/spec.md).
 //
 // A request becomes data first (parse.go); a handler for each action returns an
 // error, or has answered; one table makes answers of errors (errors.go). An
 // answer is sent as soon as it is known, and reaches clients that are still
 // sending their body (unread.go).
-package blobhttp
+package ocihttp
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package blobhttp
+package ocihttp
 
 import (
 	"context"

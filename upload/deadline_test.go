@@ -3,7 +3,6 @@ package upload
 import (
 	"context"
 	"errors"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,36 +13,6 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest"
 	membucket "github.com/berthhq/berth/drivers/memory"
 )
-
-// TestLimitByEitherClock: a request is as old as that clock says by which it is
-// older.
-func TestLimitByEitherClock(t *testing.T) {
-	now := time.Now()
-	for _, tc := range []struct {
-		what            string
-		monotonic, wall time.Duration // since it began
-		near, over      bool
-	}{
-		{"just begun", 0, 0, false, false},
-		{"near its end", 358 * time.Minute, 358 * time.Minute, true, false},
-		{"over", 7 * time.Hour, 7 * time.Hour, true, true},
-		{"suspended until it is near its end", time.Minute, 358 * time.Minute, true, false},
-		{"suspended until it is over", time.Minute, 7 * time.Hour, true, true},
-		{"near its end, and the clock was set back", 358 * time.Minute, -time.Hour, true, false},
-		{"over, and the clock was set back", 7 * time.Hour, -time.Hour, true, true},
-	} {
-		l := Limit{start: now.Add(-tc.monotonic), wall: now.Add(-tc.wall).Round(0), max: 6 * time.Hour}
-		if got := l.IsNear(); got != tc.near {
-			t.Errorf("%s: IsNear() = %v, want %v", tc.what, got, tc.near)
-		}
-		if err := l.Check(); errors.Is(err, drivers.ErrBusy) != tc.over || !tc.over && err != nil {
-			t.Errorf("%s: Check() = %v, want an error: %v", tc.what, err, tc.over)
-		}
-	}
-	if l := NewLimit(6 * time.Hour); !strings.Contains(l.start.String(), " m=") || strings.Contains(l.wall.String(), " m=") || !l.wall.Equal(l.start) {
-		t.Errorf("NewLimit() begins at %v and %v, want one moment by both clocks", l.start, l.wall)
-	}
-}
 
 // TestEndlessBodyIsKept: a body that still comes near the end of the request's
 // time is ended while what came can be recorded.

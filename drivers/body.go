@@ -1,6 +1,8 @@
 package drivers
 
 import (
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"hash/crc32"
 	"io"
@@ -99,6 +101,12 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // UpdateCRC32C returns crc extended by p. The checksum of no bytes is 0.
 func UpdateCRC32C(crc uint32, p []byte) uint32 { return crc32.Update(crc, castagnoli, p) }
+
+// EncodeCRC32C returns crc in the form of HTTP headers and of the stores' APIs:
+// its four bytes, big-endian, in base64.
+func EncodeCRC32C(crc uint32) string {
+	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, crc))
+}
 
 // CombineCRC32C returns the CRC-32C of two byte strings, one after the other,
 // given the checksum of each and the length of the second in bytes. It follows zlib's

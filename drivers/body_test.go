@@ -54,3 +54,10 @@ func TestCombineCRC32C(t *testing.T) {
 		}
 	}
 }
+
+func TestEncodeCRC32C(t *testing.T) {
+	// The check value of CRC-32C, e3069283, is that of these digits.
+	if got, want := EncodeCRC32C(UpdateCRC32C(0, []byte("123456789"))), "4waSgw=="; got != want {
+		t.Errorf("EncodeCRC32C = %q, want %q", got, want)
+	}
+}

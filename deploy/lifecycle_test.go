@@ -15,8 +15,8 @@ import (
 	"google.golang.org/api/storage/v1"
 
 	"github.com/berthhq/berth/cmd/berth/check"
-	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/gcs"
+	"github.com/berthhq/berth/drivers/inspect"
 	"github.com/berthhq/berth/drivers/s3"
 )
 
@@ -36,7 +36,7 @@ const kept = 7
 
 // pleases fails the test unless `berth check` is content with a bucket that has
 // versions, and the rules in the file.
-func pleases(t *testing.T, file string, settings drivers.Settings, err error) {
+func pleases(t *testing.T, file string, settings inspect.Settings, err error) {
 	t.Helper()
 	if err != nil || settings.Lifecycle.Err != nil || !settings.Versioning.Value {
 		t.Fatalf("%s: Inspect = %+v, %v, want rules, and versions", file, settings, err)

@@ -137,7 +137,7 @@ type Signed struct {
 	URL string
 
 	// Expires is by this machine's clock, also where the URL was signed by the
-	// store's (see Clock). It is never later than the end of the credentials
+	// store's (see package presign). It is never later than the end of the credentials
 	// that signed it.
 	Expires time.Time
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/presign"
 )
 
 // CDN is one entry of redirect.cdn: how to sign URLs that a CDN accepts. Fields
@@ -99,7 +100,7 @@ func newCDN(bad problems, c CDN, s service, longest, maxPresign time.Duration) *
 		bad.at("base_url").addf("has //, /./ or /../ in its path, which clients and CDNs leave out")
 	default:
 		out.path = strings.TrimRight(u.Path, "/")
-		out.base = u.Scheme + "://" + drivers.Authority(u) + out.path
+		out.base = u.Scheme + "://" + presign.Authority(u) + out.path
 		bad.at("base_url").add(s.checkURL(c.BaseURL))
 	}
 	if !c.checkSettings(bad) {

@@ -16,6 +16,7 @@ import (
 	"github.com/berthhq/berth/cmd/berth/check"
 	"github.com/berthhq/berth/cmd/berth/config"
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/inspect"
 )
 
 var errCheckFailed = errors.New("the store does not do what berth needs, or was too busy to show it")
@@ -78,7 +79,7 @@ func runChecks(ctx context.Context, cfg *config.Config, alsoThrough []string) (s
 	}
 	defer closeAll(through)
 	results = append(results, check.Run(ctx, bucket, cfg.Storage.Driver, through...)...)
-	settings, err := inspect(ctx, cfg.Storage)
+	settings, err := readSettings(ctx, cfg.Storage)
 	switch {
 	case err == nil:
 		life := check.Lifetimes{Session: cfg.Upload.SessionLifetime, Request: cfg.Limits.Request}
@@ -131,7 +132,7 @@ func closeAll(buckets []drivers.Bucket) {
 	}
 }
 
-func inspect(ctx context.Context, cfg config.Storage) (drivers.Settings, error) {
+func readSettings(ctx context.Context, cfg config.Storage) (inspect.Settings, error) {
 	ctx, cancel := context.WithTimeout(ctx, settingsTimeout)
 	defer cancel()
 	return inspectBucket(ctx, cfg)

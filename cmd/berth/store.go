@@ -13,6 +13,7 @@ import (
 	"github.com/berthhq/berth/drivers/azure"
 	"github.com/berthhq/berth/drivers/filesystem"
 	"github.com/berthhq/berth/drivers/gcs"
+	"github.com/berthhq/berth/drivers/inspect"
 	"github.com/berthhq/berth/drivers/memory"
 	"github.com/berthhq/berth/drivers/s3"
 	"github.com/berthhq/berth/redirect"
@@ -66,7 +67,7 @@ func openBucket(ctx context.Context, cfg config.Storage, log *slog.Logger) (buck
 
 // inspectBucket returns the settings of the bucket that the configuration names.
 // It returns errors.ErrUnsupported for drivers of no cloud.
-func inspectBucket(ctx context.Context, cfg config.Storage) (drivers.Settings, error) {
+func inspectBucket(ctx context.Context, cfg config.Storage) (inspect.Settings, error) {
 	switch cfg.Driver {
 	case "s3":
 		return s3.Inspect(ctx, s3Config(cfg))
@@ -75,7 +76,7 @@ func inspectBucket(ctx context.Context, cfg config.Storage) (drivers.Settings, e
 	case "azure":
 		return azure.Inspect(ctx, azureConfig(cfg))
 	default:
-		return drivers.Settings{}, errors.ErrUnsupported
+		return inspect.Settings{}, errors.ErrUnsupported
 	}
 }
 

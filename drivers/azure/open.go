@@ -50,6 +50,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/service"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/presign"
 )
 
 // bucket is a container. Its methods take keys, and pass names of blobs to the
@@ -64,7 +65,7 @@ type bucket struct {
 	service   *service.Client
 	sign      *signer
 	client    *http.Client
-	clock     *drivers.Clock
+	clock     *presign.Clock
 	pageSize  *int32 // of listings; the service's default if nil
 }
 
@@ -115,7 +116,7 @@ func newBucket(cfg Config) (*bucket, error) {
 	if transport == nil {
 		transport = newTransport()
 	}
-	clock := drivers.NewClock(cfg.Log)
+	clock := presign.NewClock(cfg.Log)
 	b := &bucket{
 		account: account, name: cfg.Container, prefix: prefix, tier: tier, scope: cfg.scope(),
 		clock: clock,

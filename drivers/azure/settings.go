@@ -11,6 +11,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/inspect"
 )
 
 // stagedKept is how long the service keeps staged blocks after the last one:
@@ -22,14 +23,14 @@ const stagedKept = 7 * 24 * time.Hour
 // belongs to Azure Resource Manager. To find out whether blobs have versions,
 // it creates a blob under parts/ and deletes it. If a setting may not be read,
 // its Err is set. The returned error is one of the configuration.
-func Inspect(ctx context.Context, cfg Config) (drivers.Settings, error) {
+func Inspect(ctx context.Context, cfg Config) (inspect.Settings, error) {
 	b, err := newBucket(cfg)
 	if err != nil {
-		return drivers.Settings{}, fmt.Errorf("azure: %w", err)
+		return inspect.Settings{}, fmt.Errorf("azure: %w", err)
 	}
 	defer b.client.CloseIdleConnections()
-	return drivers.Settings{
-		Lifecycle: drivers.Setting[[]drivers.Rule]{Err: fmt.Errorf(
+	return inspect.Settings{
+		Lifecycle: inspect.Setting[[]inspect.Rule]{Err: fmt.Errorf(
 			"%w: the blob service does not tell its rules; look with: az storage account management-policy show --account-name %s",
 			errors.ErrUnsupported, b.account.name)},
 		Versioning: b.versioning(ctx),
@@ -41,8 +42,8 @@ func Inspect(ctx context.Context, cfg Config) (drivers.Settings, error) {
 // softDelete reads the properties of the service. This requires a role on the
 // account with an identity, and an account SAS with a SAS.
 // https://learn.microsoft.com/rest/api/storageservices/get-blob-service-properties
-func (b *bucket) softDelete(ctx context.Context) drivers.Setting[time.Duration] {
-	s := drivers.Setting[time.Duration]{Permission: "Microsoft.Storage/storageAccounts/blobServices/read"}
+func (b *bucket) softDelete(ctx context.Context) inspect.Setting[time.Duration] {
+	s := inspect.Setting[time.Duration]{Permission: "Microsoft.Storage/storageAccounts/blobServices/read"}
 	if b.sas != "" {
 		s.Permission = "r of an account SAS for the resource type s"
 	}
@@ -61,8 +62,8 @@ func (b *bucket) softDelete(ctx context.Context) drivers.Setting[time.Duration] 
 // versioning reads the properties of a new blob, which has a version id if
 // versioning is on.
 // https://learn.microsoft.com/azure/storage/blobs/versioning-overview
-func (b *bucket) versioning(ctx context.Context) drivers.Setting[bool] {
-	s := drivers.Setting[bool]{Permission: "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write"}
+func (b *bucket) versioning(ctx context.Context) inspect.Setting[bool] {
+	s := inspect.Setting[bool]{Permission: "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write"}
 	key := probePrefix + rand.Text()
 	o, err := b.create(ctx, key, drivers.NewBody([]byte(rand.Text())))
 	if err == nil {

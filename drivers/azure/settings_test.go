@@ -9,11 +9,11 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/service"
 
-	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
+	"github.com/berthhq/berth/drivers/inspect"
 )
 
-func inspect(t *testing.T, cfg Config) drivers.Settings {
+func settingsOf(t *testing.T, cfg Config) inspect.Settings {
 	t.Helper()
 	s, err := Inspect(t.Context(), cfg)
 	if err != nil {
@@ -32,7 +32,7 @@ func inspect(t *testing.T, cfg Config) drivers.Settings {
 func TestInspect(t *testing.T) {
 	t.Parallel()
 	cfg := configOf(t, emulator.Azurite(t))
-	s := inspect(t, cfg)
+	s := settingsOf(t, cfg)
 	if s.SoftDelete.Err != nil || s.SoftDelete.Value != 0 || s.Versioning.Err != nil || s.Versioning.Value {
 		t.Errorf("Inspect() = %+v, want neither soft delete nor versions", s)
 	}
@@ -46,7 +46,7 @@ func TestInspect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := inspect(t, cfg).SoftDelete; s.Err != nil || s.Value != 14*24*time.Hour {
+	if s := settingsOf(t, cfg).SoftDelete; s.Err != nil || s.Value != 14*24*time.Hour {
 		t.Errorf("soft delete: %+v, want 14 days", s)
 	}
 	for o, err := range b.List(t.Context(), "", "") {
@@ -54,7 +54,7 @@ func TestInspect(t *testing.T) {
 	}
 
 	cfg.SAS, cfg.SharedKey = containerSAS(t, cfg), ""
-	s = inspect(t, cfg)
+	s = settingsOf(t, cfg)
 	if s.SoftDelete.Err == nil || !strings.Contains(s.SoftDelete.Permission, "account SAS") {
 		t.Errorf("soft delete, by a SAS of the container: %+v, want an error and what it takes", s.SoftDelete)
 	}
@@ -75,7 +75,7 @@ func TestInspectVersions(t *testing.T) {
 		}
 		return resp, err
 	})
-	if s := inspect(t, cfg).Versioning; s.Err != nil || !s.Value {
+	if s := settingsOf(t, cfg).Versioning; s.Err != nil || !s.Value {
 		t.Errorf("versioning: %+v, want versions", s)
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"cloud.google.com/go/auth/credentials"
 	"cloud.google.com/go/auth/httptransport"
 
-	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/presign"
 )
 
 // storeWatch separates requests to the store from requests to IAM. IAM's
@@ -35,7 +35,7 @@ const scope = "https://www.googleapis.com/auth/cloud-platform"
 
 // connect returns a client that authenticates, and the signer for its
 // credentials. The clock follows the answers of the store to this client.
-func connect(ctx context.Context, cfg *Config, clock *drivers.Clock) (*http.Client, signer, error) {
+func connect(ctx context.Context, cfg *Config, clock *presign.Clock) (*http.Client, signer, error) {
 	endpoint, err := url.Parse(cfg.endpoint())
 	if err != nil {
 		return nil, nil, fmt.Errorf("storage.gcs.endpoint: %w", err)

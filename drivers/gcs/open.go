@@ -40,6 +40,7 @@ import (
 	raw "google.golang.org/api/storage/v1"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/presign"
 )
 
 const (
@@ -62,7 +63,7 @@ type bucket struct {
 	handle *storage.BucketHandle
 	raw    *raw.Service // for requests that the client cannot send
 	signer signer
-	clock  *drivers.Clock
+	clock  *presign.Clock
 
 	// keepsSources is whether the store does not delete the sources of a
 	// compose, as in some universes.
@@ -103,7 +104,7 @@ func open(ctx context.Context, cfg Config) (*bucket, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	clock := drivers.NewClock(cfg.Log)
+	clock := presign.NewClock(cfg.Log)
 	hc, signer, err := connect(ctx, &cfg, clock)
 	if err != nil {
 		return nil, err

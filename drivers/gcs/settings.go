@@ -9,16 +9,16 @@ import (
 
 	raw "google.golang.org/api/storage/v1"
 
-	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/inspect"
 )
 
 // Inspect returns the bucket's settings. If reading them is refused, each
 // setting has that error. The error that Inspect returns is one of the
 // configuration.
-func Inspect(ctx context.Context, cfg Config) (drivers.Settings, error) {
+func Inspect(ctx context.Context, cfg Config) (inspect.Settings, error) {
 	b, err := open(ctx, cfg)
 	if err != nil {
-		return drivers.Settings{}, fmt.Errorf("gcs: inspect: %w", err)
+		return inspect.Settings{}, fmt.Errorf("gcs: inspect: %w", err)
 	}
 	defer b.Close() //nolint:errcheck // it closes connections only
 	attrs, err := b.raw.Buckets.Get(cfg.Bucket).Fields("lifecycle", "versioning", "softDeletePolicy",
@@ -32,13 +32,13 @@ func Inspect(ctx context.Context, cfg Config) (drivers.Settings, error) {
 		attrs = new(raw.Bucket)
 	}
 	const permission = "storage.buckets.get"
-	s := drivers.Settings{
-		Lifecycle:       drivers.Setting[[]drivers.Rule]{Err: err, Permission: permission},
-		Versioning:      drivers.Setting[bool]{Err: err, Permission: permission, Value: attrs.Versioning != nil && attrs.Versioning.Enabled},
-		SoftDelete:      drivers.Setting[time.Duration]{Err: err, Permission: permission},
-		Retention:       drivers.Setting[time.Duration]{Err: err, Permission: permission},
-		Held:            drivers.Setting[bool]{Err: err, Permission: permission, Value: attrs.DefaultEventBasedHold},
-		RequesterPays:   drivers.Setting[bool]{Err: err, Permission: permission, Value: attrs.Billing != nil && attrs.Billing.RequesterPays},
+	s := inspect.Settings{
+		Lifecycle:       inspect.Setting[[]inspect.Rule]{Err: err, Permission: permission},
+		Versioning:      inspect.Setting[bool]{Err: err, Permission: permission, Value: attrs.Versioning != nil && attrs.Versioning.Enabled},
+		SoftDelete:      inspect.Setting[time.Duration]{Err: err, Permission: permission},
+		Retention:       inspect.Setting[time.Duration]{Err: err, Permission: permission},
+		Held:            inspect.Setting[bool]{Err: err, Permission: permission, Value: attrs.DefaultEventBasedHold},
+		RequesterPays:   inspect.Setting[bool]{Err: err, Permission: permission, Value: attrs.Billing != nil && attrs.Billing.RequesterPays},
 		Hierarchical:    b.hierarchical(ctx),
 		PartsAreObjects: true,
 	}
@@ -59,8 +59,8 @@ func Inspect(ctx context.Context, cfg Config) (drivers.Settings, error) {
 // hierarchical returns whether the bucket has a hierarchical namespace. It
 // needs only the permission to list objects.
 // https://cloud.google.com/storage/docs/json_api/v1/buckets/getStorageLayout
-func (b *bucket) hierarchical(ctx context.Context) drivers.Setting[bool] {
-	s := drivers.Setting[bool]{Permission: "storage.objects.list"}
+func (b *bucket) hierarchical(ctx context.Context) inspect.Setting[bool] {
+	s := inspect.Setting[bool]{Permission: "storage.objects.list"}
 	layout, err := b.raw.Buckets.GetStorageLayout(b.cfg.Bucket).Prefix(b.prefix).Context(ctx).Do()
 	if err != nil {
 		s.Err = b.cfg.classify(ctx, err, nil)
@@ -72,7 +72,7 @@ func (b *bucket) hierarchical(ctx context.Context) drivers.Setting[bool] {
 
 // rules returns a rule of the bucket as one rule for each of its prefixes.
 // https://cloud.google.com/storage/docs/lifecycle
-func (b *bucket) rules(r *raw.BucketLifecycleRule) []drivers.Rule {
+func (b *bucket) rules(r *raw.BucketLifecycleRule) []inspect.Rule {
 	if r.Action == nil || r.Condition == nil {
 		return nil
 	}
@@ -82,7 +82,7 @@ func (b *bucket) rules(r *raw.BucketLifecycleRule) []drivers.Rule {
 	}
 	// Each of these conditions holds only for noncurrent versions.
 	old := c.DaysSinceNoncurrentTime != 0 || c.NoncurrentTimeBefore != "" || c.NumNewerVersions != 0 || c.IsLive != nil && !*c.IsLive
-	rule := drivers.Rule{
+	rule := inspect.Rule{
 		Class: r.Action.StorageClass,
 		Narrowed: c.CreatedBefore != "" || c.MatchesPattern != "" || len(c.MatchesStorageClass) > 0 || len(c.MatchesSuffix) > 0 ||
 			c.SizeAboveBytes != 0 || c.SizeBelowBytes != 0,
@@ -93,13 +93,13 @@ func (b *bucket) rules(r *raw.BucketLifecycleRule) []drivers.Rule {
 	}
 	switch {
 	case r.Action.Type == "Delete" && old:
-		rule.Action = drivers.RuleDropVersions
+		rule.Action = inspect.RuleDropVersions
 		rule.Age = max(rule.Age, time.Duration(c.DaysSinceNoncurrentTime)*day)
 		rule.Narrowed = rule.Narrowed || c.NumNewerVersions > 1 || c.NoncurrentTimeBefore != ""
 	case r.Action.Type == "Delete":
-		rule.Action = drivers.RuleExpire
+		rule.Action = inspect.RuleExpire
 	case r.Action.Type == "SetStorageClass" && !old:
-		rule.Action = drivers.RuleCool // objects of all classes can be read immediately here
+		rule.Action = inspect.RuleCool // objects of all classes can be read immediately here
 	default: // AbortIncompleteMultipartUpload is about uploads of the XML API
 		return nil
 	}
@@ -107,10 +107,10 @@ func (b *bucket) rules(r *raw.BucketLifecycleRule) []drivers.Rule {
 	if len(prefixes) == 0 {
 		prefixes = []string{""}
 	}
-	var rules []drivers.Rule
+	var rules []inspect.Rule
 	for _, p := range prefixes {
 		var ok bool
-		if rule.Prefix, ok = drivers.RulePrefix(b.prefix, p); ok {
+		if rule.Prefix, ok = inspect.RulePrefix(b.prefix, p); ok {
 			rules = append(rules, rule)
 		}
 	}

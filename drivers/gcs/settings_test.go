@@ -11,8 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
+	"github.com/berthhq/berth/drivers/inspect"
 )
 
 // TestInspect reads the settings of a server without rules and retention.
@@ -20,14 +20,14 @@ func TestInspect(t *testing.T) {
 	t.Parallel()
 	server := emulator.FakeGCS(t)
 	s, err := Inspect(t.Context(), Config{Bucket: server.Bucket(t), Endpoint: server.Endpoint, CredentialsFile: server.CredentialsFile})
-	want := drivers.Settings{
-		Lifecycle:       drivers.Setting[[]drivers.Rule]{Permission: "storage.buckets.get"},
-		Versioning:      drivers.Setting[bool]{Permission: "storage.buckets.get"},
-		SoftDelete:      drivers.Setting[time.Duration]{Permission: "storage.buckets.get"},
-		Retention:       drivers.Setting[time.Duration]{Permission: "storage.buckets.get"},
-		Held:            drivers.Setting[bool]{Permission: "storage.buckets.get"},
-		RequesterPays:   drivers.Setting[bool]{Permission: "storage.buckets.get"},
-		Hierarchical:    drivers.Setting[bool]{Permission: "storage.objects.list"},
+	want := inspect.Settings{
+		Lifecycle:       inspect.Setting[[]inspect.Rule]{Permission: "storage.buckets.get"},
+		Versioning:      inspect.Setting[bool]{Permission: "storage.buckets.get"},
+		SoftDelete:      inspect.Setting[time.Duration]{Permission: "storage.buckets.get"},
+		Retention:       inspect.Setting[time.Duration]{Permission: "storage.buckets.get"},
+		Held:            inspect.Setting[bool]{Permission: "storage.buckets.get"},
+		RequesterPays:   inspect.Setting[bool]{Permission: "storage.buckets.get"},
+		Hierarchical:    inspect.Setting[bool]{Permission: "storage.objects.list"},
 		PartsAreObjects: true,
 	}
 	if diff := cmp.Diff(want, s); diff != "" || err != nil {
@@ -56,7 +56,7 @@ func TestInspectGoogle(t *testing.T) {
 			{"action": {"type": "AbortIncompleteMultipartUpload"}, "condition": {"age": 1}}
 		]}
 	}`
-	inspect := func(status int, body any) drivers.Settings {
+	settingsOf := func(status int, body any) inspect.Settings {
 		t.Helper()
 		s, err := Inspect(t.Context(), Config{Bucket: "b", Prefix: "team", Endpoint: "http://gcs.example", Transport: transport(
 			func(r *http.Request) (*http.Response, error) {
@@ -75,14 +75,14 @@ func TestInspectGoogle(t *testing.T) {
 		}
 		return s
 	}
-	s := inspect(http.StatusOK, json.RawMessage(bucket))
+	s := settingsOf(http.StatusOK, json.RawMessage(bucket))
 	const day = 24 * time.Hour
-	want := []drivers.Rule{
-		{Action: drivers.RuleExpire, Prefix: "parts/", Age: 9 * day},
-		{Action: drivers.RuleDropVersions, Age: 7 * day},
-		{Action: drivers.RuleDropVersions, Narrowed: true},
-		{Action: drivers.RuleExpire, Narrowed: true},
-		{Action: drivers.RuleCool, Age: 30 * day, Class: "NEARLINE"},
+	want := []inspect.Rule{
+		{Action: inspect.RuleExpire, Prefix: "parts/", Age: 9 * day},
+		{Action: inspect.RuleDropVersions, Age: 7 * day},
+		{Action: inspect.RuleDropVersions, Narrowed: true},
+		{Action: inspect.RuleExpire, Narrowed: true},
+		{Action: inspect.RuleCool, Age: 30 * day, Class: "NEARLINE"},
 	}
 	if diff := cmp.Diff(want, s.Lifecycle.Value); diff != "" || s.Lifecycle.Err != nil {
 		t.Errorf("rules, %v (-want +got):\n%s", s.Lifecycle.Err, diff)
@@ -97,13 +97,13 @@ func TestInspectGoogle(t *testing.T) {
 	if s.Retention.Err != nil || s.Retention.Value != time.Hour {
 		t.Errorf("retention: %+v", s.Retention)
 	}
-	for name, setting := range map[string]drivers.Setting[bool]{"hold": s.Held, "requester pays": s.RequesterPays, "hierarchical": s.Hierarchical} {
+	for name, setting := range map[string]inspect.Setting[bool]{"hold": s.Held, "requester pays": s.RequesterPays, "hierarchical": s.Hierarchical} {
 		if setting.Err != nil || !setting.Value {
 			t.Errorf("%s: %+v", name, setting)
 		}
 	}
 
-	s = inspect(http.StatusForbidden, "berth does not have storage.buckets.get access")
+	s = settingsOf(http.StatusForbidden, "berth does not have storage.buckets.get access")
 	for name, err := range map[string]error{"lifecycle": s.Lifecycle.Err, "versioning": s.Versioning.Err, "soft delete": s.SoftDelete.Err,
 		"retention": s.Retention.Err, "hold": s.Held.Err, "requester pays": s.RequesterPays.Err} {
 		if err == nil || !strings.Contains(err.Error(), "denied") {

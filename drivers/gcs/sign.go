@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/presign"
 )
 
 const (
@@ -44,7 +45,7 @@ func (b *bucket) signGet(ctx context.Context, key string, opts drivers.SignOptio
 	if err != nil {
 		return drivers.Signed{}, err
 	}
-	u.Host = drivers.Authority(u)
+	u.Host = presign.Authority(u)
 	u.Path = "/" + b.cfg.Bucket + "/" + b.name(key)
 	u.RawPath = escapePath(u.Path)
 

@@ -44,7 +44,7 @@
 // Shared credential files are checked every few seconds. They are read again if
 // they have changed or if the store has refused the key. A refused request is
 // retried with the new key. URLs are signed by the store's clock if this
-// machine's clock is more than a minute off; see [drivers.Clock].
+// machine's clock is more than a minute off; see [presign.Clock].
 package s3
 
 import (
@@ -60,6 +60,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/presign"
 )
 
 // Limits of multipart uploads, except the size of the whole object, are from
@@ -79,7 +80,7 @@ type bucket struct {
 	region string
 
 	client    *s3.Client
-	clock     *drivers.Clock
+	clock     *presign.Clock
 	signer    *signer
 	closeIdle func()
 
@@ -154,7 +155,7 @@ func connect(ctx context.Context, cfg Config) (*bucket, aws.Config, error) {
 		}
 		return nil, sdk, fmt.Errorf("no credentials (set storage.s3.access_key_id or storage.s3.profile, or run where the SDK finds some): %w", err)
 	}
-	b := &bucket{cfg: cfg, prefix: cfg.prefix(), region: sdk.Region, clock: drivers.NewClock(cfg.Log), closeIdle: func() {},
+	b := &bucket{cfg: cfg, prefix: cfg.prefix(), region: sdk.Region, clock: presign.NewClock(cfg.Log), closeIdle: func() {},
 		newTransport: func() *http.Transport { return nil }}
 	store := sdk
 	if client, ok := sdk.HTTPClient.(*http.Client); ok {

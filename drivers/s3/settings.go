@@ -11,21 +11,21 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
-	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/inspect"
 )
 
 // Inspect returns the settings by which the bucket acts on its own, read in
 // five requests. If a setting may not be read, its Err is set. The returned
 // error is one of the configuration.
-func Inspect(ctx context.Context, cfg Config) (drivers.Settings, error) {
+func Inspect(ctx context.Context, cfg Config) (inspect.Settings, error) {
 	b, _, err := connect(ctx, cfg)
 	if err != nil {
-		return drivers.Settings{}, err
+		return inspect.Settings{}, err
 	}
 	defer b.closeIdle()
-	s := drivers.Settings{
+	s := inspect.Settings{
 		Lifecycle:  b.lifecycle(ctx),
-		SoftDelete: drivers.Setting[time.Duration]{Err: fmt.Errorf("%w: S3 has versions only", errors.ErrUnsupported)},
+		SoftDelete: inspect.Setting[time.Duration]{Err: fmt.Errorf("%w: S3 has versions only", errors.ErrUnsupported)},
 		Tiering:    b.tiering(ctx),
 		Lock:       b.lock(ctx),
 	}
@@ -36,9 +36,9 @@ func Inspect(ctx context.Context, cfg Config) (drivers.Settings, error) {
 	return s, nil
 }
 
-func (b *bucket) versioning(ctx context.Context) (s drivers.Setting[bool], suspended bool) {
+func (b *bucket) versioning(ctx context.Context) (s inspect.Setting[bool], suspended bool) {
 	out, err := b.client.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{Bucket: b.bucketName()})
-	s = drivers.Setting[bool]{Permission: "s3:GetBucketVersioning", Err: b.unread(ctx, err)}
+	s = inspect.Setting[bool]{Permission: "s3:GetBucketVersioning", Err: b.unread(ctx, err)}
 	if err != nil {
 		return s, false
 	}
@@ -49,8 +49,8 @@ func (b *bucket) versioning(ctx context.Context) (s drivers.Setting[bool], suspe
 // tiering returns the archive tiers of S3 Intelligent-Tiering that are switched
 // on. Objects in its other tiers can be read immediately.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/intelligent-tiering-overview.html
-func (b *bucket) tiering(ctx context.Context) drivers.Setting[[]drivers.Rule] {
-	s := drivers.Setting[[]drivers.Rule]{Permission: "s3:GetIntelligentTieringConfiguration"}
+func (b *bucket) tiering(ctx context.Context) inspect.Setting[[]inspect.Rule] {
+	s := inspect.Setting[[]inspect.Rule]{Permission: "s3:GetIntelligentTieringConfiguration"}
 	in := &s3.ListBucketIntelligentTieringConfigurationsInput{Bucket: b.bucketName()}
 	for {
 		page, err := b.client.ListBucketIntelligentTieringConfigurations(ctx, in)
@@ -73,7 +73,7 @@ func (b *bucket) tiering(ctx context.Context) drivers.Setting[[]drivers.Rule] {
 }
 
 // tiers returns the rules of one configuration, one for each tier.
-func (b *bucket) tiers(c *types.IntelligentTieringConfiguration) []drivers.Rule {
+func (b *bucket) tiers(c *types.IntelligentTieringConfiguration) []inspect.Rule {
 	prefix, tagged := "", false
 	if f := c.Filter; f != nil {
 		prefix, tagged = aws.ToString(f.Prefix), f.Tag != nil
@@ -82,14 +82,14 @@ func (b *bucket) tiers(c *types.IntelligentTieringConfiguration) []drivers.Rule 
 			tagged = tagged || len(f.And.Tags) > 0
 		}
 	}
-	keys, ok := drivers.RulePrefix(b.prefix, prefix)
+	keys, ok := inspect.RulePrefix(b.prefix, prefix)
 	if !ok || tagged || c.Status != types.IntelligentTieringStatusEnabled { // berth's objects have no tags
 		return nil
 	}
-	var rules []drivers.Rule
+	var rules []inspect.Rule
 	for _, t := range c.Tierings {
-		rules = append(rules, drivers.Rule{
-			ID: aws.ToString(c.Id), Action: drivers.RuleArchive, Prefix: keys,
+		rules = append(rules, inspect.Rule{
+			ID: aws.ToString(c.Id), Action: inspect.RuleArchive, Prefix: keys,
 			Age: 24 * time.Hour * time.Duration(aws.ToInt32(t.Days)), Class: string(t.AccessTier),
 		})
 	}
@@ -99,8 +99,8 @@ func (b *bucket) tiers(c *types.IntelligentTieringConfiguration) []drivers.Rule 
 // lock returns the state of Object Lock and the default retention of new
 // versions.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html
-func (b *bucket) lock(ctx context.Context) drivers.Setting[drivers.Lock] {
-	s := drivers.Setting[drivers.Lock]{Permission: "s3:GetBucketObjectLockConfiguration"}
+func (b *bucket) lock(ctx context.Context) inspect.Setting[inspect.Lock] {
+	s := inspect.Setting[inspect.Lock]{Permission: "s3:GetBucketObjectLockConfiguration"}
 	out, err := b.client.GetObjectLockConfiguration(ctx, &s3.GetObjectLockConfigurationInput{Bucket: b.bucketName()})
 	switch {
 	case code(err) == "ObjectLockConfigurationNotFoundError":
@@ -113,7 +113,7 @@ func (b *bucket) lock(ctx context.Context) drivers.Setting[drivers.Lock] {
 	if c == nil || c.ObjectLockEnabled != types.ObjectLockEnabledEnabled {
 		return s
 	}
-	s.Value = drivers.Lock{Enabled: true, Unchecked: !b.checksums()}
+	s.Value = inspect.Lock{Enabled: true, Unchecked: !b.checksums()}
 	if c.Rule != nil && c.Rule.DefaultRetention != nil {
 		const day = 24 * time.Hour
 		kept := c.Rule.DefaultRetention
@@ -123,17 +123,17 @@ func (b *bucket) lock(ctx context.Context) drivers.Setting[drivers.Lock] {
 }
 
 // payment returns whether the bucket is a Requester Pays bucket.
-func (b *bucket) payment(ctx context.Context) drivers.Setting[bool] {
+func (b *bucket) payment(ctx context.Context) inspect.Setting[bool] {
 	out, err := b.client.GetBucketRequestPayment(ctx, &s3.GetBucketRequestPaymentInput{Bucket: b.bucketName()})
-	s := drivers.Setting[bool]{Permission: "s3:GetBucketRequestPayment", Err: b.unread(ctx, err)}
+	s := inspect.Setting[bool]{Permission: "s3:GetBucketRequestPayment", Err: b.unread(ctx, err)}
 	if err == nil {
 		s.Value = out.Payer == types.PayerRequester
 	}
 	return s
 }
 
-func (b *bucket) lifecycle(ctx context.Context) drivers.Setting[[]drivers.Rule] {
-	s := drivers.Setting[[]drivers.Rule]{Permission: "s3:GetLifecycleConfiguration"}
+func (b *bucket) lifecycle(ctx context.Context) inspect.Setting[[]inspect.Rule] {
+	s := inspect.Setting[[]inspect.Rule]{Permission: "s3:GetLifecycleConfiguration"}
 	out, err := b.client.GetBucketLifecycleConfiguration(ctx, &s3.GetBucketLifecycleConfigurationInput{Bucket: b.bucketName()})
 	switch {
 	case err == nil:
@@ -164,7 +164,7 @@ func (b *bucket) unread(ctx context.Context, err error) error {
 
 // rules returns a rule of the bucket as one rule for each of its actions.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html
-func (b *bucket) rules(r *types.LifecycleRule) []drivers.Rule {
+func (b *bucket) rules(r *types.LifecycleRule) []inspect.Rule {
 	prefix := aws.ToString(r.Prefix) //nolint:staticcheck // old configurations have it there
 	narrowed, tagged := false, false
 	if f := r.Filter; f != nil {
@@ -177,31 +177,31 @@ func (b *bucket) rules(r *types.LifecycleRule) []drivers.Rule {
 			tagged = tagged || len(f.And.Tags) > 0
 		}
 	}
-	keys, ok := drivers.RulePrefix(b.prefix, prefix)
+	keys, ok := inspect.RulePrefix(b.prefix, prefix)
 	if !ok || tagged || r.Status != types.ExpirationStatusEnabled { // berth's objects have no tags
 		return nil
 	}
-	var rules []drivers.Rule
-	add := func(action drivers.RuleAction, days *int32, narrowed bool, class string) {
-		rules = append(rules, drivers.Rule{
+	var rules []inspect.Rule
+	add := func(action inspect.RuleAction, days *int32, narrowed bool, class string) {
+		rules = append(rules, inspect.Rule{
 			ID: aws.ToString(r.ID), Action: action, Prefix: keys, Age: 24 * time.Hour * time.Duration(aws.ToInt32(days)),
 			Class: class, Narrowed: narrowed,
 		})
 	}
 	if a := r.AbortIncompleteMultipartUpload; a != nil {
-		add(drivers.RuleAbortUploads, a.DaysAfterInitiation, narrowed, "")
+		add(inspect.RuleAbortUploads, a.DaysAfterInitiation, narrowed, "")
 	}
 	if e := r.Expiration; e != nil && (e.Days != nil || e.Date != nil) {
-		add(drivers.RuleExpire, e.Days, narrowed, "")
+		add(inspect.RuleExpire, e.Days, narrowed, "")
 	}
 	if e := r.NoncurrentVersionExpiration; e != nil {
-		add(drivers.RuleDropVersions, e.NoncurrentDays, narrowed || e.NewerNoncurrentVersions != nil, "")
+		add(inspect.RuleDropVersions, e.NoncurrentDays, narrowed || e.NewerNoncurrentVersions != nil, "")
 	}
 	for _, t := range r.Transitions {
 		// Objects in any other class can be read immediately. Small objects
 		// are not moved to them, and records are small.
 		if t.StorageClass == types.TransitionStorageClassGlacier || t.StorageClass == types.TransitionStorageClassDeepArchive {
-			add(drivers.RuleArchive, t.Days, narrowed, string(t.StorageClass))
+			add(inspect.RuleArchive, t.Days, narrowed, string(t.StorageClass))
 		}
 	}
 	return rules

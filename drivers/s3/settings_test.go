@@ -14,8 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
+	"github.com/berthhq/berth/drivers/inspect"
 )
 
 const day = 24 * time.Hour
@@ -27,7 +27,7 @@ func TestInspect(t *testing.T) {
 		server := emulator.MinIO(t)
 		cfg := configOf(server, server.Bucket(t))
 		cfg.Prefix = "team"
-		settings := inspect(t, cfg)
+		settings := settingsOf(t, cfg)
 		if s := settings.Lifecycle; s.Err != nil || len(s.Value) != 0 {
 			t.Errorf("without rules: %+v", s)
 		}
@@ -65,10 +65,10 @@ func TestInspect(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		settings = inspect(t, cfg)
-		want := []drivers.Rule{
-			{ID: "old", Action: drivers.RuleExpire, Prefix: "data/", Age: 30 * day},
-			{ID: "versions", Action: drivers.RuleDropVersions, Age: 7 * day},
+		settings = settingsOf(t, cfg)
+		want := []inspect.Rule{
+			{ID: "old", Action: inspect.RuleExpire, Prefix: "data/", Age: 30 * day},
+			{ID: "versions", Action: inspect.RuleDropVersions, Age: 7 * day},
 		}
 		if diff := cmp.Diff(want, settings.Lifecycle.Value); diff != "" || settings.Lifecycle.Err != nil {
 			t.Errorf("rules, %v (-want +got):\n%s", settings.Lifecycle.Err, diff)
@@ -82,7 +82,7 @@ func TestInspect(t *testing.T) {
 	})
 	t.Run("versitygw", func(t *testing.T) {
 		server := emulator.VersityGW(t)
-		settings := inspect(t, configOf(server, server.Bucket(t)))
+		settings := settingsOf(t, configOf(server, server.Bucket(t)))
 		if s := settings.Lifecycle; !errors.Is(s.Err, errors.ErrUnsupported) {
 			t.Errorf("lifecycle: %+v, want %v", s, errors.ErrUnsupported)
 		}
@@ -92,7 +92,7 @@ func TestInspect(t *testing.T) {
 	})
 }
 
-func inspect(t *testing.T, cfg Config) drivers.Settings {
+func settingsOf(t *testing.T, cfg Config) inspect.Settings {
 	t.Helper()
 	settings, err := Inspect(t.Context(), cfg)
 	if err != nil {
@@ -131,13 +131,13 @@ func TestInspectAmazon(t *testing.T) {
 		"object-lock":    "<ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>GOVERNANCE</Mode><Days>30</Days></DefaultRetention></Rule>",
 		"requestPayment": "<Payer>Requester</Payer>",
 	}))
-	settings := inspect(t, cfg)
-	want := []drivers.Rule{
-		{ID: "abort", Action: drivers.RuleAbortUploads, Age: 9 * day},
-		{ID: "old form", Action: drivers.RuleAbortUploads, Prefix: "data/", Age: 9 * day},
-		{ID: "big", Action: drivers.RuleExpire, Prefix: "data/new/", Narrowed: true},
-		{ID: "archive", Action: drivers.RuleDropVersions, Age: 7 * day, Narrowed: true},
-		{ID: "archive", Action: drivers.RuleArchive, Age: 90 * day, Class: "DEEP_ARCHIVE"},
+	settings := settingsOf(t, cfg)
+	want := []inspect.Rule{
+		{ID: "abort", Action: inspect.RuleAbortUploads, Age: 9 * day},
+		{ID: "old form", Action: inspect.RuleAbortUploads, Prefix: "data/", Age: 9 * day},
+		{ID: "big", Action: inspect.RuleExpire, Prefix: "data/new/", Narrowed: true},
+		{ID: "archive", Action: inspect.RuleDropVersions, Age: 7 * day, Narrowed: true},
+		{ID: "archive", Action: inspect.RuleArchive, Age: 90 * day, Class: "DEEP_ARCHIVE"},
 	}
 	if diff := cmp.Diff(want, settings.Lifecycle.Value); diff != "" || settings.Lifecycle.Err != nil {
 		t.Errorf("rules, %v (-want +got):\n%s", settings.Lifecycle.Err, diff)
@@ -145,16 +145,16 @@ func TestInspectAmazon(t *testing.T) {
 	if s := settings.Versioning; s.Err != nil || s.Value || !settings.Suspended {
 		t.Errorf("suspended versions: %+v, suspended %t", s, settings.Suspended)
 	}
-	want = []drivers.Rule{
-		{ID: "all", Action: drivers.RuleArchive, Age: 90 * day, Class: "ARCHIVE_ACCESS"},
-		{ID: "all", Action: drivers.RuleArchive, Age: 180 * day, Class: "DEEP_ARCHIVE_ACCESS"},
-		{ID: "data", Action: drivers.RuleArchive, Prefix: "data/", Age: 90 * day, Class: "ARCHIVE_ACCESS"},
-		{ID: "data", Action: drivers.RuleArchive, Prefix: "data/", Age: 180 * day, Class: "DEEP_ARCHIVE_ACCESS"},
+	want = []inspect.Rule{
+		{ID: "all", Action: inspect.RuleArchive, Age: 90 * day, Class: "ARCHIVE_ACCESS"},
+		{ID: "all", Action: inspect.RuleArchive, Age: 180 * day, Class: "DEEP_ARCHIVE_ACCESS"},
+		{ID: "data", Action: inspect.RuleArchive, Prefix: "data/", Age: 90 * day, Class: "ARCHIVE_ACCESS"},
+		{ID: "data", Action: inspect.RuleArchive, Prefix: "data/", Age: 180 * day, Class: "DEEP_ARCHIVE_ACCESS"},
 	}
 	if diff := cmp.Diff(want, settings.Tiering.Value); diff != "" || settings.Tiering.Err != nil {
 		t.Errorf("archive tiers, %v (-want +got):\n%s", settings.Tiering.Err, diff)
 	}
-	if s, want := settings.Lock, (drivers.Lock{Enabled: true, Retention: 30 * day}); s.Err != nil || s.Value != want {
+	if s, want := settings.Lock, (inspect.Lock{Enabled: true, Retention: 30 * day}); s.Err != nil || s.Value != want {
 		t.Errorf("Object Lock: %+v, want %+v", s, want)
 	}
 	if s := settings.Payment; s.Err != nil || !s.Value {
@@ -162,17 +162,17 @@ func TestInspectAmazon(t *testing.T) {
 	}
 	unchecked := cfg
 	unchecked.Checksum, unchecked.RequestPayer = "none", "requester"
-	if s := inspect(t, unchecked); !s.Lock.Value.Unchecked || s.Payment != (drivers.Setting[bool]{}) {
+	if s := settingsOf(t, unchecked); !s.Lock.Value.Unchecked || s.Payment != (inspect.Setting[bool]{}) {
 		t.Errorf("without checksums, and with a payer: %+v, %+v, want an unchecked lock, and no question of the payer", s.Lock, s.Payment)
 	}
 
 	d.plays(always("", http.StatusNotFound, "ObjectLockConfigurationNotFoundError"))
-	if s := inspect(t, cfg).Lock; s.Err != nil || s.Value.Enabled {
+	if s := settingsOf(t, cfg).Lock; s.Err != nil || s.Value.Enabled {
 		t.Errorf("without Object Lock: %+v", s)
 	}
 
 	d.plays(always("", http.StatusForbidden, "AccessDenied"))
-	settings = inspect(t, cfg)
+	settings = settingsOf(t, cfg)
 	for permission, s := range map[string]struct {
 		permission string
 		err        error
@@ -193,7 +193,7 @@ func TestInspectAmazon(t *testing.T) {
 	}
 
 	d.plays(always("", http.StatusBadRequest, "ExpiredToken"))
-	if s := inspect(t, cfg).Lifecycle; s.Err == nil || errors.Is(s.Err, errors.ErrUnsupported) || !strings.Contains(s.Err.Error(), "storage.s3.session_token") {
+	if s := settingsOf(t, cfg).Lifecycle; s.Err == nil || errors.Is(s.Err, errors.ErrUnsupported) || !strings.Contains(s.Err.Error(), "storage.s3.session_token") {
 		t.Errorf("lifecycle with expired credentials: %+v, want an error about that", s)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/smithy-go/encoding/httpbinding"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/presign"
 )
 
 const (
@@ -55,7 +56,7 @@ func newSigner(ctx context.Context, cfg *Config, sdk aws.Config) (*signer, error
 	}
 	return &signer{
 		parameters:  cfg.standing(),
-		base:        url.URL{Scheme: u.Scheme, Host: drivers.Authority(u), Path: u.Path[:len(u.Path)-len(key)]},
+		base:        url.URL{Scheme: u.Scheme, Host: presign.Authority(u), Path: u.Path[:len(u.Path)-len(key)]},
 		region:      sdk.Region,
 		credentials: sdk.Credentials,
 		v4:          v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }),

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/inspect"
 )
 
 // obstacles returns the results for settings that prevent berth from serving a
 // bucket. It leaves out settings that the store does not have.
-func obstacles(s drivers.Settings) []Result {
+func obstacles(s inspect.Settings) []Result {
 	var results []Result
 	if has(s.Retention) {
 		results = append(results, retention(s.Retention))
@@ -28,20 +28,20 @@ func obstacles(s drivers.Settings) []Result {
 }
 
 // has reports whether the driver has read a setting, or tried to.
-func has[T any](setting drivers.Setting[T]) bool {
+func has[T any](setting inspect.Setting[T]) bool {
 	return setting.Permission != "" || setting.Err != nil
 }
 
 // shown returns the result for a setting that cannot be read, but that makes the
 // steps of Run fail where it is on.
-func shown[T any](s step, setting drivers.Setting[T]) Result {
+func shown[T any](s step, setting inspect.Setting[T]) Result {
 	return Result{
 		Step: s.name, Status: Skipped,
 		Detail: fmt.Sprintf("can't be read (%v); objects could be created, replaced and deleted, which this would prevent", setting.Err),
 	}
 }
 
-func retention(setting drivers.Setting[time.Duration]) Result {
+func retention(setting inspect.Setting[time.Duration]) Result {
 	this := step{
 		name:   "retention",
 		breaks: "Records can't be replaced, nor parts and unused blobs deleted, until they have that age.",
@@ -57,7 +57,7 @@ func retention(setting drivers.Setting[time.Duration]) Result {
 	}
 }
 
-func held(setting drivers.Setting[bool]) Result {
+func held(setting inspect.Setting[bool]) Result {
 	this := step{
 		name:   "holds",
 		breaks: "Records can't be replaced, nor parts and unused blobs deleted, until an operator releases them one by one.",
@@ -73,7 +73,7 @@ func held(setting drivers.Setting[bool]) Result {
 	}
 }
 
-func requesterPays(setting drivers.Setting[bool]) Result {
+func requesterPays(setting inspect.Setting[bool]) Result {
 	this := step{
 		name:   "requester pays",
 		breaks: "Every request of berth's is refused, and so is every signed URL, because neither names a project that pays.",
@@ -89,7 +89,7 @@ func requesterPays(setting drivers.Setting[bool]) Result {
 	}
 }
 
-func hierarchical(setting drivers.Setting[bool]) Result {
+func hierarchical(setting inspect.Setting[bool]) Result {
 	this := step{
 		name:   "hierarchical namespace",
 		breaks: "Each upload leaves folders behind that berth doesn't delete. They slow down listings, and with them the collector.",

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/inspect"
 )
 
 // Lifetimes are the times for which berth needs what an upload has stored.
@@ -19,7 +20,7 @@ type Lifetimes struct {
 // Settings returns the results for settings of a bucket. A setting fails if it
 // would lose blobs or uploads. It is a warning if it costs money or could not be
 // read.
-func Settings(s drivers.Settings, l Lifetimes) []Result {
+func Settings(s inspect.Settings, l Lifetimes) []Result {
 	results := []Result{
 		abandonedUploads(s, l),
 		keptObjects(s),
@@ -30,7 +31,7 @@ func Settings(s drivers.Settings, l Lifetimes) []Result {
 }
 
 // unread returns the result of a step with a setting that could not be read.
-func unread[T any](s step, setting drivers.Setting[T]) Result {
+func unread[T any](s step, setting inspect.Setting[T]) Result {
 	if errors.Is(setting.Err, errors.ErrUnsupported) {
 		return Result{Step: s.name, Status: Skipped, Detail: strings.TrimPrefix(setting.Err.Error(), errors.ErrUnsupported.Error()+": ")}
 	}
@@ -43,7 +44,7 @@ func lower(sentence string) string { return strings.ToLower(sentence[:1]) + sent
 
 // abandonedUploads checks that the store drops uploads that no client completes,
 // but only when berth no longer needs them.
-func abandonedUploads(s drivers.Settings, l Lifetimes) Result {
+func abandonedUploads(s inspect.Settings, l Lifetimes) Result {
 	this := step{
 		name:   "abandoned uploads",
 		breaks: "The parts of uploads that nobody completes are stored and paid for until berth's collector finds them.",
@@ -67,13 +68,13 @@ func abandonedUploads(s drivers.Settings, l Lifetimes) Result {
 		dropped = fmt.Sprintf("the store drops their parts %s", after(s.PartsKept))
 	}
 	for _, r := range s.Lifecycle.Value {
-		drops := r.Action == drivers.RuleAbortUploads
+		drops := r.Action == inspect.RuleAbortUploads
 		where := drivers.BulkPrefix
 		if s.PartsAreObjects {
-			drops, where = r.Action == drivers.RuleExpire, drivers.PartsPrefix
+			drops, where = r.Action == inspect.RuleExpire, drivers.PartsPrefix
 		}
 		// Parts of different classes cannot be composed.
-		ends := drops || s.PartsAreObjects && r.Action == drivers.RuleCool
+		ends := drops || s.PartsAreObjects && r.Action == inspect.RuleCool
 		switch {
 		case !ends || !r.Touches(where):
 		case r.Age < l.Session:
@@ -97,13 +98,13 @@ func abandonedUploads(s drivers.Settings, l Lifetimes) Result {
 
 // isOurs reports whether a rule may apply to keys that berth needs. A bucket can
 // have rules for other keys, and no process needs what check leaves behind.
-func isOurs(r drivers.Rule) bool {
+func isOurs(r inspect.Rule) bool {
 	ours := []string{"aliases/", "blobs/", "meta/", "uploads/", drivers.BulkPrefix, drivers.PartsPrefix}
 	return slices.ContainsFunc(ours, r.Touches) && !strings.HasPrefix(r.Prefix, checkPrefix)
 }
 
 // keptObjects checks that no rule deletes or archives what berth has stored.
-func keptObjects(s drivers.Settings) Result {
+func keptObjects(s inspect.Settings) Result {
 	this := step{
 		name:   "lifecycle rules",
 		breaks: "Blobs vanish, or their records do, while repositories still name them.",
@@ -117,13 +118,13 @@ func keptObjects(s drivers.Settings) Result {
 		switch {
 		case !isOurs(r):
 		case s.PartsAreObjects && strings.HasPrefix(r.Prefix, drivers.PartsPrefix): // see abandonedUploads
-		case r.Action == drivers.RuleExpire:
+		case r.Action == inspect.RuleExpire:
 			return this.result("", fmt.Errorf("%s deletes objects%s %s", title(r), under(r), after(r.Age)))
-		case r.Action == drivers.RuleArchive:
+		case r.Action == inspect.RuleArchive:
 			this.breaks = "Blobs that old, or their records, can't be read until somebody restores them."
 			this.mend = "Move objects to a class that is read at once, or leave the rule out."
 			return this.result("", fmt.Errorf("%s moves objects%s to %s %s", title(r), under(r), r.Class, after(r.Age)))
-		case r.Action == drivers.RuleCool && !strings.HasPrefix(r.Prefix, drivers.BulkPrefix):
+		case r.Action == inspect.RuleCool && !strings.HasPrefix(r.Prefix, drivers.BulkPrefix):
 			cool = fmt.Sprintf("%s moves all%s to %s %s", title(r), under(r), r.Class, after(r.Age))
 		}
 	}
@@ -137,7 +138,7 @@ func keptObjects(s drivers.Settings) Result {
 
 // versions checks that the bucket keeps no versions, or has a rule that drops
 // them. berth tracks itself what is in use, and never reads an old version.
-func versions(s drivers.Settings) Result {
+func versions(s inspect.Settings) Result {
 	this := step{
 		name:   "versions",
 		breaks: "Nothing, but what berth replaces and deletes stays, and is paid for.",
@@ -155,7 +156,7 @@ func versions(s drivers.Settings) Result {
 		return this.result("none are kept", nil)
 	}
 	for _, r := range s.Lifecycle.Value {
-		if r.Action == drivers.RuleDropVersions && r.Covers("") {
+		if r.Action == inspect.RuleDropVersions && r.Covers("") {
 			return this.result(fmt.Sprintf("%s drops them %s", title(r), after(r.Age)), nil)
 		}
 	}
@@ -165,7 +166,7 @@ func versions(s drivers.Settings) Result {
 	return this.result("", finding{errors.New(kept + ", and no lifecycle rule drops all of them")})
 }
 
-func softDelete(s drivers.Settings) Result {
+func softDelete(s inspect.Settings) Result {
 	this := step{
 		name:   "soft delete",
 		breaks: "Nothing, but what berth replaces and deletes is paid for that much longer.",
@@ -187,14 +188,14 @@ func softDelete(s drivers.Settings) Result {
 	}
 }
 
-func title(r drivers.Rule) string {
+func title(r inspect.Rule) string {
 	if r.ID == "" {
 		return "a lifecycle rule"
 	}
 	return fmt.Sprintf("the lifecycle rule %q", r.ID)
 }
 
-func under(r drivers.Rule) string {
+func under(r inspect.Rule) string {
 	if r.Prefix == "" {
 		return ""
 	}

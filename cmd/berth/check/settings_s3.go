@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/inspect"
 )
 
 // ofS3 returns the results for settings that only S3 has. It leaves out settings
 // that the driver does not read.
-func ofS3(s drivers.Settings) []Result {
+func ofS3(s inspect.Settings) []Result {
 	var results []Result
 	if has(s.Tiering) {
 		results = append(results, archiveTiers(s.Tiering))
@@ -25,7 +25,7 @@ func ofS3(s drivers.Settings) []Result {
 
 // archiveTiers checks that no tier holds objects that must be restored before a
 // read.
-func archiveTiers(setting drivers.Setting[[]drivers.Rule]) Result {
+func archiveTiers(setting inspect.Setting[[]inspect.Rule]) Result {
 	this := step{
 		name:   "archive tiers",
 		breaks: "Blobs in S3 Intelligent-Tiering that were not pulled for that long can't be read until an operator restores them.",
@@ -45,7 +45,7 @@ func archiveTiers(setting drivers.Setting[[]drivers.Rule]) Result {
 
 // objectLock checks for a lock. Deletions and replacements succeed in spite of
 // it, but the versions that it keeps are paid for.
-func objectLock(setting drivers.Setting[drivers.Lock]) Result {
+func objectLock(setting inspect.Setting[inspect.Lock]) Result {
 	this := step{
 		name:   "object lock",
 		breaks: "Nothing, but versions of objects that berth replaces and deletes can't be deleted, and are paid for, until their retention ends.",
@@ -67,7 +67,7 @@ func objectLock(setting drivers.Setting[drivers.Lock]) Result {
 	}
 }
 
-func payment(setting drivers.Setting[bool]) Result {
+func payment(setting inspect.Setting[bool]) Result {
 	this := step{
 		name:   "requester pays",
 		breaks: "Requests of another account than the bucket's are refused, and so are those of a CDN that does not sign as the bucket's account.",

@@ -1,13 +1,16 @@
-package drivers
+// Package inspect describes what a store does to the objects of a bucket by
+// itself: lifecycle rules, versions, locks. The cloud drivers read these settings
+// and "berth check" judges them; nothing else needs them.
+package inspect
 
 import (
 	"strings"
 	"time"
 )
 
-// Settings describe what a store does to the objects of a bucket by itself. Each
-// cloud driver has a function Inspect that reads them. No other call needs them,
-// or the permissions for reading them.
+// Settings are the settings of one bucket. Each cloud driver has a function
+// Inspect that reads them. No other call needs them, or the permissions for
+// reading them.
 type Settings struct {
 	// Lifecycle holds the rules that apply to keys of this bucket.
 	Lifecycle Setting[[]Rule]

@@ -1,4 +1,4 @@
-package drivers
+package presign
 
 import (
 	"net/url"

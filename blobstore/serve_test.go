@@ -522,7 +522,7 @@ func TestSignerFails(t *testing.T) {
 // directly, and never by a CDN, which shows data that was hashed here.
 func TestUnverifiedIsServed(t *testing.T) {
 	policy, err := redirect.New(redirect.Config{
-		CDNs:  map[string]redirect.CDN{"edge": {Kind: "plain", BaseURL: "https://cdn.example/"}},
+		CDN:   map[string]redirect.CDN{"edge": {Kind: "plain", BaseURL: "https://cdn.example/"}},
 		Rules: []redirect.Rule{{Target: "cdn:edge"}},
 	})
 	if err != nil {
@@ -735,9 +735,9 @@ func TestTargets(t *testing.T) {
 	d := digest.FromBytes(p)
 	etag := strconv.Quote(d.String())
 	cdn := func(kind string, keys ...redirect.Key) redirect.Config {
-		return redirect.Config{Default: "cdn:edge", CDNs: map[string]redirect.CDN{"edge": {Kind: kind, BaseURL: "https://cdn.example", Keys: keys}}}
+		return redirect.Config{Default: "cdn:edge", CDN: map[string]redirect.CDN{"edge": {Kind: kind, BaseURL: "https://cdn.example", Keys: keys}}}
 	}
-	ranges := redirect.Config{Default: "cdn:edge", CDNs: map[string]redirect.CDN{"edge": {Kind: "plain", BaseURL: "https://cdn.example", Ranges: true}}}
+	ranges := redirect.Config{Default: "cdn:edge", CDN: map[string]redirect.CDN{"edge": {Kind: "plain", BaseURL: "https://cdn.example", Ranges: true}}}
 	toBuildKit := redirect.Config{Default: "direct", Rules: []redirect.Rule{{UserAgent: "buildkit", Target: "presign"}}}
 	for what, c := range map[string]struct {
 		config    redirect.Config

@@ -45,8 +45,8 @@ type Config struct {
 	// a week, the most that any store allows.
 	MaxPresign time.Duration
 
-	// CDNs are the CDNs that rules can name.
-	CDNs map[string]CDN
+	// CDN holds the CDNs that rules can name, by name.
+	CDN map[string]CDN
 
 	// Rules are tried in order. The first rule that matches decides.
 	Rules []Rule
@@ -113,8 +113,8 @@ func New(c Config) (*Policy, error) {
 	longest, maxPresign := p.expiry+p.window, cmp.Or(c.MaxPresign, weekOfStores)
 	p.maxLife = longest
 	p.cdns = make(map[string]*cdn)
-	for _, name := range slices.Sorted(maps.Keys(c.CDNs)) {
-		p.cdns[name] = newCDN(bad.at("cdn").at(name), c.CDNs[name], p.service, longest, maxPresign)
+	for _, name := range slices.Sorted(maps.Keys(c.CDN)) {
+		p.cdns[name] = newCDN(bad.at("cdn").at(name), c.CDN[name], p.service, longest, maxPresign)
 		p.maxLife = max(p.maxLife, p.cdns[name].maxLife)
 	}
 	for i, rc := range c.Rules {

@@ -21,14 +21,14 @@ import (
 
 func TestNewRefuses(t *testing.T) {
 	plain := func(base string) Config {
-		return Config{PublicURL: "https://registry.example.com", CDNs: map[string]CDN{"edge": {Kind: "plain", BaseURL: base}}}
+		return Config{PublicURL: "https://registry.example.com", CDN: map[string]CDN{"edge": {Kind: "plain", BaseURL: base}}}
 	}
 	with := func(c CDN) Config {
 		c.BaseURL = testBase
-		return Config{CDNs: map[string]CDN{"edge": c}}
+		return Config{CDN: map[string]CDN{"edge": c}}
 	}
 	rules := func(r ...Rule) Config {
-		return Config{Rules: r, CDNs: map[string]CDN{"edge": {Kind: "plain", BaseURL: testBase}}}
+		return Config{Rules: r, CDN: map[string]CDN{"edge": {Kind: "plain", BaseURL: testBase}}}
 	}
 	text, base64Key := []Key{{Value: "k"}}, []Key{{ID: "a", Value: "nZtRohdNF9m3cKM24IcK4w=="}}
 	const day = 24 * time.Hour
@@ -63,7 +63,7 @@ func TestNewRefuses(t *testing.T) {
 			"redirect.expiry: 167h55m1s and a window of 5m0s make 168h0m1s, and URLs that the store signs live 168h0m0s at most"}},
 		{Config{Expiry: 7 * day, Rules: []Rule{{MinSize: 1, Target: "presign"}, {Target: "direct"}}}, []string{
 			"redirect.expiry: 168h0m0s and a window of 5m0s make 168h5m0s, and URLs that the store signs live 168h0m0s at most"}},
-		{Config{Expiry: 7 * day, CDNs: map[string]CDN{"edge": {Kind: "frontdoor", BaseURL: testBase}}, Rules: []Rule{{Target: "direct"}}}, []string{
+		{Config{Expiry: 7 * day, CDN: map[string]CDN{"edge": {Kind: "frontdoor", BaseURL: testBase}}, Rules: []Rule{{Target: "direct"}}}, []string{
 			"redirect.cdn.edge.kind: redirect.expiry and redirect.window make 168h5m0s, and a SAS lives 168h0m0s at most"}},
 		{with(CDN{Kind: "cloudflare", Keys: text, Lifetime: 20 * time.Minute}), []string{
 			"redirect.cdn.edge.lifetime: 20m0s must be whole seconds, and at least the 25m0s that redirect.expiry and redirect.window make"}},
@@ -168,14 +168,14 @@ func TestNewTakes(t *testing.T) {
 	text := []Key{{Value: "k"}}
 	for _, c := range []Config{
 		{Expiry: longest},
-		{Expiry: longest, CDNs: edge(CDN{Kind: "frontdoor"}), Rules: []Rule{{Target: "cdn:edge"}, {Target: "direct"}}},
+		{Expiry: longest, CDN: edge(CDN{Kind: "frontdoor"}), Rules: []Rule{{Target: "cdn:edge"}, {Target: "direct"}}},
 		// An expiry that only a CDN can honour.
-		{Expiry: 30 * 24 * time.Hour, CDNs: edge(CDN{Kind: "nginx", Keys: text}), Rules: []Rule{{Target: "cdn:edge"}, {Target: "direct"}}},
-		{CDNs: edge(CDN{Kind: "cloudflare", Keys: text, Lifetime: DefaultExpiry + DefaultWindow})},
-		{CDNs: edge(CDN{Kind: "cloudcdn", Keys: []Key{{ID: strings.Repeat("a", 63), Value: "nZtRohdNF9m3cKM24IcK4w=="}}})},
-		{PublicURL: "http://registry.example.com", CDNs: map[string]CDN{"edge": {Kind: "plain", BaseURL: "http://cdn.example.net"}}},
+		{Expiry: 30 * 24 * time.Hour, CDN: edge(CDN{Kind: "nginx", Keys: text}), Rules: []Rule{{Target: "cdn:edge"}, {Target: "direct"}}},
+		{CDN: edge(CDN{Kind: "cloudflare", Keys: text, Lifetime: DefaultExpiry + DefaultWindow})},
+		{CDN: edge(CDN{Kind: "cloudcdn", Keys: []Key{{ID: strings.Repeat("a", 63), Value: "nZtRohdNF9m3cKM24IcK4w=="}}})},
+		{PublicURL: "http://registry.example.com", CDN: map[string]CDN{"edge": {Kind: "plain", BaseURL: "http://cdn.example.net"}}},
 		// The second CDN is for some clients, the first for all other clients.
-		{CDNs: edge(CDN{Kind: "plain"}), Rules: []Rule{{MinSize: 1, Target: "cdn:edge"}, {Target: "cdn:edge"}, {MinSize: 1, Target: "presign"}}},
+		{CDN: edge(CDN{Kind: "plain"}), Rules: []Rule{{MinSize: 1, Target: "cdn:edge"}, {Target: "cdn:edge"}, {MinSize: 1, Target: "presign"}}},
 	} {
 		if _, err := New(c); err != nil {
 			t.Errorf("New(%+v): %v", c, err)
@@ -200,7 +200,7 @@ func TestBaseURL(t *testing.T) {
 		{"https://[2001:db8::443]", "https://[2001:db8::443]/"},
 	} {
 		c := CDN{Kind: "cloudcdn", BaseURL: test.base, Keys: []Key{{ID: "a", Value: "nZtRohdNF9m3cKM24IcK4w=="}}}
-		p, err := New(Config{CDNs: map[string]CDN{"edge": c}})
+		p, err := New(Config{CDN: map[string]CDN{"edge": c}})
 		if err != nil {
 			t.Errorf("%s: %v", test.base, err)
 			continue
@@ -305,7 +305,7 @@ func TestBadKeys(t *testing.T) {
 			good.ID, test.key.ID = "a", "b"
 		}
 		// The bad key is second. It does not sign, but New finds it anyway.
-		_, err := New(Config{CDNs: map[string]CDN{"edge": {Kind: test.kind, BaseURL: testBase, Keys: []Key{good, test.key}}}})
+		_, err := New(Config{CDN: map[string]CDN{"edge": {Kind: test.kind, BaseURL: testBase, Keys: []Key{good, test.key}}}})
 		if want := "redirect.cdn.edge.keys[1]" + test.want; err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s with %v: %v, want %s", test.kind, test.key, err, want)
 		}

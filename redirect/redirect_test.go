@@ -104,7 +104,7 @@ func TestDefaultTarget(t *testing.T) {
 		{"direct", Request{Size: 2, Key: testKey}, "presign", "bucket.s3.example.net"}, // by the rule
 	} {
 		p, err := New(Config{
-			CDNs:    map[string]CDN{"edge": {Kind: "plain", BaseURL: "https://edge.example.net"}},
+			CDN:     map[string]CDN{"edge": {Kind: "plain", BaseURL: "https://edge.example.net"}},
 			Rules:   []Rule{{MinSize: 2, Target: "presign"}},
 			Default: test.byDefault,
 		})
@@ -132,7 +132,7 @@ func TestDefaultTarget(t *testing.T) {
 
 func TestRules(t *testing.T) {
 	p, err := New(Config{
-		CDNs: map[string]CDN{"edge": {Kind: "plain", BaseURL: "https://edge.example.net/b/"}},
+		CDN: map[string]CDN{"edge": {Kind: "plain", BaseURL: "https://edge.example.net/b/"}},
 		Rules: []Rule{
 			{From: []string{"10.0.0.0/8", "2001:db8::/32", "192.0.2.7"}, Target: "direct"},
 			{Repository: "team/*", MinSize: 1000, Target: "presign"},
@@ -194,7 +194,7 @@ func TestRules(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	p, err := New(Config{
-		CDNs: map[string]CDN{"edge": {Kind: "plain", BaseURL: "https://edge.example.net"}},
+		CDN: map[string]CDN{"edge": {Kind: "plain", BaseURL: "https://edge.example.net"}},
 		Rules: []Rule{
 			{From: []string{"10.0.0.0/8", "192.168.0.0/16"}, Target: "direct"},
 			{Repository: "team/**", Target: "direct"},
@@ -246,7 +246,7 @@ func TestRedirects(t *testing.T) {
 	for _, c := range signerCases() {
 		cdns[c.cdn.Kind] = c.cdn
 	}
-	p, err := New(Config{CDNs: cdns})
+	p, err := New(Config{CDN: cdns})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +258,7 @@ func TestRedirects(t *testing.T) {
 		return drivers.Signed{URL: "https://account.example.net/x?sig=5ec7e7", Expires: time.Now().Add(time.Hour)}, nil
 	})
 	for _, target := range targets {
-		p, err := New(Config{CDNs: cdns, Default: target})
+		p, err := New(Config{CDN: cdns, Default: target})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -290,7 +290,7 @@ func TestMaxLife(t *testing.T) {
 	}{
 		{Config{}, 25 * time.Minute},
 		{Config{Expiry: time.Hour, Window: time.Second}, time.Hour + time.Second},
-		{Config{CDNs: cloudflare}, 3 * time.Hour},
+		{Config{CDN: cloudflare}, 3 * time.Hour},
 	} {
 		p, err := New(test.config)
 		if err != nil {
@@ -310,7 +310,7 @@ func TestCheck(t *testing.T) {
 		})
 	}
 	service := Config{PublicURL: "https://Registry.Example.com:8443/"}
-	frontDoor := Config{CDNs: map[string]CDN{"edge": {Kind: "frontdoor", BaseURL: testBase}}}
+	frontDoor := Config{CDN: map[string]CDN{"edge": {Kind: "frontdoor", BaseURL: testBase}}}
 	never := Config{PublicURL: service.PublicURL, Rules: []Rule{{Target: "direct"}}}
 	for _, test := range []struct {
 		config Config

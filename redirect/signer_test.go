@@ -120,7 +120,7 @@ func cdnPolicy(t *testing.T, c CDN) *Policy {
 	t.Helper()
 	p, err := New(Config{
 		PublicURL: "https://registry.example.com",
-		CDNs:      map[string]CDN{"edge": c},
+		CDN:       map[string]CDN{"edge": c},
 		Rules:     []Rule{{Target: "cdn:edge"}},
 	})
 	if err != nil {
@@ -424,7 +424,7 @@ func TestFrontDoor(t *testing.T) {
 func BenchmarkDecide(b *testing.B) {
 	for _, c := range append(signerCases(), signerCase{name: "plain", cdn: CDN{Kind: "plain", BaseURL: testBase}}) {
 		b.Run(c.name, func(b *testing.B) {
-			p, err := New(Config{CDNs: map[string]CDN{"edge": c.cdn}, Rules: []Rule{
+			p, err := New(Config{CDN: map[string]CDN{"edge": c.cdn}, Rules: []Rule{
 				{From: []string{"10.0.0.0/8"}, Repository: "team/**", UserAgent: "containerd", Target: "cdn:edge"},
 				{Target: "cdn:edge"},
 			}})

@@ -158,7 +158,7 @@ func newScript(t *testing.T) *script {
 // edgePolicy sends every read to a CDN that answers any ranges.
 func edgePolicy(t *testing.T) *redirect.Policy {
 	t.Helper()
-	p, err := redirect.New(redirect.Config{Default: "cdn:edge", CDNs: map[string]redirect.CDN{
+	p, err := redirect.New(redirect.Config{Default: "cdn:edge", CDN: map[string]redirect.CDN{
 		"edge": {Kind: "plain", BaseURL: "https://edge.example", Ranges: true},
 	}})
 	if err != nil {

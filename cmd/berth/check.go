@@ -48,6 +48,10 @@ const settingsTimeout = time.Minute
 
 func checkStore(ctx context.Context, cfg *config.Config, options checkOptions, stdout io.Writer) error {
 	store, results, failed := runChecks(ctx, cfg, options.alsoThrough)
+	for i := range results {
+		r := &results[i]
+		r.Detail, r.Breaks, r.Mend = config.KeysIn(r.Detail), config.KeysIn(r.Breaks), config.KeysIn(r.Mend)
+	}
 	var err error
 	if options.asJSON {
 		err = json.NewEncoder(stdout).Encode(results)

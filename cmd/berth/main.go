@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	for line := range strings.SplitSeq(err.Error(), "\n") {
+	for line := range strings.SplitSeq(config.KeysIn(err.Error()), "\n") {
 		if line != "" {
 			fmt.Fprintln(stderr, "berth:", line)
 		}

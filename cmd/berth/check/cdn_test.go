@@ -217,7 +217,7 @@ func TestCDNs(t *testing.T) {
 			default:
 				c.signed = anySigned
 			}
-			policy, err := redirect.New(redirect.Config{CDNs: map[string]redirect.CDN{"edge": entry}})
+			policy, err := redirect.New(redirect.Config{CDN: map[string]redirect.CDN{"edge": entry}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -294,7 +294,7 @@ func TestDetours(t *testing.T) {
 			defer body.Close()
 			_, _ = io.Copy(w, body)
 		}))
-		policy, err := redirect.New(redirect.Config{CDNs: map[string]redirect.CDN{"edge": {Kind: "plain", BaseURL: server.URL}}})
+		policy, err := redirect.New(redirect.Config{CDN: map[string]redirect.CDN{"edge": {Kind: "plain", BaseURL: server.URL}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -324,7 +324,7 @@ func keysOf(t *testing.T, b drivers.Bucket) []string {
 func TestCDNDown(t *testing.T) {
 	down := httptest.NewServer(nil)
 	down.Close()
-	policy, err := redirect.New(redirect.Config{CDNs: map[string]redirect.CDN{
+	policy, err := redirect.New(redirect.Config{CDN: map[string]redirect.CDN{
 		"edge": {Kind: "nginx", BaseURL: down.URL, Keys: []redirect.Key{{Value: cdnSecret}}},
 	}})
 	if err != nil {

@@ -60,7 +60,7 @@ func (c *Config) check() (problems []string) {
 	}
 	problems = append(problems, c.HTTP.CORS.check()...)
 	if _, err := c.RedirectPolicy(); err != nil {
-		problems = append(problems, strings.Split(err.Error(), "\n")...)
+		problems = append(problems, strings.Split(KeysIn(err.Error()), "\n")...)
 	}
 	return problems
 }

@@ -182,7 +182,7 @@ func (c *Config) RedirectPolicy() (*redirect.Policy, error) {
 		cdns[name] = *cdn
 	}
 	return redirect.New(redirect.Config{
-		Expiry: r.Expiry, Window: r.Window, MaxPresign: c.Storage.maxPresign(), CDNs: cdns, Rules: r.Rules, Default: r.Default,
+		Expiry: r.Expiry, Window: r.Window, MaxPresign: c.Storage.maxPresign(), CDN: cdns, Rules: r.Rules, Default: r.Default,
 		PublicURL: c.PublicURL, TrustedNetworks: c.TrustedProxies, TrustedProxies: r.TrustedProxies,
 	})
 }

@@ -20,6 +20,10 @@ type key struct {
 	flag   string // its command-line flag, if it has one
 	origin string // the source of the value
 
+	// also are further fields of libraries that get the value, as KeysIn finds
+	// them in texts.
+	also []string
+
 	secret   bool   // never shown
 	hasFile  bool   // for a secret: the table has a key for a file that holds it
 	secretIn string // for the name of a file: the key of the secret that it holds
@@ -44,16 +48,16 @@ func entries(c *Config) []key {
 	table := []key{
 		{name: "listen", inMap: "listen.address", value: address(&c.Listen.Address, "127.0.0.1:5000"), flag: "listen", help: "address to serve on; named listen.address in a file that sets another key of listen too"},
 		{name: "listen.h2c", value: boolean(&c.Listen.H2C, false), help: "serve HTTP/2 without TLS beside HTTP/1.1, to clients that start with it (prior knowledge), as Cloud Run does"},
-		{name: "public_url", value: webURL(&c.PublicURL), flag: "public-url", help: "how clients reach berth: for absolute Location headers (relative ones when empty), and to refuse redirects with which clients would send its credentials to another host"},
-		{name: "trusted_proxies", value: list(&c.TrustedProxies), help: "networks of the proxies in front of berth, such as [10.0.0.0/8]; the client of a request from there is the last address in X-Forwarded-For or Forwarded that is in none of them, for rules and the log"},
+		{name: "public_url", value: webURL(&c.PublicURL), flag: "public-url", also: []string{"redirect.Config.PublicURL", "ocihttp.Config.PublicURL"}, help: "how clients reach berth: for absolute Location headers (relative ones when empty), and to refuse redirects with which clients would send its credentials to another host"},
+		{name: "trusted_proxies", value: list(&c.TrustedProxies), also: []string{"redirect.Config.TrustedNetworks"}, help: "networks of the proxies in front of berth, such as [10.0.0.0/8]; the client of a request from there is the last address in X-Forwarded-For or Forwarded that is in none of them, for rules and the log"},
 
 		{name: "http.cors.origins", value: list(&c.HTTP.CORS.Origins), help: "origins whose pages may use berth in a browser, such as [https://ui.example.com]; [\"*\"] is every origin; none switches CORS off"},
 		{name: "http.cors.credentials", value: boolean(&c.HTTP.CORS.Credentials, false), help: "whether these pages may have the browser send its own credentials, such as client certificates; needs origins by name"},
 		{name: "http.cors.max_age", value: duration(&c.HTTP.CORS.MaxAge, time.Hour, 0, 24*time.Hour), help: "how long a browser may keep the answer to a preflight"},
 
 		{name: "storage.driver", value: choice(&s.Driver, "filesystem", "s3", "gcs", "azure", "memory"), flag: "storage", help: "which store holds the blobs; memory forgets them when the process ends"},
-		{name: "storage.prefix", value: prefix(&s.Prefix), help: "put everything under this prefix of the bucket or directory"},
-		{name: "storage.inline_max", value: size(&s.InlineMax, 16*kib, 1, 64*kib), help: "a blob of at most this size is kept in its record, and needs no object of its own"},
+		{name: "storage.prefix", value: prefix(&s.Prefix), also: []string{"s3.Config.Prefix", "gcs.Config.Prefix", "azure.Config.Prefix", "filesystem.Config.Prefix"}, help: "put everything under this prefix of the bucket or directory"},
+		{name: "storage.inline_max", value: size(&s.InlineMax, 16*kib, 1, 64*kib), also: []string{"blobstore.Config.InlineMax", "upload.Config.InlineMax"}, help: "a blob of at most this size is kept in its record, and needs no object of its own"},
 
 		{name: "storage.filesystem.root", value: text(&s.Filesystem.Root, "./berth-data"), flag: "root", help: "directory that holds the blobs; made if it is not there"},
 
@@ -101,15 +105,15 @@ func entries(c *Config) []key {
 		{name: "storage.azure.api_version", value: text(&s.Azure.APIVersion, ""), help: "service version to speak, as 2025-11-05, where the endpoint does not know the newest yet"},
 		{name: "storage.azure.encryption_scope", value: text(&s.Azure.EncryptionScope, ""), help: "encryption scope of what is written; the container's default when empty"},
 
-		{name: "upload.memory", value: size(&u.Memory, 256*mib, 16*mib, tib), help: "buffers of all uploads together; the largest part is an eighth of it"},
-		{name: "upload.part_size", value: size(&u.PartSize, 16*mib, mib, 5*gib), help: "size of the first 1,000 parts of an upload; it doubles every 1,000 parts"},
-		{name: "upload.parallel_parts", value: count(&u.ParallelParts, 4, 1, 64), help: "parts of one upload that are stored at a time"},
-		{name: "upload.session_lifetime", value: duration(&u.SessionLifetime, 144*time.Hour, time.Minute, 30*24*time.Hour), help: "how long after its start an upload can be gone on with"},
-		{name: "upload.max_waiting", value: count(&u.MaxWaiting, 4096, 1, 1_000_000), help: "requests that may wait for memory; more get 429"},
-		{name: "upload.max_blob_size", value: size(&u.MaxBlobSize, 0, 0, 1024*pib), help: "a larger blob gets 413; 0 is no limit"},
+		{name: "upload.memory", value: size(&u.Memory, 256*mib, 16*mib, tib), also: []string{"blobstore.Config.Upload.Memory", "upload.Config.Memory"}, help: "buffers of all uploads together; the largest part is an eighth of it"},
+		{name: "upload.part_size", value: size(&u.PartSize, 16*mib, mib, 5*gib), also: []string{"blobstore.Config.Upload.PartSize", "upload.Config.PartSize"}, help: "size of the first 1,000 parts of an upload; it doubles every 1,000 parts"},
+		{name: "upload.parallel_parts", value: count(&u.ParallelParts, 4, 1, 64), also: []string{"blobstore.Config.Upload.ParallelParts", "upload.Config.ParallelParts"}, help: "parts of one upload that are stored at a time"},
+		{name: "upload.session_lifetime", value: duration(&u.SessionLifetime, 144*time.Hour, time.Minute, 30*24*time.Hour), also: []string{"blobstore.Config.Upload.SessionLifetime", "upload.Config.Lifetime"}, help: "how long after its start an upload can be gone on with"},
+		{name: "upload.max_waiting", value: count(&u.MaxWaiting, 4096, 1, 1_000_000), also: []string{"blobstore.Config.Upload.MaxWaiting", "upload.Config.MaxWaiting"}, help: "requests that may wait for memory; more get 429"},
+		{name: "upload.max_blob_size", value: size(&u.MaxBlobSize, 0, 0, 1024*pib), also: []string{"blobstore.Config.Upload.MaxBlobSize", "upload.Config.MaxSize"}, help: "a larger blob gets 413; 0 is no limit"},
 
-		{name: "cache.entries", value: count(&c.Cache.Entries, 100_000, 0, 100_000_000), help: "descriptors kept in memory; 0 is no cache"},
-		{name: "cache.ttl", value: duration(&c.Cache.TTL, time.Minute, time.Second, 24*time.Hour), help: "how long a descriptor is kept, and so how long other replicas may serve a blob after it was deleted"},
+		{name: "cache.entries", value: count(&c.Cache.Entries, 100_000, 0, 100_000_000), also: []string{"blobstore.Config.Cache.Entries"}, help: "descriptors kept in memory; 0 is no cache"},
+		{name: "cache.ttl", value: duration(&c.Cache.TTL, time.Minute, time.Second, 24*time.Hour), also: []string{"blobstore.Config.Cache.TTL"}, help: "how long a descriptor is kept, and so how long other replicas may serve a blob after it was deleted"},
 
 		{name: "redirect.expiry", value: duration(&r.Expiry, redirect.DefaultExpiry, time.Second, 7*24*time.Hour), help: "how long a redirect's URL is good for, at least, unless the credentials that sign it end before"},
 		{name: "redirect.window", value: duration(&r.Window, redirect.DefaultWindow, time.Second, 24*time.Hour), help: "URLs of a blob are the same within this time, so that caches hit"},
@@ -152,11 +156,11 @@ func entries(c *Config) []key {
 	return append(table,
 		key{name: "delete.enabled", value: boolean(&c.Delete.Enabled, true), help: "whether clients may delete blobs"},
 
-		key{name: "limits.request", value: duration(&c.Limits.Request, 6*time.Hour, time.Minute, 24*time.Hour), help: "longest time that a request may take"},
+		key{name: "limits.request", value: duration(&c.Limits.Request, 6*time.Hour, time.Minute, 24*time.Hour), also: []string{"blobstore.Config.RequestLimit", "upload.Config.RequestLimit"}, help: "longest time that a request may take"},
 		key{name: "limits.drain", value: duration(&c.Limits.Drain, 0, 0, time.Hour), help: "how long requests are still accepted after SIGTERM, while /readyz answers 503 and load balancers turn away"},
 		key{name: "limits.shutdown", value: duration(&c.Limits.Shutdown, 20*time.Second, 0, time.Hour), help: "how long requests may go on after SIGTERM, before they are cut off and what they sent is kept"},
 
-		key{name: "gc.grace", value: duration(&c.GC.Grace, 24*time.Hour, 2*time.Minute, 365*24*time.Hour), help: "nothing younger is collected; at least twice limits.request"},
+		key{name: "gc.grace", value: duration(&c.GC.Grace, 24*time.Hour, 2*time.Minute, 365*24*time.Hour), also: []string{"blobstore.Config.Grace"}, help: "nothing younger is collected; at least twice limits.request"},
 		key{name: "gc.schedule", value: text(&c.GC.Schedule, ""), help: "when the server collects by itself; never when empty"},
 
 		key{name: "telemetry.log_level", value: choice(&c.Telemetry.LogLevel, "info", "debug", "warn", "error"), flag: "log-level", help: "least severe messages to log"},

@@ -27,6 +27,9 @@ type value interface {
 
 	// node returns the field's value in YAML.
 	node() *yaml.Node
+
+	// pointer returns the address of the field.
+	pointer() any
 }
 
 // field is a value of type T.
@@ -46,6 +49,8 @@ func (f field[T]) set(text string) bool {
 }
 
 func (f field[T]) wants() string { return f.want }
+
+func (f field[T]) pointer() any { return f.p }
 
 func (f field[T]) String() string { return f.format(*f.p) }
 

@@ -9,8 +9,6 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
-
-	"github.com/berthhq/berth/redirect"
 )
 
 // WriteYAML writes the configuration as a file for --config, with the source of
@@ -106,12 +104,8 @@ func alignComments(w io.Writer, text string) error {
 
 // WriteReference writes a table of all keys in Markdown, for the README.
 func WriteReference(w io.Writer) error {
-	c := &Config{Storage: Storage{S3: S3{Headers: map[string]*string{"<name>": new(string)}}}, Redirect: Redirect{
-		CDN:   map[string]*redirect.CDN{"<name>": {Keys: make([]redirect.Key, 1)}},
-		Rules: make([]redirect.Rule, 1),
-	}}
 	lines := []string{"| key | default | what it is |", "|---|---|---|"}
-	for _, k := range keys(c) {
+	for _, k := range keys(sample()) {
 		name := strings.ReplaceAll(k.name, "[0]", "[]")
 		def := ""
 		if s := k.value.String(); s != "" {

@@ -1,0 +1,137 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"reflect"
+	"regexp"
+	"strings"
+
+	"github.com/berthhq/berth/redirect"
+)
+
+// KeysIn returns text with keys of the configuration in place of the fields that
+// they set. The libraries do not know the keys, so their errors name fields:
+//
+//	s3.Config.Endpoint                         storage.s3.endpoint
+//	upload.Config.Memory                       upload.memory
+//	redirect.Config.CDN["edge"].Keys[0].File   redirect.cdn.edge.keys[0].file
+//
+// It leaves other text as it is, and so fields that no key sets.
+func KeysIn(text string) string {
+	if !strings.Contains(text, ".Config.") {
+		return text
+	}
+	return fieldPath.ReplaceAllStringFunc(text, func(path string) string {
+		var entries []string // "edge" and "0" of CDN["edge"].Keys[0]
+		general := entry.ReplaceAllStringFunc(path, func(e string) string {
+			entries = append(entries, strings.Trim(e, `[]"`))
+			if strings.HasPrefix(e, `["`) {
+				return `["` + anyName + `"]`
+			}
+			return "[0]"
+		})
+		key, ok := keysByField()[general]
+		if !ok {
+			return path
+		}
+		return anyEntry.ReplaceAllStringFunc(key, func(e string) string {
+			name := entries[0]
+			entries = entries[1:]
+			return strings.NewReplacer(anyName, name, "0", name).Replace(e)
+		})
+	})
+}
+
+// ReplaceAttr rewrites messages and errors of a log with [KeysIn]. It is for
+// [slog.HandlerOptions].
+func ReplaceAttr(_ []string, a slog.Attr) slog.Attr {
+	switch {
+	case a.Key == slog.MessageKey && a.Value.Kind() == slog.KindString:
+		a.Value = slog.StringValue(KeysIn(a.Value.String()))
+	case a.Value.Kind() == slog.KindAny:
+		if err, ok := a.Value.Any().(error); ok {
+			a.Value = slog.StringValue(KeysIn(err.Error()))
+		}
+	}
+	return a
+}
+
+// anyName is the name of a CDN or header in the table that sample returns.
+const anyName = "<name>"
+
+var (
+	fieldPath = regexp.MustCompile(`\b[a-z][a-z0-9]*\.Config(\.[A-Z]\w*|\["[^"]*"\]|\[\d+\])+`)
+	entry     = regexp.MustCompile(`\["[^"]*"\]|\[\d+\]`)
+	anyEntry  = regexp.MustCompile(anyName + `|\[0\]`)
+)
+
+// sample returns a configuration with one of each thing that a file can define.
+func sample() *Config {
+	return &Config{
+		Storage: Storage{S3: S3{Headers: map[string]*string{anyName: new(string)}}},
+		Redirect: Redirect{
+			CDN:   map[string]*redirect.CDN{anyName: {Keys: make([]redirect.Key, 1)}},
+			Rules: make([]redirect.Rule, 1),
+		},
+	}
+}
+
+// keysByField returns the key for each field of a library's configuration. The
+// keys are those of sample.
+func keysByField() map[string]string {
+	c := sample()
+	paths := make(map[any]string)
+	addPaths(paths, "s3.Config", reflect.ValueOf(&c.Storage.S3))
+	addPaths(paths, "gcs.Config", reflect.ValueOf(&c.Storage.GCS))
+	addPaths(paths, "azure.Config", reflect.ValueOf(&c.Storage.Azure))
+	addPaths(paths, "filesystem.Config", reflect.ValueOf(&c.Storage.Filesystem))
+	addPaths(paths, "redirect.Config", reflect.ValueOf(&c.Redirect))
+
+	found := make(map[string]string)
+	for _, k := range keys(c) {
+		for _, path := range append(k.also, paths[k.value.pointer()]) {
+			addKey(found, path, k.name)
+		}
+	}
+	return found
+}
+
+// addPaths adds the address of each field in v, with its path from the struct
+// that v points to.
+func addPaths(paths map[any]string, path string, v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		paths[v.Interface()] = path
+		if v.Elem().Kind() != reflect.Pointer {
+			addPaths(paths, path, v.Elem())
+		}
+	case reflect.Struct:
+		for f, field := range v.Fields() {
+			if f.IsExported() {
+				addPaths(paths, path+"."+f.Name, field.Addr())
+			}
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			addPaths(paths, fmt.Sprintf("%s[%d]", path, i), v.Index(i).Addr())
+		}
+	case reflect.Map:
+		for name, value := range v.Seq2() {
+			addPaths(paths, fmt.Sprintf("%s[%q]", path, name), value)
+		}
+	}
+}
+
+// addKey adds a key for a path, and the sections around both: redirect.rules for
+// redirect.Config.Rules.
+func addKey(found map[string]string, path, key string) {
+	for path != "" && key != "" && !strings.HasSuffix(path, ".Config") {
+		if _, ok := found[path]; ok {
+			return
+		}
+		found[path] = key
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
+		key = key[:max(0, strings.LastIndexAny(key, ".["))]
+	}
+}

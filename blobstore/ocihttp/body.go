@@ -12,12 +12,12 @@ import (
 	"github.com/berthhq/berth/blobstore"
 )
 
-// body makes the body of a request one of an upload.
+// body returns the body of a request in the form that uploads take.
 func (h *handler) body(w http.ResponseWriter, r *http.Request) (blobstore.Body, error) {
-	p := &patient{from: r.Body, control: http.NewResponseController(w), timeout: h.cfg.IdleTimeout}
-	b := blobstore.Body{Reader: p, Length: r.ContentLength, Start: -1, Interrupt: p.interrupt}
+	reader := &idleReader{from: r.Body, control: http.NewResponseController(w), timeout: h.cfg.IdleTimeout}
+	b := blobstore.Body{Reader: reader, Length: r.ContentLength, Start: -1, Interrupt: reader.interrupt}
 	header := r.Header.Get("Content-Range")
-	// Some clients put a Content-Range on a final request without a body.
+	// Some clients send a Content-Range with a final PUT that has no body.
 	if header == "" || r.ContentLength == 0 && r.Method == http.MethodPut {
 		return b, nil
 	}
@@ -32,55 +32,55 @@ func (h *handler) body(w http.ResponseWriter, r *http.Request) (blobstore.Body, 
 	return b, nil
 }
 
-// patient reads a body whose client may be slow, but not silent: each Read has
-// the timeout to itself.
-type patient struct {
+// idleReader reads a request's body. The client may be slow, but must not be
+// idle for longer than the timeout: the timeout applies to each Read.
+type idleReader struct {
 	from    io.Reader
 	control *http.ResponseController
 	timeout time.Duration
 
-	mu    sync.Mutex
-	until time.Time // the deadline that is set
-	cut   bool
+	mu          sync.Mutex
+	deadline    time.Time // that was set last
+	interrupted bool
 }
 
-func (p *patient) Read(b []byte) (int, error) {
-	p.renew()
-	n, err := p.from.Read(b)
+func (r *idleReader) Read(b []byte) (int, error) {
+	r.extend()
+	n, err := r.from.Read(b)
 	switch {
 	case err == io.EOF:
-		p.end()
+		r.end()
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		err = fmt.Errorf("%w: %w", errSilent, err)
+		err = fmt.Errorf("%w: %w", errIdle, err)
 	case err != nil:
 		err = fmt.Errorf("%w: %w", errBroken, err)
 	}
 	return n, err
 }
 
-// renew gives the client its time. Setting a deadline costs little, but more
-// than nothing: one in the second half of its time is renewed.
-func (p *patient) renew() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if now := time.Now(); !p.cut && p.until.Sub(now) < p.timeout/2 {
-		p.until = now.Add(p.timeout)
-		_ = p.control.SetReadDeadline(p.until) // where there are none, nobody is silent for long
+// extend moves the deadline, if less than half of the timeout remains. Setting a
+// deadline before each Read would be a measurable cost.
+func (r *idleReader) extend() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := time.Now(); !r.interrupted && r.deadline.Sub(now) < r.timeout/2 {
+		r.deadline = now.Add(r.timeout)
+		_ = r.control.SetReadDeadline(r.deadline) // a connection without deadlines, as in tests, is never idle
 	}
 }
 
-// end takes the deadline away: what follows the body takes as long as it takes,
-// and net/http watches the connection meanwhile.
-func (p *patient) end() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	_ = p.control.SetReadDeadline(time.Time{})
+// end removes the deadline: after the body net/http reads from the connection to
+// detect that the client disconnects, however long the request takes.
+func (r *idleReader) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_ = r.control.SetReadDeadline(time.Time{})
 }
 
-// interrupt ends a Read that is under way, and every later one.
-func (p *patient) interrupt() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.cut = true
-	_ = p.control.SetReadDeadline(time.Unix(1, 0))
+// interrupt ends the current Read and fails all later ones.
+func (r *idleReader) interrupt() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.interrupted = true
+	_ = r.control.SetReadDeadline(time.Unix(1, 0))
 }

@@ -118,7 +118,7 @@ func TestPatience(t *testing.T) {
 		server, client := net.Pipe()
 		t.Cleanup(func() { client.Close() })
 		w := pipeWriter{httptest.NewRecorder(), server}
-		p := &patient{from: server, control: http.NewResponseController(w), timeout: timeout}
+		p := &idleReader{from: server, control: http.NewResponseController(w), timeout: timeout}
 		go func() {
 			for range 100 {
 				time.Sleep(timeout/2 - time.Second)
@@ -132,8 +132,8 @@ func TestPatience(t *testing.T) {
 		}
 		last := time.Now()
 		n, err := p.Read(make([]byte, 10))
-		if !errors.Is(err, errSilent) || n != 0 {
-			t.Errorf("Read of a silent client = %d, %v, want errSilent", n, err)
+		if !errors.Is(err, errIdle) || n != 0 {
+			t.Errorf("Read of a silent client = %d, %v, want errIdle", n, err)
 		}
 		if d := time.Since(last); d < timeout/2 || d > timeout {
 			t.Errorf("a silent client was given up after %v, want %v or a little less", d, timeout)
@@ -147,12 +147,12 @@ func TestInterrupt(t *testing.T) {
 		server, client := net.Pipe()
 		t.Cleanup(func() { client.Close() })
 		w := pipeWriter{httptest.NewRecorder(), server}
-		p := &patient{from: server, control: http.NewResponseController(w), timeout: time.Hour}
+		p := &idleReader{from: server, control: http.NewResponseController(w), timeout: time.Hour}
 		began := time.Now()
 		time.AfterFunc(45*time.Minute, p.interrupt) // when a Read would renew the deadline
 		for range 3 {
-			if _, err := p.Read(make([]byte, 10)); !errors.Is(err, errSilent) {
-				t.Errorf("Read after an interrupt = %v, want errSilent", err)
+			if _, err := p.Read(make([]byte, 10)); !errors.Is(err, errIdle) {
+				t.Errorf("Read after an interrupt = %v, want errIdle", err)
 			}
 			if d := time.Since(began); d != 45*time.Minute {
 				t.Errorf("Read returned after %v, want 45m", d)

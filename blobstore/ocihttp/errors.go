@@ -12,29 +12,39 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore"
+	"github.com/berthhq/berth/blobstore/access"
 )
 
-// Error codes of the distribution specification
-// (https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes),
-// and four that registries add.
+// Error codes of the specification
+// (https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes).
 const (
-	codeBlobUnknown       = "BLOB_UNKNOWN"
-	codeUploadInvalid     = "BLOB_UPLOAD_INVALID"
-	codeUploadUnknown     = "BLOB_UPLOAD_UNKNOWN"
-	codeDigestInvalid     = "DIGEST_INVALID"
-	codeNameInvalid       = "NAME_INVALID"
-	codeRangeInvalid      = "RANGE_INVALID"
-	codeSizeInvalid       = "SIZE_INVALID"
-	codeTooManyRequests   = "TOOMANYREQUESTS"
-	codeUnsupported       = "UNSUPPORTED"
-	codeUnavailable       = "UNAVAILABLE"
-	codeUnknown           = "UNKNOWN"
-	retryAfterUnavailable = 5 // seconds
-	retryAfterTooMany     = 2 // seconds
+	codeBlobUnknown     = "BLOB_UNKNOWN"
+	codeUploadInvalid   = "BLOB_UPLOAD_INVALID"
+	codeUploadUnknown   = "BLOB_UPLOAD_UNKNOWN"
+	codeDenied          = "DENIED"
+	codeDigestInvalid   = "DIGEST_INVALID"
+	codeNameInvalid     = "NAME_INVALID"
+	codeSizeInvalid     = "SIZE_INVALID"
+	codeTooManyRequests = "TOOMANYREQUESTS"
+	codeUnsupported     = "UNSUPPORTED"
 )
 
-// apiError is an answer that is not a success. Its message is for the client,
-// and has nothing in it that the client must not know.
+// Error codes that other registries use as well, where the specification has
+// none.
+const (
+	codeRangeInvalid = "RANGE_INVALID"
+	codeUnavailable  = "UNAVAILABLE"
+	codeUnknown      = "UNKNOWN"
+)
+
+// Values of Retry-After, in seconds.
+const (
+	retryAfterUnavailable = 5
+	retryAfterTooMany     = 2
+)
+
+// apiError is an error response. Its message is sent to the client, so it holds
+// nothing that is internal to the service.
 type apiError struct {
 	status     int
 	code       string
@@ -48,24 +58,25 @@ func (e *apiError) Error() string { return e.message }
 
 var (
 	errNoSuchPath = &apiError{status: http.StatusNotFound, code: codeUnsupported,
-		message: "no such path: this service has /v2/ and /v2/<name>/blobs/"}
+		message: "unknown path: this service has /v2/ and /v2/<name>/blobs/"}
 	errNoDigest = &apiError{status: http.StatusBadRequest, code: codeDigestInvalid,
-		message: "digest: want one, as in ?digest=sha256:<64 hexadecimal digits>"}
+		message: "missing digest: want sha256:<64 hexadecimal digits> or sha512:<128 hexadecimal digits>"}
 	errBadQuery = &apiError{status: http.StatusBadRequest, code: codeUploadInvalid,
 		message: "malformed query"}
 	errDeleteDisabled = &apiError{status: http.StatusMethodNotAllowed, code: codeUnsupported,
-		message: "deleting is disabled (delete.enabled)", allow: "GET, HEAD"}
+		message: "this service does not allow blobs to be deleted", allow: "GET, HEAD"}
 	errRangeLength = &apiError{status: http.StatusBadRequest, code: codeSizeInvalid,
-		message: "Content-Range and the length of the body disagree"}
-	errSilent = &apiError{status: http.StatusRequestTimeout, code: codeUploadInvalid,
-		message: "nothing came of the body for too long: go on with the Location given here, if there is one, or start again"}
+		message: "Content-Range does not match the length of the body"}
+	errIdle = &apiError{status: http.StatusRequestTimeout, code: codeUploadInvalid,
+		message: "timed out waiting for the request body: resume at the Location header if present, otherwise start a new upload"}
 	errBroken = &apiError{status: http.StatusBadRequest, code: codeUploadInvalid,
-		message: "the body broke off before its end"}
-	errNoRoute = &apiError{status: http.StatusInternalServerError, code: codeUnknown, message: "internal error"}
+		message: "the request body is incomplete or malformed"}
+	errInternal = &apiError{status: http.StatusInternalServerError, code: codeUnknown,
+		message: "internal error"}
 )
 
 func notAllowed(allow string) error {
-	return &apiError{status: http.StatusMethodNotAllowed, code: codeUnsupported, message: "want " + allow, allow: allow}
+	return &apiError{status: http.StatusMethodNotAllowed, code: codeUnsupported, message: "method not allowed: want " + allow, allow: allow}
 }
 
 func badName(name, why string) error {
@@ -74,74 +85,79 @@ func badName(name, why string) error {
 
 func badDigest(s string) error {
 	return &apiError{status: http.StatusBadRequest, code: codeDigestInvalid,
-		message: fmt.Sprintf("digest %.150q: want sha256:<64 hexadecimal digits> or sha512:<128>", s)}
+		message: fmt.Sprintf("digest %.150q: want sha256:<64 hexadecimal digits> or sha512:<128 hexadecimal digits>", s)}
 }
 
-func badRange(header string) error {
+func wrongDigest(d digest.Digest) *apiError {
+	return &apiError{status: http.StatusBadRequest, code: codeDigestInvalid,
+		message: fmt.Sprintf("digest %s does not match the content", d)}
+}
+
+func badContentRange(header string) error {
 	return &apiError{status: http.StatusBadRequest, code: codeUploadInvalid,
-		message: fmt.Sprintf("Content-Range %.100q: want <first>-<last>, or bytes <first>-<last>/*", header)}
+		message: fmt.Sprintf("Content-Range %.100q: want <first>-<last> or bytes <first>-<last>/*", header)}
 }
 
-// table is the one place where errors become answers. The first row that
-// matches decides.
+func noSuchRange(size int64) *apiError {
+	return &apiError{status: http.StatusRequestedRangeNotSatisfiable, code: codeRangeInvalid, inRange: fmt.Sprintf("bytes */%d", size),
+		message: fmt.Sprintf("no such range in a blob of %d bytes: want bytes=<first>-<last>, bytes=<first>- or bytes=-<length>", size)}
+}
+
+const unavailable = "temporarily unavailable: try again later"
+
+// table is the only place where errors of other packages become responses. The
+// first row that matches an error applies.
 var table = []struct {
-	is error
-	as apiError
+	err      error
+	response apiError
 }{
+	{access.ErrDenied, apiError{status: http.StatusForbidden, code: codeDenied,
+		message: "access to this repository denied"}},
 	{blobstore.ErrBlobUnknown, apiError{status: http.StatusNotFound, code: codeBlobUnknown,
 		message: "blob unknown to this repository"}},
 	{blobstore.ErrBlobUploadUnknown, apiError{status: http.StatusNotFound, code: codeUploadUnknown,
-		message: "upload unknown: it ended, expired, was lost, or never began here; start again"}},
+		message: "upload unknown: it was never started here, or was finished, cancelled or lost, or has expired; start a new upload"}},
 	{blobstore.ErrOutOfOrder, apiError{status: http.StatusRequestedRangeNotSatisfiable, code: codeUploadInvalid,
-		message: "the upload is not at this offset: go on at the one in the Range header, with the Location given here"}},
+		message: "the chunk does not start where the upload ends: resume at the Location header, after the bytes in the Range header"}},
 	{blobstore.ErrBlobDigestUnsupported, apiError{status: http.StatusBadRequest, code: codeDigestInvalid,
-		message: "digest algorithm: want sha256 or sha512"}},
+		message: "unsupported digest algorithm: want sha256 or sha512"}},
 	{blobstore.ErrBlobInvalidLength, apiError{status: http.StatusBadRequest, code: codeSizeInvalid,
-		message: "the body is not as long as Content-Range or Content-Length say"}},
+		message: "the length of the body differs from Content-Range or Content-Length"}},
 	{blobstore.ErrTooLarge, apiError{status: http.StatusRequestEntityTooLarge, code: codeSizeInvalid,
-		message: "the blob is too large for this service"}},
+		message: "the blob is larger than this service accepts"}},
 	{blobstore.ErrTooMany, apiError{status: http.StatusTooManyRequests, code: codeTooManyRequests,
-		message: "too many uploads at once: try again later", retryAfter: retryAfterTooMany}},
+		message: "too many uploads in progress: try again later", retryAfter: retryAfterTooMany}},
 	{blobstore.ErrFull, apiError{status: http.StatusInsufficientStorage, code: codeUnavailable,
-		message: "the store is full: ask the operator of this service to make room, and then continue the upload where its status is"}},
+		message: "the store is full: ask the operator of this service to make room, then resume the upload"}},
 	{blobstore.ErrUnavailable, apiError{status: http.StatusServiceUnavailable, code: codeUnavailable,
 		message: unavailable, retryAfter: retryAfterUnavailable}},
+	// The request reached its time limit, or the store did not respond.
 	{context.DeadlineExceeded, apiError{status: http.StatusServiceUnavailable, code: codeUnavailable,
-		message: unavailable, retryAfter: retryAfterUnavailable}}, // limits.request, or a store that didn't answer
+		message: unavailable, retryAfter: retryAfterUnavailable}},
 }
 
-const unavailable = "not possible at the moment: try again later"
-
-// answerTo is the answer that an error becomes. What is not in the table is a
-// failure of this service or its store, and says nothing to the client.
-func answerTo(err error) *apiError {
+// responseTo returns the response to a request that failed with err. An error
+// that is not in the table is a failure of this service or its store. The
+// response has no details of it.
+func responseTo(err error) *apiError {
 	if e, ok := errors.AsType[*apiError](err); ok {
 		return e
 	}
 	if e, ok := errors.AsType[blobstore.ErrBlobInvalidDigest](err); ok && !errors.Is(err, blobstore.ErrBlobDigestUnsupported) {
-		return &apiError{status: http.StatusBadRequest, code: codeDigestInvalid, message: mismatch(e.Digest)}
+		return wrongDigest(e.Digest)
 	}
 	if e, ok := errors.AsType[blobstore.ErrRange](err); ok {
 		return noSuchRange(e.Size)
 	}
 	for i := range table {
-		if errors.Is(err, table[i].is) {
-			return &table[i].as
+		if errors.Is(err, table[i].err) {
+			return &table[i].response
 		}
 	}
-	return &apiError{status: http.StatusInternalServerError, code: codeUnknown, message: "internal error"}
+	return errInternal
 }
 
-func noSuchRange(size int64) *apiError {
-	return &apiError{status: http.StatusRequestedRangeNotSatisfiable, code: codeRangeInvalid, inRange: fmt.Sprintf("bytes */%d", size),
-		message: fmt.Sprintf("Range: the blob has %d bytes: want bytes=<first>-<last>, bytes=<first>-, or bytes=-<how many of the last>", size)}
-}
-
-func mismatch(d digest.Digest) string {
-	return fmt.Sprintf("digest %s: it is not that of the content", d)
-}
-
-// write sends the error as the specification has it.
+// write sends the response in the format of the specification.
 func (e *apiError) write(w http.ResponseWriter, requestID string) {
 	type entry struct {
 		Code    string            `json:"code"`
@@ -154,12 +170,12 @@ func (e *apiError) write(w http.ResponseWriter, requestID string) {
 	}
 	var p bytes.Buffer
 	enc := json.NewEncoder(&p)
-	enc.SetEscapeHTML(false)                             // people read it
-	_ = enc.Encode(map[string][]entry{"errors": {body}}) // strings can be encoded
+	enc.SetEscapeHTML(false)                             // for human readers
+	_ = enc.Encode(map[string][]entry{"errors": {body}}) // strings can always be encoded
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(p.Len()))
-	h.Set("Cache-Control", "no-store") // what is unknown now may come
+	h.Set("Cache-Control", "no-store") // an unknown blob may be pushed at any time
 	if e.allow != "" {
 		h.Set("Allow", e.allow)
 	}
@@ -170,5 +186,5 @@ func (e *apiError) write(w http.ResponseWriter, requestID string) {
 		h.Set("Retry-After", strconv.Itoa(e.retryAfter))
 	}
 	w.WriteHeader(e.status)
-	_, _ = w.Write(p.Bytes()) // there is nobody left to tell
+	_, _ = w.Write(p.Bytes()) // an error means that the client has disconnected
 }

@@ -1,10 +1,12 @@
-// Package ocihttp serves a blobstore by the blob half of the OCI Distribution
-// API (https://github.com/opencontainers/distribution-spec/blob/main/spec.md).
+// Package ocihttp serves a blobstore over the blob endpoints of the OCI
+// Distribution API
+// (https://github.com/opencontainers/distribution-spec/blob/main/spec.md).
 //
-// A request becomes data first (parse.go); a handler for each action returns an
-// error, or has answered; one table makes answers of errors (errors.go). An
-// answer is sent as soon as it is known, and reaches clients that are still
-// sending their body (unread.go).
+// A request first becomes data (parse.go). What it needs to be allowed is part
+// of that data, and is decided in one place (authorize). One handler for each
+// action then either writes a response or returns an error, and one table maps
+// errors to responses (errors.go). A response is sent as soon as it is known,
+// even to a client that is still sending its request's body (unread.go).
 package ocihttp
 
 import (
@@ -21,49 +23,55 @@ import (
 	"time"
 
 	"github.com/berthhq/berth/blobstore"
+	"github.com/berthhq/berth/blobstore/access"
 )
 
-// Config says how the API is served. The zero value is usable.
+// Config configures a handler. Its zero value is usable.
 type Config struct {
-	// Log takes failures; nil discards them. Requests that succeed, or that
-	// their client got wrong, are not logged here.
+	// Log receives failures of the service and of its store. It does not receive
+	// requests that succeed, or that fail because of the client. Nil discards
+	// the failures.
 	Log *slog.Logger
 
-	// PublicURL is what Location headers begin with, as in
-	// "https://registry.example.com"; if it is empty they are relative to the
+	// PublicURL is the start of Location headers, such as
+	// "https://registry.example.com". If it is empty, they are relative to the
 	// request's host.
 	PublicURL string
 
-	// DisableDelete makes DELETE of blobs an error. Uploads can be cancelled
-	// all the same.
+	// DisableDelete refuses DELETE of blobs. DELETE of uploads is still allowed.
 	DisableDelete bool
 
-	// MayMount, if not nil, lets a client mount a blob without saying out of
-	// which repository: any that has the blob will do, and for which this is
-	// true. It says whether whoever makes the request with this context may
-	// read the repository, whose name the client doesn't learn. It is asked up
-	// to a thousand times for one request.
+	// Authorizer decides whether a request is allowed. Nil allows every request.
+	Authorizer access.Authorizer
+
+	// MayMount, if not nil, lets clients mount a blob without naming the
+	// repository to mount it from: any repository will do that has the blob and
+	// for which MayMount returns true. MayMount reports whether the caller of the
+	// request with this context may pull from the repository. The client does
+	// not learn the repository's name. MayMount is called up to a thousand times
+	// for one request.
 	MayMount func(ctx context.Context, repository string) bool
 
-	// IdleTimeout is how long a client may go without sending a byte of a body
-	// that it began. Zero is 2 minutes.
+	// IdleTimeout is how long a client may send nothing in the middle of a
+	// request's body. Zero is 2 minutes.
 	IdleTimeout time.Duration
 }
 
 const defaultIdleTimeout = 2 * time.Minute
 
-// RequestID is the header that names a request in an answer and in the log. A
-// handler around this one may set it on the answer; else this one draws one.
+// RequestID is the header that identifies a request in its response and in the
+// log. A handler around this one may set it on the response. Otherwise it is a
+// random string.
 const RequestID = "X-Request-Id"
 
 type handler struct {
 	store *blobstore.Store
 	cfg   Config
-	base  string // of Location headers, without a slash at the end
+	base  string // start of Location headers, without a slash at the end
 }
 
-// New returns a handler for everything under /v2/, which is to be served by
-// [AnswerFirst]. An error names what is wrong with the configuration.
+// New returns a handler for all paths under /v2/. It is to be served by
+// [AnswerFirst]. New returns an error if the configuration is invalid.
 func New(store *blobstore.Store, cfg Config) (http.Handler, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -81,7 +89,7 @@ func New(store *blobstore.Store, cfg Config) (http.Handler, error) {
 	return h, nil
 }
 
-// ServeHTTP answers, whatever happens: a panic becomes an answer too.
+// ServeHTTP answers every request. A panic becomes a response, too.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := w.Header().Get(RequestID)
 	if id == "" {
@@ -89,7 +97,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(RequestID, id)
 	}
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
-	answer := &answer{ResponseWriter: w}
+	tracked := &trackingWriter{ResponseWriter: w}
 	defer func() {
 		p := recover()
 		if p == nil {
@@ -99,20 +107,24 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(p) //nolint:forbidigo // net/http's own way to drop a connection
 		}
 		h.cfg.Log.ErrorContext(r.Context(), "panic", "id", id, "panic", p, "stack", string(debug.Stack()))
-		if answer.begun { // what was sent must not pass for an answer
+		if tracked.started { // the client must not take what was sent for a complete response
 			panic(http.ErrAbortHandler) //nolint:forbidigo // see above
 		}
-		errNoRoute.write(answer, id)
+		errInternal.write(tracked, id)
 	}()
-	if err := h.serve(answer, r); err != nil {
-		h.fail(answer, r, id, err)
+	if err := h.serve(tracked, r); err != nil {
+		h.fail(tracked, r, id, err)
 	}
 }
 
-// serve answers, or returns an error and has written nothing.
+// serve either writes a response and returns nil, or writes nothing and returns
+// an error.
 func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
 	req, err := parse(r.Method, r.URL)
 	if err != nil {
+		return err
+	}
+	if err := h.authorize(r.Context(), &req); err != nil {
 		return err
 	}
 	switch req.action {
@@ -124,21 +136,43 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
 		return h.deleteBlob(w, r, req)
 	case actStartUpload:
 		return h.startUpload(w, r, req)
-	case actStatus:
-		return h.status(w, r, req)
-	case actAppend:
+	case actAppendUpload:
 		return h.appendUpload(w, r, req)
-	case actFinish:
+	case actFinishUpload:
 		return h.finishUpload(w, r, req)
-	case actCancel:
-		return h.cancel(w, r, req)
+	case actUploadStatus:
+		return h.uploadStatus(w, r, req)
+	case actCancelUpload:
+		return h.cancelUpload(w, r, req)
 	default:
-		return errNoRoute
+		return errInternal
 	}
 }
 
+// authorize returns an error if the request must be refused. It is the only
+// place where that is decided. A mount from a repository that the caller may not
+// pull from becomes a plain upload, as if the repository did not have the blob.
+func (h *handler) authorize(ctx context.Context, req *request) error {
+	if h.cfg.Authorizer == nil {
+		return nil
+	}
+	need, ok := req.access()
+	if !ok {
+		return errInternal
+	}
+	optional, err := h.cfg.Authorizer.Authorize(ctx, need)
+	if err != nil {
+		return err
+	}
+	if !optional && !need.Optional.IsZero() {
+		req.mount, req.from = "", ""
+	}
+	return nil
+}
+
+// fail writes the response to a request that failed.
 func (h *handler) fail(w http.ResponseWriter, r *http.Request, id string, err error) {
-	e := answerTo(err)
+	e := responseTo(err)
 	if e.status >= 500 && !errors.Is(err, context.Canceled) {
 		h.cfg.Log.ErrorContext(r.Context(), "request failed", "id", id, "method", r.Method, "path", r.URL.Path,
 			"status", e.status, "error", err)
@@ -146,37 +180,42 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, id string, err er
 	e.write(w, id)
 }
 
-// answer remembers whether one was begun.
-type answer struct {
+// trackingWriter is a ResponseWriter that records whether the response was
+// started, which net/http does not report.
+type trackingWriter struct {
 	http.ResponseWriter
-	begun bool
+
+	started bool
 }
 
-func (a *answer) WriteHeader(status int) {
-	a.begun = true
-	a.ResponseWriter.WriteHeader(status)
+// WriteHeader implements [http.ResponseWriter].
+func (w *trackingWriter) WriteHeader(status int) {
+	w.started = true
+	w.ResponseWriter.WriteHeader(status)
 }
 
-func (a *answer) Write(p []byte) (int, error) {
-	a.begun = true
-	return a.ResponseWriter.Write(p)
+// Write implements [http.ResponseWriter].
+func (w *trackingWriter) Write(p []byte) (int, error) {
+	w.started = true
+	return w.ResponseWriter.Write(p)
 }
 
-// ReadFrom keeps the way open that files take to a connection, sendfile(2).
-func (a *answer) ReadFrom(r io.Reader) (int64, error) {
-	a.begun = true
-	return io.Copy(a.ResponseWriter, r)
+// ReadFrom lets net/http send files with sendfile(2).
+func (w *trackingWriter) ReadFrom(r io.Reader) (int64, error) {
+	w.started = true
+	return io.Copy(w.ResponseWriter, r)
 }
 
-// Unwrap is for http.ResponseController.
-func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+// Unwrap is for [http.ResponseController].
+func (w *trackingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
+// version answers that the API is supported.
 func version(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", "2")
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write([]byte("{}")) // the client may be gone
+		_, _ = w.Write([]byte("{}")) // an error means that the client has disconnected
 	}
 	return nil
 }

@@ -7,169 +7,257 @@ import (
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/blobstore/access"
 )
 
-// action is what a request wants.
+// action is what a request asks for. The comments give the numbers of the
+// endpoints in the specification
+// (https://github.com/opencontainers/distribution-spec/blob/main/spec.md#endpoints).
 type action int
 
 const (
-	actVersion action = iota + 1 // does the API exist?
-	actGetBlob                   // GET or HEAD
-	actDeleteBlob
-	actStartUpload // all kinds of POST
-	actStatus
-	actAppend // PATCH
-	actFinish // PUT
-	actCancel
+	actVersion      action = iota + 1 // end-1
+	actGetBlob                        // end-2
+	actDeleteBlob                     // end-10
+	actStartUpload                    // end-4a; end-4b with a digest; end-11 with mount
+	actAppendUpload                   // end-5
+	actFinishUpload                   // end-6
+	actUploadStatus                   // end-13
+	actCancelUpload                   // end-14
 )
 
-// request is a request as data: what is known from its method and URL alone.
+// request is a request as data: what its method and URL contain.
 type request struct {
 	action action
 	name   repository // empty for actVersion
 
-	digest digest.Digest // of the blob, or that an upload is finished with; may be empty for actStartUpload
-	upload string        // id
-	state  string        // that the client got with the last Location
+	digest digest.Digest // of the blob, or of a finished upload; optional for actStartUpload
+	upload string        // id of the upload
+	state  string        // state of the upload, from the previous Location
 
-	mount     digest.Digest // of actStartUpload
-	from      string        // repository to mount from, not validated: it may be one that can't exist
-	algorithm digest.Algorithm
+	mount     digest.Digest    // blob to mount, of actStartUpload
+	from      repository       // repository to mount it from; may be empty
+	algorithm digest.Algorithm // of the digest that the upload will have; may be empty
 }
 
-// maxName is the longest name of a repository, in bytes: it is part of a key.
-const maxName = 255
+// access returns what the request needs to be allowed. It reports false if that
+// is not defined for the action; such a request must be refused.
+func (r request) access() (access.Need, bool) {
+	var need access.Need
+	switch r.action {
+	case actVersion:
+		return need, true
+	case actGetBlob:
+		need.Required = r.name.access(access.Pull)
+	case actDeleteBlob:
+		need.Required = r.name.access(access.Delete)
+	case actStartUpload:
+		need.Required = r.name.access(access.Push)
+		if r.mount != "" && r.from != "" {
+			need.Optional = r.from.access(access.Pull)
+		}
+	case actAppendUpload, actFinishUpload, actUploadStatus, actCancelUpload:
+		need.Required = r.name.access(access.Push)
+	default:
+		return need, false
+	}
+	return need, true
+}
 
-// parse reads a method and URL. Its errors are ones of the table in errors.go.
+// route is the URL of one or more endpoints.
+type route struct {
+	// path is the segments after /v2/ and, if repository is set, after the
+	// repository's name. The segment "*" matches any one segment.
+	path       []string
+	repository bool
+
+	methods []method
+
+	// read reads the segment that matched "*", and the query.
+	read func(r *request, segment string, u *url.URL) error
+}
+
+type method struct {
+	name   string
+	action action
+}
+
+// routes is every URL that is served. The first route that matches a path
+// decides, so a fixed segment comes before "*".
+var routes = []route{
+	{path: []string{""}, methods: []method{
+		{http.MethodGet, actVersion},
+		{http.MethodHead, actVersion},
+	}},
+	{path: []string{"blobs", "uploads", ""}, repository: true, read: readStart, methods: []method{
+		{http.MethodPost, actStartUpload},
+	}},
+	{path: []string{"blobs", "uploads"}, repository: true, read: readStart, methods: []method{
+		{http.MethodPost, actStartUpload},
+	}},
+	{path: []string{"blobs", "uploads", "*"}, repository: true, read: readUpload, methods: []method{
+		{http.MethodGet, actUploadStatus},
+		{http.MethodHead, actUploadStatus},
+		{http.MethodPatch, actAppendUpload},
+		{http.MethodPut, actFinishUpload},
+		{http.MethodDelete, actCancelUpload},
+	}},
+	{path: []string{"blobs", "*"}, repository: true, read: readBlob, methods: []method{
+		{http.MethodGet, actGetBlob},
+		{http.MethodHead, actGetBlob},
+		{http.MethodDelete, actDeleteBlob},
+	}},
+}
+
+// parse parses a method and URL. Its errors are of type [*apiError].
 func parse(method string, u *url.URL) (request, error) {
 	path, ok := strings.CutPrefix(u.Path, "/v2")
 	if !ok || path != "" && path[0] != '/' {
 		return request{}, errNoSuchPath
 	}
-	if path == "" || path == "/" {
-		if method != http.MethodGet && method != http.MethodHead {
-			return request{}, notAllowed("GET, HEAD")
+	segments := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	for i := range routes {
+		if name, segment, ok := routes[i].match(segments); ok {
+			return routes[i].parse(method, name, segment, u)
 		}
-		return request{action: actVersion}, nil
 	}
-	segments := strings.Split(path[1:], "/")
-	n := len(segments)
-	switch {
-	case n >= 4 && segments[n-3] == "blobs" && segments[n-2] == "uploads" && segments[n-1] != "":
-		return parseUpload(method, u, segments[:n-3], segments[n-1])
-	case n >= 4 && segments[n-3] == "blobs" && segments[n-2] == "uploads":
-		return parseStart(method, u, segments[:n-3])
-	case n >= 3 && segments[n-2] == "blobs" && segments[n-1] == "uploads":
-		return parseStart(method, u, segments[:n-2])
-	case n >= 3 && segments[n-2] == "blobs":
-		return parseBlob(method, segments[:n-2], segments[n-1])
-	default:
-		return request{}, errNoSuchPath
-	}
+	return request{}, errNoSuchPath
 }
 
-func parseBlob(method string, name []string, dgst string) (request, error) {
-	var r request
-	switch method {
-	case http.MethodGet, http.MethodHead:
-		r.action = actGetBlob
-	case http.MethodDelete:
-		r.action = actDeleteBlob
-	default:
-		return r, notAllowed("GET, HEAD, DELETE")
+// match reports whether the segments of a path are of this route. It returns
+// the segments of the repository's name, and the segment that matched "*".
+func (r *route) match(segments []string) (name []string, segment string, ok bool) {
+	n := len(segments) - len(r.path)
+	if r.repository && n < 1 || !r.repository && n != 0 {
+		return nil, "", false
 	}
-	var err error
-	if r.name, err = parseName(name); err != nil {
-		return r, err
+	for i, want := range r.path {
+		got := segments[n+i]
+		if want == "*" {
+			segment = got
+		} else if got != want {
+			return nil, "", false
+		}
 	}
-	r.digest, err = parseDigest(dgst)
-	return r, err
+	return segments[:n], segment, true
 }
 
-func parseStart(method string, u *url.URL, name []string) (request, error) {
-	r := request{action: actStartUpload}
-	if method != http.MethodPost {
-		return r, notAllowed("POST")
+func (r *route) parse(method string, name []string, segment string, u *url.URL) (request, error) {
+	var req request
+	for _, m := range r.methods {
+		if m.name == method {
+			req.action = m.action
+		}
 	}
-	var err error
-	if r.name, err = parseName(name); err != nil {
-		return r, err
+	if req.action == 0 {
+		return request{}, notAllowed(r.allow())
 	}
+	if r.repository {
+		var err error
+		if req.name, err = parseName(name); err != nil {
+			return request{}, err
+		}
+	}
+	if r.read == nil {
+		return req, nil
+	}
+	err := r.read(&req, segment, u)
+	return req, err
+}
+
+// allow returns the Allow header of the route.
+func (r *route) allow() string {
+	var names []string
+	for _, m := range r.methods {
+		names = append(names, m.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+func readBlob(r *request, segment string, _ *url.URL) (err error) {
+	r.digest, err = parseDigest(segment)
+	return err
+}
+
+func readStart(r *request, _ string, u *url.URL) error {
 	q, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return r, errBadQuery
+		return errBadQuery
 	}
 	if q.Has("digest") {
 		if r.digest, err = parseDigest(q.Get("digest")); err != nil {
-			return r, err
+			return err
 		}
 	}
 	if q.Has("mount") {
-		if r.mount, err = parseDigest(q.Get("mount")); err != nil {
-			return r, err
+		mount, err := parseDigest(q.Get("mount"))
+		if err != nil {
+			return err
 		}
-		r.from = q.Get("from")
+		from, err := parseOptionalName(q.Get("from"))
+		if err == nil { // otherwise the repository cannot exist, and there is nothing to mount
+			r.mount, r.from = mount, from
+		}
 	}
 	r.algorithm = digest.Algorithm(q.Get("digest-algorithm"))
-	return r, nil
+	return nil
 }
 
-func parseUpload(method string, u *url.URL, name []string, id string) (request, error) {
-	r := request{upload: id}
-	switch method {
-	case http.MethodGet, http.MethodHead:
-		r.action = actStatus
-	case http.MethodPatch:
-		r.action = actAppend
-	case http.MethodPut:
-		r.action = actFinish
-	case http.MethodDelete:
-		r.action = actCancel
-	default:
-		return r, notAllowed("GET, HEAD, PATCH, PUT, DELETE")
-	}
-	var err error
-	if r.name, err = parseName(name); err != nil {
-		return r, err
-	}
+func readUpload(r *request, segment string, u *url.URL) error {
 	q, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return r, errBadQuery
+		return errBadQuery
 	}
-	r.state = q.Get("_state")
-	if r.action == actFinish {
+	r.upload, r.state = segment, q.Get("_state")
+	if r.action == actFinishUpload {
 		r.digest, err = parseDigest(q.Get("digest"))
 	}
-	return r, err
+	return err
 }
 
-// repository is the name of one.
+// maxName is the length in bytes of the longest name of a repository. Names are
+// part of keys in the bucket.
+const maxName = 255
+
+// repository is the name of a repository.
 type repository string
 
 var _ reference.Named = repository("")
 
-// Name is all of it.
+// Name returns the name.
 func (r repository) Name() string { return string(r) }
 
-// String is Name.
+// String returns the name.
 func (r repository) String() string { return string(r) }
 
-// parseName takes the name of a repository as the distribution specification
-// has it: segments that match [a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*, with slashes
-// between them
+func (r repository) access(actions ...access.Action) access.Access {
+	return access.Access{Repository: string(r), Actions: actions}
+}
+
+// parseName parses the name of a repository as the specification defines it:
+// segments that match [a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*, separated by slashes
 // (https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests).
-// Package reference would take a host and port for the first segment too.
+// Package reference would also accept a host and port as the first segment.
 func parseName(segments []string) (repository, error) {
 	name := strings.Join(segments, "/")
 	if len(name) > maxName {
-		return "", badName(name, "it is longer than 255 bytes")
+		return "", badName(name, "longer than 255 bytes")
 	}
 	for _, s := range segments {
 		if !isNameSegment(s) {
-			return "", badName(name, "want lower-case letters and digits, and single separators between them")
+			return "", badName(name, "want lower-case letters and digits with single separators between them")
 		}
 	}
 	return repository(name), nil
+}
+
+// parseOptionalName is parseName for a name that may be missing.
+func parseOptionalName(name string) (repository, error) {
+	if name == "" {
+		return "", nil
+	}
+	return parseName(strings.Split(name, "/"))
 }
 
 func isNameSegment(s string) bool {

@@ -17,71 +17,73 @@ const (
 
 var sha512Hello = digest.SHA512.FromString("hello").String()
 
+var parseTests = []struct {
+	method, url string
+	want        request
+	code        string // of the error
+}{
+	{method: "GET", url: "/v2/", want: request{action: actVersion}},
+	{method: "HEAD", url: "/v2", want: request{action: actVersion}},
+	{method: "PUT", url: "/v2/", code: codeUnsupported},
+	{method: "GET", url: "/", code: codeUnsupported},
+	{method: "GET", url: "", code: codeUnsupported},
+	{method: "GET", url: "/v22/", code: codeUnsupported},
+	{method: "GET", url: "/v2/a", code: codeUnsupported},
+	{method: "GET", url: "/v2/a/blobs", code: codeUnsupported},
+	{method: "GET", url: "/v2/blobs/uploads/x", code: codeUnsupported},
+	{method: "POST", url: "/v2/blobs/uploads/", code: codeUnsupported},
+
+	{method: "GET", url: "/v2/a/blobs/" + sha256Hello, want: request{action: actGetBlob, name: "a", digest: sha256Hello}},
+	{method: "HEAD", url: "/v2/a/b/c/blobs/" + sha512Hello, want: request{action: actGetBlob, name: "a/b/c", digest: digest.Digest(sha512Hello)}},
+	{method: "DELETE", url: "/v2/a/blobs/" + sha256Hello, want: request{action: actDeleteBlob, name: "a", digest: sha256Hello}},
+	{method: "GET", url: "/v2/a%2fb/blobs/sha256%3A" + sha256Hello[7:], want: request{action: actGetBlob, name: "a/b", digest: sha256Hello}},
+	{method: "PATCH", url: "/v2/a/blobs/" + sha256Hello, code: codeUnsupported},
+	{method: "GET", url: "/v2/A/blobs/" + sha256Hello, code: codeNameInvalid},
+	{method: "GET", url: "/v2/a/blobs/x", code: codeDigestInvalid},
+	{method: "GET", url: "/v2/A/blobs/x", code: codeNameInvalid},
+
+	// Names with segments that are fixed in other paths.
+	{method: "GET", url: "/v2/blobs/blobs/" + sha256Hello, want: request{action: actGetBlob, name: "blobs", digest: sha256Hello}},
+	{method: "GET", url: "/v2/a/blobs/uploads/blobs/" + sha256Hello, want: request{action: actGetBlob, name: "a/blobs/uploads", digest: sha256Hello}},
+	{method: "POST", url: "/v2/blobs/blobs/uploads/", want: request{action: actStartUpload, name: "blobs"}},
+	{method: "POST", url: "/v2/a/blobs/uploads/blobs/uploads/", want: request{action: actStartUpload, name: "a/blobs/uploads"}},
+	{method: "GET", url: "/v2/a/blobs/uploads/blobs/uploads", code: codeUnsupported},
+
+	{method: "POST", url: "/v2/a/blobs/uploads/", want: request{action: actStartUpload, name: "a"}},
+	{method: "POST", url: "/v2/a/blobs/uploads", want: request{action: actStartUpload, name: "a"}},
+	{method: "POST", url: "/v2/a/blobs/uploads/?digest=" + sha256Hello, want: request{action: actStartUpload, name: "a", digest: sha256Hello}},
+	{method: "POST", url: "/v2/a/blobs/uploads/?digest", code: codeDigestInvalid},
+	{method: "POST", url: "/v2/a/blobs/uploads/?mount=" + sha256Hello + "&from=b/c", want: request{action: actStartUpload, name: "a", mount: sha256Hello, from: "b/c"}},
+	{method: "POST", url: "/v2/a/blobs/uploads/?mount=" + sha256Hello + "&from=UPPER", want: request{action: actStartUpload, name: "a"}},
+	{method: "POST", url: "/v2/a/blobs/uploads/?mount=" + sha256Hello, want: request{action: actStartUpload, name: "a", mount: sha256Hello}},
+	{method: "POST", url: "/v2/a/blobs/uploads/?mount=", code: codeDigestInvalid},
+	{method: "POST", url: "/v2/a/blobs/uploads/?from=b", want: request{action: actStartUpload, name: "a"}},
+	{method: "POST", url: "/v2/a/blobs/uploads/?digest-algorithm=sha512", want: request{action: actStartUpload, name: "a", algorithm: digest.SHA512}},
+	{method: "POST", url: "/v2/a/blobs/uploads/?digest-algorithm=md5", want: request{action: actStartUpload, name: "a", algorithm: "md5"}},
+	{method: "POST", url: "/v2/a/blobs/uploads/?;", code: codeUploadInvalid},
+	{method: "PUT", url: "/v2/a/blobs/uploads/", code: codeUnsupported},
+
+	{method: "GET", url: "/v2/a/blobs/uploads/" + someUUID + "?_state=s", want: request{action: actUploadStatus, name: "a", upload: someUUID, state: "s"}},
+	{method: "HEAD", url: "/v2/a/blobs/uploads/" + someUUID, want: request{action: actUploadStatus, name: "a", upload: someUUID}},
+	{method: "PATCH", url: "/v2/a/blobs/uploads/x?_state=s&digest=x", want: request{action: actAppendUpload, name: "a", upload: "x", state: "s"}},
+	{method: "DELETE", url: "/v2/a/blobs/uploads/x?_state=s", want: request{action: actCancelUpload, name: "a", upload: "x", state: "s"}},
+	{method: "PUT", url: "/v2/a/blobs/uploads/x?_state=s&digest=" + sha256Hello, want: request{action: actFinishUpload, name: "a", upload: "x", state: "s", digest: sha256Hello}},
+	{method: "PUT", url: "/v2/a/blobs/uploads/x?_state=s", code: codeDigestInvalid},
+	{method: "PUT", url: "/v2/a/blobs/uploads/x?_state=s&digest=sha1:0", code: codeDigestInvalid},
+	{method: "PUT", url: "/v2/a/blobs/uploads/x?%", code: codeUploadInvalid},
+	{method: "POST", url: "/v2/a/blobs/uploads/x", code: codeUnsupported},
+}
+
 func TestParse(t *testing.T) {
-	for _, c := range []struct {
-		method, url string
-		want        request
-		code        string // of the error
-	}{
-		{method: "GET", url: "/v2/", want: request{action: actVersion}},
-		{method: "HEAD", url: "/v2", want: request{action: actVersion}},
-		{method: "PUT", url: "/v2/", code: codeUnsupported},
-		{method: "GET", url: "/", code: codeUnsupported},
-		{method: "GET", url: "", code: codeUnsupported},
-		{method: "GET", url: "/v22/", code: codeUnsupported},
-		{method: "GET", url: "/v2/a", code: codeUnsupported},
-		{method: "GET", url: "/v2/a/blobs", code: codeUnsupported},
-		{method: "GET", url: "/v2/blobs/uploads/x", code: codeUnsupported},
-		{method: "POST", url: "/v2/blobs/uploads/", code: codeUnsupported},
-
-		{method: "GET", url: "/v2/a/blobs/" + sha256Hello, want: request{action: actGetBlob, name: "a", digest: sha256Hello}},
-		{method: "HEAD", url: "/v2/a/b/c/blobs/" + sha512Hello, want: request{action: actGetBlob, name: "a/b/c", digest: digest.Digest(sha512Hello)}},
-		{method: "DELETE", url: "/v2/a/blobs/" + sha256Hello, want: request{action: actDeleteBlob, name: "a", digest: sha256Hello}},
-		{method: "GET", url: "/v2/a%2fb/blobs/sha256%3A" + sha256Hello[7:], want: request{action: actGetBlob, name: "a/b", digest: sha256Hello}},
-		{method: "PATCH", url: "/v2/a/blobs/" + sha256Hello, code: codeUnsupported},
-		{method: "GET", url: "/v2/A/blobs/" + sha256Hello, code: codeNameInvalid},
-		{method: "GET", url: "/v2/a/blobs/x", code: codeDigestInvalid},
-		{method: "GET", url: "/v2/A/blobs/x", code: codeNameInvalid},
-
-		// Names in which the path's own words are.
-		{method: "GET", url: "/v2/blobs/blobs/" + sha256Hello, want: request{action: actGetBlob, name: "blobs", digest: sha256Hello}},
-		{method: "GET", url: "/v2/a/blobs/uploads/blobs/" + sha256Hello, want: request{action: actGetBlob, name: "a/blobs/uploads", digest: sha256Hello}},
-		{method: "POST", url: "/v2/blobs/blobs/uploads/", want: request{action: actStartUpload, name: "blobs"}},
-		{method: "POST", url: "/v2/a/blobs/uploads/blobs/uploads/", want: request{action: actStartUpload, name: "a/blobs/uploads"}},
-		{method: "GET", url: "/v2/a/blobs/uploads/blobs/uploads", code: codeUnsupported},
-
-		{method: "POST", url: "/v2/a/blobs/uploads/", want: request{action: actStartUpload, name: "a"}},
-		{method: "POST", url: "/v2/a/blobs/uploads", want: request{action: actStartUpload, name: "a"}},
-		{method: "POST", url: "/v2/a/blobs/uploads/?digest=" + sha256Hello, want: request{action: actStartUpload, name: "a", digest: sha256Hello}},
-		{method: "POST", url: "/v2/a/blobs/uploads/?digest", code: codeDigestInvalid},
-		{method: "POST", url: "/v2/a/blobs/uploads/?mount=" + sha256Hello + "&from=b/c", want: request{action: actStartUpload, name: "a", mount: sha256Hello, from: "b/c"}},
-		{method: "POST", url: "/v2/a/blobs/uploads/?mount=" + sha256Hello + "&from=UPPER", want: request{action: actStartUpload, name: "a", mount: sha256Hello, from: "UPPER"}},
-		{method: "POST", url: "/v2/a/blobs/uploads/?mount=" + sha256Hello, want: request{action: actStartUpload, name: "a", mount: sha256Hello}},
-		{method: "POST", url: "/v2/a/blobs/uploads/?mount=", code: codeDigestInvalid},
-		{method: "POST", url: "/v2/a/blobs/uploads/?from=b", want: request{action: actStartUpload, name: "a"}},
-		{method: "POST", url: "/v2/a/blobs/uploads/?digest-algorithm=sha512", want: request{action: actStartUpload, name: "a", algorithm: digest.SHA512}},
-		{method: "POST", url: "/v2/a/blobs/uploads/?digest-algorithm=md5", want: request{action: actStartUpload, name: "a", algorithm: "md5"}},
-		{method: "POST", url: "/v2/a/blobs/uploads/?;", code: codeUploadInvalid},
-		{method: "PUT", url: "/v2/a/blobs/uploads/", code: codeUnsupported},
-
-		{method: "GET", url: "/v2/a/blobs/uploads/" + someUUID + "?_state=s", want: request{action: actStatus, name: "a", upload: someUUID, state: "s"}},
-		{method: "HEAD", url: "/v2/a/blobs/uploads/" + someUUID, want: request{action: actStatus, name: "a", upload: someUUID}},
-		{method: "PATCH", url: "/v2/a/blobs/uploads/x?_state=s&digest=x", want: request{action: actAppend, name: "a", upload: "x", state: "s"}},
-		{method: "DELETE", url: "/v2/a/blobs/uploads/x?_state=s", want: request{action: actCancel, name: "a", upload: "x", state: "s"}},
-		{method: "PUT", url: "/v2/a/blobs/uploads/x?_state=s&digest=" + sha256Hello, want: request{action: actFinish, name: "a", upload: "x", state: "s", digest: sha256Hello}},
-		{method: "PUT", url: "/v2/a/blobs/uploads/x?_state=s", code: codeDigestInvalid},
-		{method: "PUT", url: "/v2/a/blobs/uploads/x?_state=s&digest=sha1:0", code: codeDigestInvalid},
-		{method: "PUT", url: "/v2/a/blobs/uploads/x?%", code: codeUploadInvalid},
-		{method: "POST", url: "/v2/a/blobs/uploads/x", code: codeUnsupported},
-	} {
+	for _, c := range parseTests {
 		u, err := url.Parse(c.url)
 		if err != nil {
 			t.Fatal(err)
 		}
 		got, err := parse(c.method, u)
 		if c.code != "" {
-			if err == nil || answerTo(err).code != c.code {
-				t.Errorf("parse(%s %s) = %+v, %v, want the error %s", c.method, c.url, got, err, c.code)
+			if err == nil || responseTo(err).code != c.code {
+				t.Errorf("parse(%s %s) = %+v, %v, want an error with code %s", c.method, c.url, got, err, c.code)
 			}
 			continue
 		}
@@ -104,12 +106,12 @@ func TestParseName(t *testing.T) {
 		"a b": false, "a\x00b": false, "é": false, "a!b": false, "a:b": false, strings.Repeat("a", 256): false,
 	} {
 		if _, err := parseName(strings.Split(name, "/")); err == nil != want {
-			t.Errorf("parseName(%q) = %v, want it taken: %v", name, err, want)
+			t.Errorf("parseName(%q) = %v, want it accepted: %v", name, err, want)
 		}
 	}
 }
 
-// canonical is the method and URL that say the same as r in the shortest way.
+// canonical returns the shortest method and URL that parse to r.
 func (r request) canonical() (method string, u *url.URL) {
 	q := url.Values{}
 	set := func(key, value string) {
@@ -129,19 +131,18 @@ func (r request) canonical() (method string, u *url.URL) {
 	case actStartUpload:
 		set("digest", r.digest.String())
 		set("mount", r.mount.String())
-		set("from", r.from)
+		set("from", r.from.Name())
 		set("digest-algorithm", r.algorithm.String())
 		return http.MethodPost, &url.URL{Path: path + "uploads/", RawQuery: q.Encode()}
-	case actFinish:
+	case actFinishUpload:
 		set("digest", r.digest.String())
 	}
-	method = map[action]string{actStatus: "GET", actAppend: "PATCH", actFinish: "PUT", actCancel: "DELETE"}[r.action]
+	method = map[action]string{actUploadStatus: "GET", actAppendUpload: "PATCH", actFinishUpload: "PUT", actCancelUpload: "DELETE"}[r.action]
 	return method, &url.URL{Path: path + "uploads/" + r.upload, RawQuery: q.Encode()}
 }
 
-// FuzzParse wants that parse takes nothing that the rest could not work with,
-// and that what it takes means the same when it is written in its shortest
-// form.
+// FuzzParse tests that parse returns only valid names and digests, and that the
+// canonical form of a request parses to the same request.
 func FuzzParse(f *testing.F) {
 	for _, method := range []string{"GET", "POST", "PATCH", "PUT", "DELETE"} {
 		f.Add(method, "/v2/", "")
@@ -152,32 +153,32 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, method, path, query string) {
 		r, err := parse(method, &url.URL{Path: path, RawQuery: query})
 		if err != nil {
-			if e := answerTo(err); e.status < 400 || e.status >= 500 {
-				t.Errorf("parse(%q %q?%q) = %v, which is answered %d", method, path, query, err, e.status)
+			if e := responseTo(err); e.status < 400 || e.status >= 500 {
+				t.Errorf("parse(%q %q?%q) = %v, which is answered with %d, want 4xx", method, path, query, err, e.status)
 			}
 			return
 		}
 		if r.action != actVersion {
 			if _, err := parseName(strings.Split(r.name.Name(), "/")); err != nil {
-				t.Errorf("parse(%q %q?%q) has the name %q", method, path, query, r.name)
+				t.Errorf("parse(%q %q?%q) has the invalid name %q", method, path, query, r.name)
 			}
 		}
 		for _, d := range []digest.Digest{r.digest, r.mount} {
 			if d != "" && d.Validate() != nil {
-				t.Errorf("parse(%q %q?%q) has the digest %q", method, path, query, d)
+				t.Errorf("parse(%q %q?%q) has the invalid digest %q", method, path, query, d)
 			}
 		}
 		method2, u := r.canonical()
-		u2, err := url.ParseRequestURI(u.RequestURI()) // as it would be sent
+		u2, err := url.ParseRequestURI(u.RequestURI()) // in the form in which a client sends it
 		if err != nil {
 			t.Fatalf("%v: %v", u, err)
 		}
 		again, err := parse(method2, u2)
 		if err != nil {
-			t.Errorf("parse(%s %s), the short form of %q %q?%q: %v", method2, u2, method, path, query, err)
+			t.Errorf("parse(%s %s), the canonical form of %q %q?%q: %v", method2, u2, method, path, query, err)
 		}
 		if diff := cmp.Diff(r, again, cmp.AllowUnexported(request{})); diff != "" {
-			t.Errorf("parse(%s %s), the short form of %q %q?%q (-long +short):\n%s", method2, u2, method, path, query, diff)
+			t.Errorf("parse(%s %s), the canonical form of %q %q?%q (-original +canonical):\n%s", method2, u2, method, path, query, diff)
 		}
 	})
 }

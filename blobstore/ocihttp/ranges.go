@@ -16,7 +16,7 @@ type span struct {
 // "bytes 0-1023/*" or with a length, are taken. It is where ranges stop being
 // inclusive.
 func parseContentRange(header string) (span, error) {
-	bad := func() (span, error) { return span{}, badRange(header) }
+	bad := func() (span, error) { return span{}, badContentRange(header) }
 	s := strings.TrimSpace(header)
 	if rest, ok := strings.CutPrefix(s, "bytes "); ok {
 		s = strings.TrimSpace(rest)

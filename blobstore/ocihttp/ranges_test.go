@@ -33,7 +33,7 @@ func TestParseContentRange(t *testing.T) {
 		"bytes", "bytes ", "bytes */2", "bytes=0-1", "Bytes 0-1/2", "items 0-1/2", "bytes 0-1/", "bytes 0-1/1", "bytes 0-1/x",
 		"bytes 0-1/-2", "bytes 0-1/2/3", "bytes 0-1/9223372036854775808", "bytes bytes 0-1/2", "٠-١", "0-1\x00",
 	} {
-		if got, err := parseContentRange(header); err == nil || answerTo(err).status != 400 {
+		if got, err := parseContentRange(header); err == nil || responseTo(err).status != 400 {
 			t.Errorf("parseContentRange(%q) = %v, %v, want an error that is answered 400", header, got, err)
 		}
 	}

@@ -38,7 +38,7 @@ func (r *Repository) finishAgain(ctx context.Context, due deadline.Deadline, t u
 func (r *Repository) commitAgain(ctx context.Context, due deadline.Deadline, t upload.Token, ended *upload.EndedError, as naming, desc Descriptor) (Descriptor, error) {
 	there, ok, err := r.published(ctx, due, as)
 	if err != nil || ok {
-		return there.descriptor(), err
+		return descriptorOf(there), err
 	}
 	c, err := r.s.uploads.Committed(ctx, t, ended)
 	if err == nil && !as.proven {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
 	"github.com/berthhq/berth/drivers/envelope"
@@ -86,7 +87,7 @@ func TestAttack15PutAgainOntoCondemned(t *testing.T) {
 		}
 		var writes []string
 		for _, c := range calls.Calls() {
-			if strings.HasPrefix(c.Key, blobsPrefix) && c.Writes() {
+			if strings.HasPrefix(c.Key, catalog.BlobsPrefix) && c.Writes() {
 				writes = append(writes, c.Method+" "+c.Key[strings.LastIndex(c.Key, "/")+1:])
 			}
 		}
@@ -131,7 +132,7 @@ func TestAttack16PushOntoDamagedOrUnverified(t *testing.T) {
 					// push there, which finds the blob live, heals it, as does a
 					// mount.
 					must(t, w.replica(t).push(repoB, p))
-					if l := readLink(t, w, repoB, p).Value; !now.agrees(l) {
+					if l := readLink(t, w, repoB, p).Value; !now.Agrees(l) {
 						t.Errorf("the other repository's link is %+v, want that of %+v", l, now)
 					}
 				})
@@ -175,7 +176,7 @@ func TestAttack18LinkOfAnotherLife(t *testing.T) {
 					err := edit(w.ctx, w.bucket, layout{}.record(digest.FromBytes(p)), func(r *record) { r.ID = randomID() })
 					must(t, err)
 					must(t, request(w.replica(t)))
-					if l, r := readLink(t, w, repoA, p).Value, readRecord(t, w, p).Value; !r.agrees(l) {
+					if l, r := readLink(t, w, repoA, p).Value, readRecord(t, w, p).Value; !r.Agrees(l) {
 						t.Errorf("the link is %+v, want that of %+v", l, r)
 					}
 				}

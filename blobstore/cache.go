@@ -6,6 +6,8 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/blobstore/catalog"
 )
 
 // inlineBudget bounds the content of inline blobs that is kept in memory, in
@@ -16,7 +18,7 @@ const inlineBudget = 32 << 20
 // has positive answers only: what it doesn't know, the store is asked.
 type cache struct {
 	ttl     time.Duration
-	links   *lru.Cache[linkID, expiring[record]]
+	links   *lru.Cache[linkID, expiring[catalog.Record]]
 	inline  *lru.Cache[linkID, expiring[[]byte]]
 	aliases *lru.Cache[digest.Digest, expiring[digest.Digest]]
 
@@ -43,7 +45,7 @@ func newCache(cfg CacheConfig, inlineMax int64) (*cache, error) {
 	}
 	c := &cache{ttl: cfg.TTL}
 	var err error
-	if c.links, err = lru.New[linkID, expiring[record]](cfg.Entries); err != nil {
+	if c.links, err = lru.New[linkID, expiring[catalog.Record]](cfg.Entries); err != nil {
 		return nil, err
 	}
 	if c.inline, err = lru.New[linkID, expiring[[]byte]](min(cfg.Entries, inlineBudget/int(max(inlineMax, 1)))); err != nil {
@@ -65,27 +67,27 @@ func (c *cache) now() uint64 {
 
 // link is what is known of a link. Content is kept of fewer blobs than links
 // are: if it is wanted and isn't there, nothing is known.
-func (c *cache) link(id linkID, wantRaw bool) (record, []byte, bool) {
+func (c *cache) link(id linkID, wantRaw bool) (catalog.Record, []byte, bool) {
 	if c == nil {
-		return record{}, nil, false
+		return catalog.Record{}, nil, false
 	}
 	now := time.Now()
 	r, ok := c.links.Get(id)
 	if !ok || now.After(r.until) {
-		return record{}, nil, false
+		return catalog.Record{}, nil, false
 	}
 	if !wantRaw || r.value.Data != "" || r.value.Size == 0 {
 		return r.value, nil, true
 	}
 	raw, ok := c.inline.Get(id)
 	if !ok || now.After(raw.until) {
-		return record{}, nil, false
+		return catalog.Record{}, nil, false
 	}
 	return r.value, raw.value, true
 }
 
 // putLink remembers a link, unless something was deleted since the read began.
-func (c *cache) putLink(began uint64, id linkID, r record, raw []byte) {
+func (c *cache) putLink(began uint64, id linkID, r catalog.Record, raw []byte) {
 	if c == nil {
 		return
 	}
@@ -95,7 +97,7 @@ func (c *cache) putLink(began uint64, id linkID, r record, raw []byte) {
 		return
 	}
 	until := time.Now().Add(c.ttl)
-	c.links.Add(id, expiring[record]{r, until})
+	c.links.Add(id, expiring[catalog.Record]{r, until})
 	if r.Data == "" {
 		c.inline.Add(id, expiring[[]byte]{raw, until})
 	}

@@ -47,7 +47,7 @@ func TestCheckerFinds(t *testing.T) {
 			t.Fatal(err)
 		}
 		e.Repository, e.Started, e.Algorithm = token.Repository, token.Started, token.Algorithm
-		if _, err := envelope.Create(t.Context(), b, s.keys.SessionRecord(u.ID, seq), e, drivers.Body{}); err != nil {
+		if _, err := envelope.Create(t.Context(), b, layout{}.SessionRecord(u.ID, seq), e, drivers.Body{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -106,18 +106,18 @@ func TestCheckerFinds(t *testing.T) {
 			}
 		},
 		"a false alias of data": func(t *testing.T, b drivers.Bucket, _ *Store, _ Upload) {
-			if _, err := envelope.Create(t.Context(), b, layout{}.alias(digest.SHA512.FromBytes(small)), alias{dl}, drivers.Body{}); err != nil {
+			if _, err := envelope.Create(t.Context(), b, layout{}.alias(digest.SHA512.FromBytes(small)), alias{Digest: dl}, drivers.Body{}); err != nil {
 				t.Fatal(err)
 			}
 		},
 		"a false alias of an inline blob": func(t *testing.T, b drivers.Bucket, _ *Store, _ Upload) {
-			if _, err := envelope.Create(t.Context(), b, layout{}.alias(digest.SHA512.FromBytes(large)), alias{ds}, drivers.Body{}); err != nil {
+			if _, err := envelope.Create(t.Context(), b, layout{}.alias(digest.SHA512.FromBytes(large)), alias{Digest: ds}, drivers.Body{}); err != nil {
 				t.Fatal(err)
 			}
 		},
 		"an alias without a record": func(t *testing.T, b drivers.Bucket, _ *Store, _ Upload) {
 			p := []byte("not here")
-			if _, err := envelope.Create(t.Context(), b, layout{}.alias(digest.SHA512.FromBytes(p)), alias{digest.FromBytes(p)}, drivers.Body{}); err != nil {
+			if _, err := envelope.Create(t.Context(), b, layout{}.alias(digest.SHA512.FromBytes(p)), alias{Digest: digest.FromBytes(p)}, drivers.Body{}); err != nil {
 				t.Fatal(err)
 			}
 		},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/envelope"
 	"github.com/berthhq/berth/upload"
@@ -47,11 +48,11 @@ func (r *Repository) resume(ctx context.Context, t upload.Token, in receiving) (
 // known says whether there is a live blob whose bytes are there, and then their
 // data key. A client's need not be stored again.
 func (s *Store) known(ctx context.Context, d digest.Digest) (data string, ok bool, err error) {
-	rec, err := envelope.Read[record](ctx, s.bucket, s.keys.record(d))
+	rec, err := envelope.Read[catalog.Record](ctx, s.bucket, catalog.RecordKey(d))
 	if errors.Is(err, drivers.ErrNotFound) {
 		return "", false, nil
 	}
-	if err != nil || rec.Value.State != live {
+	if err != nil || rec.Value.State != catalog.Live {
 		return "", false, err
 	}
 	if ok, err = s.dataIsThere(ctx, rec.Value); !ok || err != nil {
@@ -80,7 +81,7 @@ func (r *Repository) tryCommit(ctx context.Context, w writer, desc Descriptor) (
 	due := w.Deadline()
 	ctx, cancel := due.Context(ctx)
 	defer cancel()
-	var there record
+	var there catalog.Record
 	var asked, linked bool
 	proven := w.Proves(desc.Digest)
 	ask := func(canonical digest.Digest, key string) (bool, error) {
@@ -100,7 +101,7 @@ func (r *Repository) tryCommit(ctx context.Context, w writer, desc Descriptor) (
 	case err != nil:
 		return Descriptor{}, err
 	case again && linked:
-		return there.descriptor(), due.Check()
+		return descriptorOf(there), due.Check()
 	}
 	c, err := w.Store(ctx)
 	if err == nil && !w.Proves(desc.Digest) {

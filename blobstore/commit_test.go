@@ -26,7 +26,7 @@ func TestPushOntoLostData(t *testing.T) {
 			if _, err := repository(t, s, "first").Put(t.Context(), "", p); err != nil {
 				t.Fatal(err)
 			}
-			rec, err := envelope.Read[record](t.Context(), b, s.keys.record(d))
+			rec, err := envelope.Read[record](t.Context(), b, layout{}.record(d))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -101,7 +101,7 @@ func TestEnumerateStreams(t *testing.T) {
 	const blobs = 1200 // two keys each: three pages
 	for i := range blobs {
 		d := digest.FromString(fmt.Sprint(i))
-		for _, key := range []string{r.s.keys.record(d), r.s.keys.link(d, "a")} {
+		for _, key := range []string{layout{}.record(d), layout{}.link(d, "a")} {
 			body, err := envelope.Encode(record{Digest: d}, drivers.Body{})
 			if err != nil {
 				t.Fatal(err)
@@ -241,7 +241,7 @@ func TestMountAnyAsksAThousandTimes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 1500 {
-		if _, err := envelope.Create(t.Context(), r.bucket, r.s.keys.link(d, fmt.Sprintf("b%04d", i)), l.Value, drivers.NewBody(l.Raw)); err != nil {
+		if _, err := envelope.Create(t.Context(), r.bucket, layout{}.link(d, fmt.Sprintf("b%04d", i)), l.Value, drivers.NewBody(l.Raw)); err != nil {
 			t.Fatal(err)
 		}
 	}

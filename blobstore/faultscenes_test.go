@@ -132,7 +132,7 @@ func (w *world) pushed(ctx context.Context, repository string, b sample) error {
 // adopt do, and so the blob is no longer one that the ledger can vouch for.
 func (w *world) rewrite(ctx context.Context, b sample, change func(*record)) error {
 	w.ledger = ledger{}
-	for o, err := range w.bucket.List(ctx, blobDir(b.digest()), "") {
+	for o, err := range w.bucket.List(ctx, (layout{}).blob(b.digest()), "") {
 		if err != nil {
 			return err
 		}
@@ -140,7 +140,7 @@ func (w *world) rewrite(ctx context.Context, b sample, change func(*record)) err
 		if err != nil {
 			return err
 		}
-		isLink := strings.Contains(o.Key, linksDir)
+		isLink := strings.Contains(o.Key, "links/")
 		if change(&s.Value); isLink && s.Value.State == condemned {
 			err = w.bucket.Delete(ctx, o.Key) // only what has no link is condemned
 		} else {
@@ -202,7 +202,7 @@ func (w *world) published(ctx context.Context, repository string, b sample) erro
 	if err != nil {
 		return err
 	}
-	if r.Value.State != live || !r.Value.agrees(l.Value) {
+	if r.Value.State != live || !r.Value.Agrees(l.Value) {
 		return fmt.Errorf("the record is %+v, and the link %+v", r.Value, l.Value)
 	}
 	dead := map[string]bool{}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/blobstore/catalog"
 )
 
 // maxHolders is how many repositories MountAny asks about: about as many as one
@@ -26,12 +28,13 @@ func (s *Store) Holders(ctx context.Context, dgst digest.Digest) iter.Seq2[refer
 			yield(nil, err)
 			return
 		}
-		for o, err := range s.bucket.List(ctx, s.keys.links(canonical), "") {
+		for o, err := range s.bucket.List(ctx, catalog.LinksPrefix(canonical), "") {
 			if err != nil {
 				yield(nil, translate(fmt.Errorf("blobstore: list the links of %s: %w", canonical, err)))
 				return
 			}
-			name, err := reference.WithName(s.keys.holder(o.Key))
+			_, repository, _ := catalog.ParseLinkKey(o.Key)
+			name, err := reference.WithName(repository)
 			if err == nil && !yield(name, nil) {
 				return
 			}

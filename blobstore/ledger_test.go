@@ -124,7 +124,7 @@ func (l *ledger) checkWith(ctx context.Context, s *Store) error {
 			case acked && !bytes.Equal(got, a.content):
 				f.add("%s: %s was acknowledged, and gives %d other bytes", id.repository, d, len(got))
 			case acked:
-				rec, err := envelope.Read[record](ctx, s.bucket, s.keys.record(id.digest))
+				rec, err := envelope.Read[record](ctx, s.bucket, layout{}.record(id.digest))
 				if err != nil || rec.Value.State == condemned {
 					f.add("%s: %s was acknowledged, and may be collected: its record is %q, %v", id.repository, d, rec.Value.State, err)
 				}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/envelope"
 )
@@ -55,8 +56,8 @@ func (s *Store) canonical(ctx context.Context, d digest.Digest, fresh bool) (dig
 
 // readAlias asks the store for the alias of a digest of another algorithm. It
 // reports ErrBlobUnknown if there is none.
-func (s *Store) readAlias(ctx context.Context, d digest.Digest) (storedAlias, error) {
-	a, err := envelope.Read[alias](ctx, s.bucket, s.keys.alias(d))
+func (s *Store) readAlias(ctx context.Context, d digest.Digest) (catalog.StoredAlias, error) {
+	a, err := envelope.Read[catalog.Alias](ctx, s.bucket, catalog.AliasKey(d))
 	switch {
 	case errors.Is(err, drivers.ErrNotFound):
 		return a, unknown(d)
@@ -72,11 +73,11 @@ func unknown(d digest.Digest) error { return fmt.Errorf("%w: %s", ErrBlobUnknown
 // link reads the repository's link to a blob, from the cache if it can. It
 // reports ErrBlobUnknown if there is none, or if the blob can't be read. The
 // content of an inline blob comes with it, for sure only if it is wanted.
-func (r *Repository) link(ctx context.Context, d digest.Digest, wantRaw bool) (record, []byte, error) {
+func (r *Repository) link(ctx context.Context, d digest.Digest, wantRaw bool) (catalog.Record, []byte, error) {
 	began := r.s.cache.now()
 	canonical, err := r.s.canonical(ctx, d, false)
 	if err != nil {
-		return record{}, nil, err
+		return catalog.Record{}, nil, err
 	}
 	id := linkID{r.name, canonical}
 	if rec, raw, ok := r.s.cache.link(id, wantRaw); ok {
@@ -84,18 +85,18 @@ func (r *Repository) link(ctx context.Context, d digest.Digest, wantRaw bool) (r
 	}
 	l, err := r.readLink(ctx, canonical)
 	if err != nil {
-		return record{}, nil, err
+		return catalog.Record{}, nil, err
 	}
-	if l.Value.State == damaged {
-		return record{}, nil, unknown(d)
+	if l.Value.State == catalog.Damaged {
+		return catalog.Record{}, nil, unknown(d)
 	}
 	r.s.cache.putLink(began, id, l.Value, l.Raw)
 	return l.Value, l.Raw, nil
 }
 
 // readLink asks the store for the link, whatever state it says.
-func (r *Repository) readLink(ctx context.Context, canonical digest.Digest) (storedRecord, error) {
-	l, err := envelope.Read[record](ctx, r.s.bucket, r.s.keys.link(canonical, r.name))
+func (r *Repository) readLink(ctx context.Context, canonical digest.Digest) (catalog.StoredRecord, error) {
+	l, err := envelope.Read[catalog.Record](ctx, r.s.bucket, catalog.LinkKey(canonical, r.name))
 	switch {
 	case errors.Is(err, drivers.ErrNotFound):
 		return l, unknown(canonical)
@@ -118,7 +119,7 @@ func (s descriptors) Stat(ctx context.Context, d digest.Digest) (Descriptor, err
 	if err != nil {
 		return Descriptor{}, err
 	}
-	return rec.descriptor(), nil
+	return descriptorOf(rec), nil
 }
 
 // SetDescriptor reads the whole blob and computes both digests, for an alias that
@@ -144,7 +145,7 @@ func (s descriptors) SetDescriptor(ctx context.Context, d digest.Digest, desc De
 	if err != nil {
 		return err
 	}
-	if l.Value.State == damaged {
+	if l.Value.State == catalog.Damaged {
 		return unknown(desc.Digest)
 	}
 	rc, err := s.r.openData(ctx, l.Value, l.Raw, 0, l.Value.Size)
@@ -162,7 +163,7 @@ func (s descriptors) SetDescriptor(ctx context.Context, d digest.Digest, desc De
 	case !named.Verified():
 		return notOf(d, desc.Digest)
 	}
-	if err := s.r.s.writeAlias(ctx, due, d, desc.Digest, storedAlias{}); err != nil {
+	if err := s.r.s.writeAlias(ctx, due, d, desc.Digest, catalog.StoredAlias{}); err != nil {
 		return translate(err)
 	}
 	return translate(due.Check())

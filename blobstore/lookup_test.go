@@ -75,7 +75,7 @@ func TestSpoiltLink(t *testing.T) {
 	} {
 		r := newReads(t, Config{})
 		d := digest.FromString("x")
-		if _, err := r.bucket.Create(t.Context(), r.s.keys.link(d, "a"), drivers.NewBody([]byte(body))); err != nil {
+		if _, err := r.bucket.Create(t.Context(), layout{}.link(d, "a"), drivers.NewBody([]byte(body))); err != nil {
 			t.Fatal(err)
 		}
 		for read, err := range r.everyRead(t, d) {

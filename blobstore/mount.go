@@ -7,6 +7,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/envelope"
 )
@@ -28,7 +29,7 @@ func (r *Repository) Mount(ctx context.Context, from reference.Named, dgst diges
 		return Descriptor{}, err
 	}
 	canonical := dgst
-	var named storedAlias
+	var named catalog.StoredAlias
 	if dgst.Algorithm() != digest.Canonical {
 		var err error
 		if named, err = r.s.readAlias(ctx, dgst); err != nil {
@@ -40,7 +41,7 @@ func (r *Repository) Mount(ctx context.Context, from reference.Named, dgst diges
 		return Descriptor{}, err
 	}
 	for {
-		rec, err := envelope.Read[record](ctx, r.s.bucket, r.s.keys.record(canonical))
+		rec, err := envelope.Read[catalog.Record](ctx, r.s.bucket, catalog.RecordKey(canonical))
 		if errors.Is(err, drivers.ErrNotFound) {
 			return Descriptor{}, unknown(dgst)
 		}
@@ -48,8 +49,8 @@ func (r *Repository) Mount(ctx context.Context, from reference.Named, dgst diges
 			return Descriptor{}, translate(err)
 		}
 		switch rec.Value.State {
-		case live:
-		case condemned:
+		case catalog.Live:
+		case catalog.Condemned:
 			there, err := r.s.dataIsThere(ctx, rec.Value)
 			if err != nil {
 				return Descriptor{}, translate(err)
@@ -58,7 +59,7 @@ func (r *Repository) Mount(ctx context.Context, from reference.Named, dgst diges
 				return Descriptor{}, unknown(dgst)
 			}
 			next := rec.Value
-			next.State = live
+			next.State = catalog.Live
 			rec, err = r.s.replace(ctx, due, rec, next, rec.Raw)
 			if errors.Is(err, drivers.ErrChanged) {
 				continue

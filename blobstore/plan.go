@@ -6,6 +6,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/redirect"
 )
 
@@ -31,7 +32,7 @@ func (r *Repository) plan(ctx context.Context, req *http.Request, b found) (repl
 		UserAgent:   req.UserAgent(),
 		Client:      r.s.cfg.Redirect.ClientAddr(req),
 		Key:         b.rec.Data,
-		Unverified:  b.rec.State == unverified,
+		Unverified:  b.rec.State == catalog.Unverified,
 		ContentType: b.mediaType,
 	}
 	head, cond := req.Method == http.MethodHead, readConditions(req.Header, b.etag())

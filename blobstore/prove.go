@@ -8,6 +8,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers/deadline"
 	"github.com/berthhq/berth/upload"
 )
@@ -44,7 +45,7 @@ func notOf(named, canonical digest.Digest) error {
 }
 
 func (r *Repository) readBack(ctx context.Context, c upload.Content, to io.Writer) error {
-	rc, err := r.openData(ctx, record{Digest: c.Digest, Size: c.Size, Data: c.Key}, nil, 0, c.Size)
+	rc, err := r.openData(ctx, catalog.Record{Digest: c.Digest, Size: c.Size, Data: c.Key}, nil, 0, c.Size)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/deadline"
 	"github.com/berthhq/berth/drivers/envelope"
@@ -33,13 +34,13 @@ func (r *Repository) publish(ctx context.Context, due deadline.Deadline, c conte
 	if err != nil {
 		return Descriptor{}, err
 	}
-	return r.grant(ctx, due, rec, named, storedAlias{})
+	return r.grant(ctx, due, rec, named, catalog.StoredAlias{})
 }
 
 // grant links a live record to this repository. The alias comes before the
 // link, so that a blob that was acknowledged can be read by the name it was
 // pushed under; read is the one that this request has read, if any.
-func (r *Repository) grant(ctx context.Context, due deadline.Deadline, rec storedRecord, named digest.Digest, read storedAlias) (Descriptor, error) {
+func (r *Repository) grant(ctx context.Context, due deadline.Deadline, rec catalog.StoredRecord, named digest.Digest, read catalog.StoredAlias) (Descriptor, error) {
 	if named != rec.Value.Digest {
 		if err := r.s.writeAlias(ctx, due, named, rec.Value.Digest, read); err != nil {
 			return Descriptor{}, err
@@ -51,33 +52,33 @@ func (r *Repository) grant(ctx context.Context, due deadline.Deadline, rec store
 	if err := due.Check(); err != nil { // the collector may be at work on what this rests on
 		return Descriptor{}, err
 	}
-	return rec.Value.descriptor(), nil
+	return descriptorOf(rec.Value), nil
 }
 
 // liveRecord sees to it that there is a live record of the content, and returns
 // it: the one it creates, or else the one that is there, whoever's data that
 // names.
-func (s *Store) liveRecord(ctx context.Context, due deadline.Deadline, c content) (storedRecord, error) {
-	key := s.keys.record(c.Digest)
+func (s *Store) liveRecord(ctx context.Context, due deadline.Deadline, c content) (catalog.StoredRecord, error) {
+	key := catalog.RecordKey(c.Digest)
 	raw := drivers.NewBody(c.Inline)
-	own := record{
-		ID:        randomID(),
+	own := catalog.Record{
+		ID:        catalog.NewID(),
 		Digest:    c.Digest,
 		Size:      c.Size,
 		MediaType: c.mediaType,
 		CRC32C:    c.CRC32C,
 		Created:   time.Now().UTC(),
-		State:     live,
+		State:     catalog.Live,
 		Data:      c.Key,
 	}
 	for {
 		if err := due.Check(); err != nil {
-			return storedRecord{}, err
+			return catalog.StoredRecord{}, err
 		}
-		var there storedRecord
+		var there catalog.StoredRecord
 		var err error
 		if c.Dropped {
-			there, err = envelope.Read[record](ctx, s.bucket, key)
+			there, err = envelope.Read[catalog.Record](ctx, s.bucket, key)
 			if errors.Is(err, drivers.ErrNotFound) {
 				return there, dropped(c.Digest)
 			}
@@ -109,22 +110,22 @@ func dropped(d digest.Digest) error {
 
 // revive makes a record that was there already live, if it isn't. It reports
 // drivers.ErrChanged if it must be read again.
-func (s *Store) revive(ctx context.Context, due deadline.Deadline, there storedRecord, own record, c content) (storedRecord, error) {
+func (s *Store) revive(ctx context.Context, due deadline.Deadline, there catalog.StoredRecord, own catalog.Record, c content) (catalog.StoredRecord, error) {
 	next := there.Value
 	switch there.Value.State {
-	case live, condemned:
+	case catalog.Live, catalog.Condemned:
 		ok, err := s.hasData(ctx, there.Value, c)
 		if err != nil {
 			return there, err
 		}
-		if ok && there.Value.State == live {
+		if ok && there.Value.State == catalog.Live {
 			return there, nil
 		}
 		if ok {
-			next.State = live
+			next.State = catalog.Live
 			return s.replace(ctx, due, there, next, there.Raw)
 		}
-	case damaged, unverified:
+	case catalog.Damaged, catalog.Unverified:
 	default:
 		return there, fmt.Errorf("blobstore: %s: unknown state %q", there.Object.Key, there.Value.State)
 	}
@@ -140,8 +141,8 @@ func (s *Store) revive(ctx context.Context, due deadline.Deadline, there storedR
 		if err := due.Check(); err != nil {
 			return there, err
 		}
-		dead := deadData{Digest: c.Digest, Data: there.Value.Data}
-		if _, err := envelope.Create(ctx, s.bucket, s.keys.dead(), dead, drivers.Body{}); err != nil {
+		dead := catalog.Dead{Digest: c.Digest, Data: there.Value.Data}
+		if _, err := envelope.Create(ctx, s.bucket, catalog.NewDeadKey(), dead, drivers.Body{}); err != nil {
 			return there, err
 		}
 	}
@@ -152,14 +153,14 @@ func (s *Store) revive(ctx context.Context, due deadline.Deadline, there storedR
 
 // hasData says whether the bytes that a record names are there. They are if
 // they are this request's own, or in the record.
-func (s *Store) hasData(ctx context.Context, rec record, c content) (bool, error) {
+func (s *Store) hasData(ctx context.Context, rec catalog.Record, c content) (bool, error) {
 	if rec.Data == "" || rec.Data == c.Key || rec.Data == c.seen {
 		return true, nil
 	}
 	return s.dataIsThere(ctx, rec)
 }
 
-func (s *Store) dataIsThere(ctx context.Context, rec record) (bool, error) {
+func (s *Store) dataIsThere(ctx context.Context, rec catalog.Record) (bool, error) {
 	if rec.Data == "" {
 		return true, nil
 	}
@@ -172,7 +173,7 @@ func (s *Store) dataIsThere(ctx context.Context, rec record) (bool, error) {
 	return err == nil && o.Size == rec.Size, err
 }
 
-func (s *Store) replace(ctx context.Context, due deadline.Deadline, there storedRecord, next record, raw []byte) (storedRecord, error) {
+func (s *Store) replace(ctx context.Context, due deadline.Deadline, there catalog.StoredRecord, next catalog.Record, raw []byte) (catalog.StoredRecord, error) {
 	if err := due.Check(); err != nil {
 		return there, err
 	}
@@ -185,15 +186,15 @@ func (s *Store) replace(ctx context.Context, due deadline.Deadline, there stored
 // caller has hashed its bytes by both, or read there, the alias that says so;
 // there is zero if it has read none. An alias that the collector might soon
 // take for old is written anew, so that its tag changes.
-func (s *Store) writeAlias(ctx context.Context, due deadline.Deadline, d, canonical digest.Digest, there storedAlias) error {
-	key := s.keys.alias(d)
+func (s *Store) writeAlias(ctx context.Context, due deadline.Deadline, d, canonical digest.Digest, there catalog.StoredAlias) error {
+	key := catalog.AliasKey(d)
 	for {
 		if err := due.Check(); err != nil {
 			return err
 		}
 		err := drivers.ErrExists
 		if there.Object.Key == "" {
-			there, err = envelope.Create(ctx, s.bucket, key, alias{canonical}, drivers.Body{})
+			there, err = envelope.Create(ctx, s.bucket, key, catalog.Alias{Digest: canonical}, drivers.Body{})
 		}
 		switch {
 		case err == nil:
@@ -208,18 +209,18 @@ func (s *Store) writeAlias(ctx context.Context, due deadline.Deadline, d, canoni
 		if err := due.Check(); err != nil {
 			return err
 		}
-		_, err = envelope.Replace(ctx, s.bucket, key, there.Object.Tag, alias{canonical}, drivers.Body{})
+		_, err = envelope.Replace(ctx, s.bucket, key, there.Object.Tag, catalog.Alias{Digest: canonical}, drivers.Body{})
 		if !errors.Is(err, drivers.ErrChanged) {
 			return err
 		}
-		there = storedAlias{}
+		there = catalog.StoredAlias{}
 	}
 }
 
 // writeLink lets this repository read the blob of a live record. A link from an
 // earlier life of the record, or to bytes that it no longer names, is replaced.
-func (r *Repository) writeLink(ctx context.Context, due deadline.Deadline, rec storedRecord) error {
-	key := r.s.keys.link(rec.Value.Digest, r.name)
+func (r *Repository) writeLink(ctx context.Context, due deadline.Deadline, rec catalog.StoredRecord) error {
+	key := catalog.LinkKey(rec.Value.Digest, r.name)
 	raw := drivers.NewBody(rec.Raw)
 	for {
 		if err := due.Check(); err != nil {
@@ -231,7 +232,7 @@ func (r *Repository) writeLink(ctx context.Context, due deadline.Deadline, rec s
 			return nil
 		case !errors.Is(err, drivers.ErrExists):
 			return err
-		case rec.Value.agrees(there.Value):
+		case rec.Value.Agrees(there.Value):
 			return nil
 		}
 		if err := due.Check(); err != nil {
@@ -249,34 +250,34 @@ func (r *Repository) writeLink(ctx context.Context, due deadline.Deadline, rec s
 // agrees with a live record, which is returned. The store is asked, no cache. A
 // blob that the client names by another digest is there only if it can be read
 // by that one too, for which the alias is written if the digest is proven.
-func (r *Repository) published(ctx context.Context, due deadline.Deadline, as naming) (record, bool, error) {
+func (r *Repository) published(ctx context.Context, due deadline.Deadline, as naming) (catalog.Record, bool, error) {
 	l, err := r.readLink(ctx, as.canonical)
 	if errors.Is(err, ErrBlobUnknown) {
-		return record{}, false, nil
+		return catalog.Record{}, false, nil
 	}
 	if err != nil {
-		return record{}, false, err
+		return catalog.Record{}, false, err
 	}
-	rec, err := envelope.Read[record](ctx, r.s.bucket, r.s.keys.record(as.canonical))
+	rec, err := envelope.Read[catalog.Record](ctx, r.s.bucket, catalog.RecordKey(as.canonical))
 	if errors.Is(err, drivers.ErrNotFound) {
-		return record{}, false, nil
+		return catalog.Record{}, false, nil
 	}
-	if err != nil || rec.Value.State != live || !rec.Value.agrees(l.Value) {
-		return record{}, false, err
+	if err != nil || rec.Value.State != catalog.Live || !rec.Value.Agrees(l.Value) {
+		return catalog.Record{}, false, err
 	}
 	if as.named != as.canonical {
-		var there storedAlias
+		var there catalog.StoredAlias
 		if !as.proven {
 			there, err = r.s.readAlias(ctx, as.named)
 			if errors.Is(err, ErrBlobUnknown) || err == nil && there.Value.Digest != as.canonical {
-				return record{}, false, nil
+				return catalog.Record{}, false, nil
 			}
 		}
 		if err == nil {
 			err = r.s.writeAlias(ctx, due, as.named, as.canonical, there)
 		}
 		if err != nil {
-			return record{}, false, err
+			return catalog.Record{}, false, err
 		}
 	}
 	return rec.Value, true, due.Check()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/envelope"
 )
@@ -23,7 +24,7 @@ const maxReopens = 3
 // openData reads the bytes of a blob, and asks for those from off to end, which
 // the caller means to read. It reports ErrBlobUnknown if they are gone, so that
 // clients push them again; the next read then looks at the link afresh.
-func (r *Repository) openData(ctx context.Context, rec record, raw []byte, off, end int64) (ReadSeekCloser, error) {
+func (r *Repository) openData(ctx context.Context, rec catalog.Record, raw []byte, off, end int64) (ReadSeekCloser, error) {
 	if rec.Data == "" {
 		return struct {
 			*bytes.Reader

@@ -8,6 +8,8 @@ import (
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/blobstore/catalog"
 )
 
 // Repository is the blobs of one repository.
@@ -43,11 +45,15 @@ func (r *Repository) Clear(ctx context.Context, dgst digest.Digest) error {
 
 var _ BlobDescriptorService = (*Repository)(nil)
 
+func descriptorOf(rec catalog.Record) Descriptor {
+	return Descriptor{MediaType: rec.MediaType, Size: rec.Size, Digest: rec.Digest}
+}
+
 // readable is the link to a blob that may be read.
-func (r *Repository) readable(ctx context.Context, dgst digest.Digest, wantRaw bool) (record, []byte, error) {
+func (r *Repository) readable(ctx context.Context, dgst digest.Digest, wantRaw bool) (catalog.Record, []byte, error) {
 	if r.s.cfg.Access != nil {
 		if _, err := r.access.Stat(ctx, dgst); err != nil {
-			return record{}, nil, err
+			return catalog.Record{}, nil, err
 		}
 	}
 	return r.link(ctx, dgst, wantRaw)

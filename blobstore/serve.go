@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/blobstore/catalog"
 )
 
 // immutable is what a cache may do with bytes that are named by their digest.
@@ -70,7 +72,7 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 
 // found is a blob by the digest that the client asked for.
 type found struct {
-	rec       record
+	rec       catalog.Record
 	raw       []byte // of an inline blob
 	digest    digest.Digest
 	mediaType string

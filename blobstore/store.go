@@ -10,6 +10,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/envelope"
 	"github.com/berthhq/berth/redirect"
@@ -87,7 +88,6 @@ func orDefault[T comparable](field *T, value T) {
 type Store struct {
 	bucket  drivers.Bucket
 	cfg     Config
-	keys    layout
 	uploads *upload.Manager
 	cache   *cache
 	signs   bool // the bucket signs URLs
@@ -120,7 +120,7 @@ func Open(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Store, error
 	var err error
 	s.uploads, err = upload.Open(ctx, upload.Config{
 		Bucket:        bucket,
-		Layout:        s.keys,
+		Layout:        catalog.Layout{},
 		Log:           cfg.Log,
 		Memory:        cfg.Upload.Memory,
 		PartSize:      cfg.Upload.PartSize,
@@ -150,15 +150,15 @@ func canSign(ctx context.Context, bucket drivers.Bucket) bool {
 // checkFormat sees to it that the bucket is laid out as this version of berth
 // expects.
 func (s *Store) checkFormat(ctx context.Context) error {
-	f, err := envelope.Read[format](ctx, s.bucket, formatKey)
+	f, err := envelope.Read[format](ctx, s.bucket, catalog.FormatKey)
 	if errors.Is(err, drivers.ErrNotFound) {
-		f, err = envelope.Create(ctx, s.bucket, formatKey, format{formatVersion}, drivers.Body{})
+		f, err = envelope.Create(ctx, s.bucket, catalog.FormatKey, format{formatVersion}, drivers.Body{})
 		if errors.Is(err, drivers.ErrExists) {
 			err = nil // f is the one that was first
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("blobstore: %s: %w", formatKey, err)
+		return fmt.Errorf("blobstore: %s: %w", catalog.FormatKey, err)
 	}
 	if f.Value.Version != formatVersion {
 		return fmt.Errorf("blobstore: the bucket has format version %d, this berth has %d (use the berth that wrote it, or a later one)",
@@ -170,8 +170,8 @@ func (s *Store) checkFormat(ctx context.Context) error {
 // Ping asks the bucket for an object that every service has. It costs one
 // request, and an error is the store's or the network's.
 func (s *Store) Ping(ctx context.Context) error {
-	if _, err := s.bucket.Stat(ctx, formatKey); err != nil {
-		return fmt.Errorf("blobstore: %s: %w", formatKey, err)
+	if _, err := s.bucket.Stat(ctx, catalog.FormatKey); err != nil {
+		return fmt.Errorf("blobstore: %s: %w", catalog.FormatKey, err)
 	}
 	return nil
 }
@@ -206,14 +206,14 @@ func (s *Store) EnumerateAfter(ctx context.Context, after digest.Digest, ingeste
 		if err := checkCanonical(after); err != nil {
 			return err
 		}
-		from = s.keys.record(after) // the last of its keys
+		from = catalog.RecordKey(after) // the last of its keys
 	}
 	var last digest.Digest
-	for o, err := range s.bucket.List(ctx, blobsPrefix, from) {
+	for o, err := range s.bucket.List(ctx, catalog.BlobsPrefix, from) {
 		if err != nil {
 			return translate(fmt.Errorf("blobstore: list the blobs after %q: %w", last, err))
 		}
-		d, ok := s.keys.linked(o.Key)
+		d, _, ok := catalog.ParseLinkKey(o.Key)
 		if !ok || d == last {
 			continue
 		}

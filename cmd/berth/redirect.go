@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/cmd/berth/config"
-	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/redirect"
 )
 
@@ -49,7 +49,7 @@ func explainCommand(stdout io.Writer) *cobra.Command {
 		if key != "" {
 			req.Key = key
 		} else if req.Size > cfg.Storage.InlineMax {
-			req.Key = drivers.BulkPrefix + "sha256/00/example"
+			req.Key = catalog.ExampleDataKey
 		} // otherwise the bytes are in the record, and have no key
 		return explain(ctx, cfg, req, stdout)
 	})

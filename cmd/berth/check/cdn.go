@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/redirect"
 )
@@ -88,12 +89,13 @@ func (b *bench) show(ctx context.Context) (object, error) {
 func someRecord(ctx context.Context, b *bench) (string, error) {
 	const enough = 1000 // keys, a page of a listing
 	key, seen := "", 0
-	for o, err := range b.List(ctx, "blobs/", "") {
+	for o, err := range b.List(ctx, catalog.BlobsPrefix, "") {
 		if err != nil {
 			return "", err
 		}
 		key = o.Key
-		if seen++; seen == enough || strings.HasSuffix(key, "/record") {
+		_, isRecord := catalog.ParseRecordKey(key)
+		if seen++; seen == enough || isRecord {
 			break
 		}
 	}
@@ -260,7 +262,7 @@ func attemptsAt(ctx context.Context, b *bench, e redirect.Edge, lure bait) ([]at
 		attempts = append(attempts, like)
 		return err
 	}
-	for _, key := range []string{lure.hidden, "meta/format", lure.record} {
+	for _, key := range []string{lure.hidden, catalog.FormatKey, lure.record} {
 		if key == "" {
 			continue
 		}

@@ -8,14 +8,15 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
 )
 
@@ -98,9 +99,6 @@ type bench struct {
 	completed drivers.Upload // by a step, if any
 }
 
-// checkPrefix is the prefix of all keys except those under data/.
-const checkPrefix = "meta/check/"
-
 func newBench(bucket drivers.Bucket, driver string) *bench {
 	return &bench{
 		Bucket: bucket,
@@ -109,7 +107,7 @@ func newBench(bucket drivers.Bucket, driver string) *bench {
 			Proxy:             http.ProxyFromEnvironment,
 			DisableKeepAlives: true, // each request represents another client
 		}},
-		root: checkPrefix + rand.Text() + "/",
+		root: catalog.CheckPrefix + rand.Text() + "/",
 	}
 }
 
@@ -135,11 +133,7 @@ func (b *bench) key(name string) string {
 // bytes with a digest known before they were stored, so that the collector
 // deletes the object if it is left behind.
 func (b *bench) dataKey(content []byte) string {
-	sum := sha256.Sum256(content)
-	digest := hex.EncodeToString(sum[:])
-	var id [16]byte
-	rand.Read(id[:])
-	k := drivers.BulkPrefix + "sha256/" + digest[:2] + "/" + digest + "/" + hex.EncodeToString(id[:])
+	k := catalog.NewDataKey(digest.FromBytes(content))
 	b.used = append(b.used, k)
 	return k
 }

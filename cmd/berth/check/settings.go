@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/inspect"
 )
@@ -99,8 +100,8 @@ func abandonedUploads(s inspect.Settings, l Lifetimes) Result {
 // isOurs reports whether a rule may apply to keys that berth needs. A bucket can
 // have rules for other keys, and no process needs what check leaves behind.
 func isOurs(r inspect.Rule) bool {
-	ours := []string{"aliases/", "blobs/", "meta/", "uploads/", drivers.BulkPrefix, drivers.PartsPrefix}
-	return slices.ContainsFunc(ours, r.Touches) && !strings.HasPrefix(r.Prefix, checkPrefix)
+	ours := []string{catalog.AliasesPrefix, catalog.BlobsPrefix, catalog.MetaPrefix, catalog.UploadsPrefix, drivers.BulkPrefix, drivers.PartsPrefix}
+	return slices.ContainsFunc(ours, r.Touches) && !strings.HasPrefix(r.Prefix, catalog.CheckPrefix)
 }
 
 // keptObjects checks that no rule deletes or archives what berth has stored.

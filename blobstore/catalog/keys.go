@@ -1,0 +1,151 @@
+package catalog
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/drivers"
+)
+
+// Prefixes of all keys in the bucket, besides [drivers.BulkPrefix] (the data of
+// blobs) and [drivers.PartsPrefix] (reserved for drivers).
+const (
+	BlobsPrefix   = "blobs/"   // records and links
+	AliasesPrefix = "aliases/" // aliases
+	UploadsPrefix = "uploads/" // session records of uploads
+	MetaPrefix    = "meta/"    // the objects that belong to no blob
+)
+
+// Keys and prefixes under [MetaPrefix].
+const (
+	// FormatKey is the key of the format marker. Every bucket that was opened
+	// once has it.
+	FormatKey = MetaPrefix + "format"
+
+	// TokenKey is the key of the secret that signs the tokens of uploads. A CDN
+	// must not serve it.
+	TokenKey = MetaPrefix + "token-key"
+
+	// DeadPrefix is the prefix of dead entries.
+	DeadPrefix = MetaPrefix + "dead/"
+
+	// CheckPrefix is the prefix of the objects that berth check stores to try
+	// the bucket out. No other process reads them.
+	CheckPrefix = MetaPrefix + "check/"
+)
+
+// ExampleDataKey has the form of a data key. No object has it. It stands for the
+// key of a blob that does not exist, when an operator asks how a read would be
+// redirected.
+const ExampleDataKey = drivers.BulkPrefix + "sha256/00/example"
+
+const (
+	linksDir   = "links/"
+	recordName = "record"
+)
+
+// RecordKey returns the key of the record of the blob with this canonical digest.
+// It is the last of the blob's keys under [BlobsPrefix].
+func RecordKey(d digest.Digest) string { return blobDir(d) + recordName }
+
+// ParseRecordKey returns the canonical digest of a record. It returns false if key
+// is not the key of a record.
+func ParseRecordKey(key string) (d digest.Digest, ok bool) {
+	d, name, ok := splitBlobKey(key)
+	if !ok || name != recordName {
+		return "", false
+	}
+	return d, true
+}
+
+// LinkKey returns the key of a repository's link to the blob with this canonical
+// digest.
+func LinkKey(d digest.Digest, repository string) string {
+	return LinksPrefix(d) + strings.ReplaceAll(repository, "/", "!")
+}
+
+// LinksPrefix returns the prefix of all links to the blob with this canonical
+// digest.
+func LinksPrefix(d digest.Digest) string { return blobDir(d) + linksDir }
+
+// ParseLinkKey returns the canonical digest and the repository of a link. It
+// returns false if key is not the key of a link.
+func ParseLinkKey(key string) (d digest.Digest, repository string, ok bool) {
+	d, name, ok := splitBlobKey(key)
+	name, isLink := strings.CutPrefix(name, linksDir)
+	if !ok || !isLink {
+		return "", "", false
+	}
+	return d, strings.ReplaceAll(name, "!", "/"), true
+}
+
+// AliasKey returns the key of the alias of a digest of another algorithm than the
+// canonical one.
+func AliasKey(d digest.Digest) string { return AliasesPrefix + digestDir(d) }
+
+// NewDeadKey returns a new key for a dead entry.
+func NewDeadKey() string { return DeadPrefix + NewID() }
+
+// NewDataKey returns a new data key. No two calls return the same key. The key is
+// one for bytes with the canonical digest d, or for bytes that have no known
+// digest yet if d is empty.
+func NewDataKey(d digest.Digest) string {
+	id := NewID()
+	if d == "" {
+		return drivers.BulkPrefix + "new/" + id[:2] + "/" + id
+	}
+	return drivers.BulkPrefix + digestDir(d) + "/" + id
+}
+
+// NewID returns 128 random bits as hexadecimal digits.
+func NewID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// Layout makes the keys that package upload needs. It implements upload.Layout.
+type Layout struct{}
+
+// Session returns the prefix of the session records of one upload.
+func (Layout) Session(id string) string { return UploadsPrefix + id + "/" }
+
+// SessionRecord returns the key of session record number seq. Keys sort by
+// number.
+func (l Layout) SessionRecord(id string, seq int) string {
+	return fmt.Sprintf("%s%08d", l.Session(id), seq)
+}
+
+// Data returns a new data key, as NewDataKey does.
+func (Layout) Data(canonical digest.Digest) string { return NewDataKey(canonical) }
+
+// TokenKey returns the key of the secret that signs tokens.
+func (Layout) TokenKey() string { return TokenKey }
+
+// blobDir returns the prefix of all keys of one blob under BlobsPrefix.
+func blobDir(d digest.Digest) string { return BlobsPrefix + digestDir(d) + "/" }
+
+// digestDir returns <alg>/<xx>/<hex>.
+func digestDir(d digest.Digest) string {
+	h := d.Encoded()
+	return d.Algorithm().String() + "/" + h[:2] + "/" + h
+}
+
+// splitBlobKey returns the digest in a key under BlobsPrefix, and the rest of the
+// key after it.
+func splitBlobKey(key string) (d digest.Digest, rest string, ok bool) {
+	key, ok = strings.CutPrefix(key, BlobsPrefix)
+	if !ok {
+		return "", "", false
+	}
+	f := strings.SplitN(key, "/", 4)
+	if len(f) != 4 {
+		return "", "", false
+	}
+	d = digest.NewDigestFromEncoded(digest.Algorithm(f[0]), f[2])
+	return d, f[3], d.Validate() == nil
+}

@@ -1,0 +1,77 @@
+package catalog
+
+import (
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/drivers/envelope"
+)
+
+// State is what may be done with a blob.
+type State string
+
+// States of a record and of a link.
+const (
+	// Live means that the blob can be read and linked.
+	Live State = "live"
+
+	// Condemned means that no link names the blob, and that the collector is
+	// about to remove it. A push or a mount makes it live again.
+	Condemned State = "condemned"
+
+	// Unverified means that the blob was adopted from another registry, and that
+	// its bytes were not hashed here. It can be read where it is linked already.
+	// A push replaces its data.
+	Unverified State = "unverified"
+
+	// Damaged means that the bytes are known to be wrong. The blob cannot be
+	// read. A push replaces its data.
+	Damaged State = "damaged"
+)
+
+// Record is the fact that a blob exists, and where its bytes are. A push creates
+// it, only if it is absent, once the bytes are durable. Its creation is the moment
+// at which the blob comes to exist.
+//
+// A link is a copy of the record under the name of a repository, so that a read
+// costs one request. It lets the repository read the blob.
+//
+// If Data is empty, the bytes are the raw bytes of the stored body.
+type Record struct {
+	ID        string        `json:"id"`     // random; kept for as long as the record exists
+	Digest    digest.Digest `json:"digest"` // canonical
+	Size      int64         `json:"size"`   // bytes
+	MediaType string        `json:"mediaType"`
+	CRC32C    uint32        `json:"crc"`
+	Created   time.Time     `json:"created"`
+	State     State         `json:"state"`
+	Data      string        `json:"data,omitempty"` // data key
+}
+
+// StoredRecord is a record or a link as it is stored in the bucket.
+type StoredRecord = envelope.Stored[Record]
+
+// Agrees reports whether link is a current copy of the record: it has the same
+// id, data key and state.
+func (r Record) Agrees(link Record) bool {
+	return r.ID == link.ID && r.Data == link.Data && r.State == link.State
+}
+
+// Alias is the fact that the digest in its key, of another algorithm, is the
+// digest of the same bytes as Digest. It grants nothing: a read still needs the
+// link.
+type Alias struct {
+	Digest digest.Digest `json:"digest"` // canonical
+}
+
+// StoredAlias is an alias as it is stored in the bucket.
+type StoredAlias = envelope.Stored[Alias]
+
+// Dead is a dead entry: data of the blob with this canonical digest that a push
+// has replaced. The collector deletes the data once no record, link or open upload
+// names it.
+type Dead struct {
+	Digest digest.Digest `json:"digest"`
+	Data   string        `json:"data"` // data key
+}

@@ -71,9 +71,9 @@ func (p chunkedPush) run(t *testing.T, open openToCount) {
 	t.Helper()
 	b, left := open(t)
 	counted := &countedBytes{Bucket: b}
-	c := newClientOf(t, counted)
+	c := openClient(t, counted)
 	counted.written.Store(0)
-	blob := newContent(1, p.size)
+	blob := newPayload(1, p.size)
 	requests := c.pushChunks(blob, p.chunks)
 
 	times, halves := int64(6), int64(10) // halves of the blob may be left
@@ -89,7 +89,7 @@ func (p chunkedPush) run(t *testing.T, open openToCount) {
 	if most := halves*p.size/2 + requests<<10; stays > most {
 		t.Errorf("%d bytes are left, want at most %d", stays, most)
 	}
-	c.put(c.at, content{}, blob.digest) // as if the answer had been lost
+	c.put(c.at, payload{}, blob.digest) // as if the answer had been lost
 }
 
 func share(n, of int64) float64 { return float64(n) / float64(of) }
@@ -117,8 +117,8 @@ func manyPatches(t *testing.T, patches int, open openToCount) {
 	const chunk = 20 << 10
 	b, _ := open(t)
 	counted := &countedBytes{Bucket: b}
-	c := newClientOf(t, counted)
-	p := newContent(1, int64(patches)*chunk)
+	c := openClient(t, counted)
+	p := newPayload(1, int64(patches)*chunk)
 	at, r := c.post(""), p.reader()
 	var costs [2]struct {
 		bytes    int64
@@ -136,7 +136,7 @@ func manyPatches(t *testing.T, patches int, open openToCount) {
 	}
 	start := time.Now()
 	c.counter.Reset()
-	c.put(at, content{}, p.digest)
+	c.put(at, payload{}, p.digest)
 	t.Logf("halves of %d PATCHes: %+v; PUT: %d requests, %v", patches, costs, c.counter.Total(), time.Since(start))
 	if first, second := costs[0], costs[1]; second.bytes > first.bytes*5/4 || second.requests > first.requests*5/4 {
 		t.Errorf("the second half of %d PATCHes wrote %d bytes with %d requests, the first half %d with %d; want about as much",
@@ -149,7 +149,7 @@ func manyPatches(t *testing.T, patches int, open openToCount) {
 
 // pushChunks sends p in PATCHes of these sizes, the last one again and again, and
 // returns the number of requests.
-func (c *client) pushChunks(p content, sizes []int64) (requests int64) {
+func (c *httpClient) pushChunks(p payload, sizes []int64) (requests int64) {
 	c.t.Helper()
 	at, r := c.post(""), p.reader()
 	for off, i := int64(0), 0; off < p.size; i++ {
@@ -158,7 +158,7 @@ func (c *client) pushChunks(p content, sizes []int64) (requests int64) {
 		off += n
 		requests++
 	}
-	c.put(at, content{}, p.digest)
+	c.put(at, payload{}, p.digest)
 	return requests + 2
 }
 

@@ -62,7 +62,7 @@ soak: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOO
 
 .PHONY: requests
 requests: $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp ## Count the requests that berth makes to each store, and print the README's table, if it is right
-	BERTH_TEST_REQUESTS=1 $(GO) test -tags $(TAGS) -count 1 -timeout 30m -run '^TestRequests$$' ./cmd/berth
+	BERTH_TEST_REQUESTS=1 $(GO) test -tags $(TAGS) -count 1 -timeout 30m -run '^TestRequests$$' ./cmd/berth/system
 	@sed -n '/^<!-- requests -->/,/^<!-- end of requests -->/ { /^|/p }' README.md
 
 .PHONY: bench

@@ -6,12 +6,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"runtime/debug"
 
 	"github.com/berthhq/berth/blobstore/ocihttp"
 	"github.com/berthhq/berth/cmd/berth/config"
+	"github.com/berthhq/berth/cmd/berth/server"
 	"github.com/berthhq/berth/drivers"
 )
 
@@ -28,32 +28,25 @@ func serve(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.
 		return err
 	}
 	defer bucket.Close()
-	s, err := openService(ctx, bucket, cfg, log)
+	service, err := newService(ctx, bucket, cfg, log)
 	if err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintf(stdout, "berth serves http://%s from %s\n", listener.Addr(), name); err != nil {
 		return err
 	}
-	return serveHTTP(ctx, listener, s.handler, cfg, s.drain, log)
+	return server.Serve(ctx, listener, service)
 }
 
-// service is the HTTP service of a bucket.
-type service struct {
-	handler http.Handler
-	drain   func() // cuts off the remaining uploads, and keeps what they have sent
-}
-
-// openService opens the service on a bucket. When ctx ends, /readyz reports that
-// it is no longer ready.
-func openService(ctx context.Context, bucket drivers.Bucket, cfg *config.Config, log *slog.Logger) (*service, error) {
+// newService opens the blob store in a bucket and returns the service on it.
+func newService(ctx context.Context, bucket drivers.Bucket, cfg *config.Config, log *slog.Logger) (server.Config, error) {
 	policy, err := cfg.RedirectPolicy()
 	if err != nil {
-		return nil, err
+		return server.Config{}, err
 	}
 	store, err := openStore(ctx, bucket, cfg, policy, log)
 	if err != nil {
-		return nil, err
+		return server.Config{}, err
 	}
 	api, err := ocihttp.New(store, ocihttp.Config{
 		Log:           log,
@@ -61,25 +54,39 @@ func openService(ctx context.Context, bucket drivers.Bucket, cfg *config.Config,
 		DisableDelete: !cfg.Delete.Enabled,
 	})
 	if err != nil {
-		return nil, err
+		return server.Config{}, err
 	}
-	handler := health(ctx, crossOrigin(api, cfg.HTTP.CORS), newReadiness(store.Ping, log))
-	return &service{logged(handler, policy.ClientAddr, log), store.Drain}, nil
+	return server.Config{
+		API:          api,
+		Ping:         store.Ping,
+		CutOff:       store.Drain,
+		ClientAddr:   policy.ClientAddr,
+		Log:          log,
+		H2C:          cfg.Listen.H2C,
+		CORS:         server.CORS(cfg.HTTP.CORS),
+		RequestLimit: cfg.Limits.Request,
+		MaxBody:      cfg.Upload.MaxBlobSize,
+		Drain:        cfg.Limits.Drain,
+		Shutdown:     cfg.Limits.Shutdown,
+	}, nil
 }
-
-// baseMemory is the memory that berth needs besides the buffers of uploads and
-// the cache, in bytes: connections, requests, parts of listings, and room for
-// garbage between two runs of the garbage collector.
-const baseMemory = 128 << 20
-
-// cacheEntry is the approximate size of an entry of the cache, in bytes.
-const cacheEntry = 1 << 10
 
 // limitMemory sets a memory limit, so that the garbage collector works harder
 // instead of letting the heap grow to a multiple of the memory in use. It does
 // nothing if GOMEMLIMIT is set in the environment.
 func limitMemory(cfg *config.Config) {
 	if _, set := os.LookupEnv("GOMEMLIMIT"); !set {
-		debug.SetMemoryLimit(cfg.Upload.Memory + int64(cfg.Cache.Entries)*cacheEntry + baseMemory)
+		debug.SetMemoryLimit(cfg.MemoryLimit())
 	}
+}
+
+// newLogger returns a logger to w with the form and level of cfg.
+func newLogger(cfg config.Telemetry, w io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(cfg.LogLevel)) // config takes levels only
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: config.ReplaceAttr}
+	if cfg.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
 }

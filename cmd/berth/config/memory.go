@@ -1,0 +1,17 @@
+package config
+
+const (
+	// baseMemory is the memory that berth needs besides the buffers of uploads and
+	// the cache, in bytes: connections, requests, parts of listings, and room for
+	// garbage between two runs of the garbage collector.
+	baseMemory = 128 << 20
+
+	// cacheEntry is the approximate size of an entry of the cache, in bytes.
+	cacheEntry = 1 << 10
+)
+
+// MemoryLimit returns the memory that a process with this configuration needs at
+// most, in bytes.
+func (c *Config) MemoryLimit() int64 {
+	return c.Upload.Memory + int64(c.Cache.Entries)*cacheEntry + baseMemory
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/berthhq/berth/cmd/berth/config"
+)
+
+// TestOpenBucketSilent has a store that never answers, as behind a firewall.
+func TestOpenBucketSilent(t *testing.T) {
+	t.Parallel()
+	for _, driver := range []string{"s3", "gcs", "azure"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		endpoint := "http://" + l.Addr().String()
+		storage := config.Storage{
+			Driver: driver,
+			S3:     config.S3{Bucket: "b", Endpoint: endpoint, PathStyle: true, AccessKeyID: "id", SecretAccessKey: "secret"},
+			GCS:    config.GCS{Bucket: "b", Endpoint: endpoint},
+			Azure:  config.Azure{Account: "account", Container: "c", Endpoint: endpoint, SharedKey: "c2VjcmV0"},
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		context.AfterFunc(ctx, func() { l.Close() }) // what is asked afterwards, to clean up, is refused
+		_, _, err = openBucket(ctx, storage, slog.New(slog.DiscardHandler))
+		cancel()
+		if want := "storage." + storage.Driver + ".endpoint: the store has not answered"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("openBucket of a silent store = %v, want it to say %q", err, want)
+		}
+	}
+}
+
+// TestOpenBucketSlowDirectory tests a directory with locks held elsewhere, as
+// on a network file system that does not answer.
+func TestOpenBucketSlowDirectory(t *testing.T) {
+	t.Parallel()
+	storage := config.Storage{Driver: "filesystem", Filesystem: config.Filesystem{Root: t.TempDir()}}
+	log := slog.New(slog.DiscardHandler)
+	bucket, _, err := openBucket(t.Context(), storage, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bucket.Close()
+	locks, err := filepath.Glob(filepath.Join(storage.Filesystem.Root, "parts", "locks", "*"))
+	if err != nil || len(locks) == 0 {
+		t.Fatalf("the locks are %q, %v", locks, err)
+	}
+	for _, name := range locks {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, _, err = openBucket(ctx, storage, log)
+	if want := "storage.filesystem.root: the file system has not answered"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("openBucket = %v, want %q in it", err, want)
+	}
+}
+
+// TestStartupProbe checks that a pod of the example has enough time to open its
+// store.
+func TestStartupProbe(t *testing.T) {
+	manifest, err := os.ReadFile(filepath.Join("..", "..", "deploy", "kubernetes", "berth.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, probe, _ := strings.Cut(string(manifest), "startupProbe:")
+	setting := func(name string) int {
+		m := regexp.MustCompile(name + `: *(\d+)`).FindStringSubmatch(probe)
+		if m == nil {
+			t.Fatalf("the manifest's startupProbe has no %s", name)
+		}
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	period, failures := time.Duration(setting("periodSeconds"))*time.Second, setting("failureThreshold")
+	if time.Duration(failures)*period <= openTimeout {
+		t.Errorf("a pod may take %d probes, one in %v, to start, want more than %v, which opening a store may take", failures, period, openTimeout)
+	}
+}

@@ -1,0 +1,309 @@
+package system
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/blobstore"
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest"
+	"github.com/berthhq/berth/drivers/drivertest/emulator"
+	"github.com/berthhq/berth/drivers/memory"
+)
+
+// earlyAnswer is a request with an answer that is known before its body has
+// arrived, and that answer.
+type earlyAnswer struct {
+	name   string
+	method string
+	target string
+	header string // as in a request, with its end of line
+	more   int64  // bytes of the body, besides those that all have
+
+	status  int
+	code    string   // in the answer's body; none of a success
+	headers []string // that the answer has: a name, or a name and a value
+}
+
+// earlyAnswers is every row of the table of errors that can be known early, and
+// the successes that can. The store fails for some repositories, by [failing].
+func earlyAnswers(t *testing.T, p *process, size int64) []earlyAnswer {
+	t.Helper()
+	const uploads = "/v2/test/blobs/uploads/"
+	data := randomBytes(1, 1000)
+	blob := digest.FromBytes(data).String()
+	fresh := startUpload(t, p)
+	patched := want(t, p, http.StatusAccepted, http.MethodPatch, startUpload(t, p), strings.NewReader(string(data[:100]))).header.Get("Location")
+	want(t, p, http.StatusCreated, http.MethodPut, finish(patched, data), strings.NewReader(string(data[100:])))
+	open := want(t, p, http.StatusAccepted, http.MethodPatch, startUpload(t, p), strings.NewReader("some")).header.Get("Location")
+	return []earlyAnswer{
+		{name: "bad name", method: "PATCH", target: "/v2/A/blobs/uploads/x", status: 400, code: "NAME_INVALID"},
+		{name: "bad digest", method: "PUT", target: fresh + "&digest=sha256:abc", status: 400, code: "DIGEST_INVALID"},
+		{name: "bad range", method: "PATCH", target: fresh, header: "Content-Range: x\r\n", status: 400, code: "BLOB_UPLOAD_INVALID"},
+		{name: "range and length", method: "PATCH", target: fresh, header: "Content-Range: 0-5\r\n", status: 400, code: "SIZE_INVALID"},
+		{name: "unknown upload", method: "PATCH", target: uploads + "x?_state=forged", status: 404, code: "BLOB_UPLOAD_UNKNOWN"},
+		{name: "unknown upload, single POST", method: "POST", target: uploads + "?digest=md5:abc", status: 400, code: "DIGEST_INVALID"},
+		{name: "unknown path", method: "POST", target: "/nothing", status: 404, code: "UNSUPPORTED"},
+		{name: "unknown blob", method: "GET", target: "/v2/other/blobs/" + blob, status: 404, code: "BLOB_UNKNOWN"},
+		{name: "wrong method", method: "PUT", target: "/v2/test/blobs/" + blob, status: 405, code: "UNSUPPORTED", headers: []string{"Allow"}},
+		{name: "too large", method: "PUT", target: finish(fresh, data), more: size, status: 413, code: "SIZE_INVALID"},
+		{name: "out of order", method: "PATCH", target: open, header: fmt.Sprintf("Content-Range: 100-%d\r\n", 99+size), status: 416, code: "BLOB_UPLOAD_INVALID", headers: []string{"Range: 0-3", "Location"}},
+		{name: "busy store", method: "DELETE", target: "/v2/busy/blobs/" + blob, status: 503, code: "UNAVAILABLE", headers: []string{"Retry-After"}},
+		{name: "too many uploads", method: "DELETE", target: "/v2/many/blobs/" + blob, status: 429, code: "TOOMANYREQUESTS", headers: []string{"Retry-After"}},
+		{name: "full store", method: "DELETE", target: "/v2/full/blobs/" + blob, status: 507, code: "UNAVAILABLE"},
+		{name: "broken store", method: "DELETE", target: "/v2/broken/blobs/" + blob, status: 500, code: "UNKNOWN", headers: []string{"X-Request-Id"}},
+		{name: "panic", method: "GET", target: "/v2/panics/blobs/" + blob, status: 500, code: "UNKNOWN", headers: []string{"X-Request-Id"}},
+		{name: "PUT again", method: "PUT", target: finish(patched, data), status: 201, headers: []string{"Location: /v2/test/blobs/" + blob, "Docker-Content-Digest: " + blob}},
+		{name: "mount", method: "POST", target: uploads + "?mount=" + blob + "&from=test", status: 201, headers: []string{"Location: /v2/test/blobs/" + blob}},
+		{name: "start", method: "POST", target: uploads, status: 202, headers: []string{"Location"}},
+		{name: "status", method: "GET", target: open, status: 204, headers: []string{"Range: 0-3", "Location"}},
+	}
+}
+
+// failing is a store that fails for the repositories busy, many, full, broken
+// and panics.
+func failing(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+	_, repository, _ := strings.Cut(c.Key, "/links/")
+	switch repository {
+	case "busy":
+		return drivers.ErrBusy
+	case "many": // which no store reports: it stands for berth itself
+		return blobstore.ErrTooMany
+	case "full":
+		return drivers.ErrFull
+	case "broken":
+		return errors.New("a broken store")
+	case "panics":
+		panic("a bug")
+	}
+	return do(ctx)
+}
+
+// ways are the addresses of berth itself, and of proxies before it.
+func ways(t *testing.T, berth string) map[string]string {
+	t.Helper()
+	asItComes := func(addr string) string {
+		return fmt.Sprintf("server { listen %s; client_max_body_size 0; location / { proxy_pass http://%s; } }", addr, berth)
+	}
+	return map[string]string{
+		"direct": berth,
+		"nginx": emulator.NginxProxy(t, func(addr string) string {
+			return proxyExample(t, "nginx.conf", "listen 443 ssl", "listen "+addr, "127.0.0.1:5000", berth,
+				"\tssl_certificate /etc/nginx/registry.example.com.pem;\n", "", "\tssl_certificate_key /etc/nginx/registry.example.com.key;\n", "")
+		}),
+		"nginx as it comes": emulator.NginxProxy(t, asItComes),
+		"HAProxy by h2c": emulator.HAProxy(t, func(addr string) string {
+			return proxyExample(t, "haproxy.cfg", "bind :443 ssl crt /etc/haproxy/registry.example.com.pem", "bind "+addr, "127.0.0.1:5000 check", berth+" proto h2")
+		}),
+		"HAProxy": emulator.HAProxy(t, func(addr string) string {
+			return proxyExample(t, "haproxy.cfg", "bind :443 ssl crt /etc/haproxy/registry.example.com.pem", "bind "+addr, "127.0.0.1:5000", berth)
+		}),
+	}
+}
+
+// proxyExample is an example of deploy/proxy with what is different here. Every
+// old text must be in it.
+func proxyExample(t *testing.T, name string, oldnew ...string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("..", "..", "..", "deploy", "proxy", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(oldnew); i += 2 {
+		if !strings.Contains(string(data), oldnew[i]) {
+			t.Fatalf("deploy/proxy/%s has no %q", name, oldnew[i])
+		}
+	}
+	return strings.NewReplacer(oldnew...).Replace(string(data))
+}
+
+// clients are ways to send a request with a body of so many bytes.
+var clients = map[string]func(addr string, e earlyAnswer, size int64) (*http.Response, string, error){
+	"send first":          sendFirst("1.1", false),
+	"send first, chunked": sendFirst("1.1", true),
+	"send first, 1.0":     sendFirst("1.0", false),
+	"Go":                  sendByGo(false),
+	"Go, h2c":             sendByGo(true),
+}
+
+// sendByGo is net/http's client, which reads and writes at the same time.
+func sendByGo(h2c bool) func(addr string, e earlyAnswer, size int64) (*http.Response, string, error) {
+	return func(addr string, e earlyAnswer, size int64) (*http.Response, string, error) {
+		req, err := http.NewRequest(e.method, "http://"+addr+e.target, io.LimitReader(zeros{}, size))
+		if err != nil {
+			return nil, "", err
+		}
+		req.ContentLength = size
+		if name, value, ok := strings.Cut(strings.TrimSpace(e.header), ": "); ok {
+			req.Header.Set(name, value)
+		}
+		transport := ownTransport()
+		defer transport.CloseIdleConnections()
+		transport.Protocols = new(http.Protocols)
+		transport.Protocols.SetHTTP1(!h2c)
+		transport.Protocols.SetUnencryptedHTTP2(h2c)
+		res, err := transport.RoundTrip(req)
+		if err != nil {
+			return nil, "", err
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		return res, string(body), err
+	}
+}
+
+// sendFirst is a client that reads nothing before it has sent all.
+func sendFirst(version string, chunked bool) func(addr string, e earlyAnswer, size int64) (*http.Response, string, error) {
+	return func(addr string, e earlyAnswer, size int64) (*http.Response, string, error) {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			return nil, "", err
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(2 * patience))
+		framing, piece := fmt.Sprintf("Content-Length: %d", size), make([]byte, 1<<20)
+		if chunked {
+			framing, piece = "Transfer-Encoding: chunked", slices.Concat([]byte("100000\r\n"), piece, []byte("\r\n"))
+		}
+		if _, err := fmt.Fprintf(c, "%s %s HTTP/%s\r\nHost: %s\r\n%s%s\r\n\r\n", e.method, e.target, version, addr, e.header, framing); err != nil {
+			return nil, "", err
+		}
+		for sent := int64(0); sent < size; sent += 1 << 20 {
+			if _, err := c.Write(piece); err != nil {
+				return nil, "", fmt.Errorf("after %d bytes: %w", sent, err)
+			}
+		}
+		if chunked {
+			if _, err := io.WriteString(c, "0\r\n\r\n"); err != nil {
+				return nil, "", err
+			}
+		}
+		res, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: e.method})
+		if err != nil {
+			return nil, "", err
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		return res, string(body), err
+	}
+}
+
+// zeros has no end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// check reports what of the answer is not as wanted.
+func (e earlyAnswer) check(res *http.Response, body string, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case res.StatusCode != e.status || !strings.Contains(body, e.code):
+		return fmt.Errorf("%s, %s, want %d %s", res.Status, body, e.status, e.code)
+	}
+	for _, header := range e.headers {
+		name, value, exact := strings.Cut(header, ": ")
+		if got := res.Header.Get(name); got == "" || exact && got != value {
+			return fmt.Errorf("%s with %s %q, want %s", res.Status, name, got, header)
+		}
+	}
+	return nil
+}
+
+// refusedBy reports whether a way does not let the request through to berth.
+func (e earlyAnswer) refusedBy(way, client string) bool {
+	return strings.Contains(client, "h2c") && !slices.Contains([]string{"direct", "HAProxy", "HAProxy by h2c"}, way) ||
+		strings.Contains(way, "HAProxy") && strings.Contains(client, "1.0") && (e.method == "GET" || e.method == "DELETE") ||
+		e.name == "range and length" && strings.Contains(client, "chunked") // there is no length
+}
+
+// testEarlyAnswers sends bodies of size bytes with requests that are answered
+// before the body has come, the given number of times for each client. The ways
+// that use accepts run side by side.
+func testEarlyAnswers(t *testing.T, size int64, use func(way string) bool, tries map[string]int, names ...string) {
+	bucket, err := memory.Open(t.Context(), memory.Config{Store: &memory.Store{Habits: memory.S3()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := serveInProcess(t, drivertest.Wrap(bucket, failing), size+size/2)
+	answers := earlyAnswers(t, p, size)
+	if len(names) > 0 {
+		answers = slices.DeleteFunc(answers, func(e earlyAnswer) bool { return !slices.Contains(names, e.name) })
+	}
+	var all sync.WaitGroup
+	defer all.Wait()
+	for way, addr := range ways(t, strings.TrimPrefix(p.url, "http://")) {
+		if !use(way) {
+			continue
+		}
+		all.Go(func() {
+			for client, n := range tries {
+				start := time.Now()
+				for _, e := range answers {
+					if e.refusedBy(way, client) {
+						continue
+					}
+					for try := range n {
+						res, body, err := clients[client](addr, e, size+e.more)
+						if err := e.check(res, body, err); err != nil {
+							t.Errorf("%s, %s, %s, try %d: %v", way, client, e.name, try, err)
+							break
+						}
+					}
+				}
+				t.Logf("%s, %s: %v", way, client, time.Since(start).Round(time.Millisecond))
+			}
+		})
+	}
+}
+
+// TestEarlyAnswers is the cheap share of TestLongEarlyAnswers: few answers, and
+// bodies that the buffers on the way do not hold nevertheless.
+func TestEarlyAnswers(t *testing.T) {
+	t.Parallel()
+	testEarlyAnswers(t, 16<<20, anyWay, map[string]int{"send first": 2, "Go": 2, "Go, h2c": 2}, "out of order", "PUT again")
+}
+
+func anyWay(string) bool { return true }
+
+// byHTTP2 reports whether a proxy speaks HTTP/2 to berth. It hands on a body in
+// small pieces, and 300 MB can take longer than berth reads of a refused body.
+func byHTTP2(way string) bool { return strings.HasSuffix(way, "by h2c") }
+
+// TestLongEarlyAnswers checks that clients see berth's answer, and not a broken
+// pipe or a proxy's 502, by all ways, every time. The soak tries everything 20
+// times.
+func TestLongEarlyAnswers(t *testing.T) {
+	const size, smaller = 300 << 20, 40 << 20
+	others := func(way string) bool { return !byHTTP2(way) }
+	switch {
+	case os.Getenv("BERTH_TEST_SOAK") != "":
+		all := map[string]int{"send first": 20, "send first, chunked": 20, "send first, 1.0": 20, "Go": 20, "Go, h2c": 20}
+		testEarlyAnswers(t, size, others, all)
+		testEarlyAnswers(t, smaller, byHTTP2, all)
+	case os.Getenv("BERTH_TEST_LONG") != "":
+		once := map[string]int{"send first": 1, "send first, chunked": 1, "send first, 1.0": 1, "Go": 1, "Go, h2c": 1}
+		testEarlyAnswers(t, size, others, map[string]int{"send first": 20}, "out of order", "unknown upload", "PUT again")
+		testEarlyAnswers(t, size, others, once)
+		testEarlyAnswers(t, smaller, byHTTP2, once)
+	default:
+		t.Skip("sends some 200 GB over the loopback interface: set BERTH_TEST_LONG, or BERTH_TEST_SOAK for ten times as much")
+	}
+}

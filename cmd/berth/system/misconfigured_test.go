@@ -1,0 +1,150 @@
+package system
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berthhq/berth/drivers/drivertest/emulator"
+)
+
+// badInput is an environment in which berth does not start.
+type badInput struct {
+	name string
+	env  []string // besides that which is good
+	says []string // the key to look at, and what to do
+}
+
+// TestServeSaysWhatIsWrongWithS3, and those on the other stores, start berth
+// with settings that cannot work: it ends with an error that names the setting
+// and contains no secret. A double answers what versitygw cannot.
+func TestServeSaysWhatIsWrongWithS3(t *testing.T) {
+	t.Parallel()
+	s := emulator.VersityGW(t)
+	answers := func(status int, code string, header http.Header) string {
+		return double(t, status, header, "application/xml", "<Error><Code>"+code+"</Code><Message>no</Message></Error>")
+	}
+	testBadInput(t, append(s3Env(t, s), "BERTH_STORAGE_S3_RETRIES=0"), []string{s.SecretAccessKey, "session-secret"}, []badInput{
+		{"bucket", []string{"BERTH_STORAGE_S3_BUCKET=nowhere"}, []string{`storage.s3.bucket: bucket "nowhere" does not exist`, "check the name"}},
+		{"region", []string{"BERTH_STORAGE_S3_REGION=eu-north-1"}, []string{"storage.s3.region", "is not in eu-north-1"}},
+		{"key id", []string{"BERTH_STORAGE_S3_ACCESS_KEY_ID=nobody"}, []string{"storage.s3.access_key_id"}},
+		{"secret", []string{"BERTH_STORAGE_S3_SECRET_ACCESS_KEY=session-secret"}, []string{"storage.s3.secret_access_key"}},
+		{"down", []string{"BERTH_STORAGE_S3_ENDPOINT=http://127.0.0.1:1"}, []string{"storage.s3.endpoint: the store does not answer"}},
+		{"other region", []string{"BERTH_STORAGE_S3_ENDPOINT=" + answers(http.StatusMovedPermanently, "PermanentRedirect", http.Header{"X-Amz-Bucket-Region": {"eu-west-1"}})},
+			[]string{"storage.s3.region", "is in eu-west-1, not " + s.Region}},
+		{"denied", []string{"BERTH_STORAGE_S3_ENDPOINT=" + answers(http.StatusForbidden, "AccessDenied", nil)}, []string{"is denied", "s3:PutObject"}},
+		{"expired", []string{"BERTH_STORAGE_S3_SESSION_TOKEN=session-secret", "BERTH_STORAGE_S3_ENDPOINT=" + answers(http.StatusBadRequest, "ExpiredToken", nil)},
+			[]string{"storage.s3.session_token", "expired"}},
+		{"clock", []string{"BERTH_STORAGE_S3_ENDPOINT=" + answers(http.StatusForbidden, "RequestTimeTooSkewed", longAgo())}, []string{"the clock of this machine is wrong", "NTP"}},
+	})
+}
+
+func TestServeSaysWhatIsWrongWithGCS(t *testing.T) {
+	t.Parallel()
+	s := emulator.FakeGCS(t)
+	refuses := func(status int, message string, header http.Header) string {
+		return "BERTH_STORAGE_GCS_ENDPOINT=" + double(t, status, header, "application/json", fmt.Sprintf(`{"error":{"code":%d,"message":%q}}`, status, message))
+	}
+	late := credentialsWith(t, s, double(t, http.StatusBadRequest, longAgo(), "application/json",
+		`{"error":"invalid_grant","error_description":"Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe."}`))
+	testBadInput(t, gcsEnv(t, s), []string{"PRIVATE KEY"}, []badInput{
+		{"bucket", []string{"BERTH_STORAGE_GCS_BUCKET=nowhere"}, []string{`storage.gcs.bucket: bucket "nowhere" does not exist`, "check the name"}},
+		{"no credentials", []string{"BERTH_STORAGE_GCS_CREDENTIALS_FILE="}, []string{"storage.gcs.credentials_file"}},
+		{"no file", []string{"BERTH_STORAGE_GCS_CREDENTIALS_FILE=nowhere.json"}, []string{"storage.gcs.credentials_file", "nowhere.json: no such file"}},
+		{"down", []string{"BERTH_STORAGE_GCS_ENDPOINT=http://127.0.0.1:1"}, []string{"storage.gcs.endpoint", "cannot be reached"}},
+		{"denied", []string{refuses(http.StatusForbidden, "no storage.objects.create access", nil)}, []string{"storage.gcs.credentials_file", "roles/storage.objectUser"}},
+		{"expired", []string{refuses(http.StatusUnauthorized, "Invalid Credentials", nil)}, []string{"storage.gcs.credentials_file", "not accepted"}},
+		{"clock", []string{"BERTH_STORAGE_GCS_CREDENTIALS_FILE=" + late}, []string{"storage.gcs.credentials_file", "clock"}},
+	})
+}
+
+func TestServeSaysWhatIsWrongWithAzure(t *testing.T) {
+	t.Parallel()
+	s := emulator.Azurite(t)
+	env := azureEnv(t, s)
+	answers := func(status int, code string, header http.Header) string {
+		if header == nil {
+			header = make(http.Header)
+		}
+		header.Set("X-Ms-Error-Code", code)
+		return "BERTH_STORAGE_AZURE_ENDPOINT=" + double(t, status, header, "application/xml", "<Error><Code>"+code+"</Code></Error>") + "/" + s.Account
+	}
+	testBadInput(t, env, []string{s.SharedKey}, []badInput{
+		{"container", []string{"BERTH_STORAGE_AZURE_CONTAINER=nowhere"}, []string{"storage.azure.container", "check the name"}},
+		{"account", []string{"BERTH_STORAGE_AZURE_ACCOUNT=nobody"}, []string{"storage.azure.shared_key", `account "nobody"`}},
+		{"key", []string{"BERTH_STORAGE_AZURE_SHARED_KEY=AAAA" + s.SharedKey[4:]}, []string{"storage.azure.shared_key", "check it"}},
+		{"down", []string{"BERTH_STORAGE_AZURE_ENDPOINT=http://127.0.0.1:1/" + s.Account}, []string{"storage.azure.endpoint", "127.0.0.1:1"}},
+		{"denied", []string{answers(http.StatusForbidden, "AuthorizationPermissionMismatch", nil)}, []string{"storage.azure.container: access is denied", "racwdl"}},
+		{"clock", []string{answers(http.StatusForbidden, "AuthenticationFailed", longAgo())}, []string{"storage.azure.shared_key", "clock"}},
+	})
+}
+
+func testBadInput(t *testing.T, good, secrets []string, inputs []badInput) {
+	for _, in := range inputs {
+		p, err := start(t.TempDir(), append(slices.Clip(good), in.env...))
+		if err == nil {
+			p.kill()
+			t.Errorf("%s: berth serve serves", in.name)
+			continue
+		}
+		for _, want := range append(in.says, "exit status 1") {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v, want it to say %q", in.name, err, want)
+			}
+		}
+		for _, secret := range secrets {
+			if strings.Contains(err.Error(), secret) {
+				t.Errorf("%s: %v, which shows a secret", in.name, err)
+			}
+		}
+	}
+}
+
+// double is a store that gives one answer to everything.
+func double(t *testing.T, status int, header http.Header, contentType, body string) string {
+	t.Helper()
+	s := httptest.NewServer(refusal{status, header, contentType, body})
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// refusal is what a store answers to a service that it does not want.
+type refusal struct {
+	status      int
+	header      http.Header // besides Content-Type
+	contentType string
+	body        string
+}
+
+func (no refusal) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	maps.Copy(w.Header(), no.header)
+	w.Header().Set("Content-Type", no.contentType)
+	w.WriteHeader(no.status)
+	_, _ = w.Write([]byte(no.body)) // berth may be gone, and a HEAD takes none
+}
+
+// longAgo is the header of a store with a wrong clock.
+func longAgo() http.Header {
+	return http.Header{"Date": {time.Now().Add(-5 * time.Hour).UTC().Format(http.TimeFormat)}}
+}
+
+// credentialsWith is the server's credentials, with tokens from another place.
+func credentialsWith(t *testing.T, s *emulator.GCS, tokens string) string {
+	t.Helper()
+	data, err := os.ReadFile(s.CredentialsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "credentials.json")
+	if err := os.WriteFile(path, []byte(strings.Replace(string(data), s.Endpoint+"/token", tokens, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

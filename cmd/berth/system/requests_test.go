@@ -1,0 +1,283 @@
+package system
+
+import (
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/berthhq/berth/drivers/drivertest/emulator"
+)
+
+const (
+	kB = 1000
+	mB = 1000 * kB
+
+	miB = 1 << 20
+	giB = 1 << 30
+)
+
+// measuredStores are the stores that requests are counted at, as columns of the table.
+func measuredStores() []measuredStore {
+	onS3 := func(start func(testing.TB) *emulator.S3) func(t *testing.T) (env []string, endpoint string) {
+		return func(t *testing.T) ([]string, string) {
+			s := start(t)
+			return s3Env(t, s), s.Endpoint
+		}
+	}
+	return []measuredStore{
+		{"S3", "BERTH_STORAGE_S3_ENDPOINT", true, onS3(emulator.VersityGW)},
+		{"S3 (MinIO)", "BERTH_STORAGE_S3_ENDPOINT", false, onS3(emulator.MinIO)},
+		{"GCS", "BERTH_STORAGE_GCS_ENDPOINT", false, func(t *testing.T) ([]string, string) {
+			s := emulator.FakeGCS(t)
+			return gcsEnv(t, s), s.Endpoint
+		}},
+		{"Azure", "BERTH_STORAGE_AZURE_ENDPOINT", false, func(t *testing.T) ([]string, string) {
+			s := emulator.Azurite(t)
+			return azureEnv(t, s), s.Endpoint
+		}},
+	}
+}
+
+type measuredStore struct {
+	name     string
+	variable string // of the environment that holds the endpoint
+	budgeted bool   // the budgets are those of S3
+
+	// start runs the server, and returns the environment of a berth on it, and
+	// its URL.
+	start func(t *testing.T) (env []string, endpoint string)
+}
+
+// operation is something that clients do. Where its budget is a sum, that is of
+// what it costs and of what is added to that.
+type operation struct {
+	name   string
+	budget int // requests, at most
+	effort effort
+	run    func(c *meter) // what comes after c.begin is counted, or all
+}
+
+// effort is how much is done to count.
+type effort int
+
+const (
+	little effort = iota
+	some          // with too many bytes for all stores in every run of the tests
+	much          // with more bytes yet, or time
+)
+
+func operations() []operation {
+	return []operation{
+		{"POST of an upload", 0, little, func(c *meter) { c.post() }},
+		{"10 KB by POST+PATCH+PUT", 5, little, func(c *meter) { c.pushByPatch(newBlob(10 * kB)) }},
+		{"10 KB by POST+PUT", 2, little, func(c *meter) { c.pushByPut(newBlob(10 * kB)) }},
+		{"10 KB by POST", 2, little, func(c *meter) { c.pushByPost(newBlob(10 * kB)) }},
+		{"1 MB by POST+PUT", 3, little, func(c *meter) { c.pushByPut(newBlob(mB)) }},
+		{"102.4 MB by POST+PATCH+PUT", 15, some, func(c *meter) { c.pushByPatch(newBlob(102_400 * kB)) }},
+		{"102.4 MB by POST+PUT", 12, some, func(c *meter) { c.pushByPut(newBlob(102_400 * kB)) }},
+		{"1 GiB by POST+PATCH+PUT", 71, much, func(c *meter) { c.pushByPatch(newBlob(giB)) }},
+		{"1 GiB by POST+PUT", 69, much, func(c *meter) { c.pushByPut(newBlob(giB)) }},
+		{"1 GiB by PATCHes of 16 MiB", 197, much, func(c *meter) { c.pushInChunks(newBlob(giB), 16*miB) }},
+		{"102.4 MB by POST+PATCH+PUT, the PATCH taking 40 s", 15 + 1, much, func(c *meter) {
+			b := newBlob(102_400 * kB)
+			at := c.patch(c.post(), &pausing{Reader: b.reader(), pause: 40 * time.Second}, b.size)
+			c.put(at, blob{}, b.digest)
+		}},
+		{"10 KB by POST+PUT, known in another repository", 2 + 2, little, func(c *meter) {
+			b := newBlob(10 * kB)
+			c.elsewhere().pushByPut(b)
+			c.begin()
+			c.pushByPut(b)
+		}},
+		{"1 MB by POST+PUT, known in another repository", 3 + 2, little, func(c *meter) {
+			b := newBlob(mB)
+			c.elsewhere().pushByPut(b)
+			c.begin()
+			c.pushByPut(b)
+		}},
+		{"1 MB by POST+PUT, known in this repository", 3 + 2 + 1, little, func(c *meter) {
+			b := newBlob(mB)
+			c.pushByPut(b)
+			c.begin()
+			c.pushByPut(b)
+		}},
+		{"PUT again", 3, little, func(c *meter) {
+			b := newBlob(10 * kB)
+			at := c.pushByPatch(b)
+			c.begin()
+			c.put(at, blob{}, b.digest)
+		}},
+		{"PUT again, of whole parts", 3 + 1, little, func(c *meter) {
+			b := newBlob(5 * miB)
+			at := c.pushByPatch(b)
+			c.begin()
+			c.put(at, blob{}, b.digest)
+		}},
+		{"status of an upload", 2, little, func(c *meter) {
+			b := newBlob(10 * kB)
+			at := c.patch(c.post(), b.reader(), b.size)
+			c.begin()
+			c.do(http.StatusNoContent, http.MethodGet, at, nil, 0)
+		}},
+		{"cancel of an upload of two parts", 4, little, func(c *meter) {
+			b := newBlob(6 * miB)
+			at := c.patch(c.post(), b.reader(), b.size)
+			at = c.patch(at, b.reader(), b.size)
+			c.begin()
+			c.do(http.StatusNoContent, http.MethodDelete, at, nil, 0)
+		}},
+		{"mount", 3, little, func(c *meter) {
+			b := newBlob(mB)
+			c.elsewhere().pushByPut(b)
+			c.begin()
+			c.mount(b.digest)
+		}},
+		{"HEAD, cold", 1, little, func(c *meter) { c.readAfter(mB, http.MethodHead, http.StatusOK) }},
+		{"GET of 10 KB, cold", 1, little, func(c *meter) { c.readAfter(10*kB, http.MethodGet, http.StatusOK) }},
+		{"GET of 1 MB, cold", 1, little, func(c *meter) { c.readAfter(mB, http.MethodGet, http.StatusTemporaryRedirect) }},
+		{"HEAD, warm", 0, little, func(c *meter) { c.readAgain(mB, http.MethodHead, http.StatusOK) }},
+		{"GET, warm", 0, little, func(c *meter) { c.readAgain(mB, http.MethodGet, http.StatusTemporaryRedirect) }},
+		{"GET or HEAD of an unknown blob", 1, little, func(c *meter) { c.read(http.StatusNotFound, http.MethodHead, newBlob(mB).digest) }},
+		{"DELETE", 2, little, func(c *meter) { c.readAfter(mB, http.MethodDelete, http.StatusAccepted) }},
+		{"1 MB by POST+PUT, by its sha512", 3 + 2, little, func(c *meter) { c.pushByPut(newBlob(mB).sha512()) }},
+		{"20 MB by POST+PATCH+PUT, by its sha512, which the POST does not name", 10 + 2 + 1, some,
+			func(c *meter) { c.pushByPatch(newBlob(20 * mB).sha512()) }},
+		{"HEAD by sha512, cold", 1 + 1, little, func(c *meter) {
+			b := newBlob(mB).sha512()
+			c.pushByPut(b)
+			c.begin()
+			c.read(http.StatusOK, http.MethodHead, b.digest)
+		}},
+		{"mount by sha512", 3 + 1, little, func(c *meter) {
+			b := newBlob(mB).sha512()
+			c.elsewhere().pushByPut(b)
+			c.begin()
+			c.mount(b.digest)
+		}},
+		{"DELETE by sha512", 2 + 1, little, func(c *meter) {
+			b := newBlob(mB).sha512()
+			c.pushByPut(b)
+			c.begin()
+			c.read(http.StatusAccepted, http.MethodDelete, b.digest)
+		}},
+	}
+}
+
+// TestRequests counts what berth asks of each store: on S3 no more than the
+// budgets, everywhere the counts of the README. With BERTH_TEST_REQUESTS=1 it
+// counts all operations, otherwise those that take little work.
+func TestRequests(t *testing.T) {
+	t.Parallel()
+	all := os.Getenv("BERTH_TEST_REQUESTS") != "" || os.Getenv("BERTH_TEST_SOAK") != ""
+	_, readme, _ := cutReadme(t)
+	said, counted := parseRequests(readme), requestTable{}
+	for i, s := range measuredStores() {
+		t.Run(s.name, func(t *testing.T) {
+			shared := newMeter(t, s)
+			for _, op := range operations() {
+				if !all && (op.effort == much || op.effort == some && i > 0) {
+					continue
+				}
+				t.Run(op.name, func(t *testing.T) {
+					c := shared.forTest(t)
+					if op.effort == much {
+						c = newMeter(t, s) // the old server goes away with its objects
+					}
+					c.begin()
+					op.run(c)
+					asked := c.asked()
+					cell := requestCell{op.name, s.name}
+					counted[cell] = strconv.Itoa(len(asked))
+					if s.budgeted && len(asked) > op.budget {
+						t.Errorf("%d requests, want at most %d:\n%s", len(asked), op.budget, strings.Join(asked, "\n"))
+					}
+					if want := said[cell]; counted[cell] != want && !*update {
+						t.Errorf("%d requests, README.md says %q:\n%s", len(asked), want, strings.Join(asked, "\n"))
+					}
+				})
+			}
+		})
+	}
+	maps.Copy(said, counted)
+	table := said.String()
+	switch {
+	case t.Failed():
+	case *update:
+		before, _, after := cutReadme(t) // again, for it may have been edited meanwhile
+		if err := os.WriteFile(readmeFile, []byte(before+table+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	default:
+		if diff := cmp.Diff(table, readme); diff != "" {
+			t.Errorf("README.md has another table; run BERTH_TEST_REQUESTS=1 go test ./cmd/berth/system -run TestRequests -update (-want +got):\n%s", diff)
+		}
+	}
+}
+
+// requestTable is how many requests each operation takes at each store.
+type requestTable map[requestCell]string
+
+type requestCell struct{ operation, store string }
+
+// String is the table as Markdown.
+func (r requestTable) String() string {
+	var b strings.Builder
+	line := func(cells []string) { b.WriteString("| " + strings.Join(cells, " | ") + " |\n") }
+	header, rule := []string{"operation", "at most"}, "|---|--:|"
+	for _, s := range measuredStores() {
+		header = append(header, s.name)
+		rule += "--:|"
+	}
+	line(header)
+	b.WriteString(rule + "\n")
+	for _, op := range operations() {
+		cells := []string{op.name, strconv.Itoa(op.budget)}
+		for _, store := range header[2:] {
+			cells = append(cells, r[requestCell{op.name, store}])
+		}
+		line(cells)
+	}
+	return b.String()
+}
+
+// parseRequests reads such a table.
+func parseRequests(table string) requestTable {
+	r := requestTable{}
+	var header []string
+	for line := range strings.Lines(table) {
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "| "), " | ")
+		if header == nil {
+			header = cells
+			continue
+		}
+		for i := 2; i < min(len(cells), len(header)); i++ {
+			r[requestCell{cells[0], header[i]}] = cells[i]
+		}
+	}
+	return r
+}
+
+var readmeFile = filepath.Join("..", "..", "..", "README.md")
+
+// cutReadme is the README's table of requests, and what is around it.
+func cutReadme(t *testing.T) (before, table, after string) {
+	t.Helper()
+	readme, err := os.ReadFile(readmeFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const begin, end = "<!-- requests -->\n", "<!-- end of requests -->\n"
+	before, rest, ok := strings.Cut(string(readme), begin)
+	table, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("README.md has no %q and %q", begin, end)
+	}
+	return before + begin, table, end + after
+}

@@ -1,0 +1,145 @@
+package system
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"flag"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+var update = flag.Bool("update", false, "write what is compared into scripts and the README")
+
+// TestScript runs the command lines of testdata/script against the real binary,
+// and the clients that the scripts need, as `make test` installs them. Besides
+// the usual commands there are
+//
+//	berth-start [args]   run `berth serve` on a free port; sets $URL and $HOST
+//	berth-stop           SIGTERM, and want it to end well
+//	berth-kill           SIGKILL
+//	berth-log pattern    want a match in what the server has logged; stop it first
+//	random file size     make a file of random bytes; sets $DIGEST
+//	capture name         set $name to the output of the last command
+func TestScript(t *testing.T) {
+	tools := toolsDir(t)
+	testscript.Run(t, testscript.Params{
+		Dir:           filepath.Join("testdata", "script"),
+		UpdateScripts: *update,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PATH", buildDir+":"+tools+":"+os.Getenv("PATH"))
+			env.Setenv("HOME", env.WorkDir)
+			env.Values[running{}] = new(*process)
+			return nil
+		},
+		RequireExplicitExec: true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"berth-start": berthStart,
+			"berth-stop":  berthStop,
+			"berth-kill":  berthKill,
+			"berth-log":   berthLog,
+			"random":      random,
+			"capture":     capture,
+		},
+	})
+}
+
+// toolsDir is where `make test` installs the clients.
+func toolsDir(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs(filepath.Join("..", "..", "..", ".tools", "bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tool := range []string{"crane", "oras", "regctl"} {
+		if _, err := os.Stat(filepath.Join(dir, tool)); err != nil {
+			t.Fatalf("%v: `make test` installs it", err)
+		}
+	}
+	return dir
+}
+
+// running is the key of the script's berth, a **process.
+type running struct{}
+
+func berthOf(ts *testscript.TestScript) **process { return ts.Value(running{}).(**process) }
+
+func berthStart(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("usage: berth-start [args]")
+	}
+	p, err := start(ts.MkAbs("."), cleanEnv(), args...)
+	ts.Check(err)
+	ts.Defer(p.kill)
+	*berthOf(ts) = p
+	ts.Setenv("URL", p.url)
+	ts.Setenv("HOST", strings.TrimPrefix(p.url, "http://"))
+}
+
+func berthStop(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: berth-stop")
+	}
+	ts.Check((*berthOf(ts)).stop())
+}
+
+func berthKill(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: berth-kill")
+	}
+	(*berthOf(ts)).kill()
+}
+
+func berthLog(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: [!] berth-log pattern")
+	}
+	pattern, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	log := (*berthOf(ts)).stderr.String()
+	if pattern.MatchString(log) == neg {
+		ts.Fatalf("want match of %s: %v, in\n%s", args[0], !neg, log)
+	}
+}
+
+func random(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: random file size")
+	}
+	size, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	digest, err := writeRandom(ts.MkAbs(args[0]), size)
+	ts.Check(err)
+	ts.Setenv("DIGEST", digest)
+}
+
+// writeRandom makes a file of bytes that are the same in every run, and other
+// ones for every size. It returns their digest.
+func writeRandom(name string, size int64) (digest string, err error) {
+	file, err := os.Create(name)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	var seed [32]byte
+	copy(seed[:], strconv.FormatInt(size, 10))
+	hash := sha256.New()
+	if _, err := io.CopyN(io.MultiWriter(file, hash), rand.NewChaCha8(seed), size); err != nil {
+		return "", err
+	}
+	return "sha256:" + hex.EncodeToString(hash.Sum(nil)), file.Close()
+}
+
+func capture(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: capture name")
+	}
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
+}

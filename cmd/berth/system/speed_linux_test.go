@@ -1,0 +1,230 @@
+package system
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+const speedSize = 1 << 30 // bytes in a blob
+
+// content is speedSize bytes, other ones for each n, from its first on.
+type content struct {
+	block []byte
+	n     uint64
+}
+
+func newContent() *content { return &content{block: randomBytes(7, 1<<20)} }
+
+func (c *content) next() {
+	c.n++
+	binary.LittleEndian.PutUint64(c.block, c.n)
+}
+
+func (c *content) reader() io.Reader {
+	blocks := make([]io.Reader, speedSize/len(c.block))
+	for i := range blocks {
+		blocks[i] = bytes.NewReader(c.block)
+	}
+	return io.MultiReader(blocks...)
+}
+
+func (c *content) digest() string {
+	h := sha256.New()
+	_, _ = io.Copy(h, c.reader()) // neither fails
+	return fmt.Sprintf("sha256:%x", h.Sum(nil))
+}
+
+// send sends a request. Its body, if there is one, is all of the content.
+func (c *content) send(ctx context.Context, method, url string, all bool) (*http.Response, error) {
+	var body io.Reader
+	if all {
+		body = c.reader()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, url, body)
+	if err != nil {
+		return nil, err
+	}
+	if all {
+		req.ContentLength = speedSize
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	_, err = io.Copy(io.Discard, res.Body)
+	res.Body.Close()
+	return res, err
+}
+
+// sendPlainly is send for the plain server.
+func (c *content) sendPlainly(ctx context.Context, address string) (digest string, err error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if _, err := io.Copy(conn, c.reader()); err != nil {
+		return "", err
+	}
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		return "", err
+	}
+	answer, err := io.ReadAll(conn)
+	return string(answer), err
+}
+
+// berthOn is `berth serve` on a directory, until the end of the benchmark.
+func berthOn(b *testing.B, root string, env ...string) *process {
+	b.Helper()
+	p, err := start(b.TempDir(), append(cleanEnv(), env...), "--root", root)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := p.stop(); err != nil {
+			b.Error(err)
+		}
+	})
+	return p
+}
+
+// least is the least of several measurements, of berth and of the plain server.
+// Other processes, and the cost of touching new memory, only add to the cost of
+// the work.
+type least struct{ ours, theirs time.Duration }
+
+const rounds = 5 // that least is of
+
+func (l *least) add(ours, theirs time.Duration) {
+	if l.ours == 0 || ours < l.ours {
+		l.ours = ours
+	}
+	if l.theirs == 0 || theirs < l.theirs {
+		l.theirs = theirs
+	}
+}
+
+// report fails if berth spends more than most times what the plain server does.
+func (l *least) report(b *testing.B, most float64) {
+	b.Helper()
+	ratio := l.ours.Seconds() / l.theirs.Seconds()
+	b.ReportMetric(l.ours.Seconds(), "cpu-s/GiB")
+	b.ReportMetric(l.theirs.Seconds(), "plain-cpu-s/GiB")
+	b.ReportMetric(ratio, "cpu-ratio")
+	if ratio > most {
+		b.Errorf("it costs %.2f times the CPU of a server that does no more, want at most %v", ratio, most)
+	}
+}
+
+// BenchmarkPush pushes 1 GiB to a berth on a directory, and sends it to a
+// server that does no more than read, hash, write and sync. cpu-ratio is what
+// one process spends for each second of the other's; at most 1.3 is wanted.
+func BenchmarkPush(b *testing.B) {
+	b.Run("POST+PATCH+PUT", func(b *testing.B) { benchmarkPush(b, true) })
+	b.Run("POST+PUT", func(b *testing.B) { benchmarkPush(b, false) })
+}
+
+func benchmarkPush(b *testing.B, patch bool) {
+	dir, root := b.TempDir(), filepath.Join(b.TempDir(), "root")
+	plain, addresses := startTestServer(b, "plain", []string{dir})
+	p := berthOn(b, root)
+	c := newContent()
+	var cost least
+	b.SetBytes(rounds * speedSize)
+	for b.Loop() {
+		for range rounds {
+			b.StopTimer()
+			c.next()
+			digest := c.digest()
+			before := cpu(b, plain)
+			if got, err := c.sendPlainly(b.Context(), addresses[0]); err != nil || got != digest {
+				b.Fatalf("plain: %q, %v, want %s", got, err, digest)
+			}
+			theirs := cpu(b, plain) - before
+			emptyDir(b, dir)
+
+			before = cpu(b, p.cmd.Process.Pid)
+			b.StartTimer()
+			push(b, p, c, digest, patch)
+			b.StopTimer()
+			cost.add(cpu(b, p.cmd.Process.Pid)-before, theirs)
+			emptyDir(b, filepath.Join(root, "data"))
+			b.StartTimer()
+		}
+	}
+	cost.report(b, 1.3)
+}
+
+func push(b *testing.B, p *process, c *content, digest string, patch bool) {
+	b.Helper()
+	expect := func(status int, method, url string, all bool) string {
+		res, err := c.send(b.Context(), method, p.url+url, all)
+		if err != nil || res.StatusCode != status {
+			b.Fatalf("%s: %v, %v, want %d\n%s", method, res, err, status, &p.stderr)
+		}
+		return res.Header.Get("Location")
+	}
+	location := expect(http.StatusAccepted, http.MethodPost, "/v2/test/blobs/uploads/", false)
+	if patch {
+		location = expect(http.StatusAccepted, http.MethodPatch, location, true)
+	}
+	expect(http.StatusCreated, http.MethodPut, location+"&digest="+digest, !patch)
+}
+
+// emptyDir makes room for more.
+func emptyDir(b *testing.B, dir string) {
+	b.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkDirectGet reads 1 GiB from a berth on a directory, and from
+// net/http serving a file. cpu-ratio is near 1 where the kernel sends both.
+func BenchmarkDirectGet(b *testing.B) {
+	dir, root := b.TempDir(), filepath.Join(b.TempDir(), "root")
+	plain, addresses := startTestServer(b, "plain", []string{dir})
+	p := berthOn(b, root)
+	c := newContent()
+	digest := c.digest()
+	if got, err := c.sendPlainly(b.Context(), addresses[0]); err != nil || got != digest {
+		b.Fatalf("plain: %q, %v, want %s", got, err, digest)
+	}
+	push(b, p, c, digest, true)
+
+	read := func(pid int, url string) time.Duration {
+		before := cpu(b, pid)
+		res, err := c.send(b.Context(), http.MethodGet, url, false)
+		if err != nil || res.StatusCode != http.StatusOK || res.ContentLength != speedSize {
+			b.Fatalf("GET %s: %v, %v, want %d bytes", url, res, err, speedSize)
+		}
+		return cpu(b, pid) - before
+	}
+	var cost least
+	b.SetBytes(rounds * speedSize)
+	for b.Loop() {
+		for range rounds {
+			b.StopTimer()
+			theirs := read(plain, "http://"+addresses[1]+"/0")
+			b.StartTimer()
+			cost.add(read(p.cmd.Process.Pid, p.url+"/v2/test/blobs/"+digest), theirs)
+		}
+	}
+	cost.report(b, 2) // copying it through the process would be several times as much
+}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/deadline"
 	"github.com/berthhq/berth/drivers/envelope"
 	"github.com/berthhq/berth/upload"
 )
@@ -81,27 +82,16 @@ func (r *Repository) tryCommit(ctx context.Context, w writer, desc Descriptor) (
 	due := w.Deadline()
 	ctx, cancel := due.Context(ctx)
 	defer cancel()
-	var there catalog.Record
-	var asked, linked bool
-	proven := w.Proves(desc.Digest)
-	ask := func(canonical digest.Digest, key string) (bool, error) {
-		var err error
-		there, linked, err = r.published(ctx, due, naming{canonical, desc.Digest, proven})
-		asked = true
-		return linked && there.Data == key, err
-	}
-	again, err := w.Seal(ctx, desc.Digest, ask)
-	if again && !asked {
-		_, err = ask(w.Digest(), "")
-	}
+	as := naming{w.Digest(), desc.Digest, w.Proves(desc.Digest)}
+	existing, published, err := r.seal(ctx, due, w, as)
 	ended, isEnd := errors.AsType[*upload.EndedError](err)
 	switch {
-	case isEnd && ended.Digest == w.Digest():
-		return r.commitAgain(ctx, due, w.Token(), ended, naming{ended.Digest, desc.Digest, proven}, desc)
+	case isEnd && ended.Digest == as.canonical:
+		return r.commitAgain(ctx, due, w.Token(), ended, as, desc)
 	case err != nil:
 		return Descriptor{}, err
-	case again && linked:
-		return descriptorOf(there), due.Check()
+	case published:
+		return descriptorOf(existing), due.Check()
 	}
 	c, err := w.Store(ctx)
 	if err == nil && !w.Proves(desc.Digest) {
@@ -116,6 +106,24 @@ func (r *Repository) tryCommit(ctx context.Context, w writer, desc Descriptor) (
 	}
 	w.Spend(ctx, desc.Digest)
 	return done, due.Check()
+}
+
+// seal ends the upload. If another request has ended it with the same digest and
+// the blob is published in this repository, seal returns the blob's record, and
+// the commit is complete.
+func (r *Repository) seal(ctx context.Context, due deadline.Deadline, w writer, as naming) (catalog.Record, bool, error) {
+	result, err := w.Seal(ctx, as.named)
+	if err != nil || result == upload.Sealed {
+		return catalog.Record{}, false, err
+	}
+	existing, published, err := r.published(ctx, due, as)
+	if err != nil {
+		return catalog.Record{}, false, err
+	}
+	if result == upload.Contested && (!published || existing.Data != w.DataKey()) {
+		result, err = w.ResolveSeal(ctx)
+	}
+	return existing, published && result != upload.Sealed, err
 }
 
 func mediaType(desc Descriptor) string {

@@ -25,7 +25,7 @@ func (w *Writer) record(ctx context.Context) error {
 	if err := r.check(w.token.Seq+1, raw.Size); err != nil {
 		return err // no request could continue from it
 	}
-	s, err := w.m.append(ctx, w.token, w.due, r, raw)
+	s, err := w.m.createNext(ctx, w.token, w.due, r, raw)
 	if w.opts.Repeat && errors.Is(err, ErrOutOfOrder) {
 		return w.repeat(ctx, s, err)
 	}

@@ -54,7 +54,7 @@ func (m *Manager) over(ctx context.Context, t Token) error {
 // may be gone because another request has completed the upload.
 func (m *Manager) endLost(ctx context.Context, t Token, due deadline.Deadline, last record) error {
 	r := record{Kind: kindCancelled, Upload: last.Upload, Offset: last.Offset}
-	if _, err := m.append(ctx, t, due, r, drivers.Body{}); err != nil {
+	if _, err := m.createNext(ctx, t, due, r, drivers.Body{}); err != nil {
 		return err
 	}
 	return fmt.Errorf("%w: its parts are gone", ErrUnknown)
@@ -130,31 +130,32 @@ func (m *Manager) Find(ctx context.Context, repository, id string) (Token, int64
 	}
 }
 
-// append creates the record after the one that t names. If there is another, it
-// reports ErrOutOfOrder, or how the session ended, and returns the other.
-func (m *Manager) append(ctx context.Context, t Token, due deadline.Deadline, r record, tail drivers.Body) (envelope.Stored[record], error) {
-	return m.appendOr(ctx, t, due, r, tail, func() error { return nil })
-}
-
-// appendOr is append that calls taken before it reads the other record, and
-// reports its error, if any.
-func (m *Manager) appendOr(ctx context.Context, t Token, due deadline.Deadline, r record, tail drivers.Body, taken func() error) (envelope.Stored[record], error) {
+// createNext creates the record after the one that t names. If another record is
+// there, it reports ErrOutOfOrder, or how the session ended, and returns that
+// record.
+func (m *Manager) createNext(ctx context.Context, t Token, due deadline.Deadline, r record, tail drivers.Body) (envelope.Stored[record], error) {
 	if err := due.Check(); err != nil {
 		return envelope.Stored[record]{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	r.Repository, r.Started, r.Algorithm = t.Repository, t.Started, t.Algorithm
-	s, err := envelope.CreateOr(ctx, m.cfg.Bucket, m.cfg.Layout.SessionRecord(t.ID, t.Seq+1), r, tail, taken)
+	s, err := envelope.Create(ctx, m.cfg.Bucket, m.cfg.Layout.SessionRecord(t.ID, t.Seq+1), r, tail)
+	return s, t.outcome(s, err)
+}
+
+// outcome returns the error for a request that created the record after t's: err
+// itself, or what s means to the request if err is drivers.ErrExists.
+func (t Token) outcome(s envelope.Stored[record], err error) error {
 	switch {
 	case !errors.Is(err, drivers.ErrExists):
-		return s, err
+		return err
 	case s.Value.Repository != t.Repository:
-		return envelope.Stored[record]{}, fmt.Errorf("%w: it belongs to another repository", ErrUnknown)
+		return fmt.Errorf("%w: it belongs to another repository", ErrUnknown)
 	case s.Value.Kind == kindOpen:
-		return s, fmt.Errorf("%w: another request continued first", ErrOutOfOrder)
+		return fmt.Errorf("%w: another request continued first", ErrOutOfOrder)
 	default:
-		return s, ended(s.Value)
+		return ended(s.Value)
 	}
 }
 
@@ -182,7 +183,7 @@ func (m *Manager) Cancel(ctx context.Context, t Token) error {
 			}
 			tail.Close()
 		}
-		_, err := m.append(ctx, t, due, record{Kind: kindCancelled, Upload: last.Value.Upload, Offset: last.Value.Offset}, drivers.Body{})
+		_, err := m.createNext(ctx, t, due, record{Kind: kindCancelled, Upload: last.Value.Upload, Offset: last.Value.Offset}, drivers.Body{})
 		if errors.Is(err, ErrOutOfOrder) {
 			if t, err = m.newest(ctx, t); err == nil {
 				continue

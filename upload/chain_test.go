@@ -367,7 +367,7 @@ func TestSpend(t *testing.T) {
 			if _, err := w.ReadFrom(bytes.NewReader(data[sizes[0]:])); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := w.Seal(t.Context(), named, unpublished); err != nil {
+			if err := seal(t.Context(), w, named); err != nil {
 				t.Fatal(err)
 			}
 			c, err := w.Store(t.Context())

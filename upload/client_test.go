@@ -532,7 +532,7 @@ func TestDrain(t *testing.T) {
 				if err := <-finished; err == nil {
 					t.Error("PUT that is cut off = nil, want an error")
 				}
-				if _, err := fw.Seal(t.Context(), digest.FromBytes(data), unpublished); !errors.Is(err, ErrCut) && !errors.Is(err, errInterrupted) {
+				if err := seal(t.Context(), fw, digest.FromBytes(data)); !errors.Is(err, ErrCut) && !errors.Is(err, errInterrupted) {
 					t.Errorf("Seal of a PUT that was cut off = %v, want %v", err, ErrCut)
 				}
 				fw.Close()

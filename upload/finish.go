@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/envelope"
 )
 
 // Content is the bytes of an upload that was completed. They are durable, and
@@ -131,94 +132,178 @@ func (w *Writer) wholeTail() drivers.Body {
 	return concat(w.rest, w.taken, w.ownTail())
 }
 
-// errPublished stops Seal from asking how its session ended.
-var errPublished = errors.New("upload: the blob is there")
+// SealResult is the outcome of Writer.Seal, if that returns no error.
+type SealResult int
 
-// Seal ends the upload: no more bytes, and this is their digest, as the client
-// names it. Where the parts lie under a key that no digest is bound to yet, it
-// binds it, by the record that ends the session. Again is true if another
-// request has done so before; the blob may be there already.
+const (
+	// Sealed means that this request has bound the digest, or that no record is
+	// needed for that.
+	Sealed SealResult = iota + 1
+
+	// SealedBefore means that another request has bound the same digest before.
+	// The blob may be published already.
+	SealedBefore
+
+	// Contested means that the next record exists and has not been read. The
+	// caller either finds the blob published with its bytes under DataKey, which
+	// only this session's end can explain, or calls ResolveSeal.
+	Contested
+)
+
+// Seal ends the upload: no more bytes come, and they have the digest named.
+// Where the parts are under a key that is not bound to a digest yet, Seal binds
+// it, by the record that ends the session.
 //
-// It reports ErrDigest if the bytes have another digest, and then has changed
-// nothing; ErrOutOfOrder, or an EndedError, if another request continued from the
-// same place.
+// Seal returns ErrDigest if the bytes have another digest, and then has changed
+// nothing. It returns ErrOutOfOrder, or an EndedError, if another request
+// continued from the same record. After another error it can be called again.
 //
 // A digest of an algorithm that was not computed is computed now if all bytes
 // are in memory. Otherwise Seal binds the key to the canonical digest only, and
-// Proves reports false: what the client names is a claim, which the record does
-// not repeat, and which the caller checks once the bytes are stored.
-//
-// If the next record exists already, Seal asks published before it reads that: is the blob of the canonical digest there, with its bytes under key,
-// which is this upload's? Then the session has ended with that digest, and again
-// is true.
-func (w *Writer) Seal(ctx context.Context, named digest.Digest, published func(canonical digest.Digest, key string) (bool, error)) (again bool, err error) {
+// Proves reports false: the digest named is a claim, which the record does not
+// repeat, and which the caller checks once the bytes are stored.
+func (w *Writer) Seal(ctx context.Context, named digest.Digest) (SealResult, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.client == nil || w.failed != nil {
-		return false, w.failed
+		return 0, w.failed
 	}
 	w.client.pause()
-	defer func() {
-		if err != nil {
-			w.client.resume()
-		}
-	}()
-	if w.upload == nil && !w.drop && w.hashes.digest(named.Algorithm()) == "" {
-		if err := w.gather(ctx, true, nil); err != nil {
-			return false, err
-		}
-		if err := w.holdsAll(); err != nil {
-			return false, err
-		}
-		w.hashes.hashAlso(named.Algorithm(), w.wholeTail().Segments)
+	result, err := w.seal(ctx, named)
+	if err != nil {
+		w.client.resume()
 	}
-	proven := w.hashes.digest(named.Algorithm())
-	if proven != "" && proven != named {
-		return false, w.mismatch(ctx, named)
+	return result, err
+}
+
+func (w *Writer) seal(ctx context.Context, named digest.Digest) (SealResult, error) {
+	if err := w.checkDigest(ctx, named); err != nil {
+		return 0, err
 	}
 	if !w.drop {
 		if err := w.gather(ctx, true, nil); err != nil {
-			return false, err
+			return 0, err
 		}
 	}
 	if w.isWhole() {
-		return false, nil
+		return Sealed, nil
 	}
 	if err := w.settle(ctx); err != nil {
-		return false, err
+		return 0, err
 	}
+	end, err := envelope.NewDraft(w.committed(named), drivers.Body{})
+	if err != nil {
+		return 0, err
+	}
+	if err := w.due.Check(); err != nil {
+		w.own = false
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	s, err := end.Create(ctx, w.m.cfg.Bucket, w.m.cfg.Layout.SessionRecord(w.token.ID, w.token.Seq+1))
+	if errors.Is(err, drivers.ErrExists) && s.Object.Key == "" {
+		// The existing record may be this one, and name the upload.
+		w.contest, w.own = &contest{end, w.own}, false
+		return Contested, nil
+	}
+	return w.sealedBy(s, err)
+}
+
+// checkDigest reports ErrDigest if the bytes don't have the digest named.
+func (w *Writer) checkDigest(ctx context.Context, named digest.Digest) error {
+	if w.upload == nil && !w.drop && w.hashes.digest(named.Algorithm()) == "" {
+		if err := w.gather(ctx, true, nil); err != nil {
+			return err
+		}
+		if err := w.holdsAll(); err != nil {
+			return err
+		}
+		w.hashes.hashAlso(named.Algorithm(), w.wholeTail().Segments)
+	}
+	if proven := w.hashes.digest(named.Algorithm()); proven != "" && proven != named {
+		return w.mismatch(ctx, named)
+	}
+	return nil
+}
+
+// committed returns the record that binds the upload to its digest.
+func (w *Writer) committed(named digest.Digest) record {
 	r := record{Kind: kindCommitted, Upload: w.upload, Offset: w.size, Digest: w.hashes.canonical(), CRC32C: w.checksum()}
-	if proven != r.Digest {
+	r.Repository, r.Started, r.Algorithm = w.token.Repository, w.token.Started, w.token.Algorithm
+	if proven := w.hashes.digest(named.Algorithm()); proven != r.Digest {
 		r.Named = proven
 	}
 	if w.base.Value.Upload == nil { // no other record has its parts
 		r.Parts = slices.Clone(w.parts.done)
 	}
-	s, err := w.m.appendOr(ctx, w.token, w.due, r, drivers.Body{}, func() error {
-		there, err := published(r.Digest, w.upload.Key)
-		if there {
-			return errPublished
-		}
-		return err
-	})
+	return r
+}
+
+// contest is a Seal that found the next record taken.
+type contest struct {
+	end envelope.Draft[record] // what was to be the next record
+	own bool                   // what Writer.own was before
+}
+
+// ResolveSeal reads the record that a Contested Seal has met, and returns Sealed
+// if it is this request's own, SealedBefore if another request has bound the same
+// digest, and otherwise the error that Seal returns if another request continued
+// first.
+func (w *Writer) ResolveSeal(ctx context.Context) (SealResult, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.client == nil || w.failed != nil:
+		return 0, w.failed
+	case w.contest == nil:
+		return 0, errors.New("upload: ResolveSeal without a contested Seal")
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	s, err := w.contest.end.Existing(ctx, w.m.cfg.Bucket, w.m.cfg.Layout.SessionRecord(w.token.ID, w.token.Seq+1))
+	if errors.Is(err, drivers.ErrNotFound) {
+		err = &EndedError{Gone: true}
+	}
+	w.own, w.contest = w.contest.own, nil
+	result, err := w.sealedBy(s, err)
+	if err != nil {
+		w.client.resume()
+	}
+	return result, err
+}
+
+// sealedBy returns the result of a Seal from the outcome of creating the next
+// record: s is that record.
+func (w *Writer) sealedBy(s envelope.Stored[record], err error) (SealResult, error) {
+	r, err := s.Value, w.token.outcome(s, err)
 	switch {
 	case err == nil:
 		w.own = false
-		return false, nil
-	case errors.Is(err, errPublished):
-		return true, nil
-	case s.Value.Kind == kindCommitted && s.Value.Digest == r.Digest && s.Value.Upload != nil:
-		if s.Value.Upload.Key != w.upload.Key {
-			w.join(s.Value)
+		return Sealed, nil
+	case r.Kind == kindCommitted && r.Repository == w.token.Repository && r.Digest == w.hashes.canonical() && r.Upload != nil:
+		if r.Upload.Key != w.upload.Key {
+			w.join(r)
 		}
-		return true, nil
+		return SealedBefore, nil
 	case errors.Is(err, ErrOutOfOrder), errors.Is(err, ErrUnknown):
 		w.lost(err)
-		return false, err
-	default: // it may be there, or come to be there, and Seal can be called again
+		return 0, err
+	default: // the record may be created, or may still become so
 		w.own = false
-		return false, err
+		return 0, err
 	}
+}
+
+// DataKey returns the key that the bytes are stored under, and an empty string
+// if no upload was started.
+func (w *Writer) DataKey() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.upload == nil {
+		return ""
+	}
+	return w.upload.Key
 }
 
 // join continues with the upload of another request that committed the same bytes

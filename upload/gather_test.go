@@ -177,7 +177,7 @@ func TestSpendsLargeReferences(t *testing.T) {
 		if _, err := w.ReadFrom(bytes.NewReader(data[before+120*kiB:])); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.Seal(t.Context(), d, unpublished); err != nil {
+		if err := seal(t.Context(), w, d); err != nil {
 			t.Fatal(err)
 		}
 		c, err := w.Store(t.Context())
@@ -274,14 +274,14 @@ func TestReferenceFailsAtTheEnd(t *testing.T) {
 	w := resume(t, m, tok, Options{Length: -1})
 	fail = true
 	list := w.list
-	if _, err := w.Seal(t.Context(), d, unpublished); !errors.Is(err, drivers.ErrBusy) {
+	if err := seal(t.Context(), w, d); !errors.Is(err, drivers.ErrBusy) {
 		t.Errorf("Seal = %v, want %v", err, drivers.ErrBusy)
 	}
 	if w.list != list {
 		t.Errorf("%d bytes are accounted for lists, want %d as before", w.list, list)
 	}
 	fail = false
-	if _, err := w.Seal(t.Context(), d, unpublished); err != nil {
+	if err := seal(t.Context(), w, d); err != nil {
 		t.Fatalf("Seal again = %v", err)
 	}
 	c, err := w.Store(t.Context())

@@ -58,7 +58,7 @@ func TestHugeUploads(t *testing.T) {
 			want := digest.NewDigest(digest.SHA256, hash)
 			w := resume(t, replica(t, store, counter.Intercept, config), tok, Options{Length: 0, Final: true, Digest: want})
 			defer w.Close()
-			if _, err := w.Seal(t.Context(), want, unpublished); err != nil {
+			if err := seal(t.Context(), w, want); err != nil {
 				t.Fatal(err)
 			}
 			c, err := w.Store(t.Context())

@@ -233,7 +233,7 @@ func TestFinalIsNotRecorded(t *testing.T) {
 				if _, err := w.ReadFrom(body); err != nil {
 					t.Fatal(err)
 				}
-				if _, err := w.Seal(t.Context(), digest.FromBytes(data), unpublished); err != nil {
+				if err := seal(t.Context(), w, digest.FromBytes(data)); err != nil {
 					t.Fatal(err)
 				}
 				c, err := w.Store(t.Context())

@@ -110,9 +110,14 @@ func patch(t testing.TB, m *Manager, tok Token, p []byte) Token {
 	return next
 }
 
-// unpublished says of every blob that it is not there, so that Seal reads what
-// it met.
-func unpublished(digest.Digest, string) (bool, error) { return false, nil }
+// seal seals w, and reads the record that a contested Seal has met.
+func seal(ctx context.Context, w *Writer, d digest.Digest) error {
+	result, err := w.Seal(ctx, d)
+	if result == Contested {
+		_, err = w.ResolveSeal(ctx)
+	}
+	return err
+}
 
 // commit sends p as the last request of the upload, whose bytes are then all.
 func commit(ctx context.Context, m *Manager, tok Token, p, all []byte) (Content, error) {
@@ -125,7 +130,7 @@ func commit(ctx context.Context, m *Manager, tok Token, p, all []byte) (Content,
 	if _, err := w.ReadFrom(bytes.NewReader(p)); err != nil {
 		return Content{}, err
 	}
-	if _, err := w.Seal(ctx, d, unpublished); err != nil {
+	if err := seal(ctx, w, d); err != nil {
 		return Content{}, err
 	}
 	return w.Store(ctx)

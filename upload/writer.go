@@ -90,6 +90,7 @@ type Writer struct {
 	own     bool // no record names upload: no other request can know of it
 	foreign bool // upload is that of another request, which committed first
 	direct  bool // upload's key is one of the digest's: no other digest can complete it
+	contest *contest
 	sizes   sizes
 	drop    bool    // the store has the blob: bytes are hashed and dropped
 	tail    *buffer // bytes of this request past the last part; nil if none

@@ -181,7 +181,7 @@ func TestNothingAfterSuspend(t *testing.T) {
 		if _, err := w.Write([]byte("after")); err == nil {
 			t.Error("Write after Suspend = nil, want an error")
 		}
-		if _, err := w.Seal(t.Context(), digest.FromString("before"), unpublished); err == nil {
+		if err := seal(t.Context(), w, digest.FromString("before")); err == nil {
 			t.Error("Seal after Suspend = nil, want an error")
 		}
 		if again, err := w.Suspend(t.Context()); again != tok || err != nil {
@@ -286,7 +286,7 @@ func TestStoreHangs(t *testing.T) {
 				w := resume(t, m, m.Start("r", digest.SHA256), Options{Length: int64(len(data))})
 				_, err := w.ReadFrom(bytes.NewReader(data))
 				if err == nil {
-					_, err = w.Seal(t.Context(), digest.FromBytes(data), unpublished)
+					err = seal(t.Context(), w, digest.FromBytes(data))
 				}
 				if err == nil {
 					_, err = w.Store(t.Context())
@@ -574,10 +574,10 @@ func TestKnown(t *testing.T) {
 			if _, err := w.ReadFrom(bytes.NewReader(data)); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := w.Seal(t.Context(), digest.FromString("other"), unpublished); !errors.Is(err, ErrDigest) {
+			if err := seal(t.Context(), w, digest.FromString("other")); !errors.Is(err, ErrDigest) {
 				t.Errorf("Seal with another digest = %v, want %v", err, ErrDigest)
 			}
-			if _, err := w.Seal(t.Context(), digest.FromBytes(data), unpublished); err != nil {
+			if err := seal(t.Context(), w, digest.FromBytes(data)); err != nil {
 				t.Errorf("Seal = %v", err)
 			}
 			c, err := w.Store(t.Context())

@@ -88,42 +88,67 @@ func encode[T any](value T, raw drivers.Body) (drivers.Body, string, error) {
 // After any other error the body may be stored, or may still become stored
 // later.
 func Create[T any](ctx context.Context, b drivers.Bucket, key string, value T, raw drivers.Body) (Stored[T], error) {
-	return CreateOr(ctx, b, key, value, raw, func() error { return nil })
-}
-
-// CreateOr is Create for a caller that may not need the body that is stored.
-// When the store reports that the key is taken, perhaps by this same write,
-// CreateOr calls taken before it reads the body. If taken returns an error,
-// CreateOr returns that error.
-func CreateOr[T any](ctx context.Context, b drivers.Bucket, key string, value T, raw drivers.Body, taken func() error) (Stored[T], error) {
-	body, nonce, err := encode(value, raw)
+	d, err := NewDraft(value, raw)
 	if err != nil {
 		return Stored[T]{}, err
 	}
 	for {
-		obj, err := b.Create(ctx, key, body)
-		if err == nil {
-			return Stored[T]{Value: value, RawSize: raw.Size, Object: obj, nonce: nonce}, nil
+		s, err := d.Create(ctx, b, key)
+		if !errors.Is(err, drivers.ErrExists) || s.Object.Key != "" {
+			return s, err
 		}
-		if errors.Is(err, drivers.ErrExists) {
-			if err := taken(); err != nil {
-				return Stored[T]{}, err
-			}
-		}
-		there, readErr := Read[T](ctx, b, key)
-		switch {
-		case readErr == nil && there.nonce == nonce:
-			return there, nil
-		case readErr == nil:
-			return there, fmt.Errorf("envelope: create %s: %w", key, drivers.ErrExists)
-		case errors.Is(readErr, drivers.ErrNotFound) && errors.Is(err, drivers.ErrExists):
-			continue // the object under the key was deleted meanwhile
-		case errors.Is(err, drivers.ErrExists):
-			return Stored[T]{}, readErr
-		default:
-			return Stored[T]{}, err
+		s, err = d.Existing(ctx, b, key)
+		if !errors.Is(err, drivers.ErrNotFound) { // otherwise it was deleted in the meantime
+			return s, err
 		}
 	}
+}
+
+// Draft is an encoded body that is not stored yet. It splits Create in two, for
+// a caller that may not need the body that is stored under a taken key.
+type Draft[T any] struct {
+	value   T
+	body    drivers.Body
+	rawSize int64
+	nonce   string
+}
+
+// NewDraft encodes value and raw with a new nonce. It returns an error if the
+// value does not encode, or if its JSON is longer than Read accepts.
+func NewDraft[T any](value T, raw drivers.Body) (Draft[T], error) {
+	body, nonce, err := encode(value, raw)
+	return Draft[T]{value, body, raw.Size, nonce}, err
+}
+
+// Create stores the draft under key if the key is free. If the store reports that
+// the key is taken, perhaps by this same write, Create returns a zero Stored and
+// drivers.ErrExists, and reads nothing: Existing reads the body. After an
+// unknown outcome Create reads the body itself, and returns it with ErrExists if
+// it is another writer's.
+func (d Draft[T]) Create(ctx context.Context, b drivers.Bucket, key string) (Stored[T], error) {
+	obj, err := b.Create(ctx, key, d.body)
+	switch {
+	case err == nil:
+		return Stored[T]{Value: d.value, RawSize: d.rawSize, Object: obj, nonce: d.nonce}, nil
+	case errors.Is(err, drivers.ErrExists):
+		return Stored[T]{}, fmt.Errorf("envelope: create %s: %w", key, drivers.ErrExists)
+	}
+	existing, readErr := d.Existing(ctx, b, key)
+	if readErr == nil || errors.Is(readErr, drivers.ErrExists) {
+		return existing, readErr
+	}
+	return Stored[T]{}, err
+}
+
+// Existing reads the body under key after Create. It returns drivers.ErrExists
+// with the body if the body is another writer's, and no error if it is the
+// draft's own. It returns drivers.ErrNotFound if the key is absent.
+func (d Draft[T]) Existing(ctx context.Context, b drivers.Bucket, key string) (Stored[T], error) {
+	existing, err := Read[T](ctx, b, key)
+	if err == nil && existing.nonce != d.nonce {
+		err = fmt.Errorf("envelope: create %s: %w", key, drivers.ErrExists)
+	}
+	return existing, err
 }
 
 // Replace stores value and raw under key if the object there still has this

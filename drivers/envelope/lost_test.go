@@ -82,34 +82,54 @@ func TestCreateRetriedBelow(t *testing.T) {
 		}
 		return do(ctx)
 	}
-	asked := 0
-	made, err := envelope.CreateOr(t.Context(), bucket(t, store, retries), key, note{Text: "mine"}, drivers.Body{}, func() error {
-		asked++
-		return nil
-	})
-	if err != nil || asked != 1 {
-		t.Fatalf("Create with a retry that met itself = %v, want success; it called taken %d times", err, asked)
+	made, err := envelope.Create(t.Context(), bucket(t, store, retries), key, note{Text: "mine"}, drivers.Body{})
+	if err != nil {
+		t.Fatalf("Create with a retry that met itself = %v, want success", err)
 	}
 	if there := read(t, bucket(t, store, nil)); made.Value.Text != "mine" || made.Object.Tag != there.Object.Tag {
 		t.Errorf("Create = %+v, there is %+v", made, there)
 	}
 }
 
-// TestCreateOr checks that nothing is read of a taken key if the callback
-// returns an error, and that the callback is not called for a free key.
-func TestCreateOr(t *testing.T) {
+// TestDraft checks that creating a draft reads nothing of a taken key, and that
+// Existing reports a body of the draft's own as a success.
+func TestDraft(t *testing.T) {
 	counter := new(drivertest.Counter)
 	b := bucket(t, &memory.Store{Habits: memory.S3()}, counter.Intercept)
-	enough := errors.New("that's enough")
-	for i, want := range []error{nil, enough} {
-		got, err := envelope.CreateOr(t.Context(), b, key, note{Text: "a"}, drivers.Body{}, func() error { return enough })
-		if !errors.Is(err, want) || want != nil && got.Object.Key != "" {
-			t.Errorf("CreateOr = %+v, %v, want %v", got, err, want)
+	first, second := draft(t, "first"), draft(t, "second")
+	for i, tt := range []struct {
+		draft envelope.Draft[note]
+		want  error
+	}{{first, nil}, {first, drivers.ErrExists}, {second, drivers.ErrExists}} {
+		got, err := tt.draft.Create(t.Context(), b, key)
+		if !errors.Is(err, tt.want) || tt.want != nil && got.Object.Key != "" {
+			t.Errorf("Create %d = %+v, %v, want %v", i, got, err, tt.want)
 		}
 		if n := counter.Total(); n != i+1 {
-			t.Errorf("%d requests, want %d", n, i+1)
+			t.Errorf("%d requests after Create %d, want %d", n, i, i+1)
 		}
 	}
+	if got, err := first.Existing(t.Context(), b, key); err != nil || got.Value.Text != "first" {
+		t.Errorf("Existing of the stored draft = %+v, %v, want it", got, err)
+	}
+	if got, err := second.Existing(t.Context(), b, key); !errors.Is(err, drivers.ErrExists) || got.Value.Text != "first" {
+		t.Errorf("Existing of the other draft = %+v, %v, want the stored one and %v", got, err, drivers.ErrExists)
+	}
+	if err := b.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := second.Existing(t.Context(), b, key); !errors.Is(err, drivers.ErrNotFound) {
+		t.Errorf("Existing of an absent key = %+v, %v, want %v", got, err, drivers.ErrNotFound)
+	}
+}
+
+func draft(t *testing.T, text string) envelope.Draft[note] {
+	t.Helper()
+	d, err := envelope.NewDraft(note{Text: text}, drivers.Body{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 // TestCreateMeetsWhatVanishes deletes the conflicting body before it can be

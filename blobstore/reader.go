@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
@@ -43,10 +42,11 @@ func (r *Repository) openData(ctx context.Context, rec catalog.Record, raw []byt
 	if d.answer == nil {
 		return d, nil
 	}
-	f := fileOf(d.answer.rc)
-	if f == nil {
+	reader, ok := d.answer.rc.(drivers.FileReader)
+	if !ok {
 		return d, nil
 	}
+	f := reader.File()
 	// It can seek, and is sent from the kernel.
 	d.answer.cancel(nil)
 	d.cancel()
@@ -55,19 +55,6 @@ func (r *Repository) openData(ctx context.Context, rec catalog.Record, raw []byt
 		return nil, fmt.Errorf("blobstore: %w", err)
 	}
 	return f, nil
-}
-
-// fileOf is the file that a driver reads from, or nil.
-func fileOf(r io.Reader) *os.File {
-	if section, ok := r.(interface {
-		Outer() (r io.ReaderAt, off, n int64)
-	}); ok {
-		f, _, _ := section.Outer()
-		file, _ := f.(*os.File)
-		return file
-	}
-	file, _ := r.(*os.File)
-	return file
 }
 
 // dataReader reads an object whose content never changes. It opens it where it

@@ -324,8 +324,8 @@ type filed struct {
 
 func (b *filed) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, drivers.Object, error) {
 	rc, o, err := b.Bucket.Open(ctx, key, off, n)
-	if f := fileOf(rc); f != nil {
-		b.files = append(b.files, f)
+	if r, ok := rc.(drivers.FileReader); ok {
+		b.files = append(b.files, r.File())
 	}
 	return rc, o, err
 }

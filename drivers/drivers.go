@@ -27,6 +27,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"os"
 	"time"
 )
 
@@ -142,6 +143,16 @@ type Signed struct {
 	Expires time.Time
 }
 
+// FileReader is a reader that [Bucket.Open] returns for an object in a file, so
+// that the kernel can send the bytes.
+type FileReader interface {
+	io.ReadCloser
+
+	// File returns the open file of the whole object. The caller may seek in it,
+	// and close it instead of the reader.
+	File() *os.File
+}
+
 // Bucket is one bucket, container or directory. All keys are relative to the
 // prefix it was opened with, and pass [CheckKey]. It is safe for concurrent use
 // by any number of goroutines and processes: once a write has returned, every
@@ -182,9 +193,7 @@ type Bucket interface {
 	// The reader returns bytes of one version of the object, or fails; it never
 	// mixes two. The Object describes that version, with its whole size. If the
 	// connection breaks while reading, Read returns ErrBusy. A driver that keeps
-	// objects in files returns an *os.File if n is -1, and otherwise a reader with
-	// the method Outer of an [io.SectionReader] of a file, so that the kernel can
-	// send the bytes.
+	// objects in files returns a [FileReader].
 	Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, Object, error)
 
 	// Stat returns the object's description. It returns ErrNotFound if the key is

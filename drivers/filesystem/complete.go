@@ -22,84 +22,61 @@ const copyStep = 64 << 20
 // Btrfs, and that file is linked. The upload is deleted only once the object is
 // durable. A second call, even after the first was killed, therefore finds
 // either the parts or the object.
-func (b *bucket) Complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
-	o, err := b.complete(ctx, u, parts, crc32c)
-	return o, failed("complete", u.Key, err)
-}
-
-func (b *bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
+func (s *uploadStore) Complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (_ drivers.Object, err error) {
+	defer func() { err = failed("complete", u.Key, err) }()
 	if err := check(ctx, u.Key); err != nil {
 		return drivers.Object{}, err
 	}
-	if err := checkParts(parts, crc32c); err != nil {
+	if _, err := drivers.CheckParts(parts, crc32c, limits()); err != nil {
 		return drivers.Object{}, err
 	}
-	if o, err := b.completed(u); !errors.Is(err, drivers.ErrNotFound) {
+	if o, err := s.completed(u); !errors.Is(err, drivers.ErrNotFound) {
 		return o, err
 	}
 	dir, ok := uploadDir(u)
 	if !ok {
 		return drivers.Object{}, drivers.ErrNotFound
 	}
-	err := b.join(ctx, dir, u.Key, parts)
+	err = s.join(ctx, dir, u.Key, parts)
 	switch {
 	case err == nil, errors.Is(err, drivers.ErrExists):
-		return b.completed(u)
+		return s.completed(u)
 	case !errors.Is(err, drivers.ErrChanged):
 		return drivers.Object{}, err
 	}
 	// Another call may have completed the upload and deleted the parts.
-	if o, err := b.completed(u); !errors.Is(err, drivers.ErrNotFound) {
+	if o, err := s.completed(u); !errors.Is(err, drivers.ErrNotFound) {
 		return o, err
 	}
-	if _, err := b.root.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-		return drivers.Object{}, b.notFound()
+	if _, err := s.disk.root.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return drivers.Object{}, s.disk.notFound()
 	}
 	return drivers.Object{}, err
 }
 
-func checkParts(parts []drivers.Part, crc32c uint32) error {
-	if len(parts) == 0 {
-		return errors.New("no parts")
-	}
-	var sum uint32
-	last := 0
-	for _, p := range parts {
-		if p.Number <= last {
-			return fmt.Errorf("part %d after part %d", p.Number, last)
-		}
-		last = p.Number
-		sum = drivers.CombineCRC32C(sum, p.CRC32C, p.Size)
-	}
-	if sum != crc32c {
-		return fmt.Errorf("the parts have CRC-32C %08x together, not %08x", sum, crc32c)
-	}
-	return nil
-}
-
 // completed returns the object at the upload's key, or ErrNotFound. It makes
 // the object's name durable, and only then deletes the upload.
-func (b *bucket) completed(u drivers.Upload) (drivers.Object, error) {
-	o, err := b.stat(u.Key)
+func (s *uploadStore) completed(u drivers.Upload) (drivers.Object, error) {
+	o, err := s.objects.stat(u.Key)
 	if err != nil {
 		return drivers.Object{}, err
 	}
-	if err := syncDirs(b.root, path.Dir(u.Key), 0); err != nil {
+	if err := s.disk.syncDirs(path.Dir(u.Key), 0); err != nil {
 		return drivers.Object{}, err
 	}
 	if dir, ok := uploadDir(u); ok {
-		b.discard(dir)
+		s.disk.discard(dir)
 	}
 	return o, nil
 }
 
 // join publishes the parts as one file. It returns ErrChanged if a part is
 // missing.
-func (b *bucket) join(ctx context.Context, dir, key string, parts []drivers.Part) error {
+func (s *uploadStore) join(ctx context.Context, dir, key string, parts []drivers.Part) error {
 	files := make([]string, len(parts))
 	for i, p := range parts {
 		files[i] = partFile(dir, p)
-		info, err := b.root.Lstat(files[i])
+		info, err := s.disk.root.Lstat(files[i])
 		if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() != p.Size {
 			return fmt.Errorf("part %d: %w", p.Number, drivers.ErrChanged)
 		}
@@ -113,9 +90,9 @@ func (b *bucket) join(ctx context.Context, dir, key string, parts []drivers.Part
 	whole := files[0]
 	if len(files) > 1 {
 		whole = dir + "/whole-" + rand.Text()
-		_, err := b.write(whole, func(f *os.File) error {
+		_, err := s.disk.write(whole, func(f *os.File) error {
 			for i, p := range parts {
-				if err := b.appendPart(ctx, f, files[i], p.Size); err != nil {
+				if err := s.appendPart(ctx, f, files[i], p.Size); err != nil {
 					return fmt.Errorf("part %d: %w", p.Number, err)
 				}
 			}
@@ -127,9 +104,9 @@ func (b *bucket) join(ctx context.Context, dir, key string, parts []drivers.Part
 		if err != nil {
 			return err
 		}
-		defer b.discard(whole)
+		defer s.disk.discard(whole)
 	}
-	err := b.publish(ctx, whole, key)
+	err := s.disk.publish(ctx, whole, key)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("removed while it was published: %w", drivers.ErrChanged)
 	}
@@ -149,8 +126,8 @@ func partFile(dir string, p drivers.Part) string {
 
 // appendPart copies a part to the end of f. Both are regular files, so io.CopyN
 // lets the kernel copy.
-func (b *bucket) appendPart(ctx context.Context, f *os.File, part string, size int64) error {
-	from, err := b.openRead(part)
+func (s *uploadStore) appendPart(ctx context.Context, f *os.File, part string, size int64) error {
+	from, err := s.disk.openRead(part)
 	if err != nil {
 		return err
 	}

@@ -69,7 +69,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -79,13 +78,6 @@ import (
 const (
 	locksDir  = "parts/locks"
 	stagedDir = "parts/staged"
-)
-
-// Only the owner can read directories and files, because one of the objects is
-// the key that signs upload tokens.
-const (
-	dirMode  = 0o700
-	fileMode = 0o600
 )
 
 // Config is the location of a bucket.
@@ -99,11 +91,23 @@ type Config struct {
 	Prefix string
 }
 
-// bucket is a directory. Its methods take keys, and use them as paths below
-// root.
+// prefix returns Prefix as a path below Root.
+func (c Config) prefix() (string, error) {
+	prefix := strings.TrimSuffix(c.Prefix, "/")
+	if prefix == "" {
+		return ".", nil
+	}
+	if err := drivers.CheckKey(prefix); err != nil {
+		return "", fmt.Errorf("prefix: %w", err)
+	}
+	return prefix, nil
+}
+
+// bucket is a directory: the objects in it, and the uploads that will become
+// objects.
 type bucket struct {
-	root    *os.Root // Config.Root with Config.Prefix
-	stripes stripes
+	*objectStore
+	*uploadStore
 }
 
 var _ drivers.Bucket = (*bucket)(nil)
@@ -114,119 +118,74 @@ var _ drivers.Bucket = (*bucket)(nil)
 // returns an error if the file system lacks one of them, and on every platform
 // except Linux, macOS and the BSDs.
 func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
-	b, err := open(ctx, cfg)
+	b, err := open(ctx, cfg, kernel())
 	if err != nil {
 		return nil, fmt.Errorf("filesystem: root %q: %w", cfg.Root, err)
 	}
 	return b, nil
 }
 
-func open(ctx context.Context, cfg Config) (*bucket, error) {
+func open(ctx context.Context, cfg Config, sys system) (*bucket, error) {
 	if cfg.Root == "" {
 		return nil, errors.New("name a directory")
 	}
 	if err := checkPlatform(); err != nil {
 		return nil, err
 	}
-	prefix := strings.TrimSuffix(cfg.Prefix, "/")
-	if prefix == "" {
-		prefix = "."
-	} else if err := drivers.CheckKey(prefix); err != nil {
-		return nil, fmt.Errorf("prefix: %w", err)
-	}
-	if err := makeRoot(filepath.Clean(cfg.Root)); err != nil {
-		return nil, err
-	}
-	top, err := os.OpenRoot(cfg.Root)
+	d, err := openDisk(cfg, sys)
 	if err != nil {
 		return nil, err
 	}
-	defer top.Close()
-	if err := ensureDir(top, prefix); err != nil {
+	objects := &objectStore{d, &locks{root: d.root, stripes: newStripes()}}
+	if err := objects.prepare(ctx); err != nil {
+		d.root.Close()
 		return nil, err
 	}
-	root, err := top.OpenRoot(prefix)
-	if err != nil {
-		return nil, err
-	}
-	b := &bucket{root: root, stripes: newStripes()}
-	if err := b.prepare(ctx); err != nil {
-		root.Close()
-		return nil, err
-	}
-	return b, nil
-}
-
-// makeRoot durably creates a directory and its missing parents.
-func makeRoot(dir string) error {
-	err := os.Mkdir(dir, dirMode)
-	parent := filepath.Dir(dir)
-	if errors.Is(err, fs.ErrNotExist) && parent != dir {
-		if err := makeRoot(parent); err != nil {
-			return err
-		}
-		err = os.Mkdir(dir, dirMode)
-	}
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	above, err := os.Open(parent)
-	if err != nil {
-		return err
-	}
-	defer above.Close()
-	return fsync(above)
+	return &bucket{objects, &uploadStore{d, objects}}, nil
 }
 
 // prepare creates the driver's own directories and checks the features of the
 // file system. If the process is killed meanwhile, it leaves staged entries
 // like those of any write.
-func (b *bucket) prepare(ctx context.Context) error {
+func (s *objectStore) prepare(ctx context.Context) error {
 	for _, dir := range []string{locksDir, stagedDir} {
-		if err := ensureDir(b.root, dir); err != nil {
+		if err := s.disk.ensureDir(dir); err != nil {
 			return err
 		}
 	}
-	unlock, err := b.lock(ctx, "probe")
+	unlock, err := s.locks.lock(ctx, "probe")
 	if err != nil {
 		return fmt.Errorf("flock, which compare-and-swap needs, fails: %w", err)
 	}
 	unlock()
 
 	dir, link := stagedName(rand.Text(), "probe"), stagedName(rand.Text(), "probe")
-	if err := b.root.Mkdir(dir, dirMode); err != nil {
+	if err := s.disk.root.Mkdir(dir, dirMode); err != nil {
 		return err
 	}
-	defer b.discard(dir)
+	defer s.disk.discard(dir)
 	file := dir + "/file"
-	if _, err := b.write(file, func(*os.File) error { return nil }); err != nil {
+	if _, err := s.disk.write(file, func(*os.File) error { return nil }); err != nil {
 		return err
 	}
-	if err := b.checkCase(dir, "file"); err != nil {
+	if err := s.disk.checkCase(dir, "file"); err != nil {
 		return err
 	}
-	if err := b.root.Link(file, link); err != nil {
+	if err := s.disk.root.Link(file, link); err != nil {
 		return fmt.Errorf("no hard links, which create-only writes need, can be made here; "+
 			"use another file system, such as ext4, XFS, Btrfs, ZFS or APFS: %w", err)
 	}
-	b.discard(link)
+	s.disk.discard(link)
 	return nil
 }
 
-// lstat is a variable so that a test can simulate a file system that folds
-// case.
-var lstat = (*os.Root).Lstat
-
 // checkCase returns an error if the file system finds the file of this name by
 // its name in upper case as well, because two keys would then be one file.
-func (b *bucket) checkCase(dir, name string) error {
-	_, err := lstat(b.root, dir+"/"+strings.ToUpper(name))
+func (d disk) checkCase(dir, name string) error {
+	_, err := d.sys.lstat(d.root, dir+"/"+strings.ToUpper(name))
 	switch {
 	case err == nil:
-		return errors.New("names here are not case-sensitive, and the tags V1 and v1, which are two, would be one; " +
+		return errors.New("names here are not case-sensitive, so the tags V1 and v1 would be one; " +
 			"use a case-sensitive file system (on macOS, a volume of the format APFS (Case-sensitive))")
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
@@ -241,12 +200,14 @@ func (b *bucket) SignGet(context.Context, string, drivers.SignOptions) (drivers.
 }
 
 // Limits returns limits that berth sets, not the file system.
-func (b *bucket) Limits() drivers.Limits {
+func (b *bucket) Limits() drivers.Limits { return limits() }
+
+func limits() drivers.Limits {
 	return drivers.Limits{MaxPart: 5 << 40, MaxParts: 100_000, Stream: true}
 }
 
 // Close closes the directory. Open readers stay usable.
-func (b *bucket) Close() error { return b.root.Close() }
+func (b *bucket) Close() error { return b.objectStore.disk.root.Close() }
 
 // check returns an error if a key is malformed or ctx has ended.
 func check(ctx context.Context, keys ...string) error {
@@ -262,29 +223,13 @@ func check(ctx context.Context, keys ...string) error {
 // becomes ErrBusy, because it passes by itself. A full disk and a used-up quota
 // become ErrFull. A broken disk is neither.
 func failed(op, key string, err error) error {
-	if err == nil {
-		return nil
-	}
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 		err = fmt.Errorf("%w: %w", drivers.ErrBusy, err)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		err = fmt.Errorf("%w: storage.filesystem.root: make room, or raise the quota: %w", drivers.ErrFull, err)
 	}
 	return fmt.Errorf("filesystem: %s %s: %w", op, key, err)
-}
-
-// absent reports whether err means that there is no file at a path, either
-// because a name is missing or because a parent is not a directory.
-func absent(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
-}
-
-// notFound returns the error for an absent path. It is ErrNotFound, unless the
-// whole bucket was removed, which is not a claim about the key.
-func (b *bucket) notFound() error {
-	if _, err := b.root.Lstat(locksDir); err != nil {
-		return fmt.Errorf("the directory was removed or emptied: %w", err)
-	}
-	return drivers.ErrNotFound
 }

@@ -27,7 +27,7 @@ func TestLongFullDisk(t *testing.T) {
 		return
 	}
 	if os.Getenv("BERTH_TEST_LONG") == "" {
-		t.Skip("mounts a file system in a user namespace: set BERTH_TEST_LONG")
+		t.Skip("mounts a file system in a user namespace: set BERTH_TEST_LONG=1 (or run make test-long)")
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^TestLongFullDisk$", "-test.v")
 	cmd.Env = append(os.Environ(), onFullDisk+"="+t.TempDir())
@@ -38,13 +38,14 @@ func TestLongFullDisk(t *testing.T) {
 	}
 	output, err := cmd.CombinedOutput()
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EINVAL) {
-		t.Skipf("no user namespaces here: %v", err)
+		t.Skipf("FULL DISK NOT TESTED: no user namespaces here: %v", err)
 	}
 	if err != nil || !bytes.Contains(output, []byte("--- PASS: TestLongFullDisk")) {
 		t.Errorf("%v\n%s", err, output)
 	}
 }
 
+// fillDisk fills the disk, and checks that deletions make room.
 func fillDisk(t *testing.T, dir string) {
 	b, err := Open(t.Context(), Config{Root: dir})
 	if err != nil {
@@ -60,7 +61,7 @@ func fillDisk(t *testing.T, dir string) {
 		}
 	}
 	if !errors.Is(err, drivers.ErrFull) || len(keys) < 5 {
-		t.Fatalf("Create number %d = %v, want %v after some", len(keys), err, drivers.ErrFull)
+		t.Fatalf("Create after %d objects = %v, want %v after at least 5", len(keys), err, drivers.ErrFull)
 	}
 	u, err := b.StartUpload(t.Context(), "data/new/00/x")
 	if err == nil {
@@ -70,9 +71,9 @@ func fillDisk(t *testing.T, dir string) {
 		t.Errorf("StreamPart = %v, want %v", err, drivers.ErrFull)
 	}
 	if err := b.Delete(t.Context(), keys...); err != nil {
-		t.Errorf("Delete = %v, want room", err)
+		t.Errorf("Delete on a full disk = %v", err)
 	}
 	if _, err := b.Create(t.Context(), "blobs/again", drivers.NewBody(content)); err != nil {
-		t.Errorf("Create with room again = %v", err)
+		t.Errorf("Create after Delete = %v", err)
 	}
 }

@@ -17,7 +17,7 @@ import (
 // holds the names in the directories from the root to the current one, because
 // a directory returns its names in no order, and key order differs from the
 // order of names ("a-b" comes before "a/x").
-func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drivers.Object, error] {
+func (s *objectStore) List(ctx context.Context, prefix, after string) iter.Seq2[drivers.Object, error] {
 	return func(yield func(drivers.Object, error) bool) {
 		at := prefix[:strings.LastIndexByte(prefix, '/')+1]
 		top := strings.TrimSuffix(at, "/")
@@ -28,18 +28,18 @@ func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drive
 			return // no key has this prefix
 		}
 		// A bucket that was removed would look empty.
-		if err := b.notFound(); !errors.Is(err, drivers.ErrNotFound) {
+		if err := s.disk.notFound(); !errors.Is(err, drivers.ErrNotFound) {
 			yield(drivers.Object{}, failed("list", prefix, err))
 			return
 		}
 		// OpenRoot has no distinct error for a path that is not a directory.
-		info, err := b.root.Stat(top)
+		info, err := s.disk.root.Stat(top)
 		if err == nil && !info.IsDir() {
 			return
 		}
 		var dir *os.Root
 		if err == nil {
-			dir, err = b.root.OpenRoot(top)
+			dir, err = s.disk.root.OpenRoot(top)
 		}
 		if absent(err) {
 			return

@@ -8,6 +8,12 @@ import (
 	"time"
 )
 
+// locks are the locks of keys, against all goroutines and processes.
+type locks struct {
+	root    *os.Root
+	stripes stripes
+}
+
 // stripes serialize the goroutines of one process, so that at most one of them
 // polls for a lock file.
 type stripes [256]chan struct{}
@@ -25,31 +31,31 @@ func newStripes() (s stripes) {
 //
 // lock polls, because a goroutine in a blocking flock(2) would not notice that
 // its context has ended.
-func (b *bucket) lock(ctx context.Context, key string) (unlock func(), err error) {
+func (l *locks) lock(ctx context.Context, key string) (unlock func(), err error) {
 	h := fnv.New32a()
 	h.Write([]byte(key)) // never fails
-	stripe := h.Sum32() % uint32(len(b.stripes))
+	stripe := h.Sum32() % uint32(len(l.stripes))
 
 	select {
-	case b.stripes[stripe] <- struct{}{}:
+	case l.stripes[stripe] <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	f, err := b.flock(ctx, fmt.Sprintf("%s/%02x", locksDir, stripe))
+	f, err := l.flock(ctx, fmt.Sprintf("%s/%02x", locksDir, stripe))
 	if err != nil {
-		<-b.stripes[stripe]
+		<-l.stripes[stripe]
 		return nil, err
 	}
 	return func() {
 		f.Close()
-		<-b.stripes[stripe]
+		<-l.stripes[stripe]
 	}, nil
 }
 
 // flock opens the file again on each call, because a lock belongs to the open
 // file. Two buckets in one process therefore exclude each other as well.
-func (b *bucket) flock(ctx context.Context, name string) (*os.File, error) {
-	f, err := b.root.OpenFile(name, os.O_RDWR|os.O_CREATE|largeFile, fileMode)
+func (l *locks) flock(ctx context.Context, name string) (*os.File, error) {
+	f, err := l.root.OpenFile(name, os.O_RDWR|os.O_CREATE|largeFile, fileMode)
 	if err != nil {
 		return nil, err
 	}

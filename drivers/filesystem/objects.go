@@ -19,23 +19,25 @@ import (
 // are much smaller. A larger body would be hashed again on every read.
 const smallBody = 1 << 20
 
-// Create stores body under key by staging a file and linking it to the key. It
-// returns ErrExists if the key is taken.
-func (b *bucket) Create(ctx context.Context, key string, body drivers.Body) (drivers.Object, error) {
-	o, err := b.create(ctx, key, body)
-	return o, failed("create", key, err)
+// objectStore is the files under keys.
+type objectStore struct {
+	disk  disk
+	locks *locks
 }
 
-func (b *bucket) create(ctx context.Context, key string, body drivers.Body) (drivers.Object, error) {
+// Create stores body under key by staging a file and linking it to the key. It
+// returns ErrExists if the key is taken.
+func (s *objectStore) Create(ctx context.Context, key string, body drivers.Body) (_ drivers.Object, err error) {
+	defer func() { err = failed("create", key, err) }()
 	if err := check(ctx, key); err != nil {
 		return drivers.Object{}, err
 	}
-	staged, o, err := b.stage(ctx, key, body)
+	staged, o, err := s.stage(ctx, key, body)
 	if err != nil {
 		return drivers.Object{}, err
 	}
-	defer b.discard(staged)
-	if err := b.publish(ctx, staged, key); err != nil {
+	defer s.disk.discard(staged)
+	if err := s.disk.publish(ctx, staged, key); err != nil {
 		return drivers.Object{}, err
 	}
 	return o, nil
@@ -44,40 +46,36 @@ func (b *bucket) create(ctx context.Context, key string, body drivers.Body) (dri
 // Replace stores body in place of the version that has this tag. It stages a
 // file and then, under the lock, compares the tag and renames the file. It
 // returns ErrChanged if the object has another tag or is gone.
-func (b *bucket) Replace(ctx context.Context, key, tag string, body drivers.Body) (drivers.Object, error) {
-	o, err := b.replace(ctx, key, tag, body)
-	return o, failed("replace", key, err)
-}
-
-func (b *bucket) replace(ctx context.Context, key, tag string, body drivers.Body) (drivers.Object, error) {
+func (s *objectStore) Replace(ctx context.Context, key, tag string, body drivers.Body) (_ drivers.Object, err error) {
+	defer func() { err = failed("replace", key, err) }()
 	if err := check(ctx, key); err != nil {
 		return drivers.Object{}, err
 	}
-	staged, o, err := b.stage(ctx, key, body)
+	staged, o, err := s.stage(ctx, key, body)
 	if err != nil {
 		return drivers.Object{}, err
 	}
-	defer b.discard(staged)
-	unlock, err := b.lock(ctx, key)
+	defer s.disk.discard(staged)
+	unlock, err := s.locks.lock(ctx, key)
 	if err != nil {
 		return drivers.Object{}, err
 	}
 	defer unlock()
-	now, err := b.stat(key)
+	existing, err := s.stat(key)
 	switch {
 	case errors.Is(err, drivers.ErrNotFound):
 		return drivers.Object{}, drivers.ErrChanged
 	case err != nil:
 		return drivers.Object{}, err
-	case now.Tag != tag:
+	case existing.Tag != tag:
 		return drivers.Object{}, drivers.ErrChanged
 	}
-	if err := b.root.Rename(staged, key); err != nil {
+	if err := s.disk.root.Rename(staged, key); err != nil {
 		return drivers.Object{}, err
 	}
 	// Sync under the lock, so that a caller that receives ErrChanged can rely
 	// on the change being durable.
-	if err := syncDirs(b.root, path.Dir(key), 0); err != nil {
+	if err := s.disk.syncDirs(path.Dir(key), 0); err != nil {
 		return drivers.Object{}, err
 	}
 	return o, nil
@@ -85,12 +83,12 @@ func (b *bucket) replace(ctx context.Context, key, tag string, body drivers.Body
 
 // stage stores body in a staged file. It returns the file's name and the Object
 // that the file will be once it has its key.
-func (b *bucket) stage(ctx context.Context, key string, body drivers.Body) (string, drivers.Object, error) {
+func (s *objectStore) stage(ctx context.Context, key string, body drivers.Body) (string, drivers.Object, error) {
 	if body.Size == 0 {
 		return "", drivers.Object{}, errors.New("empty body")
 	}
 	name := stagedName(rand.Text(), key)
-	info, err := b.write(name, func(f *os.File) error {
+	info, err := s.disk.write(name, func(f *os.File) error {
 		var crc uint32
 		for _, segment := range body.Segments {
 			if err := ctx.Err(); err != nil {
@@ -111,7 +109,7 @@ func (b *bucket) stage(ctx context.Context, key string, body drivers.Body) (stri
 	}
 	o, err := describe(key, info, body.Reader())
 	if err != nil {
-		b.discard(name)
+		s.disk.discard(name)
 		return "", drivers.Object{}, err
 	}
 	return name, o, nil
@@ -119,17 +117,14 @@ func (b *bucket) stage(ctx context.Context, key string, body drivers.Body) (stri
 
 // DeleteIf deletes the version that has this tag. It returns ErrChanged if the
 // object has another tag.
-func (b *bucket) DeleteIf(ctx context.Context, key, tag string) error {
-	return failed("delete", key, b.deleteIf(ctx, key, tag))
-}
-
-func (b *bucket) deleteIf(ctx context.Context, key, tag string) error {
+func (s *objectStore) DeleteIf(ctx context.Context, key, tag string) (err error) {
+	defer func() { err = failed("delete", key, err) }()
 	if err := check(ctx, key); err != nil {
 		return err
 	}
-	kept, err := b.remove(ctx, key, func() error {
-		now, err := b.stat(key)
-		if err == nil && now.Tag != tag {
+	kept, err := s.remove(ctx, key, func() error {
+		existing, err := s.stat(key)
+		if err == nil && existing.Tag != tag {
 			return drivers.ErrChanged
 		}
 		return err
@@ -137,20 +132,20 @@ func (b *bucket) deleteIf(ctx context.Context, key, tag string) error {
 	if err != nil {
 		return err
 	}
-	return syncDirs(b.root, kept, 0)
+	return s.disk.syncDirs(kept, 0)
 }
 
 // Delete deletes the objects one by one, and then makes all deletions durable.
-func (b *bucket) Delete(ctx context.Context, keys ...string) error {
+func (s *objectStore) Delete(ctx context.Context, keys ...string) error {
 	if err := check(ctx, keys...); err != nil {
 		return fmt.Errorf("filesystem: delete: %w", err)
 	}
 	dirs := map[string]bool{}
 	for _, key := range keys {
-		kept, err := b.remove(ctx, key, func() error {
-			info, err := b.root.Lstat(key)
+		kept, err := s.remove(ctx, key, func() error {
+			info, err := s.disk.root.Lstat(key)
 			if absent(err) || err == nil && info.IsDir() {
-				return b.notFound()
+				return s.disk.notFound()
 			}
 			return err
 		})
@@ -160,7 +155,7 @@ func (b *bucket) Delete(ctx context.Context, keys ...string) error {
 		dirs[kept] = true
 	}
 	for dir := range dirs {
-		if err := syncDirs(b.root, dir, 0); err != nil {
+		if err := s.disk.syncDirs(dir, 0); err != nil {
 			return failed("delete", dir, err)
 		}
 	}
@@ -173,40 +168,33 @@ func (b *bucket) Delete(ctx context.Context, keys ...string) error {
 // process that deleted the object may not have synced it yet. In that case
 // remove does not unlink: a Create, which takes no lock, may have stored a new
 // object since.
-func (b *bucket) remove(ctx context.Context, key string, allow func() error) (kept string, err error) {
-	unlock, err := b.lock(ctx, key)
+func (s *objectStore) remove(ctx context.Context, key string, allow func() error) (kept string, err error) {
+	unlock, err := s.locks.lock(ctx, key)
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
 	err = allow()
 	if err == nil {
-		err = b.root.Remove(key)
+		err = s.disk.root.Remove(key)
 	}
 	if err != nil && !errors.Is(err, drivers.ErrNotFound) {
 		return "", err
 	}
-	return prune(b.root, path.Dir(key)), nil
+	return s.disk.prune(path.Dir(key)), nil
 }
 
 // Open opens the file of a key. The reader keeps the version that it opened,
 // even if the key is replaced or deleted meanwhile.
-func (b *bucket) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, drivers.Object, error) {
-	r, o, err := b.read(ctx, key, off, n)
-	if err != nil {
-		return nil, drivers.Object{}, failed("open", key, err)
-	}
-	return r, o, nil
-}
-
-func (b *bucket) read(ctx context.Context, key string, off, n int64) (io.ReadCloser, drivers.Object, error) {
+func (s *objectStore) Open(ctx context.Context, key string, off, n int64) (_ io.ReadCloser, _ drivers.Object, err error) {
+	defer func() { err = failed("open", key, err) }()
 	if err := check(ctx, key); err != nil {
 		return nil, drivers.Object{}, err
 	}
 	if off < 0 || n == 0 || n < -1 {
 		return nil, drivers.Object{}, fmt.Errorf("range of %d bytes from %d", n, off)
 	}
-	f, o, err := b.find(key)
+	f, o, err := s.find(key)
 	if err != nil {
 		return nil, drivers.Object{}, err
 	}
@@ -215,31 +203,38 @@ func (b *bucket) read(ctx context.Context, key string, off, n int64) (io.ReadClo
 		return nil, drivers.Object{}, fmt.Errorf("%d of %d bytes: %w", off, o.Size, drivers.ErrRange)
 	}
 	if n == -1 {
-		if _, err := f.Seek(off, io.SeekStart); err != nil {
-			f.Close()
-			return nil, drivers.Object{}, err
-		}
-		return f, o, nil
+		n = o.Size - off
 	}
-	return struct {
-		*io.SectionReader
-		io.Closer
-	}{io.NewSectionReader(f, off, n), f}, o, nil
+	return &fileReader{io.NewSectionReader(f, off, n), f}, o, nil
 }
+
+// fileReader reads a range of a file.
+type fileReader struct {
+	*io.SectionReader
+	file *os.File
+}
+
+var _ drivers.FileReader = (*fileReader)(nil)
+
+// File returns the file.
+func (r *fileReader) File() *os.File { return r.file }
+
+// Close closes the file.
+func (r *fileReader) Close() error { return r.file.Close() }
 
 // Stat returns the object's description. It returns ErrNotFound if the key is
 // absent.
-func (b *bucket) Stat(ctx context.Context, key string) (drivers.Object, error) {
+func (s *objectStore) Stat(ctx context.Context, key string) (drivers.Object, error) {
 	err := check(ctx, key)
 	var o drivers.Object
 	if err == nil {
-		o, err = b.stat(key)
+		o, err = s.stat(key)
 	}
 	return o, failed("stat", key, err)
 }
 
-func (b *bucket) stat(key string) (drivers.Object, error) {
-	f, o, err := b.find(key)
+func (s *objectStore) stat(key string) (drivers.Object, error) {
+	f, o, err := s.find(key)
 	if err != nil {
 		return drivers.Object{}, err
 	}
@@ -247,17 +242,12 @@ func (b *bucket) stat(key string) (drivers.Object, error) {
 	return o, nil
 }
 
-// openRead opens a file of any size for reading.
-func (b *bucket) openRead(name string) (*os.File, error) {
-	return b.root.OpenFile(name, os.O_RDONLY|largeFile, 0)
-}
-
 // find opens the file of a key and returns it with its description. It returns
 // ErrNotFound if the key is absent.
-func (b *bucket) find(key string) (*os.File, drivers.Object, error) {
-	f, err := b.openRead(key)
+func (s *objectStore) find(key string) (*os.File, drivers.Object, error) {
+	f, err := s.disk.openRead(key)
 	if absent(err) {
-		return nil, drivers.Object{}, b.notFound()
+		return nil, drivers.Object{}, s.disk.notFound()
 	}
 	if err != nil {
 		return nil, drivers.Object{}, err

@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	gocmp "github.com/google/go-cmp/cmp"
-
 	"github.com/berthhq/berth/drivers"
 )
 
@@ -24,6 +22,7 @@ import (
 // another process on the same directory. Its value is a name in children.
 const childEnv = "BERTH_TEST_FILESYSTEM_CHILD"
 
+// children returns what the processes do.
 func children() map[string]func(ctx context.Context, b *bucket) error {
 	return map[string]func(context.Context, *bucket) error{
 		"count": func(ctx context.Context, b *bucket) error { return count(ctx, b, counts) },
@@ -67,7 +66,7 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	ctx := context.Background()
-	b, err := open(ctx, Config{Root: os.Args[1]})
+	b, err := open(ctx, Config{Root: os.Args[1]}, kernel())
 	if err == nil {
 		err = children()[do](ctx, b)
 	}
@@ -108,6 +107,7 @@ func until(t *testing.T, what string, ok func() bool) {
 	}
 }
 
+// kill kills a process that must still be running.
 func kill(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
 	if err := cmd.Process.Kill(); err != nil {
@@ -118,6 +118,7 @@ func kill(t *testing.T, cmd *exec.Cmd) {
 	}
 }
 
+// counts is the number of increments by each counter.
 const counts = 40
 
 // count increments a number in the bucket by compare-and-swap.
@@ -204,6 +205,8 @@ func churn(ctx context.Context, b *bucket) error {
 	return nil
 }
 
+// TestDirectoriesComeAndGo creates and deletes objects in the same directories
+// from three processes.
 func TestDirectoriesComeAndGo(t *testing.T) {
 	root := t.TempDir()
 	b := openAt(t, root)
@@ -223,10 +226,12 @@ func TestDirectoriesComeAndGo(t *testing.T) {
 		t.Error(err)
 	}
 	if got := files(t, root); len(got) > 0 {
-		t.Errorf("left: %q", got)
+		t.Errorf("files after the last Delete = %q, want none", got)
 	}
 }
 
+// TestKilledInStreamPart kills a process that is storing a part. Another process
+// continues the upload.
 func TestKilledInStreamPart(t *testing.T) {
 	root := t.TempDir()
 	b := openAt(t, root)
@@ -250,32 +255,31 @@ func TestKilledInStreamPart(t *testing.T) {
 	})
 	kill(t, cmd)
 	if _, err := b.Stat(t.Context(), "data/k"); !errors.Is(err, drivers.ErrNotFound) {
-		t.Errorf("Stat = %v, want %v", err, drivers.ErrNotFound)
+		t.Errorf("Stat of an incomplete upload = %v, want %v", err, drivers.ErrNotFound)
 	}
 	if got := list(t, b, "", ""); len(got) > 0 {
 		t.Errorf("List = %q, want nothing", got)
 	}
 	all := uploads(t, b, "data/")
 	if len(all) != 1 || all[0].Key != "data/k" {
-		t.Fatalf("Uploads = %v, want the one of data/k", all)
+		t.Fatalf("Uploads = %v, want one of data/k", all)
 	}
-	// Any process can continue the upload.
 	p := stream(t, b, all[0], 1, "abc")
 	if _, err := b.Complete(t.Context(), all[0], []drivers.Part{p}, p.CRC32C); err != nil {
 		t.Fatal(err)
 	}
-	if diff := gocmp.Diff([]string{"data/", "data/k"}, files(t, root)); diff != "" {
-		t.Errorf("left (-want +got):\n%s", diff)
-	}
+	wantFiles(t, root, "Complete", "data/", "data/k")
 }
 
+// TestKilledInCreate kills processes that are creating objects. Each object is
+// whole or absent, and Abort deletes the staged files.
 func TestKilledInCreate(t *testing.T) {
 	root := t.TempDir()
 	b := openAt(t, root)
 	for i := range 8 {
 		cmd := child(t, "create", root, nil)
 		key := fmt.Sprintf("d%d/k", 3*i+3)
-		until(t, key+" is there", func() bool {
+		until(t, key+" exists", func() bool {
 			_, err := os.Stat(filepath.Join(root, key))
 			return err == nil
 		})
@@ -303,11 +307,13 @@ func TestKilledInCreate(t *testing.T) {
 	}
 	for _, file := range files(t, root) {
 		if !strings.HasSuffix(file, "/") {
-			t.Errorf("left: %s", file)
+			t.Errorf("Abort left %s", file)
 		}
 	}
 }
 
+// TestCompleteAmongProcesses completes one upload from three processes. Each
+// Complete returns the same object.
 func TestCompleteAmongProcesses(t *testing.T) {
 	root := t.TempDir()
 	b := openAt(t, root)
@@ -346,7 +352,5 @@ func TestCompleteAmongProcesses(t *testing.T) {
 	if got := uploads(t, b, ""); len(got) > 0 {
 		t.Errorf("Uploads = %v, want none", got)
 	}
-	if diff := gocmp.Diff([]string{"data/", "data/1/", "data/1/k", "data/3/", "data/3/k"}, files(t, root)); diff != "" {
-		t.Errorf("left (-want +got):\n%s", diff)
-	}
+	wantFiles(t, root, "Complete", "data/", "data/1/", "data/1/k", "data/3/", "data/3/k")
 }

@@ -40,30 +40,33 @@ func validName(s string) bool {
 	return len(s) == 26 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
 }
 
-// StartUpload creates the upload's directory.
-func (b *bucket) StartUpload(ctx context.Context, key string) (drivers.Upload, error) {
-	u, err := b.startUpload(ctx, key)
-	return u, failed("start upload", key, err)
+// uploadStore is the directories of uploads. Complete turns an upload into an
+// object.
+type uploadStore struct {
+	disk    disk
+	objects *objectStore
 }
 
-func (b *bucket) startUpload(ctx context.Context, key string) (drivers.Upload, error) {
+// StartUpload creates the upload's directory.
+func (s *uploadStore) StartUpload(ctx context.Context, key string) (_ drivers.Upload, err error) {
+	defer func() { err = failed("start upload", key, err) }()
 	if err := check(ctx, key); err != nil {
 		return drivers.Upload{}, err
 	}
 	u := drivers.Upload{Key: key, ID: rand.Text()}
 	dir := stagedName(u.ID, key)
-	if err := b.root.Mkdir(dir, dirMode); err != nil {
+	if err := s.disk.root.Mkdir(dir, dirMode); err != nil {
 		return drivers.Upload{}, err
 	}
-	info, err := b.write(dir+keyFile, func(f *os.File) error {
+	info, err := s.disk.write(dir+keyFile, func(f *os.File) error {
 		_, err := f.WriteString(key)
 		return err
 	})
 	if err == nil {
-		err = syncDirs(b.root, dir, 1)
+		err = s.disk.syncDirs(dir, 1)
 	}
 	if err != nil {
-		b.discard(dir)
+		s.disk.discard(dir)
 		return drivers.Upload{}, err
 	}
 	u.Started = started(info)
@@ -74,10 +77,10 @@ func started(info fs.FileInfo) time.Time { return info.ModTime().UTC().Truncate(
 
 // PutPart stores a part. It returns an error if the body's size or checksum is
 // wrong.
-func (b *bucket) PutPart(ctx context.Context, u drivers.Upload, number int, body drivers.Body) (drivers.Part, error) {
-	p, err := b.putPart(ctx, u, number, body.Reader(), func(size int64, crc uint32) error {
+func (s *uploadStore) PutPart(ctx context.Context, u drivers.Upload, number int, body drivers.Body) (drivers.Part, error) {
+	p, err := s.putPart(ctx, u, number, body.Reader(), func(size int64, crc uint32) error {
 		if size != body.Size || crc != body.CRC32C {
-			return fmt.Errorf("body has %d bytes of CRC-32C %08x, not %d of %08x as it says", size, crc, body.Size, body.CRC32C)
+			return fmt.Errorf("body has %d bytes of CRC-32C %08x, not %d of %08x as announced", size, crc, body.Size, body.CRC32C)
 		}
 		return nil
 	})
@@ -85,18 +88,18 @@ func (b *bucket) PutPart(ctx context.Context, u drivers.Upload, number int, body
 }
 
 // StreamPart stores a part of unknown length and computes its checksum.
-func (b *bucket) StreamPart(ctx context.Context, u drivers.Upload, number int, body io.Reader) (drivers.Part, error) {
-	p, err := b.putPart(ctx, u, number, body, func(int64, uint32) error { return nil })
+func (s *uploadStore) StreamPart(ctx context.Context, u drivers.Upload, number int, body io.Reader) (drivers.Part, error) {
+	p, err := s.putPart(ctx, u, number, body, func(int64, uint32) error { return nil })
 	return p, failed(fmt.Sprintf("part %d of", number), u.Key, err)
 }
 
-func (b *bucket) putPart(ctx context.Context, u drivers.Upload, number int, body io.Reader,
+func (s *uploadStore) putPart(ctx context.Context, u drivers.Upload, number int, body io.Reader,
 	allow func(size int64, crc uint32) error) (drivers.Part, error) {
 	if err := check(ctx, u.Key); err != nil {
 		return drivers.Part{}, err
 	}
-	if number < 1 || number > b.Limits().MaxParts {
-		return drivers.Part{}, fmt.Errorf("want a number from 1 to %d", b.Limits().MaxParts)
+	if number < 1 || number > limits().MaxParts {
+		return drivers.Part{}, fmt.Errorf("want a number from 1 to %d", limits().MaxParts)
 	}
 	dir, ok := uploadDir(u)
 	if !ok {
@@ -107,8 +110,8 @@ func (b *bucket) putPart(ctx context.Context, u drivers.Upload, number int, body
 	var size int64
 	var crc uint32
 	var bodyErr error // the body's error, even one that wraps fs.ErrNotExist, is no claim about the upload
-	_, err := b.write(file, func(f *os.File) (err error) {
-		size, crc, err = b.copyBody(ctx, f, body)
+	_, err := s.disk.write(file, func(f *os.File) (err error) {
+		size, crc, err = copyBody(ctx, f, body)
 		if err == nil && size == 0 {
 			err = errors.New("empty part")
 		}
@@ -122,10 +125,10 @@ func (b *bucket) putPart(ctx context.Context, u drivers.Upload, number int, body
 		return drivers.Part{}, bodyErr
 	}
 	if err == nil {
-		err = syncDir(b.root, dir)
+		err = s.disk.syncDir(dir)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return drivers.Part{}, b.notFound()
+		return drivers.Part{}, s.disk.notFound()
 	}
 	if err != nil {
 		return drivers.Part{}, err
@@ -140,7 +143,7 @@ func partTag(name string, crc uint32) string { return fmt.Sprintf("%s-%08x", nam
 // copyBody writes body to f and computes its size and checksum. A body that
 // implements io.WriterTo, as those of package upload do, is written without
 // another buffer.
-func (b *bucket) copyBody(ctx context.Context, f *os.File, body io.Reader) (size int64, crc uint32, err error) {
+func copyBody(ctx context.Context, f *os.File, body io.Reader) (size int64, crc uint32, err error) {
 	w := &partWriter{ctx: ctx, f: f}
 	_, err = io.Copy(w, body)
 	return w.size, w.crc, err
@@ -171,14 +174,14 @@ func (w *partWriter) Write(p []byte) (int, error) {
 
 // Abort deletes the staged entry of the upload. If the file of a part has
 // become an object, only its staged name is deleted.
-func (b *bucket) Abort(ctx context.Context, u drivers.Upload) error {
+func (s *uploadStore) Abort(ctx context.Context, u drivers.Upload) error {
 	dir, ok := uploadDir(u)
 	if !ok {
 		return nil
 	}
 	err := ctx.Err()
 	if err == nil {
-		err = b.removeStaged(dir)
+		err = s.disk.removeStaged(dir)
 	}
 	return failed("abort", u.Key, err)
 }
@@ -187,9 +190,9 @@ func (b *bucket) Abort(ctx context.Context, u drivers.Upload) error {
 // and Replace. An old staged file belongs to a process that was killed, and
 // Abort deletes it like an upload. The key of a staged file is truncated after
 // about 220 bytes.
-func (b *bucket) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.Upload, error] {
+func (s *uploadStore) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.Upload, error] {
 	return func(yield func(drivers.Upload, error) bool) {
-		dir, err := b.root.Open(stagedDir)
+		dir, err := s.disk.root.Open(stagedDir)
 		if err != nil {
 			yield(drivers.Upload{}, failed("list uploads", prefix, err))
 			return
@@ -198,7 +201,7 @@ func (b *bucket) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.U
 		for {
 			entries, err := dir.ReadDir(256)
 			for _, e := range entries {
-				u, ok, err := b.staged(e.Name())
+				u, ok, err := s.staged(e.Name())
 				if err == nil {
 					err = ctx.Err()
 				}
@@ -223,20 +226,20 @@ func (b *bucket) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.U
 
 // staged returns the description of a staged file or upload. It returns false
 // if the entry is gone.
-func (b *bucket) staged(name string) (drivers.Upload, bool, error) {
+func (s *uploadStore) staged(name string) (drivers.Upload, bool, error) {
 	id, key, _ := strings.Cut(name, ",")
 	u := drivers.Upload{Key: strings.ReplaceAll(key, ",", "/"), ID: id}
 	dir, ok := uploadDir(u)
 	if !ok {
 		return drivers.Upload{}, false, nil
 	}
-	info, err := b.root.Lstat(dir)
+	info, err := s.disk.root.Lstat(dir)
 	if err == nil && info.IsDir() {
 		// The modification time of the directory is that of its newest part.
 		var whole []byte
-		if whole, err = b.root.ReadFile(dir + keyFile); err == nil && len(whole) > 0 {
+		if whole, err = s.disk.root.ReadFile(dir + keyFile); err == nil && len(whole) > 0 {
 			u.Key = string(whole)
-			info, err = b.root.Lstat(dir + keyFile)
+			info, err = s.disk.root.Lstat(dir + keyFile)
 		} else if errors.Is(err, fs.ErrNotExist) {
 			err = nil // the process was killed before it wrote the key
 		}

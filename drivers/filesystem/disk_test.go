@@ -29,7 +29,7 @@ func (s *syncs) sync(f *os.File) error {
 	return f.Sync()
 }
 
-// take returns the files that were synced so far, and forgets them.
+// take returns the files that were synced since the last take.
 func (s *syncs) take() []fs.FileInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -41,13 +41,10 @@ func (s *syncs) take() []fs.FileInfo {
 // TestWritesAreSynced checks that a write returns only after its file and the
 // file's name are on disk: first the file is synced, then its directory, then
 // new directories above.
-func TestWritesAreSynced(t *testing.T) { // not in parallel: fsync is shared
+func TestWritesAreSynced(t *testing.T) {
 	var seen syncs
-	fsync = seen.sync
-	t.Cleanup(func() { fsync = (*os.File).Sync })
-
 	root := filepath.Join(t.TempDir(), "new", "root")
-	b := openAt(t, root)
+	b := openOn(t, root, system{seen.sync, kernel().lstat})
 	wantSynced(t, "Open", seen.take(), filepath.Dir(filepath.Dir(root)), filepath.Dir(root))
 	ctx := t.Context()
 	must := func(o drivers.Object, err error) drivers.Object {
@@ -57,7 +54,6 @@ func TestWritesAreSynced(t *testing.T) { // not in parallel: fsync is shared
 		}
 		return o
 	}
-	body := func(s string) drivers.Body { return drivers.NewBody([]byte(s)) }
 	at := func(keys ...string) []string {
 		for i, key := range keys {
 			keys[i] = filepath.Join(root, key)
@@ -68,7 +64,7 @@ func TestWritesAreSynced(t *testing.T) { // not in parallel: fsync is shared
 	made := must(b.Create(ctx, "a/b/first", body("1")))
 	wantSynced(t, "Create", seen.take(), at("a/b/first", "a/b", "a", ".")...)
 	must(b.Create(ctx, "a/b/second", body("2")))
-	wantSynced(t, "Create beside it", seen.take(), at("a/b/second", "a/b")...)
+	wantSynced(t, "Create in the same directory", seen.take(), at("a/b/second", "a/b")...)
 	must(b.Replace(ctx, "a/b/first", made.Tag, body("3")))
 	wantSynced(t, "Replace", seen.take(), at("a/b/first", "a/b")...)
 
@@ -106,7 +102,7 @@ func TestWritesAreSynced(t *testing.T) { // not in parallel: fsync is shared
 	if err := b.DeleteIf(ctx, "a/b/second", o.Tag); err != nil {
 		t.Fatal(err)
 	}
-	wantSynced(t, "DeleteIf of the last one", seen.take(), root)
+	wantSynced(t, "DeleteIf of the last object", seen.take(), root)
 }
 
 // wantSynced fails the test unless the files with these names were synced in
@@ -120,7 +116,7 @@ func wantSynced(t *testing.T, what string, synced []fs.FileInfo, names ...string
 		}
 		i := slices.IndexFunc(synced, func(f fs.FileInfo) bool { return os.SameFile(f, info) })
 		if i < 0 {
-			t.Errorf("%s did not sync %s, or too early", what, name)
+			t.Errorf("%s did not sync %s, or synced it too early", what, name)
 			continue
 		}
 		synced = synced[i+1:]

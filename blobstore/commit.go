@@ -23,18 +23,20 @@ type receiving struct {
 	repeat    bool  // the first ones may have been sent before
 	digest    digest.Digest
 	interrupt func()
+	due       deadline.Deadline
 }
 
 // writer is an upload.Writer, and what was learnt about the blob on the way.
 type writer struct {
 	*upload.Writer
+	due  deadline.Deadline
 	seen *string // data key that was found to be there, of the right size
 }
 
 // resume goes on with an upload.
 func (r *Repository) resume(ctx context.Context, t upload.Token, in receiving) (writer, error) {
 	seen := new(string)
-	opts := upload.Options{Length: in.length, Final: in.final, Repeat: in.repeat, Digest: in.digest, Interrupt: in.interrupt}
+	opts := upload.Options{Deadline: in.due, Length: in.length, Final: in.final, Repeat: in.repeat, Digest: in.digest, Interrupt: in.interrupt}
 	if in.final && in.digest.Algorithm() == digest.Canonical {
 		opts.Known = func(ctx context.Context) (bool, error) {
 			data, ok, err := r.s.known(ctx, in.digest)
@@ -43,7 +45,7 @@ func (r *Repository) resume(ctx context.Context, t upload.Token, in receiving) (
 		}
 	}
 	w, err := r.s.uploads.Resume(ctx, t, opts)
-	return writer{w, seen}, err
+	return writer{w, in.due, seen}, err
 }
 
 // known says whether there is a live blob whose bytes are there, and then their
@@ -79,7 +81,7 @@ func (r *Repository) tryCommit(ctx context.Context, w writer, desc Descriptor) (
 	if size := w.Size(); desc.Size > 0 && desc.Size != size {
 		return Descriptor{}, fmt.Errorf("%w: %d bytes came, not %d", ErrBlobInvalidLength, size, desc.Size)
 	}
-	due := w.Deadline()
+	due := w.due
 	ctx, cancel := due.Context(ctx)
 	defer cancel()
 	as := naming{w.Digest(), desc.Digest, w.Proves(desc.Digest)}

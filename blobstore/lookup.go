@@ -126,7 +126,7 @@ func (s descriptors) Stat(ctx context.Context, d digest.Digest) (Descriptor, err
 // is not true would let other bytes be read by that digest, in every repository.
 // The store is asked for the link, not the cache.
 func (s descriptors) SetDescriptor(ctx context.Context, d digest.Digest, desc Descriptor) error {
-	due := s.r.s.uploads.NewDeadline()
+	due := s.r.s.newDeadline()
 	ctx, cancel := due.Context(ctx)
 	defer cancel()
 	if err := checkDigest(d); err != nil {
@@ -172,7 +172,7 @@ func (s descriptors) SetDescriptor(ctx context.Context, d digest.Digest, desc De
 // Clear removes the link, by the tag just read: an unconditional deletion that
 // lands late would take away a newer link.
 func (s descriptors) Clear(ctx context.Context, d digest.Digest) error {
-	due := s.r.s.uploads.NewDeadline()
+	due := s.r.s.newDeadline()
 	ctx, cancel := due.Context(ctx)
 	defer cancel()
 	canonical, err := s.r.s.canonical(ctx, d, true)

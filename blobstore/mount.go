@@ -16,7 +16,7 @@ import (
 // It reports ErrBlobUnknown if the other one doesn't have it, or if its bytes
 // must be pushed all the same.
 func (r *Repository) Mount(ctx context.Context, from reference.Named, dgst digest.Digest) (Descriptor, error) {
-	due := r.s.uploads.NewDeadline()
+	due := r.s.newDeadline()
 	ctx, cancel := due.Context(ctx)
 	defer cancel()
 	source := r.s.Repository(from)

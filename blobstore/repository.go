@@ -86,7 +86,7 @@ func (r *Repository) Open(ctx context.Context, dgst digest.Digest) (ReadSeekClos
 func (r *Repository) Put(ctx context.Context, mediaType string, p []byte) (Descriptor, error) {
 	desc := Descriptor{MediaType: mediaType, Size: int64(len(p)), Digest: digest.FromBytes(p)}
 	t := r.s.uploads.Start(r.name, digest.Canonical)
-	w, err := r.resume(ctx, t, receiving{length: int64(len(p)), final: true, digest: desc.Digest})
+	w, err := r.resume(ctx, t, receiving{due: r.s.newDeadline(), length: int64(len(p)), final: true, digest: desc.Digest})
 	if err != nil {
 		return Descriptor{}, translate(err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/deadline"
 	"github.com/berthhq/berth/drivers/envelope"
 	"github.com/berthhq/berth/redirect"
 	"github.com/berthhq/berth/upload"
@@ -104,6 +105,8 @@ func Open(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Store, error
 	switch {
 	case cfg.InlineMax < 0 || cfg.InlineMax > envelope.MaxRaw:
 		return nil, fmt.Errorf("storage.inline_max: %d bytes, want 0 to %d", cfg.InlineMax, envelope.MaxRaw)
+	case cfg.RequestLimit <= 0:
+		return nil, fmt.Errorf("blobstore.Config.RequestLimit: %v, want more than 0", cfg.RequestLimit)
 	case cfg.Grace < 2*cfg.RequestLimit:
 		return nil, fmt.Errorf("gc.grace: %v, want at least twice limits.request (%v)", cfg.Grace, cfg.RequestLimit)
 	}
@@ -127,7 +130,6 @@ func Open(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Store, error
 		ParallelParts: cfg.Upload.ParallelParts,
 		InlineMax:     cfg.InlineMax,
 		Lifetime:      cfg.Upload.SessionLifetime,
-		RequestLimit:  cfg.RequestLimit,
 		MaxWaiting:    max(cfg.Upload.MaxWaiting, 0),
 		MaxSize:       cfg.Upload.MaxBlobSize,
 	})
@@ -175,6 +177,9 @@ func (s *Store) Ping(ctx context.Context) error {
 	}
 	return nil
 }
+
+// newDeadline returns the deadline of a request that starts now.
+func (s *Store) newDeadline() deadline.Deadline { return deadline.New(s.cfg.RequestLimit) }
 
 // Drain cuts off all uploads that are still receiving, and keeps what their
 // clients have sent. It is for a process that shuts down, when waiting for

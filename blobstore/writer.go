@@ -28,7 +28,7 @@ var _ BlobWriter = (*blobWriter)(nil)
 var errWriterEnded = errors.New("blobstore: the writer was closed, committed or cancelled")
 
 func (r *Repository) newWriter(ctx context.Context, t upload.Token) (*blobWriter, error) {
-	w, err := r.resume(ctx, t, receiving{length: -1})
+	w, err := r.resume(ctx, t, receiving{due: r.s.newDeadline(), length: -1})
 	if err != nil {
 		return nil, translate(err)
 	}
@@ -60,7 +60,7 @@ func (b *blobWriter) Close() error {
 		return nil
 	}
 	b.ended = true
-	ctx, cancel := b.w.Deadline().Context(context.Background())
+	ctx, cancel := b.w.due.Context(context.Background())
 	defer cancel()
 	_, err := b.w.Suspend(ctx)
 	return translate(errors.Join(err, b.w.Close()))
@@ -85,7 +85,7 @@ func (b *blobWriter) Cancel(ctx context.Context) error {
 	b.ended = true
 	err := b.w.Close()
 	if t := b.w.Token(); t.Seq > 0 {
-		err = errors.Join(err, b.r.s.uploads.Cancel(ctx, t))
+		err = errors.Join(err, b.r.s.uploads.Cancel(ctx, t, b.r.s.newDeadline()))
 	}
 	if errors.Is(err, upload.ErrUnknown) {
 		err = nil
@@ -165,7 +165,7 @@ func (r *Repository) UploadStatus(ctx context.Context, id, state string) (Upload
 func (r *Repository) CancelUpload(ctx context.Context, id, state string) error {
 	t, err := r.verify(id, state)
 	if err == nil {
-		err = r.s.uploads.Cancel(ctx, t)
+		err = r.s.uploads.Cancel(ctx, t, r.s.newDeadline())
 	}
 	return translate(err)
 }
@@ -184,9 +184,10 @@ func (r *Repository) AppendUpload(ctx context.Context, id, state string, body Bo
 	if err != nil {
 		return Upload{}, translate(err)
 	}
-	ctx, cancel := r.s.uploads.NewDeadline().Context(ctx)
+	due := r.s.newDeadline()
+	ctx, cancel := due.Context(ctx)
 	defer cancel()
-	w, err := r.resume(ctx, t, receiving{length: body.Length, repeat: body.Start < 0, interrupt: body.Interrupt})
+	w, err := r.resume(ctx, t, receiving{due: due, length: body.Length, repeat: body.Start < 0, interrupt: body.Interrupt})
 	if err != nil {
 		return Upload{}, translate(err)
 	}
@@ -198,7 +199,7 @@ func (r *Repository) AppendUpload(ctx context.Context, id, state string, body Bo
 		}
 	}
 	// From here on it doesn't matter whether the client waits for the answer.
-	last, cancel := w.Deadline().Context(context.WithoutCancel(ctx))
+	last, cancel := due.Context(context.WithoutCancel(ctx))
 	defer cancel()
 	t, err = w.Suspend(last)
 	if errors.Is(err, upload.ErrOutOfOrder) || errors.Is(err, upload.ErrUnknown) {
@@ -208,7 +209,7 @@ func (r *Repository) AppendUpload(ctx context.Context, id, state string, body Bo
 		err = received
 	}
 	if err == nil {
-		err = w.Deadline().Check()
+		err = due.Check()
 	}
 	return r.upload(t, w.Recorded()), translate(err)
 }
@@ -224,13 +225,13 @@ func (r *Repository) FinishUpload(ctx context.Context, id, state string, body Bo
 	if err != nil {
 		return Descriptor{}, translate(err)
 	}
-	due := r.s.uploads.NewDeadline()
+	due := r.s.newDeadline()
 	ctx, cancel := due.Context(ctx)
 	defer cancel()
 	if t.Seq == 0 && desc.Digest.Algorithm() != digest.Canonical {
 		t.Algorithm = desc.Digest.Algorithm() // nothing was hashed yet
 	}
-	w, err := r.resume(ctx, t, receiving{length: body.Length, final: true, digest: desc.Digest, interrupt: body.Interrupt})
+	w, err := r.resume(ctx, t, receiving{due: due, length: body.Length, final: true, digest: desc.Digest, interrupt: body.Interrupt})
 	if err == nil {
 		defer w.Close()
 		err = r.receive(w, body)

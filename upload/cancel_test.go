@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/deadline"
 	"github.com/berthhq/berth/drivers/drivertest"
 	membucket "github.com/berthhq/berth/drivers/memory"
 )
@@ -25,11 +26,11 @@ func TestCancelIsSure(t *testing.T) {
 			m := replica(t, &membucket.Store{Habits: smallS3()}, faulty.Intercept)
 			p := []byte("all of it")
 			tok := patch(t, m, m.Start("r", digest.SHA256), p)
-			err := m.Cancel(t.Context(), tok)
+			err := m.Cancel(t.Context(), tok, newDeadline())
 			if lost := mode == drivertest.Lost; errors.Is(err, drivertest.ErrInjected) != lost || !lost && err != nil {
 				t.Errorf("Cancel = %v", err)
 			}
-			if err := m.Cancel(t.Context(), tok); !errors.Is(err, ErrUnknown) {
+			if err := m.Cancel(t.Context(), tok, newDeadline()); !errors.Is(err, ErrUnknown) {
 				t.Errorf("Cancel again = %v, want %v", err, ErrUnknown)
 			}
 			if _, err := commit(t.Context(), m, tok, nil, p); !errors.Is(err, ErrUnknown) {
@@ -53,11 +54,11 @@ func TestCancelTooLate(t *testing.T) {
 					}
 					time.Sleep(9 * time.Minute) // it has made the end
 					return nil
-				}, func(c *Config) { c.RequestLimit = 8 * time.Minute })
+				})
 				tok := patch(t, m, m.Start("r", digest.SHA256), randomBytes(2, size))
 				counter.Reset()
 				late = true
-				if err := m.Cancel(t.Context(), tok); !errors.Is(err, drivers.ErrBusy) {
+				if err := m.Cancel(t.Context(), tok, deadline.New(8*time.Minute)); !errors.Is(err, drivers.ErrBusy) {
 					t.Errorf("Cancel = %v, want %v", err, drivers.ErrBusy)
 				}
 				for _, c := range counter.Calls() {
@@ -66,7 +67,7 @@ func TestCancelTooLate(t *testing.T) {
 					}
 				}
 				late = false
-				if err := m.Cancel(t.Context(), tok); !errors.Is(err, ErrUnknown) {
+				if err := m.Cancel(t.Context(), tok, newDeadline()); !errors.Is(err, ErrUnknown) {
 					t.Errorf("Cancel again = %v, want %v", err, ErrUnknown)
 				}
 			})

@@ -168,9 +168,8 @@ func (m *Manager) abort(ctx context.Context, u drivers.Upload) {
 }
 
 // Cancel ends the upload, wherever it stands, and drops its parts. It reports
-// ErrUnknown if it has ended already.
-func (m *Manager) Cancel(ctx context.Context, t Token) error {
-	due := m.NewDeadline()
+// ErrUnknown if it has ended already. After due it writes nothing.
+func (m *Manager) Cancel(ctx context.Context, t Token, due deadline.Deadline) error {
 	ctx, cancel := due.Context(ctx)
 	defer cancel()
 	for {

@@ -206,14 +206,14 @@ func TestEndedSessions(t *testing.T) {
 				toks = append(toks, patch(t, m, toks[i], data[i*150*kiB:(i+1)*150*kiB]))
 			}
 			if cancel {
-				if err := m.Cancel(t.Context(), toks[3]); err != nil {
+				if err := m.Cancel(t.Context(), toks[3], newDeadline()); err != nil {
 					t.Fatal(err)
 				}
 			} else {
 				wantCommit(t, m, toks[3], data[450*kiB:], data)
 			}
 			for _, tok := range toks {
-				w, err := m.Resume(t.Context(), tok, Options{Length: -1})
+				w, err := m.Resume(t.Context(), tok, Options{Deadline: newDeadline(), Length: -1})
 				if err == nil {
 					if _, err = w.ReadFrom(bytes.NewReader(data)); err == nil {
 						_, err = w.Suspend(t.Context())
@@ -226,14 +226,14 @@ func TestEndedSessions(t *testing.T) {
 				if _, _, err := m.Status(t.Context(), tok); !errors.Is(err, ErrUnknown) {
 					t.Errorf("Status = %v, want %v", err, ErrUnknown)
 				}
-				if err := m.Cancel(t.Context(), tok); !errors.Is(err, ErrUnknown) {
+				if err := m.Cancel(t.Context(), tok, newDeadline()); !errors.Is(err, ErrUnknown) {
 					t.Errorf("Cancel = %v, want %v", err, ErrUnknown)
 				}
 				if _, _, err := m.Find(t.Context(), "r", tok.ID); !errors.Is(err, ErrUnknown) {
 					t.Errorf("Find = %v, want %v", err, ErrUnknown)
 				}
 				if tok.Seq == 3 {
-					_, err := m.Resume(t.Context(), tok.next(4), Options{Length: -1})
+					_, err := m.Resume(t.Context(), tok.next(4), Options{Deadline: newDeadline(), Length: -1})
 					end, ok := errors.AsType[*EndedError](err)
 					if !ok || end.Gone || (end.Digest == "") != cancel || !cancel && end.Digest != digest.FromBytes(data) {
 						t.Errorf("Resume after the end = %+v, want the end", err)
@@ -259,7 +259,7 @@ func TestCancelAnywhere(t *testing.T) {
 			for i := range 3 {
 				toks = append(toks, patch(t, m, toks[i], randomBytes(25, 200*kiB)))
 			}
-			if err := m.Cancel(t.Context(), toks[from]); err != nil {
+			if err := m.Cancel(t.Context(), toks[from], newDeadline()); err != nil {
 				t.Errorf("Cancel from record %d = %v", from, err)
 			}
 			want := []kind{kindOpen, kindOpen, kindSpent, kindCancelled}
@@ -268,7 +268,7 @@ func TestCancelAnywhere(t *testing.T) {
 			}
 		}
 		fresh := m.Start("r", digest.SHA256)
-		if err := m.Cancel(t.Context(), fresh); err != nil {
+		if err := m.Cancel(t.Context(), fresh, newDeadline()); err != nil {
 			t.Errorf("Cancel of what never began = %v", err)
 		}
 		if _, _, err := m.Status(t.Context(), fresh); !errors.Is(err, ErrUnknown) {
@@ -294,7 +294,7 @@ func TestCancelFencesOff(t *testing.T) {
 			if _, err := w.Write(randomBytes(27, 300*kiB)); err != nil {
 				t.Fatal(err)
 			}
-			if err := m.Cancel(t.Context(), tok); err != nil {
+			if err := m.Cancel(t.Context(), tok, newDeadline()); err != nil {
 				t.Fatal(err)
 			}
 			_, err := w.Write(randomBytes(28, 300*kiB))
@@ -325,7 +325,7 @@ func TestOtherRepositories(t *testing.T) {
 	for seq := range 3 {
 		mine := theirs.next(seq)
 		mine.Repository = "mine"
-		w, err := m.Resume(t.Context(), mine, Options{Length: -1})
+		w, err := m.Resume(t.Context(), mine, Options{Deadline: newDeadline(), Length: -1})
 		if err == nil { // without a record to read, it shows when one is made
 			if _, err := w.Write([]byte("x")); err != nil {
 				t.Fatal(err)
@@ -338,7 +338,7 @@ func TestOtherRepositories(t *testing.T) {
 		} else if !errors.Is(err, ErrUnknown) {
 			t.Errorf("Resume from record %d of another's upload = %v, want %v", seq, err, ErrUnknown)
 		}
-		if err := m.Cancel(t.Context(), mine); !errors.Is(err, ErrUnknown) {
+		if err := m.Cancel(t.Context(), mine, newDeadline()); !errors.Is(err, ErrUnknown) {
 			t.Errorf("Cancel from record %d of another's upload = %v, want %v", seq, err, ErrUnknown)
 		}
 		if _, _, err := m.Status(t.Context(), mine); !errors.Is(err, ErrUnknown) {
@@ -378,17 +378,17 @@ func TestSpend(t *testing.T) {
 			w.Spend(t.Context(), named)
 			w.Close()
 
-			_, err = m.Resume(t.Context(), tok, Options{Length: -1})
+			_, err = m.Resume(t.Context(), tok, Options{Deadline: newDeadline(), Length: -1})
 			end, ok := errors.AsType[*EndedError](err)
 			if !ok { // its tail was small, and the next record is the end
-				_, err = m.Resume(t.Context(), tok.next(2), Options{Length: -1})
+				_, err = m.Resume(t.Context(), tok.next(2), Options{Deadline: newDeadline(), Length: -1})
 				end, ok = errors.AsType[*EndedError](err)
 			}
 			if !ok || end.Gone {
 				t.Fatalf("%v: after the end = %v, want it", sizes, err)
 			}
 			if end.end > 0 { // spent
-				_, err = m.Resume(t.Context(), tok.next(end.end), Options{Length: -1})
+				_, err = m.Resume(t.Context(), tok.next(end.end), Options{Deadline: newDeadline(), Length: -1})
 				end, _ = errors.AsType[*EndedError](err)
 			}
 			if end.Digest != digest.FromBytes(data) || end.Named != named {
@@ -408,7 +408,7 @@ func TestRequestLimit(t *testing.T) {
 		if _, err := w.Write([]byte("y")); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(m.cfg.RequestLimit + time.Second)
+		time.Sleep(requestLimit + time.Second)
 		counter.Reset()
 		if _, err := w.Suspend(t.Context()); !errors.Is(err, drivers.ErrBusy) {
 			t.Errorf("Suspend after the limit = %v, want %v", err, drivers.ErrBusy)
@@ -464,7 +464,7 @@ func FuzzRecord(f *testing.F) {
 		if _, err := envelope.Create(t.Context(), m.cfg.Bucket, m.cfg.Layout.SessionRecord("fuzz", 1), r, drivers.NewBody(tail)); err != nil {
 			t.Fatal(err)
 		}
-		w, err := m.Resume(t.Context(), tok, Options{Length: -1})
+		w, err := m.Resume(t.Context(), tok, Options{Deadline: newDeadline(), Length: -1})
 		if err != nil {
 			wantIdle(t, m)
 			return
@@ -474,7 +474,7 @@ func FuzzRecord(f *testing.F) {
 		}
 		w.Close()
 		wantIdle(t, m)
-		_ = m.Cancel(t.Context(), tok)
+		_ = m.Cancel(t.Context(), tok, newDeadline())
 		if _, _, err := m.Status(t.Context(), tok); err == nil {
 			t.Errorf("Status of a cancelled upload of %s = nil", fmt.Sprint(r))
 		}

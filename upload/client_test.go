@@ -72,7 +72,7 @@ func receive(ctx context.Context, m *Manager, body *slowBody) *session {
 	go func() {
 		defer close(s.done)
 		var w *Writer
-		if w, s.err = m.Resume(ctx, s.tok, Options{Length: -1, Interrupt: body.interrupt}); s.err != nil {
+		if w, s.err = m.Resume(ctx, s.tok, Options{Deadline: newDeadline(), Length: -1, Interrupt: body.interrupt}); s.err != nil {
 			return
 		}
 		defer w.Close()
@@ -315,7 +315,7 @@ func TestStreamsGetThrough(t *testing.T) {
 			wg.Go(func() {
 				body := newSlowBody(data, 32<<10, 100*time.Millisecond) // 4 s
 				close(body.end)
-				w, err := m.Resume(t.Context(), m.Start("r", digest.SHA256), Options{Length: int64(len(data)), Final: true, Digest: digest.FromBytes(data), Interrupt: body.interrupt})
+				w, err := m.Resume(t.Context(), m.Start("r", digest.SHA256), Options{Deadline: newDeadline(), Length: int64(len(data)), Final: true, Digest: digest.FromBytes(data), Interrupt: body.interrupt})
 				if err != nil {
 					t.Error(err)
 					return

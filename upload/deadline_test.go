@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/deadline"
 	"github.com/berthhq/berth/drivers/drivertest"
 	membucket "github.com/berthhq/berth/drivers/memory"
 )
@@ -25,8 +26,8 @@ func TestEndlessBodyIsKept(t *testing.T) {
 				began := time.Now()
 				s := receive(t.Context(), m, newSlowBody(data, 500, time.Minute))
 				<-s.done
-				if d := time.Since(began); d >= m.cfg.RequestLimit {
-					t.Errorf("it was ended after %v, want less than %v", d, m.cfg.RequestLimit)
+				if d := time.Since(began); d >= requestLimit {
+					t.Errorf("it was ended after %v, want less than %v", d, requestLimit)
 				}
 				if !errors.Is(s.err, ErrCut) || s.kept != nil || s.size == 0 {
 					t.Fatalf("ReadFrom = %v, Suspend = %v at %d, want %v and bytes that are kept", s.err, s.kept, s.size, ErrCut)
@@ -49,12 +50,12 @@ func TestNothingIsCompletedTooLate(t *testing.T) {
 				time.Sleep(6 * time.Minute)
 			}
 			return counter.Intercept(ctx, c, do)
-		}, func(c *Config) { c.RequestLimit = 5 * time.Minute })
+		})
 		data := randomBytes(21, 300*kiB)
 		tok := patch(t, m, m.Start("r", digest.SHA256), data)
 		counter.Reset()
 		slow = true
-		if _, err := commit(t.Context(), m, tok, nil, data); !errors.Is(err, drivers.ErrBusy) {
+		if _, err := commitBy(t.Context(), m, deadline.New(5*time.Minute), tok, nil, data); !errors.Is(err, drivers.ErrBusy) {
 			t.Errorf("commit whose last part came too late = %v, want %v", err, drivers.ErrBusy)
 		}
 		if calls := counter.ByMethod(); calls["PutPart"] != 1 || calls["Complete"] != 0 {

@@ -64,7 +64,7 @@ func sendChunk(t *testing.T, rng *mathrand.Rand, store *membucket.Store, tok Tok
 		},
 	}
 	m := replica(t, store, faulty.Intercept)
-	w, err := m.Resume(t.Context(), tok, Options{Length: -1})
+	w, err := m.Resume(t.Context(), tok, Options{Deadline: newDeadline(), Length: -1})
 	if err != nil {
 		wantIdle(t, m)
 		return tok

@@ -124,7 +124,7 @@ func (w *Writer) isSmall(added int64) bool {
 // drivers.ErrBusy if there is no room for them.
 func (w *Writer) takeList(n int64) error {
 	if !w.m.mem.takeList(n, w.list) {
-		return fmt.Errorf("upload.memory has no room for the list of the %d parts of this upload: %w", w.before.parts, drivers.ErrBusy)
+		return fmt.Errorf("upload.Config.Memory has no room for the list of the %d parts of this upload: %w", w.before.parts, drivers.ErrBusy)
 	}
 	w.list += n
 	return nil
@@ -138,5 +138,5 @@ func (w *Writer) giveList(n int64) {
 
 // tooBigForMemory is for uploads that were started by a process with more memory.
 func (w *Writer) tooBigForMemory(part int64) error {
-	return fmt.Errorf("upload.memory is too small for the parts of this upload, %d bytes: %w", part, drivers.ErrBusy)
+	return fmt.Errorf("upload.Config.Memory is too small for the parts of this upload, %d bytes: %w", part, drivers.ErrBusy)
 }

@@ -36,7 +36,7 @@ func contenders(p []byte) map[string]func(t *testing.T, m *Manager, tok Token) {
 		"another's bytes": func(t *testing.T, m *Manager, tok Token) { tok.Repository = "other"; sealFirst(t, m, tok, p) },
 		"a PATCH":         func(t *testing.T, m *Manager, tok Token) { patch(t, m, tok, p) },
 		"a Cancel": func(t *testing.T, m *Manager, tok Token) {
-			if err := m.Cancel(t.Context(), tok); err != nil {
+			if err := m.Cancel(t.Context(), tok, newDeadline()); err != nil {
 				t.Fatal(err)
 			}
 		},

@@ -11,7 +11,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/drivers"
-	"github.com/berthhq/berth/drivers/deadline"
 )
 
 // Errors that a client can act on. Errors of the store are returned as they are;
@@ -96,7 +95,6 @@ type Config struct {
 	ParallelParts int           // parts of one upload that are stored at once
 	InlineMax     int64         // bytes; a blob up to that is not stored as data
 	Lifetime      time.Duration // of a session, from its start
-	RequestLimit  time.Duration // see Limit
 	MaxWaiting    int           // uploads that may wait for memory before others are refused
 	MaxSize       int64         // bytes in an upload; 0 for no limit
 }
@@ -115,26 +113,24 @@ type Manager struct {
 }
 
 // Open returns a Manager. The first one of a bucket creates the key that tokens
-// are signed with. Errors name the key of the configuration.
+// are signed with. An error names the field of Config that is wrong.
 func Open(ctx context.Context, cfg Config) (*Manager, error) {
 	m := &Manager{cfg: cfg, limits: cfg.Bucket.Limits()}
 	m.largest = min(cfg.Memory/largestShare, m.limits.MaxPart)
 	switch least := largestShare * max(m.limits.MinPart, cfg.InlineMax, segmentSize); {
 	case cfg.Memory < least:
-		return nil, fmt.Errorf("upload.memory: %d bytes, want at least %d for this store", cfg.Memory, least)
+		return nil, fmt.Errorf("upload.Config.Memory: %d bytes, want at least %d for this store", cfg.Memory, least)
 	case cfg.PartSize < max(m.limits.MinPart, 1) || cfg.PartSize > m.largest:
-		return nil, fmt.Errorf("upload.part_size: %d bytes, want %d to %d (an eighth of upload.memory)",
+		return nil, fmt.Errorf("upload.Config.PartSize: %d bytes, want %d to %d (an eighth of upload.Config.Memory)",
 			cfg.PartSize, max(m.limits.MinPart, 1), m.largest)
 	case cfg.ParallelParts < 1:
-		return nil, fmt.Errorf("upload.parallel_parts: %d, want 1 or more", cfg.ParallelParts)
+		return nil, fmt.Errorf("upload.Config.ParallelParts: %d, want 1 or more", cfg.ParallelParts)
 	case cfg.MaxWaiting < 0:
-		return nil, fmt.Errorf("upload.max_waiting: %d, want 0 or more", cfg.MaxWaiting)
+		return nil, fmt.Errorf("upload.Config.MaxWaiting: %d, want 0 or more", cfg.MaxWaiting)
 	case cfg.MaxSize < 0:
-		return nil, fmt.Errorf("upload.max_blob_size: %d, want 0 or more", cfg.MaxSize)
+		return nil, fmt.Errorf("upload.Config.MaxSize: %d, want 0 or more", cfg.MaxSize)
 	case cfg.Lifetime <= 0:
-		return nil, fmt.Errorf("upload.session_lifetime: %v, want more than 0", cfg.Lifetime)
-	case cfg.RequestLimit <= 0:
-		return nil, fmt.Errorf("limits.request: %v, want more than 0", cfg.RequestLimit)
+		return nil, fmt.Errorf("upload.Config.Lifetime: %v, want more than 0", cfg.Lifetime)
 	}
 	var err error
 	if m.key, err = sharedKey(ctx, cfg.Bucket, cfg.Layout.TokenKey()); err != nil {
@@ -149,15 +145,9 @@ func (m *Manager) Start(repository string, alg digest.Algorithm) Token {
 	return Token{ID: uuid.NewString(), Repository: repository, Started: time.Now().UTC().Truncate(time.Second), Algorithm: alg}
 }
 
-// NewDeadline returns the deadline of a request that starts now.
-func (m *Manager) NewDeadline() deadline.Deadline { return deadline.New(m.cfg.RequestLimit) }
-
 // MinChunk returns the size from which chunks are stored as they come, in bytes,
 // or 0 if the store has no such size.
 func (m *Manager) MinChunk() int64 { return m.limits.MinPart }
-
-// MaxSize returns the most bytes that an upload may have, or 0 for no limit.
-func (m *Manager) MaxSize() int64 { return m.cfg.MaxSize }
 
 // Drain cuts off all uploads that are still receiving, and those that start later,
 // for a process that shuts down: what their clients have sent is recorded, as

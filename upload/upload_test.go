@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/deadline"
 	"github.com/berthhq/berth/drivers/drivertest"
 	membucket "github.com/berthhq/berth/drivers/memory"
 )
@@ -60,7 +61,6 @@ func testConfig(b drivers.Bucket) Config {
 		ParallelParts: 3,
 		InlineMax:     16 * kiB,
 		Lifetime:      144 * time.Hour,
-		RequestLimit:  6 * time.Hour,
 		MaxWaiting:    4096,
 	}
 }
@@ -86,8 +86,16 @@ func replica(t testing.TB, store *membucket.Store, f drivertest.Intercept, chang
 	return m
 }
 
+// requestLimit is how long a request may last where a test sets no other limit.
+const requestLimit = 6 * time.Hour
+
+func newDeadline() deadline.Deadline { return deadline.New(requestLimit) }
+
 func resume(t testing.TB, m *Manager, tok Token, opts Options) *Writer {
 	t.Helper()
+	if opts.Deadline == (deadline.Deadline{}) {
+		opts.Deadline = newDeadline()
+	}
 	w, err := m.Resume(t.Context(), tok, opts)
 	if err != nil {
 		t.Fatalf("Resume from record %d: %v", tok.Seq, err)
@@ -121,8 +129,12 @@ func seal(ctx context.Context, w *Writer, d digest.Digest) error {
 
 // commit sends p as the last request of the upload, whose bytes are then all.
 func commit(ctx context.Context, m *Manager, tok Token, p, all []byte) (Content, error) {
+	return commitBy(ctx, m, newDeadline(), tok, p, all)
+}
+
+func commitBy(ctx context.Context, m *Manager, due deadline.Deadline, tok Token, p, all []byte) (Content, error) {
 	d := digest.FromBytes(all)
-	w, err := m.Resume(ctx, tok, Options{Length: int64(len(p)), Final: true, Digest: d})
+	w, err := m.Resume(ctx, tok, Options{Deadline: due, Length: int64(len(p)), Final: true, Digest: d})
 	if err != nil {
 		return Content{}, err
 	}
@@ -203,14 +215,13 @@ func wantAllFree(t testing.TB, m *memory, budget int64) {
 
 func TestOpenRefuses(t *testing.T) {
 	for want, change := range map[string]func(*Config){
-		"upload.memory":           func(c *Config) { c.Memory = 511 * kiB },
-		"upload.part_size: 65535": func(c *Config) { c.PartSize = 64*kiB - 1 },
-		"upload.part_size: 26":    func(c *Config) { c.PartSize = c.Memory/8 + 1 },
-		"upload.parallel_parts":   func(c *Config) { c.ParallelParts = 0 },
-		"upload.max_waiting":      func(c *Config) { c.MaxWaiting = -1 },
-		"upload.max_blob_size":    func(c *Config) { c.MaxSize = -1 },
-		"upload.session_lifetime": func(c *Config) { c.Lifetime = 0 },
-		"limits.request":          func(c *Config) { c.RequestLimit = 0 },
+		"upload.Config.Memory":          func(c *Config) { c.Memory = 511 * kiB },
+		"upload.Config.PartSize: 65535": func(c *Config) { c.PartSize = 64*kiB - 1 },
+		"upload.Config.PartSize: 26":    func(c *Config) { c.PartSize = c.Memory/8 + 1 },
+		"upload.Config.ParallelParts":   func(c *Config) { c.ParallelParts = 0 },
+		"upload.Config.MaxWaiting":      func(c *Config) { c.MaxWaiting = -1 },
+		"upload.Config.MaxSize":         func(c *Config) { c.MaxSize = -1 },
+		"upload.Config.Lifetime":        func(c *Config) { c.Lifetime = 0 },
 	} {
 		b, err := membucket.Open(t.Context(), membucket.Config{Store: &membucket.Store{Habits: smallS3()}})
 		if err != nil {

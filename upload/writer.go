@@ -27,6 +27,10 @@ const (
 
 // Options are what a Writer is for.
 type Options struct {
+	// Deadline ends the request. It is required. The Writer stops receiving while
+	// there is time left to record what it has.
+	Deadline deadline.Deadline
+
 	// Length is how many bytes will come, -1 if that is unknown. More may not
 	// come, fewer may.
 	Length int64
@@ -111,7 +115,7 @@ type Writer struct {
 // has ended, and drivers.ErrBusy if this process has too little memory for it.
 // The Writer must be closed.
 func (m *Manager) Resume(ctx context.Context, t Token, opts Options) (*Writer, error) {
-	w := &Writer{m: m, opts: opts, due: m.NewDeadline(), token: t, recorded: time.Now(), hashes: newHashes(t.Algorithm)}
+	w := &Writer{m: m, opts: opts, due: opts.Deadline, token: t, recorded: time.Now(), hashes: newHashes(t.Algorithm)}
 	w.ctx, w.stop = context.WithCancelCause(ctx)
 	w.store, w.cancel = w.due.Context(context.WithoutCancel(ctx))
 	w.parts.init(w)
@@ -141,7 +145,7 @@ func (m *Manager) Resume(ctx context.Context, t Token, opts Options) (*Writer, e
 // many.
 func (w *Writer) fits(length int64) error {
 	if most := w.m.cfg.MaxSize; most > 0 && max(length, 0) > most-w.size {
-		return fmt.Errorf("%w: upload.max_blob_size is %d bytes", ErrTooLarge, most)
+		return fmt.Errorf("%w: upload.Config.MaxSize is %d bytes", ErrTooLarge, most)
 	}
 	if w.sizes.First == 0 || w.m.limits.Stream || length <= 0 {
 		return nil
@@ -172,9 +176,6 @@ func (w *Writer) Recorded() int64 {
 	defer w.mu.Unlock()
 	return w.base.Value.Offset
 }
-
-// Deadline returns the deadline of this request.
-func (w *Writer) Deadline() deadline.Deadline { return w.due }
 
 // Write receives p. After an error nothing more can be written; Suspend keeps
 // what came before it.

@@ -200,7 +200,7 @@ func TestNothingAfterSuspend(t *testing.T) {
 	})
 }
 
-// TestTooLarge: past upload.max_blob_size at once where the length is known,
+// TestTooLarge: past Config.MaxSize at once where the length is known,
 // and else when it gets there; past what the store can hold likewise.
 func TestTooLarge(t *testing.T) {
 	few := smallS3()
@@ -217,7 +217,7 @@ func TestTooLarge(t *testing.T) {
 			over := int64(400) * kiB
 			if name != "three parts" {
 				over = most + 1
-				if w, err := m.Resume(t.Context(), m.Start("r", digest.SHA256), Options{Length: over}); !errors.Is(err, ErrTooLarge) {
+				if w, err := m.Resume(t.Context(), m.Start("r", digest.SHA256), Options{Deadline: newDeadline(), Length: over}); !errors.Is(err, ErrTooLarge) {
 					t.Errorf("Resume with %d bytes to come = %v, %v, want %v", over, w, err, ErrTooLarge)
 				}
 				w := resume(t, m, m.Start("r", digest.SHA256), Options{Length: most})
@@ -258,7 +258,7 @@ func TestTooLargeAtOnce(t *testing.T) {
 
 	// Nor are they later, when the parts have their sizes.
 	tok := patch(t, m, m.Start("r", digest.SHA256), randomBytes(36, 200*kiB))
-	w, err = m.Resume(t.Context(), tok, Options{Length: 10 * m.largest})
+	w, err = m.Resume(t.Context(), tok, Options{Deadline: newDeadline(), Length: 10 * m.largest})
 	if !errors.Is(err, ErrTooLarge) {
 		t.Errorf("Resume with %d bytes to come after 200 KiB = %v, want %v", 10*m.largest, err, ErrTooLarge)
 	}
@@ -362,7 +362,7 @@ func TestLongLists(t *testing.T) {
 
 	var open []*Writer
 	for {
-		w, err := m.Resume(t.Context(), tok, Options{Length: -1})
+		w, err := m.Resume(t.Context(), tok, Options{Deadline: newDeadline(), Length: -1})
 		if err != nil {
 			if !errors.Is(err, drivers.ErrBusy) {
 				t.Errorf("Resume of one too many = %v, want %v", err, drivers.ErrBusy)
@@ -399,7 +399,7 @@ func TestLessMemory(t *testing.T) {
 	data := randomBytes(37, 5*miB)
 	for _, n := range []int64{miB, 2 * miB, 3 * miB} {
 		tok := patch(t, large, large.Start("r", digest.SHA256), data[:n])
-		w, err := small.Resume(t.Context(), tok, Options{Length: -1})
+		w, err := small.Resume(t.Context(), tok, Options{Deadline: newDeadline(), Length: -1})
 		if !errors.Is(err, drivers.ErrBusy) {
 			t.Errorf("Resume at %d by a replica with less memory = %v, want %v", n, err, drivers.ErrBusy)
 		}

@@ -48,7 +48,7 @@ func (d Deadline) IsNear() bool { return d.elapsed() > d.max-min(flushReserve, d
 // Check returns an error that wraps drivers.ErrBusy if the deadline has passed.
 func (d Deadline) Check() error {
 	if e := d.elapsed(); e > d.max {
-		return fmt.Errorf("the request has lasted %v, longer than limits.request (%v): %w", e.Round(time.Second), d.max, drivers.ErrBusy)
+		return fmt.Errorf("the request has lasted %v, longer than its limit of %v: %w", e.Round(time.Second), d.max, drivers.ErrBusy)
 	}
 	return nil
 }

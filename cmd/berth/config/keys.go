@@ -156,7 +156,7 @@ func entries(c *Config) []key {
 	return append(table,
 		key{name: "delete.enabled", value: boolean(&c.Delete.Enabled, true), help: "whether clients may delete blobs"},
 
-		key{name: "limits.request", value: duration(&c.Limits.Request, 6*time.Hour, time.Minute, 24*time.Hour), also: []string{"blobstore.Config.RequestLimit", "upload.Config.RequestLimit"}, help: "longest time that a request may take"},
+		key{name: "limits.request", value: duration(&c.Limits.Request, 6*time.Hour, time.Minute, 24*time.Hour), also: []string{"blobstore.Config.RequestLimit"}, help: "longest time that a request may take"},
 		key{name: "limits.drain", value: duration(&c.Limits.Drain, 0, 0, time.Hour), help: "how long requests are still accepted after SIGTERM, while /readyz answers 503 and load balancers turn away"},
 		key{name: "limits.shutdown", value: duration(&c.Limits.Shutdown, 20*time.Second, 0, time.Hour), help: "how long requests may go on after SIGTERM, before they are cut off and what they sent is kept"},
 

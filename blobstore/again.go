@@ -10,16 +10,6 @@ import (
 	"github.com/berthhq/berth/upload"
 )
 
-// naming is the digest that a client gives to bytes.
-type naming struct {
-	canonical digest.Digest // of the bytes
-	named     digest.Digest // the client's; it may be of another algorithm
-
-	// proven reports that the bytes have the digest named: they were hashed by
-	// its algorithm, or there is an alias. Otherwise it is a claim.
-	proven bool
-}
-
 // finishAgain answers a PUT of an upload that has ended.
 func (r *Repository) finishAgain(ctx context.Context, due deadline.Deadline, t upload.Token, ended *upload.EndedError, desc Descriptor) (Descriptor, error) {
 	as, err := r.committedAs(ctx, ended, desc.Digest)
@@ -47,7 +37,7 @@ func (r *Repository) commitAgain(ctx context.Context, due deadline.Deadline, t u
 	if err != nil {
 		return Descriptor{}, err
 	}
-	return r.publish(ctx, due, content{Content: c, mediaType: mediaType(desc)}, as.named)
+	return r.publish(ctx, due, contentOf(c, desc, ""), as.named)
 }
 
 // committedAs returns the canonical digest that the upload was committed as, if

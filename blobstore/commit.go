@@ -8,9 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore/catalog"
-	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/deadline"
-	"github.com/berthhq/berth/drivers/envelope"
 	"github.com/berthhq/berth/upload"
 )
 
@@ -39,29 +37,13 @@ func (r *Repository) resume(ctx context.Context, t upload.Token, in receiving) (
 	opts := upload.Options{Deadline: in.due, Length: in.length, Final: in.final, Repeat: in.repeat, Digest: in.digest, Interrupt: in.interrupt}
 	if in.final && in.digest.Algorithm() == digest.Canonical {
 		opts.Known = func(ctx context.Context) (bool, error) {
-			data, ok, err := r.s.known(ctx, in.digest)
-			*seen = data
+			existing, ok, err := r.s.catalog.Stored(ctx, in.digest)
+			*seen = existing.Data
 			return ok, err
 		}
 	}
 	w, err := r.s.uploads.Resume(ctx, t, opts)
 	return writer{w, in.due, seen}, err
-}
-
-// known says whether there is a live blob whose bytes are there, and then their
-// data key. A client's need not be stored again.
-func (s *Store) known(ctx context.Context, d digest.Digest) (data string, ok bool, err error) {
-	rec, err := envelope.Read[catalog.Record](ctx, s.bucket, catalog.RecordKey(d))
-	if errors.Is(err, drivers.ErrNotFound) {
-		return "", false, nil
-	}
-	if err != nil || rec.Value.State != catalog.Live {
-		return "", false, err
-	}
-	if ok, err = s.dataIsThere(ctx, rec.Value); !ok || err != nil {
-		return "", false, err
-	}
-	return rec.Value.Data, true, nil
 }
 
 // commit makes what w received a blob of this repository, in the time that the
@@ -102,7 +84,7 @@ func (r *Repository) tryCommit(ctx context.Context, w writer, desc Descriptor) (
 	if err != nil {
 		return Descriptor{}, err
 	}
-	done, err := r.publish(ctx, due, content{Content: c, mediaType: mediaType(desc), seen: *w.seen}, desc.Digest)
+	done, err := r.publish(ctx, due, contentOf(c, desc, *w.seen), desc.Digest)
 	if err != nil {
 		return Descriptor{}, err
 	}
@@ -126,11 +108,4 @@ func (r *Repository) seal(ctx context.Context, due deadline.Deadline, w writer, 
 		result, err = w.ResolveSeal(ctx)
 	}
 	return existing, published && result != upload.Sealed, err
-}
-
-func mediaType(desc Descriptor) string {
-	if desc.MediaType == "" {
-		return defaultMediaType
-	}
-	return desc.MediaType
 }

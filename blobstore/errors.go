@@ -8,6 +8,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/upload"
 )
@@ -81,6 +82,7 @@ func (err ErrBlobMounted) Error() string {
 func translate(err error) error {
 	for _, t := range []struct{ from, to error }{
 		{upload.ErrUnknown, ErrBlobUploadUnknown},
+		{catalog.ErrDamaged, ErrBlobUploadUnknown},
 		{upload.ErrOutOfOrder, ErrOutOfOrder},
 		{upload.ErrTooLarge, ErrTooLarge},
 		{upload.ErrTooMany, ErrTooMany},

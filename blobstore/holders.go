@@ -3,13 +3,10 @@ package blobstore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
-
-	"github.com/berthhq/berth/blobstore/catalog"
 )
 
 // maxHolders is how many repositories MountAny asks about: about as many as one
@@ -28,12 +25,11 @@ func (s *Store) Holders(ctx context.Context, dgst digest.Digest) iter.Seq2[refer
 			yield(nil, err)
 			return
 		}
-		for o, err := range s.bucket.List(ctx, catalog.LinksPrefix(canonical), "") {
+		for repository, err := range s.catalog.Repositories(ctx, canonical) {
 			if err != nil {
-				yield(nil, translate(fmt.Errorf("blobstore: list the links of %s: %w", canonical, err)))
+				yield(nil, translate(err))
 				return
 			}
-			_, repository, _ := catalog.ParseLinkKey(o.Key)
 			name, err := reference.WithName(repository)
 			if err == nil && !yield(name, nil) {
 				return

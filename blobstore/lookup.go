@@ -10,7 +10,6 @@ import (
 
 	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
-	"github.com/berthhq/berth/drivers/envelope"
 )
 
 // checkDigest says what is wrong with a digest that a caller gave.
@@ -57,18 +56,24 @@ func (s *Store) canonical(ctx context.Context, d digest.Digest, fresh bool) (dig
 // readAlias asks the store for the alias of a digest of another algorithm. It
 // reports ErrBlobUnknown if there is none.
 func (s *Store) readAlias(ctx context.Context, d digest.Digest) (catalog.StoredAlias, error) {
-	a, err := envelope.Read[catalog.Alias](ctx, s.bucket, catalog.AliasKey(d))
-	switch {
-	case errors.Is(err, drivers.ErrNotFound):
-		return a, unknown(d)
-	case err != nil:
-		return a, translate(err)
+	a, err := s.catalog.ReadAlias(ctx, d)
+	if err != nil {
+		return a, blobError(err, d)
 	}
 	s.cache.putAlias(d, a.Value.Digest)
 	return a, nil
 }
 
 func unknown(d digest.Digest) error { return fmt.Errorf("%w: %s", ErrBlobUnknown, d) }
+
+// blobError is translate for an error about one blob: it returns ErrBlobUnknown
+// for a blob that is absent.
+func blobError(err error, d digest.Digest) error {
+	if errors.Is(err, drivers.ErrNotFound) {
+		return unknown(d)
+	}
+	return translate(err)
+}
 
 // link reads the repository's link to a blob, from the cache if it can. It
 // reports ErrBlobUnknown if there is none, or if the blob can't be read. The
@@ -83,29 +88,15 @@ func (r *Repository) link(ctx context.Context, d digest.Digest, wantRaw bool) (c
 	if rec, raw, ok := r.s.cache.link(id, wantRaw); ok {
 		return rec, raw, nil
 	}
-	l, err := r.readLink(ctx, canonical)
+	l, err := r.s.catalog.ReadLink(ctx, canonical, r.name)
 	if err != nil {
-		return catalog.Record{}, nil, err
+		return catalog.Record{}, nil, blobError(err, canonical)
 	}
 	if l.Value.State == catalog.Damaged {
 		return catalog.Record{}, nil, unknown(d)
 	}
 	r.s.cache.putLink(began, id, l.Value, l.Raw)
 	return l.Value, l.Raw, nil
-}
-
-// readLink asks the store for the link, whatever state it says.
-func (r *Repository) readLink(ctx context.Context, canonical digest.Digest) (catalog.StoredRecord, error) {
-	l, err := envelope.Read[catalog.Record](ctx, r.s.bucket, catalog.LinkKey(canonical, r.name))
-	switch {
-	case errors.Is(err, drivers.ErrNotFound):
-		return l, unknown(canonical)
-	case err != nil:
-		return l, translate(err)
-	case l.Value.Data == "" && l.RawSize != l.Value.Size:
-		return l, fmt.Errorf("blobstore: %s: %d bytes, want %d", l.Object.Key, l.RawSize, l.Value.Size)
-	}
-	return l, nil
 }
 
 // descriptors is the BlobDescriptorService of a repository, before access
@@ -141,9 +132,9 @@ func (s descriptors) SetDescriptor(ctx context.Context, d digest.Digest, desc De
 		}
 		return nil
 	}
-	l, err := s.r.readLink(ctx, desc.Digest)
+	l, err := s.r.s.catalog.ReadLink(ctx, desc.Digest, s.r.name)
 	if err != nil {
-		return err
+		return blobError(err, desc.Digest)
 	}
 	if l.Value.State == catalog.Damaged {
 		return unknown(desc.Digest)
@@ -163,7 +154,7 @@ func (s descriptors) SetDescriptor(ctx context.Context, d digest.Digest, desc De
 	case !named.Verified():
 		return notOf(d, desc.Digest)
 	}
-	if err := s.r.s.writeAlias(ctx, due, d, desc.Digest, catalog.StoredAlias{}); err != nil {
+	if err := s.r.s.catalog.WriteAlias(ctx, due, d, desc.Digest, catalog.StoredAlias{}); err != nil {
 		return translate(err)
 	}
 	return translate(due.Check())
@@ -179,21 +170,7 @@ func (s descriptors) Clear(ctx context.Context, d digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	for {
-		l, err := s.r.readLink(ctx, canonical)
-		if err != nil {
-			return err
-		}
-		if err := due.Check(); err != nil {
-			return translate(err)
-		}
-		err = s.r.s.bucket.DeleteIf(ctx, l.Object.Key, l.Object.Tag)
-		s.r.s.cache.forget(linkID{s.r.name, canonical})
-		if err == nil {
-			err = due.Check()
-		}
-		if !errors.Is(err, drivers.ErrChanged) {
-			return translate(err)
-		}
-	}
+	err = s.r.s.catalog.DeleteLink(ctx, due, canonical, s.r.name)
+	s.r.s.cache.forget(linkID{s.r.name, canonical})
+	return blobError(err, canonical)
 }

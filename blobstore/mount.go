@@ -2,14 +2,11 @@ package blobstore
 
 import (
 	"context"
-	"errors"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore/catalog"
-	"github.com/berthhq/berth/drivers"
-	"github.com/berthhq/berth/drivers/envelope"
 )
 
 // Mount makes a blob of another repository one of this one. No byte is copied.
@@ -37,40 +34,13 @@ func (r *Repository) Mount(ctx context.Context, from reference.Named, dgst diges
 		}
 		canonical = named.Value.Digest
 	}
-	if _, err := source.readLink(ctx, canonical); err != nil {
-		return Descriptor{}, err
+	if _, err := r.s.catalog.ReadLink(ctx, canonical, source.name); err != nil {
+		return Descriptor{}, blobError(err, canonical)
 	}
-	for {
-		rec, err := envelope.Read[catalog.Record](ctx, r.s.bucket, catalog.RecordKey(canonical))
-		if errors.Is(err, drivers.ErrNotFound) {
-			return Descriptor{}, unknown(dgst)
-		}
-		if err != nil {
-			return Descriptor{}, translate(err)
-		}
-		switch rec.Value.State {
-		case catalog.Live:
-		case catalog.Condemned:
-			there, err := r.s.dataIsThere(ctx, rec.Value)
-			if err != nil {
-				return Descriptor{}, translate(err)
-			}
-			if !there {
-				return Descriptor{}, unknown(dgst)
-			}
-			next := rec.Value
-			next.State = catalog.Live
-			rec, err = r.s.replace(ctx, due, rec, next, rec.Raw)
-			if errors.Is(err, drivers.ErrChanged) {
-				continue
-			}
-			if err != nil {
-				return Descriptor{}, translate(err)
-			}
-		default:
-			return Descriptor{}, unknown(dgst)
-		}
-		desc, err := r.grant(ctx, due, rec, dgst, named)
-		return desc, translate(err)
+	rec, err := r.s.catalog.Revive(ctx, due, canonical)
+	if err != nil {
+		return Descriptor{}, blobError(err, dgst)
 	}
+	desc, err := r.grant(ctx, due, rec, dgst, named)
+	return desc, translate(err)
 }

@@ -1,6 +1,7 @@
 package blobstore
 
 import (
+	"context"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -46,4 +47,9 @@ func (layout) dead() string { return catalog.NewDeadKey() }
 // blob returns the prefix of all keys of one blob.
 func (layout) blob(d digest.Digest) string {
 	return strings.TrimSuffix(catalog.RecordKey(d), "record")
+}
+
+// readLink reads the repository's link from the bucket.
+func (r *Repository) readLink(ctx context.Context, d digest.Digest) (storedRecord, error) {
+	return r.s.catalog.ReadLink(ctx, d, r.name)
 }

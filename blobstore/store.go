@@ -54,14 +54,6 @@ type CacheConfig struct {
 	TTL     time.Duration // 1 min
 }
 
-// formatVersion is the version of the layout in the bucket.
-const formatVersion = 1
-
-// format is the body of meta/format.
-type format struct {
-	Version int `json:"version"`
-}
-
 func (c Config) withDefaults() Config {
 	orDefault(&c.Log, slog.New(slog.DiscardHandler))
 	orDefault(&c.InlineMax, 16<<10)
@@ -89,6 +81,7 @@ func orDefault[T comparable](field *T, value T) {
 type Store struct {
 	bucket  drivers.Bucket
 	cfg     Config
+	catalog *catalog.Catalog
 	uploads *upload.Manager
 	cache   *cache
 	signs   bool // the bucket signs URLs
@@ -101,7 +94,7 @@ var _ BlobEnumerator = (*Store)(nil)
 // configuration that is wrong.
 func Open(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Store, error) {
 	cfg = cfg.withDefaults()
-	s := &Store{bucket: bucket, cfg: cfg}
+	s := &Store{bucket: bucket, cfg: cfg, catalog: catalog.New(bucket, cfg.Grace)}
 	switch {
 	case cfg.InlineMax < 0 || cfg.InlineMax > envelope.MaxRaw:
 		return nil, fmt.Errorf("storage.inline_max: %d bytes, want 0 to %d", cfg.InlineMax, envelope.MaxRaw)
@@ -117,7 +110,7 @@ func Open(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Store, error
 		}
 		s.cfg.Redirect = policy
 	}
-	if err := s.checkFormat(ctx); err != nil {
+	if err := s.catalog.CheckFormat(ctx); err != nil {
 		return nil, err
 	}
 	var err error
@@ -149,33 +142,10 @@ func canSign(ctx context.Context, bucket drivers.Bucket) bool {
 	return !errors.Is(err, errors.ErrUnsupported)
 }
 
-// checkFormat sees to it that the bucket is laid out as this version of berth
-// expects.
-func (s *Store) checkFormat(ctx context.Context) error {
-	f, err := envelope.Read[format](ctx, s.bucket, catalog.FormatKey)
-	if errors.Is(err, drivers.ErrNotFound) {
-		f, err = envelope.Create(ctx, s.bucket, catalog.FormatKey, format{formatVersion}, drivers.Body{})
-		if errors.Is(err, drivers.ErrExists) {
-			err = nil // f is the one that was first
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("blobstore: %s: %w", catalog.FormatKey, err)
-	}
-	if f.Value.Version != formatVersion {
-		return fmt.Errorf("blobstore: the bucket has format version %d, this berth has %d (use the berth that wrote it, or a later one)",
-			f.Value.Version, formatVersion)
-	}
-	return nil
-}
-
 // Ping asks the bucket for an object that every service has. It costs one
 // request, and an error is the store's or the network's.
 func (s *Store) Ping(ctx context.Context) error {
-	if _, err := s.bucket.Stat(ctx, catalog.FormatKey); err != nil {
-		return fmt.Errorf("blobstore: %s: %w", catalog.FormatKey, err)
-	}
-	return nil
+	return s.catalog.Ping(ctx)
 }
 
 // newDeadline returns the deadline of a request that starts now.
@@ -206,23 +176,15 @@ func (s *Store) Enumerate(ctx context.Context, ingester func(digest.Digest) erro
 // EnumerateAfter is Enumerate for the digests after a given one, which need not
 // be there, so that an enumeration can go on where another one stopped.
 func (s *Store) EnumerateAfter(ctx context.Context, after digest.Digest, ingester func(digest.Digest) error) error {
-	var from string
 	if after != "" {
 		if err := checkCanonical(after); err != nil {
 			return err
 		}
-		from = catalog.RecordKey(after) // the last of its keys
 	}
-	var last digest.Digest
-	for o, err := range s.bucket.List(ctx, catalog.BlobsPrefix, from) {
+	for d, err := range s.catalog.Linked(ctx, after) {
 		if err != nil {
-			return translate(fmt.Errorf("blobstore: list the blobs after %q: %w", last, err))
+			return translate(err)
 		}
-		d, _, ok := catalog.ParseLinkKey(o.Key)
-		if !ok || d == last {
-			continue
-		}
-		last = d
 		if err := ingester(d); err != nil {
 			return err
 		}

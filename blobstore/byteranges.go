@@ -5,18 +5,20 @@ import (
 	"io"
 	"mime/multipart"
 	"net/textproto"
+
+	"github.com/berthhq/berth/blobstore/internal/header"
 )
 
-// byteranges is the body of an answer with several ranges
+// byteranges is the body of a response with several ranges
 // (https://www.rfc-editor.org/rfc/rfc9110#section-14.6).
 type byteranges struct {
-	spans     []span
+	spans     []header.Span
 	mediaType string // of the blob
 	size      int64  // of the blob
 	boundary  string
 }
 
-func newByteranges(spans []span, mediaType string, size int64) byteranges {
+func newByteranges(spans []header.Span, mediaType string, size int64) byteranges {
 	return byteranges{spans, mediaType, size, multipart.NewWriter(nil).Boundary()}
 }
 
@@ -25,30 +27,30 @@ func (b byteranges) contentType() string { return "multipart/byteranges; boundar
 // length returns the length of the body.
 func (b byteranges) length() int64 {
 	var n counter
-	_ = b.write(&n, func(_ io.Writer, s span) error { // a counter doesn't fail
-		n += counter(s.end - s.start)
+	_ = b.write(&n, func(_ io.Writer, s header.Span) error { // a counter never fails
+		n += counter(s.Len())
 		return nil
 	})
 	return int64(n)
 }
 
-// send writes the body to w, with the bytes that copySpan copies.
-func (b byteranges) send(w io.Writer, copySpan func(io.Writer, span) error) error {
-	buf := bufio.NewWriterSize(w, 32<<10) // many ranges are small; a large one goes through w.ReadFrom
+// send writes the body to w. copySpan copies the bytes of a span.
+func (b byteranges) send(w io.Writer, copySpan func(io.Writer, header.Span) error) error {
+	buf := bufio.NewWriterSize(w, 32<<10) // for many small ranges; large ones bypass it by w.ReadFrom
 	if err := b.write(buf, copySpan); err != nil {
 		return err
 	}
 	return buf.Flush()
 }
 
-func (b byteranges) write(w io.Writer, copySpan func(io.Writer, span) error) error {
+func (b byteranges) write(w io.Writer, copySpan func(io.Writer, header.Span) error) error {
 	parts := multipart.NewWriter(w)
 	if err := parts.SetBoundary(b.boundary); err != nil {
 		return err
 	}
 	for _, s := range b.spans {
 		_, err := parts.CreatePart(textproto.MIMEHeader{
-			"Content-Range": {s.contentRange(b.size)},
+			"Content-Range": {s.ContentRange(b.size)},
 			"Content-Type":  {b.mediaType},
 		})
 		if err != nil {
@@ -61,7 +63,7 @@ func (b byteranges) write(w io.Writer, copySpan func(io.Writer, span) error) err
 	return parts.Close()
 }
 
-// counter counts what is written to it.
+// counter counts the bytes that are written to it.
 type counter int64
 
 func (n *counter) Write(p []byte) (int, error) {

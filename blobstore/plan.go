@@ -7,25 +7,30 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore/catalog"
+	"github.com/berthhq/berth/blobstore/internal/header"
 	"github.com/berthhq/berth/redirect"
 )
 
-// reply is how a read is answered.
-type reply struct {
-	status    int
-	elsewhere bool              // of a HEAD: a GET would be redirected
-	redirect  redirect.Decision // of a 307
-	spans     []span            // of a 206
+// readPlan is how a GET or HEAD of a blob is answered, before anything is
+// written. A Range that the blob does not have is an error instead.
+type readPlan struct {
+	status   int               // 200, 206, 304, 307 or 412
+	redirect redirect.Decision // of 307
+	spans    []header.Span     // of 206
+
+	// redirected reports, for a HEAD, that a GET would be redirected.
+	redirected bool
 }
 
-// plan decides how a read is answered, and writes nothing
+// planRead decides how a read is answered
 // (https://www.rfc-editor.org/rfc/rfc9110#section-13.2.2).
 //
-// The target of a redirect has an entity tag that is unknown here. So a client
-// that names the tag of this service is answered here, and one that names
-// another tag is sent to the target, if there is one, which may know it. Dates
-// are the target's alone: no answer from here has a Last-Modified.
-func (r *Repository) plan(ctx context.Context, req *http.Request, b found) (reply, error) {
+// The target of a redirect has an entity tag of its own, which this service does
+// not know. So a client that sends the tag of this service is answered here, and
+// a client that sends another tag is redirected, if there is a target, because
+// the target may know the tag. Conditions about dates are left to the target:
+// no response of this service has a Last-Modified.
+func (r *Repository) planRead(ctx context.Context, req *http.Request, b foundBlob) (readPlan, error) {
 	read := redirect.Request{
 		Repository:  r.name,
 		Size:        b.rec.Size,
@@ -35,49 +40,55 @@ func (r *Repository) plan(ctx context.Context, req *http.Request, b found) (repl
 		Unverified:  b.rec.State == catalog.Unverified,
 		ContentType: b.mediaType,
 	}
-	head, cond := req.Method == http.MethodHead, readConditions(req.Header, b.etag())
-	elsewhere := (head || cond.ifMatch == otherTag) && r.s.cfg.Redirect.Redirects(read, r.s.signs)
+	cond := header.ParseConditions(req.Header, b.etag())
+	isHead, otherTag := req.Method == http.MethodHead, cond.IfMatch == header.OtherTag
+	redirected := (isHead || otherTag) && r.s.cfg.Redirect.Redirects(read, r.s.signs)
 	switch {
-	case cond.ifMatch == otherTag && !elsewhere:
-		return reply{status: http.StatusPreconditionFailed}, nil
-	case cond.ifMatch != otherTag && cond.ifNoneMatch >= anyTag:
-		return reply{status: http.StatusNotModified}, nil
-	case head:
-		return reply{status: http.StatusOK, elsewhere: elsewhere}, nil
+	case otherTag && !redirected:
+		return readPlan{status: http.StatusPreconditionFailed}, nil
+	case !otherTag && cond.IfNoneMatch.Matches():
+		return readPlan{status: http.StatusNotModified}, nil
+	case isHead:
+		return readPlan{status: http.StatusOK, redirected: redirected}, nil
 	}
-
-	want := wanted{plain: true}
-	if cond.ifRange != otherTag {
-		var err error
-		if want, err = parseRange(req.Header.Get("Range"), b.rec.Size); err != nil {
-			return reply{}, err
-		}
-	}
-	if cond.ifMatch != thisTag && cond.ifRange != thisTag {
-		read.Ranges = !want.plain && cond.ifMatch != otherTag
-		decision, err := r.decide(ctx, read, b.digest)
-		if err != nil {
-			return reply{}, err
-		}
-		if !decision.Direct() {
-			return reply{status: http.StatusTemporaryRedirect, redirect: decision}, nil
-		}
-	}
-	switch {
-	case cond.ifMatch == otherTag: // there is no target after all
-		return reply{status: http.StatusPreconditionFailed}, nil
-	case want.spans == nil:
-		return reply{status: http.StatusOK}, nil
-	}
-	return reply{status: http.StatusPartialContent, spans: want.spans}, nil
+	return r.planGet(ctx, req, b, read, cond)
 }
 
-// decide decides whether a read is redirected. A signer that fails is no reason
-// to fail.
+// planGet decides how a GET is answered if its conditions allow an answer with
+// the blob.
+func (r *Repository) planGet(ctx context.Context, req *http.Request, b foundBlob, read redirect.Request, cond header.Conditions) (readPlan, error) {
+	want := header.Ranges{Plain: true}
+	if cond.IfRange != header.OtherTag {
+		var ok bool
+		if want, ok = header.ParseRange(req.Header.Get("Range"), b.rec.Size); !ok {
+			return readPlan{}, ErrRange{b.rec.Size}
+		}
+	}
+	if cond.IfMatch != header.ThisTag && cond.IfRange != header.ThisTag {
+		read.Ranges = !want.Plain && cond.IfMatch != header.OtherTag
+		decision, err := r.decide(ctx, read, b.digest)
+		if err != nil {
+			return readPlan{}, err
+		}
+		if !decision.Direct() {
+			return readPlan{status: http.StatusTemporaryRedirect, redirect: decision}, nil
+		}
+	}
+	switch {
+	case cond.IfMatch == header.OtherTag: // the URL could not be signed
+		return readPlan{status: http.StatusPreconditionFailed}, nil
+	case want.Spans == nil:
+		return readPlan{status: http.StatusOK}, nil
+	}
+	return readPlan{status: http.StatusPartialContent, spans: want.Spans}, nil
+}
+
+// decide returns where a read is redirected to, if it is. If the signer fails,
+// the read is served directly.
 func (r *Repository) decide(ctx context.Context, read redirect.Request, dgst digest.Digest) (redirect.Decision, error) {
 	decision, err := r.s.cfg.Redirect.Decide(ctx, r.s.bucket, read)
 	switch {
-	case err != nil && ctx.Err() != nil: // the client is gone
+	case err != nil && ctx.Err() != nil: // the client disconnected
 		return redirect.Decision{}, translate(ctx.Err())
 	case err != nil:
 		r.s.cfg.Log.WarnContext(ctx, "no redirect", "digest", dgst, "error", err)

@@ -16,13 +16,14 @@ import (
 	"github.com/berthhq/berth/drivers/envelope"
 )
 
-// maxReopens is how often in a row a read goes on with another connection to
-// the store, without a byte in between.
+// maxReopens is how many times in a row a Read opens the object again without
+// receiving a byte.
 const maxReopens = 3
 
-// openData reads the bytes of a blob, and asks for those from off to end, which
-// the caller means to read. It reports ErrBlobUnknown if they are gone, so that
-// clients push them again; the next read then looks at the link afresh.
+// openData opens the bytes of a blob. It requests those from off to end, which
+// the caller is going to read first. It returns ErrBlobUnknown if the bytes are
+// gone, so that clients push them again; the next read of the blob then reads the
+// link from the store.
 func (r *Repository) openData(ctx context.Context, rec catalog.Record, raw []byte, off, end int64) (ReadSeekCloser, error) {
 	if rec.Data == "" {
 		return struct {
@@ -39,16 +40,16 @@ func (r *Repository) openData(ctx context.Context, rec catalog.Record, raw []byt
 		}
 		return nil, err
 	}
-	if d.answer == nil {
+	if d.stream == nil {
 		return d, nil
 	}
-	reader, ok := d.answer.rc.(drivers.FileReader)
+	reader, ok := d.stream.rc.(drivers.FileReader)
 	if !ok {
 		return d, nil
 	}
+	// A file can seek without another Open, and is sent by the kernel.
 	f := reader.File()
-	// It can seek, and is sent from the kernel.
-	d.answer.cancel(nil)
+	d.stream.cancel(nil)
 	d.cancel()
 	if _, err := f.Seek(off, io.SeekStart); err != nil {
 		f.Close()
@@ -57,11 +58,11 @@ func (r *Repository) openData(ctx context.Context, rec catalog.Record, raw []byt
 	return f, nil
 }
 
-// dataReader reads an object whose content never changes. It opens it where it
-// is read, and resumes by itself when the store breaks the connection, or keeps
-// silent.
+// dataReader reads an object whose content never changes. It opens the object at
+// the offset of the next Read, and again if the store breaks the connection or
+// stops sending.
 //
-// It may be closed while it is read, which ends the read.
+// Close may be called during a Read, and ends it.
 type dataReader struct {
 	ctx    context.Context //nolint:containedctx // io.Reader has no parameter for it
 	cancel context.CancelFunc
@@ -71,76 +72,77 @@ type dataReader struct {
 	size   int64
 
 	mu      sync.Mutex
-	off     int64   // where the next Read begins
-	end     int64   // up to where the store is asked, if off is before it
-	answer  *answer // nil, or stands at at
+	off     int64        // of the next Read
+	end     int64        // of the bytes to request from the store, if it is after off
+	stream  *storeStream // nil, or at offset at
 	at      int64
 	reopens int
-	failed  error // what the last Read reported, if it gave up
+	failed  error // of the last Read, if it gave up
 }
 
-// answer is what the store sends to one Open.
-type answer struct {
+// storeStream is what the store sends in response to one Open.
+type storeStream struct {
 	rc     io.ReadCloser
-	ctx    context.Context //nolint:containedctx // its cause tells why rc broke off
+	ctx    context.Context //nolint:containedctx // its cause is the reason why rc failed
 	cancel context.CancelCauseFunc
-	late   *time.Timer // cancels it, while the store is waited for
+	late   *time.Timer // calls cancel; runs while berth waits for the store
 }
 
 var errStalled = fmt.Errorf("%w: it has sent nothing for %v", drivers.ErrBusy, envelope.Patience)
 
-func (a *answer) Read(p []byte) (int, error) {
-	a.late.Reset(envelope.Patience)
-	n, err := a.rc.Read(p)
-	a.late.Stop()
-	return n, a.why(err)
+func (s *storeStream) Read(p []byte) (int, error) {
+	s.late.Reset(envelope.Patience)
+	n, err := s.rc.Read(p)
+	s.late.Stop()
+	return n, s.cause(err)
 }
 
-// why is err, or that the store was waited for in vain.
-func (a *answer) why(err error) error {
-	if err != nil && errors.Is(context.Cause(a.ctx), errStalled) {
+// cause returns errStalled if that caused err, and otherwise err.
+func (s *storeStream) cause(err error) error {
+	if err != nil && errors.Is(context.Cause(s.ctx), errStalled) {
 		return errStalled
 	}
 	return err
 }
 
-func (a *answer) close() {
-	a.rc.Close()
-	a.cancel(nil)
+func (s *storeStream) close() {
+	s.rc.Close()
+	s.cancel(nil)
 }
 
+// open opens the object at the offset of the next Read.
 func (d *dataReader) open() error {
-	if d.off >= d.size { // nothing to ask for
+	if d.off >= d.size { // there is nothing to read
 		return nil
 	}
-	a := new(answer)
-	a.ctx, a.cancel = context.WithCancelCause(d.ctx)
-	a.late = time.AfterFunc(envelope.Patience, func() { a.cancel(errStalled) })
+	s := new(storeStream)
+	s.ctx, s.cancel = context.WithCancelCause(d.ctx)
+	s.late = time.AfterFunc(envelope.Patience, func() { s.cancel(errStalled) })
 	n := int64(-1)
 	if d.off < d.end && d.end < d.size {
 		n = d.end - d.off
 	}
-	rc, o, err := d.bucket.Open(a.ctx, d.key, d.off, n)
-	a.late.Stop()
+	rc, o, err := d.bucket.Open(s.ctx, d.key, d.off, n)
+	s.late.Stop()
 	if err != nil {
-		err = a.why(err)
-		a.cancel(nil)
+		err = s.cause(err)
+		s.cancel(nil)
 	}
-	a.rc = rc
+	s.rc = rc
 	switch {
 	case errors.Is(err, drivers.ErrNotFound), errors.Is(err, drivers.ErrRange):
 		return fmt.Errorf("%w: %s: its data is gone", ErrBlobUnknown, d.digest)
 	case err != nil:
 		return translate(err)
 	case o.Size != d.size:
-		a.close()
+		s.close()
 		return fmt.Errorf("%w: %s: its data has %d bytes, want %d", ErrBlobUnknown, d.digest, o.Size, d.size)
 	}
-	d.answer, d.at = a, d.off
+	d.stream, d.at = s, d.off
 	return nil
 }
 
-// Read reads from the store.
+// Read implements [io.Reader].
 func (d *dataReader) Read(p []byte) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -151,52 +153,67 @@ func (d *dataReader) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	for {
-		if d.answer != nil && (d.at != d.off || d.off == d.end) { // other bytes are wanted than were asked for
-			d.hangUp()
-			d.end = d.size
-		}
-		err := d.ctx.Err()
-		if err == nil && d.answer == nil {
-			err = d.open()
-		}
-		var n int
-		if err == nil {
-			n, err = d.answer.Read(p)
-		}
+		n, err := d.readStream(p)
 		if n > 0 {
 			d.off += int64(n)
 			d.at = d.off
 			d.reopens = 0
 			return n, nil
 		}
-		if err == nil {
-			continue
+		if err != nil && !d.mayReopen(err) {
+			return 0, d.giveUp(err)
 		}
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		d.hangUp()
-		d.reopens++
-		ended := d.ctx.Err() != nil // by whoever reads
-		if ended || d.reopens > maxReopens || errors.Is(err, ErrBlobUnknown) {
-			err = fmt.Errorf("blobstore: read %s at %d: %w", d.digest, d.off, translate(err))
-			if !ended {
-				d.failed = err
-			}
+	}
+}
+
+// readStream reads from the stream. It opens one first if there is none at the
+// offset of the next Read.
+func (d *dataReader) readStream(p []byte) (int, error) {
+	if d.stream != nil && (d.at != d.off || d.off == d.end) { // the next bytes were not requested
+		d.closeStream()
+		d.end = d.size
+	}
+	if err := d.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if d.stream == nil {
+		if err := d.open(); err != nil {
 			return 0, err
 		}
 	}
+	return d.stream.Read(p)
 }
 
-// hangUp is for an answer that is read no further.
-func (d *dataReader) hangUp() {
-	if d.answer != nil {
-		d.answer.close()
-		d.answer = nil
+// mayReopen closes the stream, which failed with err, and reports whether Read
+// may open another.
+func (d *dataReader) mayReopen(err error) bool {
+	d.closeStream()
+	d.reopens++
+	return d.ctx.Err() == nil && d.reopens <= maxReopens && !errors.Is(err, ErrBlobUnknown)
+}
+
+// giveUp returns the error of a Read whose stream failed with err. It records the
+// error, unless the caller ended the Read.
+func (d *dataReader) giveUp(err error) error {
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	err = fmt.Errorf("blobstore: read %s at %d: %w", d.digest, d.off, translate(err))
+	if d.ctx.Err() == nil {
+		d.failed = err
+	}
+	return err
+}
+
+// closeStream closes the stream, if there is one.
+func (d *dataReader) closeStream() {
+	if d.stream != nil {
+		d.stream.close()
+		d.stream = nil
 	}
 }
 
-// Seek asks nothing of the store.
+// Seek implements [io.Seeker]. It sends no request to the store.
 func (d *dataReader) Seek(offset int64, whence int) (int64, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -213,28 +230,28 @@ func (d *dataReader) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
-// jump has the next Read start at off, and has the store asked for the bytes
-// from there up to end.
+// jump moves the next Read to off, and requests the bytes from there to end from
+// the store.
 func (d *dataReader) jump(off, end int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.at != off || d.end != end {
-		d.hangUp()
+		d.closeStream()
 	}
 	d.off, d.end = off, end
 }
 
-// Close ends the reading, and a Read under way.
+// Close ends the current Read and all later ones.
 func (d *dataReader) Close() error {
 	d.cancel()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.hangUp()
+	d.closeStream()
 	return nil
 }
 
-// broken closes the reader and says why it gave up, if it did.
-func (d *dataReader) broken() error {
-	_ = d.Close() // never an error
+// failure closes the reader and returns the error with which it gave up, or nil.
+func (d *dataReader) failure() error {
+	_ = d.Close() // always nil
 	return d.failed
 }

@@ -12,128 +12,146 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore/catalog"
+	"github.com/berthhq/berth/blobstore/internal/header"
 )
 
-// immutable is what a cache may do with bytes that are named by their digest.
-// It must be the client's own, since other clients may not be allowed to read
-// them.
+// immutable is the Cache-Control of a blob: its bytes never change, because their
+// digest names them. Only the client's own cache may store them, because other
+// clients may not be allowed to read them.
 const immutable = "private, max-age=31536000, immutable"
 
-// ServeBlob answers GET or HEAD.
+// ErrRange reports that a Range header is malformed, or that none of its ranges
+// is in the blob.
+type ErrRange struct {
+	Size int64 // of the blob, in bytes
+}
+
+func (err ErrRange) Error() string {
+	return fmt.Sprintf("no such range in a blob of %d bytes", err.Size)
+}
+
+// ServeBlob answers a GET or HEAD of a blob. It either writes a response and
+// returns nil, or writes nothing and returns an error. It returns an [ErrRange]
+// if the blob has none of the bytes that a Range header asks for.
 //
-// HEAD is answered here: clients want the length and the digest, and a
-// signature for GET is not good for HEAD. A GET goes where the redirect policy
-// says, unless its Range or its conditions mean something here that they don't
-// mean there. If its Range header asks for nothing that the blob has, it returns
-// an [ErrRange].
+// A HEAD is never redirected: clients need the size and the digest, and a URL
+// that is signed for GET does not work for HEAD. A GET is redirected as the
+// redirect policy decides, unless the target would not answer its Range or its
+// conditions as this service does.
 func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *http.Request, dgst digest.Digest) error {
-	rec, raw, err := r.readable(ctx, dgst, req.Method != http.MethodHead)
+	isHead := req.Method == http.MethodHead
+	rec, raw, err := r.readable(ctx, dgst, !isHead)
 	if err != nil {
 		return err
 	}
-	b := found{rec: rec, raw: raw, digest: dgst, mediaType: sendable(rec.MediaType)}
-	a, err := r.plan(ctx, req, b)
+	b := foundBlob{rec: rec, raw: raw, digest: dgst, mediaType: headerSafeMediaType(rec.MediaType)}
+	p, err := r.planRead(ctx, req, b)
 	if err != nil {
 		return err
 	}
-	h := w.Header()
-	switch a.status {
-	case http.StatusNotModified:
-		b.describe(h)
-		h.Del("Content-Type")
-		// What is kept may be a redirect. A cache takes these headers over into
-		// it (https://www.rfc-editor.org/rfc/rfc9111#section-4.3.4), and its URL
-		// lives no longer for that.
-		h.Set("Cache-Control", "private, no-cache")
-	case http.StatusPreconditionFailed:
-		b.describe(h)
-		h.Set("Cache-Control", "no-store") // the blob itself is as good as ever
-	case http.StatusTemporaryRedirect:
-		b.describe(h)
-		h.Del("Etag") // the target has its own
-		h.Del("Content-Type")
-		h.Del("Accept-Ranges")
-		life := max(time.Until(a.redirect.Expires), 0)
-		h.Set("Cache-Control", fmt.Sprintf("private, max-age=%d", int64(life.Seconds())))
-		h.Set("Location", a.redirect.URL)
-	default:
-		if req.Method != http.MethodHead {
-			return r.send(ctx, w, b, a)
-		}
-		b.describe(h)
-		if a.elsewhere {
-			h.Del("Etag")
-		}
-		h.Set("Content-Length", strconv.FormatInt(rec.Size, 10))
+	if (p.status == http.StatusOK || p.status == http.StatusPartialContent) && !isHead {
+		return r.sendBlob(ctx, w, b, p)
 	}
-	w.WriteHeader(a.status)
+	b.setHeaders(w.Header(), p)
+	if p.status == http.StatusOK {
+		w.Header().Set("Content-Length", strconv.FormatInt(rec.Size, 10))
+	}
+	w.WriteHeader(p.status)
 	return nil
 }
 
-// found is a blob by the digest that the client asked for.
-type found struct {
+// foundBlob is a blob by the digest that the client asked for.
+type foundBlob struct {
 	rec       catalog.Record
 	raw       []byte // of an inline blob
 	digest    digest.Digest
 	mediaType string
 }
 
-// etag returns the entity tag of the answers that have the bytes in them.
-// A store has tags of its own, and a CDN passes on the store's or makes others.
-func (b found) etag() string { return `"` + b.digest.String() + `"` }
+// etag returns the entity tag of responses that contain the bytes. The responses
+// of a store or a CDN have other tags.
+func (b foundBlob) etag() string { return `"` + b.digest.String() + `"` }
 
-func (b found) describe(h http.Header) {
+// setHeaders sets the headers of the planned response, except those that depend
+// on its length.
+func (b foundBlob) setHeaders(h http.Header, p readPlan) {
 	h.Set("Docker-Content-Digest", b.digest.String())
-	h.Set("Etag", b.etag())
-	h.Set("Cache-Control", immutable)
-	h.Set("Content-Type", b.mediaType)
-	h.Set("Accept-Ranges", "bytes")
 	// A browser must not run what a client pushed as a page of this host.
 	h.Set("Content-Security-Policy", "sandbox")
 	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", p.cacheControl())
+
+	if p.status == http.StatusTemporaryRedirect {
+		h.Set("Location", p.redirect.URL)
+		return // the headers below are those of the target
+	}
+	h.Set("Accept-Ranges", "bytes")
+	if !p.redirected {
+		h.Set("Etag", b.etag())
+	}
+	if p.status != http.StatusNotModified {
+		h.Set("Content-Type", b.mediaType)
+	}
 }
 
-// send answers with the blob, or with spans of it.
-func (r *Repository) send(ctx context.Context, w http.ResponseWriter, b found, a reply) error {
-	spans, size := a.spans, b.rec.Size
+func (p readPlan) cacheControl() string {
+	switch p.status {
+	case http.StatusTemporaryRedirect:
+		life := max(time.Until(p.redirect.Expires), 0)
+		return fmt.Sprintf("private, max-age=%d", int64(life.Seconds()))
+	case http.StatusNotModified:
+		// The cached response may be a redirect. A cache updates it with these
+		// headers (https://www.rfc-editor.org/rfc/rfc9111#section-4.3.4), but that
+		// does not extend the life of its URL.
+		return "private, no-cache"
+	case http.StatusPreconditionFailed:
+		return "no-store" // the blob itself can still be read
+	default:
+		return immutable
+	}
+}
+
+// sendBlob answers with the blob or with the planned spans of it.
+func (r *Repository) sendBlob(ctx context.Context, w http.ResponseWriter, b foundBlob, p readPlan) error {
+	spans, size := p.spans, b.rec.Size
 	if spans == nil {
-		spans = []span{{0, size}}
+		spans = []header.Span{{Start: 0, End: size}}
 	}
 	reads := planReads(spans)
-	data, err := r.openData(ctx, b.rec, b.raw, reads[0].start, reads[0].end)
+	data, err := r.openData(ctx, b.rec, b.raw, reads[0].Start, reads[0].End)
 	if err != nil {
 		return err
 	}
 	defer data.Close()
 	h := w.Header()
-	b.describe(h)
+	b.setHeaders(h, p)
 	if len(spans) == 1 {
-		if a.status == http.StatusPartialContent {
-			h.Set("Content-Range", spans[0].contentRange(size))
+		if p.status == http.StatusPartialContent {
+			h.Set("Content-Range", spans[0].ContentRange(size))
 		}
-		h.Set("Content-Length", strconv.FormatInt(spans[0].end-spans[0].start, 10))
-		w.WriteHeader(a.status)
+		h.Set("Content-Length", strconv.FormatInt(spans[0].Len(), 10))
+		w.WriteHeader(p.status)
 		err = copySpan(data, w, spans[0])
 	} else {
 		body := newByteranges(spans, b.mediaType, size)
 		h.Set("Content-Type", body.contentType())
 		h.Set("Content-Length", strconv.FormatInt(body.length(), 10))
-		w.WriteHeader(a.status)
+		w.WriteHeader(p.status)
 		err = body.send(w, spanCopier(data, reads))
 	}
 	if d, ok := data.(*dataReader); ok && err != nil {
-		if err := d.broken(); err != nil {
-			// The client sees that the answer is too short, and no more.
-			r.s.cfg.Log.ErrorContext(ctx, "a blob was sent in part", "digest", b.digest, "error", err)
+		if err := d.failure(); err != nil {
+			// The client only sees that the response is too short.
+			r.s.cfg.Log.ErrorContext(ctx, "a blob was sent only in part", "digest", b.digest, "error", err)
 		}
 	}
 	return nil
 }
 
-// sendable returns the media type if a header and a URL can carry it, and the
-// default otherwise. A store would refuse each read by a URL that asks for
-// another type.
-func sendable(mediaType string) string {
+// headerSafeMediaType returns the media type if it can be sent in a header and in
+// a URL, and the default media type otherwise. A store would refuse every read
+// by a URL that asks for it.
+func headerSafeMediaType(mediaType string) string {
 	for i := range len(mediaType) {
 		if c := mediaType[i]; c < ' ' || c > '~' {
 			return defaultMediaType
@@ -142,7 +160,7 @@ func sendable(mediaType string) string {
 	return mediaType
 }
 
-// copyAll is io.Copy, with its errors in this package's terms.
+// copyAll is io.Copy. It returns errors of this package.
 func copyAll(w io.Writer, r io.Reader) error {
 	_, err := io.Copy(w, r)
 	if err != nil && !errors.Is(err, ErrBlobUnknown) {

@@ -24,12 +24,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/internal/header"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
 	"github.com/berthhq/berth/drivers/filesystem"
 	"github.com/berthhq/berth/drivers/memory"
 	"github.com/berthhq/berth/redirect"
 )
+
+const maxRanges = header.MaxRanges
 
 // served is an answer as far as it must be net/http's own.
 type served struct {

@@ -7,29 +7,35 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/berthhq/berth/blobstore/internal/header"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/memory"
 )
 
+func span(start, end int64) header.Span { return header.Span{Start: start, End: end} }
+
 func TestPlanReads(t *testing.T) {
+	read := func(start, end int64, parts int, back bool) storeRead {
+		return storeRead{Span: span(start, end), parts: parts, back: back}
+	}
 	for _, test := range []struct {
-		spans []span
-		want  []read
+		spans []header.Span
+		want  []storeRead
 	}{
-		{[]span{{0, 10}}, []read{{span{0, 10}, 1, false}}},
-		{[]span{{0, 10}, {10, 20}}, []read{{span{0, 20}, 2, false}}},
-		{[]span{{0, 10}, {10 + near, 20 + near}}, []read{{span{0, 20 + near}, 2, false}}},
-		{[]span{{0, 10}, {11 + near, 20 + near}}, []read{{span{0, 10}, 1, false}, {span{11 + near, 20 + near}, 1, false}}},
+		{[]header.Span{span(0, 10)}, []storeRead{read(0, 10, 1, false)}},
+		{[]header.Span{span(0, 10), span(10, 20)}, []storeRead{read(0, 20, 2, false)}},
+		{[]header.Span{span(0, 10), span(10+near, 20+near)}, []storeRead{read(0, 20+near, 2, false)}},
+		{[]header.Span{span(0, 10), span(11+near, 20+near)}, []storeRead{read(0, 10, 1, false), read(11+near, 20+near, 1, false)}},
 
-		// Back, as far as is kept.
-		{[]span{{0, 2 * near}, {near, 2 * near}}, []read{{span{0, 2 * near}, 2, true}}},
-		{[]span{{0, 2 * near}, {near - 1, 2 * near}}, []read{{span{0, 2 * near}, 1, false}, {span{near - 1, 2 * near}, 1, false}}},
-		{[]span{{0, 2 * near}, {near, near + 1}, {2*near - 1, 3 * near}, {3*near - 5, 3 * near}}, []read{{span{0, 3 * near}, 4, true}}},
+		// Back to bytes that are kept.
+		{[]header.Span{span(0, 2*near), span(near, 2*near)}, []storeRead{read(0, 2*near, 2, true)}},
+		{[]header.Span{span(0, 2*near), span(near-1, 2*near)}, []storeRead{read(0, 2*near, 1, false), read(near-1, 2*near, 1, false)}},
+		{[]header.Span{span(0, 2*near), span(near, near+1), span(2*near-1, 3*near), span(3*near-5, 3*near)}, []storeRead{read(0, 3*near, 4, true)}},
 
-		// To before the first, if all is kept.
-		{[]span{{near - 1, near}, {0, 1}, {5, 6}}, []read{{span{0, near}, 3, true}}},
-		{[]span{{near, near + 1}, {0, 1}}, []read{{span{near, near + 1}, 1, false}, {span{0, 1}, 1, false}}},
-		{[]span{{100, 200}, {0, near + 1}}, []read{{span{100, 200}, 1, false}, {span{0, near + 1}, 1, false}}},
+		// Before the start of the read, if all of it is kept.
+		{[]header.Span{span(near-1, near), span(0, 1), span(5, 6)}, []storeRead{read(0, near, 3, true)}},
+		{[]header.Span{span(near, near+1), span(0, 1)}, []storeRead{read(near, near+1, 1, false), read(0, 1, 1, false)}},
+		{[]header.Span{span(100, 200), span(0, near+1)}, []storeRead{read(100, 200, 1, false), read(0, near+1, 1, false)}},
 	} {
 		if got := planReads(test.spans); !slices.Equal(got, test.want) {
 			t.Errorf("planReads(%v) = %v, want %v", test.spans, got, test.want)
@@ -37,8 +43,8 @@ func TestPlanReads(t *testing.T) {
 	}
 }
 
-// FuzzSpans copies random spans, many of them close to each other, and wants
-// their bytes, by the requests that were planned.
+// FuzzSpans copies random spans, many of them close to each other, and tests that
+// this returns their bytes with the requests that were planned.
 func FuzzSpans(f *testing.F) {
 	for seed := range uint64(30) {
 		f.Add(seed)
@@ -56,7 +62,7 @@ func FuzzSpans(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 0))
-		var spans []span
+		var spans []header.Span
 		var want []byte
 		at := rng.Int64N(size)
 		for range 1 + rng.IntN(20) {
@@ -69,10 +75,10 @@ func FuzzSpans(f *testing.F) {
 				at += rng.Int64N(2000) - 500
 			}
 			at = min(max(at, 0), size-1)
-			s := span{at, min(size, at+1+rng.Int64N(1+rng.Int64N(3*near)))}
+			s := span(at, min(size, at+1+rng.Int64N(1+rng.Int64N(3*near))))
 			spans = append(spans, s)
-			want = append(want, p[s.start:s.end]...)
-			at = s.end
+			want = append(want, p[s.Start:s.End]...)
+			at = s.End
 		}
 		bucket := &asked{Bucket: inner}
 		d := &dataReader{bucket: bucket, key: key, size: size}
@@ -87,13 +93,13 @@ func FuzzSpans(f *testing.F) {
 			}
 		}
 		if !bytes.Equal(got.Bytes(), want) {
-			t.Errorf("seed %d: copies of %v are other bytes", seed, spans)
+			t.Errorf("seed %d: copies of %v have the wrong bytes", seed, spans)
 		}
 		if len(bucket.opens) != len(reads) || len(reads) > len(spans) {
 			t.Errorf("seed %d: %d spans took %d requests, want %d", seed, len(spans), len(bucket.opens), len(reads))
 		}
 		if cap(r.kept) > 8*near {
-			t.Errorf("seed %d: %d bytes are kept", seed, cap(r.kept))
+			t.Errorf("seed %d: %d bytes are kept, want at most %d", seed, cap(r.kept), 8*near)
 		}
 	})
 }

@@ -10,25 +10,26 @@ import (
 	"time"
 
 	"github.com/berthhq/berth/blobstore"
+	"github.com/berthhq/berth/blobstore/internal/header"
 )
 
 // body returns the body of a request in the form that uploads take.
 func (h *handler) body(w http.ResponseWriter, r *http.Request) (blobstore.Body, error) {
 	reader := &idleReader{from: r.Body, control: http.NewResponseController(w), timeout: h.cfg.IdleTimeout}
 	b := blobstore.Body{Reader: reader, Length: r.ContentLength, Start: -1, Interrupt: reader.interrupt}
-	header := r.Header.Get("Content-Range")
+	contentRange := r.Header.Get("Content-Range")
 	// Some clients send a Content-Range with a final PUT that has no body.
-	if header == "" || r.ContentLength == 0 && r.Method == http.MethodPut {
+	if contentRange == "" || r.ContentLength == 0 && r.Method == http.MethodPut {
 		return b, nil
 	}
-	s, err := parseContentRange(header)
-	if err != nil {
-		return b, err
+	s, ok := header.ParseContentRange(contentRange)
+	if !ok {
+		return b, badContentRange(contentRange)
 	}
-	if b.Length >= 0 && b.Length != s.end-s.start {
+	if b.Length >= 0 && b.Length != s.Len() {
 		return b, errRangeLength
 	}
-	b.Start, b.Length = s.start, s.end-s.start
+	b.Start, b.Length = s.Start, s.Len()
 	return b, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/berthhq/berth/blobstore"
+	"github.com/berthhq/berth/blobstore/internal/header"
 )
 
 // startUpload handles POST: it mounts a blob, stores a blob from the body of this
@@ -134,7 +135,7 @@ func (h *handler) cancelUpload(w http.ResponseWriter, r *http.Request, req reque
 // URL of its next request.
 func (h *handler) setUploadHeaders(w http.ResponseWriter, name repository, u blobstore.Upload) {
 	w.Header().Set("Location", h.base+"/v2/"+name.Name()+"/blobs/uploads/"+u.ID+"?_state="+url.QueryEscape(u.State))
-	w.Header().Set("Range", uploadRange(u.Size))
+	w.Header().Set("Range", header.UploadRange(u.Size))
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Docker-Upload-UUID", u.ID)
 }

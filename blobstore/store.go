@@ -38,15 +38,10 @@ type Config struct {
 	Access BlobDescriptorServiceFactory
 }
 
-// UploadConfig bounds uploads. See upload.Config.
-type UploadConfig struct {
-	Memory          int64         // bytes. 256 MiB
-	PartSize        int64         // bytes. 16 MiB
-	ParallelParts   int           // 4
-	SessionLifetime time.Duration // 144 h
-	MaxWaiting      int           // 4096; a negative number is none
-	MaxBlobSize     int64         // bytes; 0 is no limit
-}
+// UploadConfig bounds uploads. Fields that are zero have these defaults: 256 MiB
+// of Memory, a PartSize of 16 MiB, 4 ParallelParts, a SessionLifetime of 144 h,
+// and 4096 requests for MaxWaiting, of which a negative number is none.
+type UploadConfig = upload.Settings
 
 // CacheConfig bounds what is remembered of links that were read.
 type CacheConfig struct {
@@ -62,11 +57,29 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.Upload.ParallelParts, 4)
 	orDefault(&c.Upload.SessionLifetime, 144*time.Hour)
 	orDefault(&c.Upload.MaxWaiting, 4096)
+	c.Upload.MaxWaiting = max(c.Upload.MaxWaiting, 0)
 	orDefault(&c.Cache.Entries, 100_000)
 	orDefault(&c.Cache.TTL, time.Minute)
 	orDefault(&c.RequestLimit, 6*time.Hour)
 	orDefault(&c.Grace, 24*time.Hour)
 	return c
+}
+
+// Validate returns an error for each field that no store allows. It names the
+// field, and makes no requests.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	var problems []error
+	if c.InlineMax < 0 || c.InlineMax > envelope.MaxRaw {
+		problems = append(problems, fmt.Errorf("blobstore.Config.InlineMax: %d bytes, want 0 to %d", c.InlineMax, envelope.MaxRaw))
+	}
+	if c.RequestLimit < 0 {
+		problems = append(problems, fmt.Errorf("blobstore.Config.RequestLimit: %v, want more than 0", c.RequestLimit))
+	}
+	if c.Grace < 2*c.RequestLimit {
+		problems = append(problems, fmt.Errorf("blobstore.Config.Grace: %v, want at least twice blobstore.Config.RequestLimit (%v)", c.Grace, c.RequestLimit))
+	}
+	return errors.Join(append(problems, c.Upload.Validate())...)
 }
 
 func orDefault[T comparable](field *T, value T) {
@@ -95,13 +108,8 @@ var _ BlobEnumerator = (*Store)(nil)
 func Open(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Store, error) {
 	cfg = cfg.withDefaults()
 	s := &Store{bucket: bucket, cfg: cfg, catalog: catalog.New(bucket, cfg.Grace)}
-	switch {
-	case cfg.InlineMax < 0 || cfg.InlineMax > envelope.MaxRaw:
-		return nil, fmt.Errorf("storage.inline_max: %d bytes, want 0 to %d", cfg.InlineMax, envelope.MaxRaw)
-	case cfg.RequestLimit <= 0:
-		return nil, fmt.Errorf("blobstore.Config.RequestLimit: %v, want more than 0", cfg.RequestLimit)
-	case cfg.Grace < 2*cfg.RequestLimit:
-		return nil, fmt.Errorf("gc.grace: %v, want at least twice limits.request (%v)", cfg.Grace, cfg.RequestLimit)
+	if err := cfg.Validate(); err != nil {
+		return nil, err
 	}
 	if s.cfg.Redirect == nil {
 		policy, err := redirect.New(redirect.Config{})
@@ -115,16 +123,11 @@ func Open(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Store, error
 	}
 	var err error
 	s.uploads, err = upload.Open(ctx, upload.Config{
-		Bucket:        bucket,
-		Layout:        catalog.Layout{},
-		Log:           cfg.Log,
-		Memory:        cfg.Upload.Memory,
-		PartSize:      cfg.Upload.PartSize,
-		ParallelParts: cfg.Upload.ParallelParts,
-		InlineMax:     cfg.InlineMax,
-		Lifetime:      cfg.Upload.SessionLifetime,
-		MaxWaiting:    max(cfg.Upload.MaxWaiting, 0),
-		MaxSize:       cfg.Upload.MaxBlobSize,
+		Bucket:    bucket,
+		Layout:    catalog.Layout{},
+		Log:       cfg.Log,
+		InlineMax: cfg.InlineMax,
+		Settings:  cfg.Upload,
 	})
 	if err != nil {
 		return nil, err

@@ -87,8 +87,8 @@ func (m *Manager) Verify(signed string) (Token, error) {
 
 // checkAge reports ErrUnknown if the session has expired.
 func (m *Manager) checkAge(t Token) error {
-	if age := time.Since(t.Started); age > m.cfg.Lifetime {
-		return fmt.Errorf("%w: the session expired %v ago", ErrUnknown, (age - m.cfg.Lifetime).Round(time.Second))
+	if age := time.Since(t.Started); age > m.cfg.SessionLifetime {
+		return fmt.Errorf("%w: the session expired %v ago", ErrUnknown, (age - m.cfg.SessionLifetime).Round(time.Second))
 	}
 	return nil
 }

@@ -75,7 +75,7 @@ func TestTokensExpire(t *testing.T) {
 		m := replica(t, &membucket.Store{}, nil)
 		tok := m.Start("team/app", digest.SHA256)
 		signed := m.Sign(tok)
-		time.Sleep(m.cfg.Lifetime)
+		time.Sleep(m.cfg.SessionLifetime)
 		if _, err := m.Verify(signed); err != nil {
 			t.Errorf("Verify at the end of the lifetime = %v, want success", err)
 		}
@@ -140,7 +140,7 @@ func FuzzVerify(f *testing.F) {
 		switch {
 		case err != nil && !errors.Is(err, ErrUnknown):
 			t.Fatalf("Verify(%q) = %v, want %v", signed, err, ErrUnknown)
-		case err == nil && time.Since(got.Started) > m.cfg.Lifetime:
+		case err == nil && time.Since(got.Started) > m.cfg.SessionLifetime:
 			t.Fatalf("Verify(%q) = %+v, which has expired", signed, got)
 		}
 		tok := m.Start(strings.ToValidUTF8(repository, "?"), digest.SHA512).next(seq)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/google/uuid"
@@ -84,19 +85,55 @@ type Layout interface {
 	TokenKey() string
 }
 
-// Config is what a Manager works with. All fields are required.
+// Config is what a Manager works with. All fields are required, except that
+// MaxBlobSize may be zero.
 type Config struct {
 	Bucket drivers.Bucket
 	Layout Layout
 	Log    *slog.Logger
 
-	Memory        int64         // bytes that all uploads together may hold
-	PartSize      int64         // bytes; the size of the first parts where nothing else decides
-	ParallelParts int           // parts of one upload that are stored at once
-	InlineMax     int64         // bytes; a blob up to that is not stored as data
-	Lifetime      time.Duration // of a session, from its start
-	MaxWaiting    int           // uploads that may wait for memory before others are refused
-	MaxSize       int64         // bytes in an upload; 0 for no limit
+	InlineMax int64 // bytes; a blob of at most that size is not stored as data
+
+	Settings
+}
+
+// Settings are the part of a Config that an operator chooses.
+type Settings struct {
+	Memory          int64         // bytes that all uploads together may hold
+	PartSize        int64         // bytes; the size of the first 1,000 parts of an upload
+	ParallelParts   int           // parts of one upload that are stored at a time
+	SessionLifetime time.Duration // from the start of a session
+	MaxWaiting      int           // uploads that may wait for memory before more are refused
+	MaxBlobSize     int64         // bytes in an upload; 0 for no limit
+}
+
+// Validate returns the settings that no store allows.
+func (s *Settings) Validate() error { return s.check(drivers.Limits{MaxPart: math.MaxInt64}, 0) }
+
+// check returns the settings that a store with these limits does not allow.
+func (s *Settings) check(limits drivers.Limits, inlineMax int64) error {
+	var problems []error
+	refuse := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if least := largestShare * max(limits.MinPart, inlineMax, segmentSize); s.Memory < least {
+		refuse("upload.Config.Memory: %d bytes, want at least %d for this store", s.Memory, least)
+	}
+	least, most := max(limits.MinPart, 1), min(s.Memory/largestShare, limits.MaxPart)
+	if s.PartSize < least || s.PartSize > most {
+		refuse("upload.Config.PartSize: %d bytes, want %d to %d (an eighth of upload.Config.Memory)", s.PartSize, least, most)
+	}
+	if s.ParallelParts < 1 {
+		refuse("upload.Config.ParallelParts: %d, want 1 or more", s.ParallelParts)
+	}
+	if s.SessionLifetime <= 0 {
+		refuse("upload.Config.SessionLifetime: %v, want more than 0", s.SessionLifetime)
+	}
+	if s.MaxWaiting < 0 {
+		refuse("upload.Config.MaxWaiting: %d, want 0 or more", s.MaxWaiting)
+	}
+	if s.MaxBlobSize < 0 {
+		refuse("upload.Config.MaxBlobSize: %d, want 0 or more", s.MaxBlobSize)
+	}
+	return errors.Join(problems...)
 }
 
 // largestShare is the share of the memory that the largest part may take.
@@ -113,25 +150,13 @@ type Manager struct {
 }
 
 // Open returns a Manager. The first one of a bucket creates the key that tokens
-// are signed with. An error names the field of Config that is wrong.
+// are signed with. Errors name the fields of cfg that are wrong.
 func Open(ctx context.Context, cfg Config) (*Manager, error) {
 	m := &Manager{cfg: cfg, limits: cfg.Bucket.Limits()}
-	m.largest = min(cfg.Memory/largestShare, m.limits.MaxPart)
-	switch least := largestShare * max(m.limits.MinPart, cfg.InlineMax, segmentSize); {
-	case cfg.Memory < least:
-		return nil, fmt.Errorf("upload.Config.Memory: %d bytes, want at least %d for this store", cfg.Memory, least)
-	case cfg.PartSize < max(m.limits.MinPart, 1) || cfg.PartSize > m.largest:
-		return nil, fmt.Errorf("upload.Config.PartSize: %d bytes, want %d to %d (an eighth of upload.Config.Memory)",
-			cfg.PartSize, max(m.limits.MinPart, 1), m.largest)
-	case cfg.ParallelParts < 1:
-		return nil, fmt.Errorf("upload.Config.ParallelParts: %d, want 1 or more", cfg.ParallelParts)
-	case cfg.MaxWaiting < 0:
-		return nil, fmt.Errorf("upload.Config.MaxWaiting: %d, want 0 or more", cfg.MaxWaiting)
-	case cfg.MaxSize < 0:
-		return nil, fmt.Errorf("upload.Config.MaxSize: %d, want 0 or more", cfg.MaxSize)
-	case cfg.Lifetime <= 0:
-		return nil, fmt.Errorf("upload.Config.Lifetime: %v, want more than 0", cfg.Lifetime)
+	if err := cfg.check(m.limits, cfg.InlineMax); err != nil {
+		return nil, err
 	}
+	m.largest = min(cfg.Memory/largestShare, m.limits.MaxPart)
 	var err error
 	if m.key, err = sharedKey(ctx, cfg.Bucket, cfg.Layout.TokenKey()); err != nil {
 		return nil, err

@@ -53,15 +53,17 @@ func streaming() membucket.Habits { return membucket.Habits{} }
 // not set aside.
 func testConfig(b drivers.Bucket) Config {
 	return Config{
-		Bucket:        b,
-		Layout:        testLayout{},
-		Log:           slog.New(slog.DiscardHandler),
-		Memory:        2 * miB,
-		PartSize:      128 * kiB,
-		ParallelParts: 3,
-		InlineMax:     16 * kiB,
-		Lifetime:      144 * time.Hour,
-		MaxWaiting:    4096,
+		Bucket:    b,
+		Layout:    testLayout{},
+		Log:       slog.New(slog.DiscardHandler),
+		InlineMax: 16 * kiB,
+		Settings: Settings{
+			Memory:          2 * miB,
+			PartSize:        128 * kiB,
+			ParallelParts:   3,
+			SessionLifetime: 144 * time.Hour,
+			MaxWaiting:      4096,
+		},
 	}
 }
 
@@ -220,8 +222,8 @@ func TestOpenRefuses(t *testing.T) {
 		"upload.Config.PartSize: 26":    func(c *Config) { c.PartSize = c.Memory/8 + 1 },
 		"upload.Config.ParallelParts":   func(c *Config) { c.ParallelParts = 0 },
 		"upload.Config.MaxWaiting":      func(c *Config) { c.MaxWaiting = -1 },
-		"upload.Config.MaxSize":         func(c *Config) { c.MaxSize = -1 },
-		"upload.Config.Lifetime":        func(c *Config) { c.Lifetime = 0 },
+		"upload.Config.MaxBlobSize":     func(c *Config) { c.MaxBlobSize = -1 },
+		"upload.Config.SessionLifetime": func(c *Config) { c.SessionLifetime = 0 },
 	} {
 		b, err := membucket.Open(t.Context(), membucket.Config{Store: &membucket.Store{Habits: smallS3()}})
 		if err != nil {

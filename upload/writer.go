@@ -144,8 +144,8 @@ func (m *Manager) Resume(ctx context.Context, t Token, opts Options) (*Writer, e
 // fits reports ErrTooLarge if so many more bytes (-1 if that is unknown) are too
 // many.
 func (w *Writer) fits(length int64) error {
-	if most := w.m.cfg.MaxSize; most > 0 && max(length, 0) > most-w.size {
-		return fmt.Errorf("%w: upload.Config.MaxSize is %d bytes", ErrTooLarge, most)
+	if most := w.m.cfg.MaxBlobSize; most > 0 && max(length, 0) > most-w.size {
+		return fmt.Errorf("%w: upload.Config.MaxBlobSize is %d bytes", ErrTooLarge, most)
 	}
 	if w.sizes.First == 0 || w.m.limits.Stream || length <= 0 {
 		return nil

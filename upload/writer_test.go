@@ -210,7 +210,7 @@ func TestTooLarge(t *testing.T) {
 			const most = 300 << 10
 			m := replica(t, &membucket.Store{Habits: habits}, nil, func(c *Config) {
 				if name != "three parts" {
-					c.MaxSize = most
+					c.MaxBlobSize = most
 				}
 				c.Memory = miB // the largest part is 128 KiB: three of them are more than most
 			})

@@ -17,6 +17,7 @@ import (
 	"github.com/berthhq/berth/cmd/berth/config"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/inspect"
+	"github.com/berthhq/berth/redirect"
 )
 
 var errCheckFailed = errors.New("the store does not do what berth needs, or was too busy to show it")
@@ -67,7 +68,7 @@ func checkStore(ctx context.Context, cfg *config.Config, options checkOptions, s
 // runChecks runs all steps and returns their results. It returns an error if
 // further steps cannot run.
 func runChecks(ctx context.Context, cfg *config.Config, alsoThrough []string) (store string, results []check.Result, err error) {
-	policy, err := cfg.RedirectPolicy()
+	policy, err := redirect.New(cfg.Redirect)
 	if err != nil {
 		return "", nil, err
 	}
@@ -86,7 +87,7 @@ func runChecks(ctx context.Context, cfg *config.Config, alsoThrough []string) (s
 	settings, err := readSettings(ctx, cfg.Storage)
 	switch {
 	case err == nil:
-		life := check.Lifetimes{Session: cfg.Upload.SessionLifetime, Request: cfg.Limits.Request}
+		life := check.Lifetimes{Session: cfg.Blobs.Upload.SessionLifetime, Request: cfg.Blobs.RequestLimit}
 		results = append(results, check.Settings(settings, life)...)
 	case !errors.Is(err, errors.ErrUnsupported):
 		return name, results, err

@@ -14,6 +14,10 @@ import (
 	"time"
 
 	"github.com/berthhq/berth/cmd/berth/config"
+	"github.com/berthhq/berth/drivers/azure"
+	"github.com/berthhq/berth/drivers/filesystem"
+	"github.com/berthhq/berth/drivers/gcs"
+	"github.com/berthhq/berth/drivers/s3"
 )
 
 // TestOpenBucketSilent has a store that never answers, as behind a firewall.
@@ -27,9 +31,9 @@ func TestOpenBucketSilent(t *testing.T) {
 		endpoint := "http://" + l.Addr().String()
 		storage := config.Storage{
 			Driver: driver,
-			S3:     config.S3{Bucket: "b", Endpoint: endpoint, PathStyle: true, AccessKeyID: "id", SecretAccessKey: "secret"},
-			GCS:    config.GCS{Bucket: "b", Endpoint: endpoint},
-			Azure:  config.Azure{Account: "account", Container: "c", Endpoint: endpoint, SharedKey: "c2VjcmV0"},
+			S3:     s3.Config{Bucket: "b", Endpoint: endpoint, PathStyle: true, AccessKeyID: "id", SecretAccessKey: "secret"},
+			GCS:    gcs.Config{Bucket: "b", Endpoint: endpoint},
+			Azure:  azure.Config{Account: "account", Container: "c", Endpoint: endpoint, SharedKey: "c2VjcmV0"},
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		context.AfterFunc(ctx, func() { l.Close() }) // what is asked afterwards, to clean up, is refused
@@ -45,7 +49,7 @@ func TestOpenBucketSilent(t *testing.T) {
 // on a network file system that does not answer.
 func TestOpenBucketSlowDirectory(t *testing.T) {
 	t.Parallel()
-	storage := config.Storage{Driver: "filesystem", Filesystem: config.Filesystem{Root: t.TempDir()}}
+	storage := config.Storage{Driver: "filesystem", Filesystem: filesystem.Config{Root: t.TempDir()}}
 	log := slog.New(slog.DiscardHandler)
 	bucket, _, err := openBucket(t.Context(), storage, log)
 	if err != nil {

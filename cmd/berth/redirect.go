@@ -48,7 +48,7 @@ func explainCommand(stdout io.Writer) *cobra.Command {
 		}
 		if key != "" {
 			req.Key = key
-		} else if req.Size > cfg.Storage.InlineMax {
+		} else if req.Size > cfg.Blobs.InlineMax {
 			req.Key = catalog.ExampleDataKey
 		} // otherwise the bytes are in the record, and have no key
 		return explain(ctx, cfg, req, stdout)
@@ -66,7 +66,7 @@ func badFlag(name, value, want string) error {
 }
 
 func explain(ctx context.Context, cfg *config.Config, req redirect.Request, stdout io.Writer) error {
-	policy, err := cfg.RedirectPolicy()
+	policy, err := redirect.New(cfg.Redirect)
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func explain(ctx context.Context, cfg *config.Config, req redirect.Request, stdo
 		if s.Matches {
 			mark = "yes"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", mark, s.Rule, s.Target, s.Why)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", mark, config.KeysIn(s.Rule), s.Target, config.KeysIn(s.Why))
 	}
 	if err := t.Flush(); err != nil {
 		return err

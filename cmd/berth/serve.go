@@ -13,12 +13,13 @@ import (
 	"github.com/berthhq/berth/cmd/berth/config"
 	"github.com/berthhq/berth/cmd/berth/server"
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/redirect"
 )
 
 // serve serves blobs with this configuration until ctx ends.
 func serve(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.Logger) error {
 	limitMemory(cfg)
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen.Address)
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Address)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
@@ -40,7 +41,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.
 
 // newService opens the blob store in a bucket and returns the service on it.
 func newService(ctx context.Context, bucket drivers.Bucket, cfg *config.Config, log *slog.Logger) (server.Config, error) {
-	policy, err := cfg.RedirectPolicy()
+	policy, err := redirect.New(cfg.Redirect)
 	if err != nil {
 		return server.Config{}, err
 	}
@@ -48,27 +49,19 @@ func newService(ctx context.Context, bucket drivers.Bucket, cfg *config.Config, 
 	if err != nil {
 		return server.Config{}, err
 	}
-	api, err := ocihttp.New(store, ocihttp.Config{
-		Log:           log,
-		PublicURL:     cfg.PublicURL,
-		DisableDelete: !cfg.Delete.Enabled,
-	})
+	options := cfg.API
+	options.Log = log
+	api, err := ocihttp.New(store, options)
 	if err != nil {
 		return server.Config{}, err
 	}
-	return server.Config{
-		API:          api,
-		Ping:         store.Ping,
-		CutOff:       store.Drain,
-		ClientAddr:   policy.ClientAddr,
-		Log:          log,
-		H2C:          cfg.Listen.H2C,
-		CORS:         server.CORS(cfg.HTTP.CORS),
-		RequestLimit: cfg.Limits.Request,
-		MaxBody:      cfg.Upload.MaxBlobSize,
-		Drain:        cfg.Limits.Drain,
-		Shutdown:     cfg.Limits.Shutdown,
-	}, nil
+	service := cfg.Server
+	service.API = api
+	service.Ping = store.Ping
+	service.CutOff = store.Drain
+	service.ClientAddr = policy.ClientAddr
+	service.Log = log
+	return service, nil
 }
 
 // limitMemory sets a memory limit, so that the garbage collector works harder

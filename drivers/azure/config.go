@@ -87,6 +87,16 @@ type Config struct {
 	pageSize int32
 }
 
+// Validate returns an error that names the first invalid field. It makes no
+// requests, and does not look for the identity that the environment provides.
+func (cfg Config) Validate() error {
+	if cfg.identity == nil {
+		cfg.identity = identity{}
+	}
+	_, err := newBucket(cfg)
+	return err
+}
+
 // account is a storage account and one credential for it: key, sas or identity.
 type account struct {
 	name     string

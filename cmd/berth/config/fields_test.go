@@ -12,6 +12,7 @@ import (
 
 	"github.com/berthhq/berth/blobstore"
 	"github.com/berthhq/berth/blobstore/ocihttp"
+	"github.com/berthhq/berth/cmd/berth/server"
 	"github.com/berthhq/berth/drivers/azure"
 	"github.com/berthhq/berth/drivers/filesystem"
 	"github.com/berthhq/berth/drivers/gcs"
@@ -72,13 +73,14 @@ func TestFields(t *testing.T) {
 		"memory.Config.Store",
 		"upload.Config.Bucket", "upload.Config.Layout", "upload.Config.Log",
 		"blobstore.Config.Log", "blobstore.Config.Redirect", "blobstore.Config.Access",
-		"ocihttp.Config.Log", "ocihttp.Config.DisableDelete", "ocihttp.Config.MayMount", "ocihttp.Config.IdleTimeout",
+		"ocihttp.Config.Log", "ocihttp.Config.Authorizer", "ocihttp.Config.MayMount", "ocihttp.Config.IdleTimeout",
 		"redirect.Config.MaxPresign", // follows from the credentials
+		"server.Config.API", "server.Config.Ping", "server.Config.CutOff", "server.Config.ClientAddr", "server.Config.Log",
 	}
 	found := make(map[string]bool)
 	for _, config := range []any{
 		s3.Config{}, gcs.Config{}, azure.Config{}, filesystem.Config{}, memory.Config{},
-		upload.Config{}, blobstore.Config{}, ocihttp.Config{}, redirect.Config{},
+		upload.Config{}, blobstore.Config{}, ocihttp.Config{}, redirect.Config{}, server.Config{},
 	} {
 		typ := reflect.TypeOf(config)
 		for _, path := range leaves(typ.String(), typ) {
@@ -97,12 +99,33 @@ func TestFields(t *testing.T) {
 	}
 }
 
+// TestOwnFields tests that a key sets each field that no library has.
+func TestOwnFields(t *testing.T) {
+	c := sample(anyName)
+	set := make(map[any]bool)
+	for _, k := range keys(c) {
+		for _, p := range k.value.fields() {
+			set[p] = true
+		}
+	}
+	for _, section := range []any{&c.GC, &c.Telemetry} {
+		for f, v := range reflect.ValueOf(section).Elem().Fields() {
+			if !set[v.Addr().Interface()] {
+				t.Errorf("%T.%s: no key sets it", section, f.Name)
+			}
+		}
+	}
+}
+
 // leaves returns the paths of the exported fields below a type.
 func leaves(path string, t reflect.Type) (paths []string) {
 	switch t.Kind() {
 	case reflect.Struct:
 		for f := range t.Fields() {
-			if f.IsExported() {
+			switch {
+			case f.Anonymous:
+				paths = append(paths, leaves(path, f.Type)...)
+			case f.IsExported():
 				paths = append(paths, leaves(path+"."+f.Name, f.Type)...)
 			}
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/berthhq/berth/redirect"
 )
 
-// key is one line of the table: a place in the tree, the field that it sets, and
+// key is an entry of the table: a place in the tree, the fields that it sets, and
 // its help text.
 type key struct {
 	name   string // "storage.s3.bucket"
@@ -20,8 +20,7 @@ type key struct {
 	flag   string // its command-line flag, if it has one
 	origin string // the source of the value
 
-	// also are further fields of libraries that get the value, as KeysIn finds
-	// them in texts.
+	// also names further fields of libraries that get the value, for KeysIn.
 	also []string
 
 	secret   bool   // never shown
@@ -39,143 +38,190 @@ const envPrefix = "BERTH_"
 // headersPrefix is the prefix of the keys of headers. The file names the headers.
 const headersPrefix = "storage.s3.headers."
 
-// keys returns the table. It binds every key to its field in c, and sets the
-// fields to their defaults. It has keys for each CDN and rule in c.
-func keys(c *Config) []key { return withFiles(entries(c)) }
+// keys returns the table. It binds each key to its fields in c, and sets the
+// fields to their defaults. It has keys for each header, CDN and rule in c.
+func keys(c *Config) []key {
+	return withFiles(slices.Concat(
+		serverKeys(c), storageKeys(c), s3Keys(c), headerKeys(c), gcsKeys(c), azureKeys(c), uploadKeys(c),
+		redirectKeys(c), cdnKeys(c), ruleKeys(c), otherKeys(c),
+	))
+}
 
-func entries(c *Config) []key {
-	s, u, r := &c.Storage, &c.Upload, &c.Redirect
-	table := []key{
-		{name: "listen", inMap: "listen.address", value: address(&c.Listen.Address, "127.0.0.1:5000"), flag: "listen", help: "address to serve on; named listen.address in a file that sets another key of listen too"},
-		{name: "listen.h2c", value: boolean(&c.Listen.H2C, false), help: "serve HTTP/2 without TLS beside HTTP/1.1, to clients that start with it (prior knowledge), as Cloud Run does"},
-		{name: "public_url", value: webURL(&c.PublicURL), flag: "public-url", also: []string{"redirect.Config.PublicURL", "ocihttp.Config.PublicURL"}, help: "how clients reach berth: for absolute Location headers (relative ones when empty), and to refuse redirects with which clients would send its credentials to another host"},
-		{name: "trusted_proxies", value: list(&c.TrustedProxies), also: []string{"redirect.Config.TrustedNetworks"}, help: "networks of the proxies in front of berth, such as [10.0.0.0/8]; the client of a request from there is the last address in X-Forwarded-For or Forwarded that is in none of them, for rules and the log"},
+func serverKeys(c *Config) []key {
+	return []key{
+		{name: "listen", inMap: "listen.address", value: address(&c.Address, "127.0.0.1:5000"), flag: "listen", help: "address to serve on; called listen.address in a file that sets other keys of listen too"},
+		{name: "listen.h2c", value: boolean(&c.Server.H2C, false), help: "also serve HTTP/2 without TLS to clients that start with it (prior knowledge), as Cloud Run does"},
+		{name: "public_url", value: webURL(&c.API.PublicURL, &c.Redirect.PublicURL), flag: "public-url", help: "URL at which clients reach berth: Location headers start with it (they are relative if it is empty), and berth refuses redirects that would make clients send its credentials to another host"},
+		{name: "trusted_proxies", value: list(&c.Redirect.TrustedNetworks), help: "networks of the proxies in front of berth, such as [10.0.0.0/8]; the client of their requests, for rules and the log, is the last address in X-Forwarded-For or Forwarded that is in none of them"},
 
-		{name: "http.cors.origins", value: list(&c.HTTP.CORS.Origins), help: "origins whose pages may use berth in a browser, such as [https://ui.example.com]; [\"*\"] is every origin; none switches CORS off"},
-		{name: "http.cors.credentials", value: boolean(&c.HTTP.CORS.Credentials, false), help: "whether these pages may have the browser send its own credentials, such as client certificates; needs origins by name"},
-		{name: "http.cors.max_age", value: duration(&c.HTTP.CORS.MaxAge, time.Hour, 0, 24*time.Hour), help: "how long a browser may keep the answer to a preflight"},
-
-		{name: "storage.driver", value: choice(&s.Driver, "filesystem", "s3", "gcs", "azure", "memory"), flag: "storage", help: "which store holds the blobs; memory forgets them when the process ends"},
-		{name: "storage.prefix", value: prefix(&s.Prefix), also: []string{"s3.Config.Prefix", "gcs.Config.Prefix", "azure.Config.Prefix", "filesystem.Config.Prefix"}, help: "put everything under this prefix of the bucket or directory"},
-		{name: "storage.inline_max", value: size(&s.InlineMax, 16*kib, 1, 64*kib), also: []string{"blobstore.Config.InlineMax", "upload.Config.InlineMax"}, help: "a blob of at most this size is kept in its record, and needs no object of its own"},
-
-		{name: "storage.filesystem.root", value: text(&s.Filesystem.Root, "./berth-data"), flag: "root", help: "directory that holds the blobs; made if it is not there"},
-
-		{name: "storage.s3.bucket", value: text(&s.S3.Bucket, ""), help: "bucket name"},
-		{name: "storage.s3.region", value: text(&s.S3.Region, ""), help: "region of the bucket; the SDK's own default when empty"},
-		{name: "storage.s3.endpoint", value: webURL(&s.S3.Endpoint), help: "URL of a store other than Amazon's"},
-		{name: "storage.s3.path_style", value: boolean(&s.S3.PathStyle, false), help: "put the bucket in the path of URLs, not in the host name"},
-		{name: "storage.s3.access_key_id", value: text(&s.S3.AccessKeyID, ""), help: "static credentials; the SDK's default chain when empty"},
-		{name: "storage.s3.secret_access_key", value: secret(&s.S3.SecretAccessKey), secret: true, help: "goes with access_key_id"},
-		{name: "storage.s3.session_token", value: secret(&s.S3.SessionToken), secret: true, help: "goes with temporary static credentials"},
-		{name: "storage.s3.profile", value: text(&s.S3.Profile, ""), help: "profile of the shared AWS configuration"},
-		{name: "storage.s3.role_arn", value: text(&s.S3.RoleARN, ""), help: "role to assume"},
-		{name: "storage.s3.public_endpoint", value: webURL(&s.S3.PublicEndpoint), help: "URL that presigned links point at, where clients reach the store by another name; never a custom domain of Cloudflare R2"},
-		{name: "storage.s3.ca_file", value: text(&s.S3.CAFile, ""), help: "PEM file of authorities to trust for the store's TLS, beside the system's"},
-		{name: "storage.s3.expected_bucket_owner", value: text(&s.S3.ExpectedBucketOwner, ""), help: "account that the bucket must belong to, 12 digits; the store refuses requests if it is another's"},
-		{name: "storage.s3.request_payer", value: choice(&s.S3.RequestPayer, "", "requester"), help: "requester for a Requester Pays bucket: these credentials' account pays, also for presigned downloads"},
-		{name: "storage.s3.sse", value: choice(&s.S3.SSE, "", "AES256", "aws:kms", "aws:kms:dsse"), help: "server-side encryption; the bucket's default when empty"},
-		{name: "storage.s3.kms_key_id", value: text(&s.S3.KMSKeyID, ""), help: "key for sse aws:kms; the account's default key when empty"},
-		{name: "storage.s3.storage_class", value: text(&s.S3.StorageClass, ""), help: "storage class of blob data, such as STANDARD_IA"},
-		{name: "storage.s3.checksum", value: choice(&s.S3.Checksum, "crc32c", "none"), help: "checksum sent along with uploads; none for stores that know none"},
-		{name: "storage.s3.equal_parts", value: choice(&s.S3.EqualParts, "auto", "true", "false"), help: "make all parts but the last of one size, as Cloudflare R2 wants; auto is true at R2's hosts"},
-		{name: "storage.s3.accelerate", value: boolean(&s.S3.Accelerate, false), help: "use S3 Transfer Acceleration"},
-		{name: "storage.s3.dual_stack", value: boolean(&s.S3.DualStack, false), help: "use endpoints with IPv6"},
-		{name: "storage.s3.fips", value: boolean(&s.S3.FIPS, false), help: "use FIPS endpoints"},
-		{name: "storage.s3.retries", value: count(&s.S3.Retries, 2, 0, 20), help: "how often a request that failed is tried again"},
-		{name: "storage.s3.connections", value: count(&s.S3.Connections, 256, 1, 10_000), help: "idle connections to the store that are kept"},
-
-		{name: "storage.gcs.bucket", value: text(&s.GCS.Bucket, ""), help: "bucket name"},
-		{name: "storage.gcs.endpoint", value: webURL(&s.GCS.Endpoint), help: "URL of a store other than Google's"},
-		{name: "storage.gcs.credentials_file", value: text(&s.GCS.CredentialsFile, ""), help: "JSON credentials; Application Default Credentials when empty"},
-		{name: "storage.gcs.public_endpoint", value: webURL(&s.GCS.PublicEndpoint), help: "URL that signed links point at"},
-		{name: "storage.gcs.sign_as", value: text(&s.GCS.SignAs, ""), help: "e-mail of the service account that signs links by IAM, where the credentials hold no key; their own account when empty"},
-		{name: "storage.gcs.kms_key", value: text(&s.GCS.KMSKey, ""), help: "Cloud KMS key; the bucket's default when empty"},
-		{name: "storage.gcs.storage_class", value: text(&s.GCS.StorageClass, ""), help: "storage class of blob data, such as NEARLINE"},
-		{name: "storage.gcs.universe_domain", value: text(&s.GCS.UniverseDomain, ""), help: "of a sovereign cloud; googleapis.com when empty"},
-
-		{name: "storage.azure.account", value: text(&s.Azure.Account, ""), help: "storage account"},
-		{name: "storage.azure.container", value: text(&s.Azure.Container, ""), help: "container name"},
-		{name: "storage.azure.endpoint", value: webURL(&s.Azure.Endpoint), help: "service URL, where it does not follow from the account"},
-		{name: "storage.azure.shared_key", value: secret(&s.Azure.SharedKey), secret: true, help: "account key; without shared_key, connection_string and sas, the default identity"},
-		{name: "storage.azure.connection_string", value: secret(&s.Azure.ConnectionString), secret: true, help: "account and key in one, as the portal shows it"},
-		{name: "storage.azure.sas", value: secret(&s.Azure.SAS), secret: true, help: "SAS token of the container"},
-		{name: "storage.azure.public_endpoint", value: webURL(&s.Azure.PublicEndpoint), help: "URL that signed links point at"},
-		{name: "storage.azure.access_tier", value: choice(&s.Azure.AccessTier, "", "Hot", "Cool", "Cold"), help: "access tier of blob data; the account's default when empty"},
-		{name: "storage.azure.api_version", value: text(&s.Azure.APIVersion, ""), help: "service version to speak, as 2025-11-05, where the endpoint does not know the newest yet"},
-		{name: "storage.azure.encryption_scope", value: text(&s.Azure.EncryptionScope, ""), help: "encryption scope of what is written; the container's default when empty"},
-
-		{name: "upload.memory", value: size(&u.Memory, 256*mib, 16*mib, tib), also: []string{"blobstore.Config.Upload.Memory", "upload.Config.Memory"}, help: "buffers of all uploads together; the largest part is an eighth of it"},
-		{name: "upload.part_size", value: size(&u.PartSize, 16*mib, mib, 5*gib), also: []string{"blobstore.Config.Upload.PartSize", "upload.Config.PartSize"}, help: "size of the first 1,000 parts of an upload; it doubles every 1,000 parts"},
-		{name: "upload.parallel_parts", value: count(&u.ParallelParts, 4, 1, 64), also: []string{"blobstore.Config.Upload.ParallelParts", "upload.Config.ParallelParts"}, help: "parts of one upload that are stored at a time"},
-		{name: "upload.session_lifetime", value: duration(&u.SessionLifetime, 144*time.Hour, time.Minute, 30*24*time.Hour), also: []string{"blobstore.Config.Upload.SessionLifetime", "upload.Config.Lifetime"}, help: "how long after its start an upload can be gone on with"},
-		{name: "upload.max_waiting", value: count(&u.MaxWaiting, 4096, 1, 1_000_000), also: []string{"blobstore.Config.Upload.MaxWaiting", "upload.Config.MaxWaiting"}, help: "requests that may wait for memory; more get 429"},
-		{name: "upload.max_blob_size", value: size(&u.MaxBlobSize, 0, 0, 1024*pib), also: []string{"blobstore.Config.Upload.MaxBlobSize", "upload.Config.MaxSize"}, help: "a larger blob gets 413; 0 is no limit"},
-
-		{name: "cache.entries", value: count(&c.Cache.Entries, 100_000, 0, 100_000_000), also: []string{"blobstore.Config.Cache.Entries"}, help: "descriptors kept in memory; 0 is no cache"},
-		{name: "cache.ttl", value: duration(&c.Cache.TTL, time.Minute, time.Second, 24*time.Hour), also: []string{"blobstore.Config.Cache.TTL"}, help: "how long a descriptor is kept, and so how long other replicas may serve a blob after it was deleted"},
-
-		{name: "redirect.expiry", value: duration(&r.Expiry, redirect.DefaultExpiry, time.Second, 7*24*time.Hour), help: "how long a redirect's URL is good for, at least, unless the credentials that sign it end before"},
-		{name: "redirect.window", value: duration(&r.Window, redirect.DefaultWindow, time.Second, 24*time.Hour), help: "URLs of a blob are the same within this time, so that caches hit"},
-		{name: "redirect.default", value: text(&r.Default, "presign"), help: "where reads go that no rule matches: presign, direct, or cdn:<name>; direct, without rules, switches redirects off"},
-		{name: "redirect.trusted_proxies", value: count(&r.TrustedProxies, 0, 0, 100), help: "older form of trusted_proxies, instead of it: the number of proxies in front of berth, each of which appends to X-Forwarded-For"},
+		{name: "http.cors.origins", value: list(&c.Server.CORS.Origins), help: "origins of web pages that may use berth in a browser, such as [https://ui.example.com]; [\"*\"] is every origin; empty switches CORS off"},
+		{name: "http.cors.credentials", value: boolean(&c.Server.CORS.Credentials, false), help: "whether these pages may make the browser send its own credentials, such as client certificates; requires origins other than *"},
+		{name: "http.cors.max_age", value: duration(time.Hour, 0, 24*time.Hour, &c.Server.CORS.MaxAge), help: "how long a browser may cache the response to a preflight request"},
 	}
-	afterS3 := slices.IndexFunc(table, func(k key) bool { return k.name == "storage.gcs.bucket" })
-	table = slices.Insert(table, afterS3, headerKeys(s.S3.Headers)...)
-	for _, name := range slices.Sorted(maps.Keys(r.CDN)) {
-		at, cdn := "redirect.cdn."+name, r.CDN[name]
-		table = append(table,
+}
+
+func storageKeys(c *Config) []key {
+	s := &c.Storage
+	return []key{
+		{name: "storage.driver", value: choice(&s.Driver, "filesystem", "s3", "gcs", "azure", "memory"), flag: "storage", help: "store that holds the blobs; memory loses them when the process ends"},
+		{name: "storage.prefix", value: prefix(&s.Filesystem.Prefix, &s.S3.Prefix, &s.GCS.Prefix, &s.Azure.Prefix), help: "prefix of all keys in the bucket or directory"},
+		{name: "storage.inline_max", value: size(16*kib, 1, 64*kib, &c.Blobs.InlineMax), also: []string{"upload.Config.InlineMax"}, help: "a blob of at most this size is stored in its record instead of an object of its own"},
+
+		{name: "storage.filesystem.root", value: text(&s.Filesystem.Root, "./berth-data"), flag: "root", help: "directory that holds the blobs; created if it is missing"},
+	}
+}
+
+func s3Keys(c *Config) []key {
+	s3 := &c.Storage.S3
+	return []key{
+		{name: "storage.s3.bucket", value: text(&s3.Bucket, ""), help: "bucket name"},
+		{name: "storage.s3.region", value: text(&s3.Region, ""), help: "region of the bucket; from the SDK's own configuration if empty"},
+		{name: "storage.s3.endpoint", value: webURL(&s3.Endpoint), help: "URL of a store other than Amazon S3"},
+		{name: "storage.s3.path_style", value: boolean(&s3.PathStyle, false), help: "put the bucket in the path of URLs instead of the host name"},
+		{name: "storage.s3.access_key_id", value: text(&s3.AccessKeyID, ""), help: "static credentials; the SDK's default chain if empty"},
+		{name: "storage.s3.secret_access_key", value: secret(&s3.SecretAccessKey), secret: true, help: "secret of access_key_id"},
+		{name: "storage.s3.session_token", value: secret(&s3.SessionToken), secret: true, help: "session token of access_key_id, for temporary credentials"},
+		{name: "storage.s3.profile", value: text(&s3.Profile, ""), help: "profile of the shared AWS configuration"},
+		{name: "storage.s3.role_arn", value: text(&s3.RoleARN, ""), help: "role to assume"},
+		{name: "storage.s3.public_endpoint", value: webURL(&s3.PublicEndpoint), help: "URL that presigned URLs start with, if clients reach the store by another name; must not be a custom domain of Cloudflare R2"},
+		{name: "storage.s3.ca_file", value: text(&s3.CAFile, ""), help: "PEM file of certificate authorities to trust for the store's TLS, besides the system's"},
+		{name: "storage.s3.expected_bucket_owner", value: text(&s3.ExpectedBucketOwner, ""), help: "number of the account that must own the bucket (12 digits); otherwise the store refuses requests"},
+		{name: "storage.s3.request_payer", value: choice(&s3.RequestPayer, "", "requester"), help: "requester for a Requester Pays bucket: the account of these credentials pays, also for presigned downloads"},
+		{name: "storage.s3.sse", value: choice(&s3.SSE, "", "AES256", "aws:kms", "aws:kms:dsse"), help: "server-side encryption; the bucket's default if empty"},
+		{name: "storage.s3.kms_key_id", value: text(&s3.KMSKeyID, ""), help: "key for sse aws:kms; the account's default key if empty"},
+		{name: "storage.s3.storage_class", value: text(&s3.StorageClass, ""), help: "storage class of blob data, such as STANDARD_IA"},
+		{name: "storage.s3.checksum", value: choice(&s3.Checksum, "crc32c", "none"), help: "checksum that uploads carry; none for stores without checksums"},
+		{name: "storage.s3.equal_parts", value: autoBoolean(&s3.EqualParts), help: "make all parts but the last the same size, as Cloudflare R2 requires; auto means true for R2's hosts"},
+		{name: "storage.s3.accelerate", value: boolean(&s3.Accelerate, false), help: "use S3 Transfer Acceleration"},
+		{name: "storage.s3.dual_stack", value: boolean(&s3.DualStack, false), help: "use endpoints with IPv6"},
+		{name: "storage.s3.fips", value: boolean(&s3.FIPS, false), help: "use FIPS endpoints"},
+		{name: "storage.s3.retries", value: countOrNone(&s3.Retries, 2, 20), help: "how often a failed request is retried"},
+		{name: "storage.s3.connections", value: count(&s3.Connections, 256, 1, 10_000), help: "maximum number of idle connections to the store"},
+	}
+}
+
+// headerKeys returns a key for each header that the file names.
+func headerKeys(c *Config) (all []key) {
+	headers := c.Storage.S3.Headers
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		all = append(all, key{
+			name: headersPrefix + name, value: header(headers, name), secret: true,
+			hasFile: true, // every name below headers is the name of a header
+			also:    []string{fmt.Sprintf("s3.Config.Headers[%q]", name)},
+			help:    "value of a header to send with each request to the store, such as X-Tigris-Consistent: true",
+		})
+	}
+	return all
+}
+
+func gcsKeys(c *Config) []key {
+	gcs := &c.Storage.GCS
+	return []key{
+		{name: "storage.gcs.bucket", value: text(&gcs.Bucket, ""), help: "bucket name"},
+		{name: "storage.gcs.endpoint", value: webURL(&gcs.Endpoint), help: "URL of a store other than Google Cloud Storage"},
+		{name: "storage.gcs.credentials_file", value: text(&gcs.CredentialsFile, ""), help: "file of JSON credentials; Application Default Credentials if empty"},
+		{name: "storage.gcs.public_endpoint", value: webURL(&gcs.PublicEndpoint), help: "URL that signed URLs start with, if clients reach the store by another name"},
+		{name: "storage.gcs.sign_as", value: text(&gcs.SignAs, ""), help: "e-mail address of the service account that signs URLs through IAM, if the credentials hold no key; the credentials' own account if empty"},
+		{name: "storage.gcs.kms_key", value: text(&gcs.KMSKey, ""), help: "Cloud KMS key; the bucket's default if empty"},
+		{name: "storage.gcs.storage_class", value: text(&gcs.StorageClass, ""), help: "storage class of blob data, such as NEARLINE"},
+		{name: "storage.gcs.universe_domain", value: text(&gcs.UniverseDomain, ""), help: "universe domain of a sovereign cloud; googleapis.com if empty"},
+	}
+}
+
+func azureKeys(c *Config) []key {
+	azure := &c.Storage.Azure
+	return []key{
+		{name: "storage.azure.account", value: text(&azure.Account, ""), help: "name of the storage account"},
+		{name: "storage.azure.container", value: text(&azure.Container, ""), help: "container name"},
+		{name: "storage.azure.endpoint", value: webURL(&azure.Endpoint), help: "URL of the blob service, if it does not follow from the account"},
+		{name: "storage.azure.shared_key", value: secret(&azure.SharedKey), secret: true, help: "account key; berth uses the default identity if shared_key, connection_string and sas are all empty"},
+		{name: "storage.azure.connection_string", value: secret(&azure.ConnectionString), secret: true, help: "account and key in one string, as the portal shows it"},
+		{name: "storage.azure.sas", value: secret(&azure.SAS), secret: true, help: "SAS token of the container"},
+		{name: "storage.azure.public_endpoint", value: webURL(&azure.PublicEndpoint), help: "URL that signed URLs start with, if clients reach the service by another name"},
+		{name: "storage.azure.access_tier", value: choice(&azure.AccessTier, "", "Hot", "Cool", "Cold"), help: "access tier of blob data; the account's default if empty"},
+		{name: "storage.azure.api_version", value: text(&azure.APIVersion, ""), help: "version of the service's protocol, such as 2025-11-05, for endpoints that do not support the newest"},
+		{name: "storage.azure.encryption_scope", value: text(&azure.EncryptionScope, ""), help: "encryption scope of new objects; the container's default if empty"},
+	}
+}
+
+func uploadKeys(c *Config) []key {
+	u, cache := &c.Blobs.Upload, &c.Blobs.Cache
+	return []key{
+		{name: "upload.memory", value: size(256*mib, 16*mib, tib, &u.Memory), help: "memory for the buffers of all uploads; the largest part is an eighth of it"},
+		{name: "upload.part_size", value: size(16*mib, mib, 5*gib, &u.PartSize), help: "size of the first 1,000 parts of an upload; it doubles every 1,000 parts"},
+		{name: "upload.parallel_parts", value: count(&u.ParallelParts, 4, 1, 64), help: "number of parts of one upload that are stored at a time"},
+		{name: "upload.session_lifetime", value: duration(144*time.Hour, time.Minute, 30*24*time.Hour, &u.SessionLifetime), help: "how long after it starts an upload can be resumed"},
+		{name: "upload.max_waiting", value: count(&u.MaxWaiting, 4096, 1, 1_000_000), help: "number of requests that may wait for memory; further requests get 429"},
+		{name: "upload.max_blob_size", value: size(0, 0, 1024*pib, &u.MaxBlobSize, &c.Server.MaxBody), help: "a larger blob gets 413; 0 means no limit"},
+
+		{name: "cache.entries", value: countOrNone(&cache.Entries, 100_000, 100_000_000), help: "number of descriptors to keep in memory; 0 means no cache"},
+		{name: "cache.ttl", value: duration(time.Minute, time.Second, 24*time.Hour, &cache.TTL), help: "how long a descriptor is cached, and thus how long other replicas may serve a blob after it is deleted"},
+	}
+}
+
+func redirectKeys(c *Config) []key {
+	r := &c.Redirect
+	return []key{
+		{name: "redirect.expiry", value: duration(redirect.DefaultExpiry, time.Second, 7*24*time.Hour, &r.Expiry), help: "minimum lifetime of the URL of a redirect, unless the credentials that sign it expire earlier"},
+		{name: "redirect.window", value: duration(redirect.DefaultWindow, time.Second, 24*time.Hour, &r.Window), help: "the URL of a blob stays the same for this long, so that caches can reuse it"},
+		{name: "redirect.default", value: text(&r.Default, "presign"), help: "target of reads that no rule matches: presign, direct, or cdn:<name>; direct without rules switches redirects off"},
+		{name: "redirect.trusted_proxies", value: count(&r.TrustedProxies, 0, 0, 100), help: "older alternative to trusted_proxies: the number of proxies in front of berth, each of which appends to X-Forwarded-For"},
+	}
+}
+
+// cdnKeys returns the keys of each CDN that the file names.
+func cdnKeys(c *Config) (all []key) {
+	for _, name := range slices.Sorted(maps.Keys(c.cdns)) {
+		at, cdn := "redirect.cdn."+name, c.cdns[name]
+		all = append(all,
 			key{name: at + ".kind", value: text(&cdn.Kind, ""), help: "how URLs are signed: plain, cloudfront, cloudcdn, mediacdn, frontdoor, cloudflare, akamai or nginx"},
-			key{name: at + ".base_url", value: text(&cdn.BaseURL, ""), help: "where the keys of the bucket begin at the CDN"},
-			key{name: at + ".form", value: text(&cdn.Form, ""), help: "canned (the default) or custom for cloudfront, url (the default) or prefix for cloudcdn and mediacdn"},
-			key{name: at + ".hash", value: text(&cdn.Hash, ""), help: "sha256 (the default) or sha1, for cloudfront"},
-			key{name: at + ".param", value: text(&cdn.Param, ""), help: "query parameter of the token, for cloudflare and akamai; the CDN's own default when empty"},
-			key{name: at + ".ranges", value: boolean(&cdn.Ranges, false), help: "whether the CDN answers requests for several ranges, and for the last bytes; otherwise berth answers these"},
-			key{name: at + ".lifetime", value: duration(&cdn.Lifetime, 0, 0, 7*24*time.Hour), help: "how long the rule at the CDN accepts a token, for cloudflare"},
+			key{name: at + ".base_url", value: text(&cdn.BaseURL, ""), help: "URL at the CDN below which the keys of the bucket are"},
+			key{name: at + ".form", value: text(&cdn.Form, ""), help: "form of the signature: canned (default) or custom for cloudfront, url (default) or prefix for cloudcdn and mediacdn"},
+			key{name: at + ".hash", value: text(&cdn.Hash, ""), help: "hash of the signature for cloudfront: sha256 (default) or sha1"},
+			key{name: at + ".param", value: text(&cdn.Param, ""), help: "query parameter of the token, for cloudflare and akamai; the CDN's own default if empty"},
+			key{name: at + ".ranges", value: boolean(&cdn.Ranges, false), help: "whether the CDN supports requests for several ranges and for the last bytes; if not, berth serves them itself"},
+			key{name: at + ".lifetime", value: duration(0, 0, 7*24*time.Hour, &cdn.Lifetime), help: "how long the rule at the CDN accepts a token, for cloudflare"},
 		)
 		for i := range cdn.Keys {
 			at, k := fmt.Sprintf("%s.keys[%d]", at, i), &cdn.Keys[i]
-			table = append(table,
-				key{name: at + ".id", value: text(&k.ID, ""), help: "name that the CDN knows the signing key by, for mediacdn that of its keyset; the first key signs"},
-				key{name: at + ".value", value: secret(&k.Value), secret: true, hasFile: true, help: "the key itself, or one of the next two"},
-				key{name: at + ".file", value: text(&k.File, ""), help: "file that holds the key"},
-				key{name: at + ".env", value: text(&k.Env, ""), help: "environment variable that holds the key"},
+			all = append(all,
+				key{name: at + ".id", value: text(&k.ID, ""), help: "name of the signing key at the CDN (for mediacdn, of its keyset); the first key signs"},
+				key{name: at + ".value", value: secret(&k.Value), secret: true, hasFile: true, help: "signing key; alternatively use file or env"},
+				key{name: at + ".file", value: text(&k.File, ""), help: "file that holds the signing key"},
+				key{name: at + ".env", value: text(&k.Env, ""), help: "environment variable that holds the signing key"},
 			)
 		}
 	}
-	for i := range r.Rules {
-		at, rule := fmt.Sprintf("redirect.rules[%d]", i), &r.Rules[i]
-		table = append(table,
-			key{name: at + ".from", value: list(&rule.From), help: "the rule is for clients in these networks, such as [10.0.0.0/8]"},
-			key{name: at + ".repository", value: text(&rule.Repository, ""), help: "the rule is for repositories that match, such as library/*; ** matches slashes too"},
-			key{name: at + ".min_size", value: size(&rule.MinSize, 0, 0, 1024*pib), help: "the rule is for blobs of at least this size"},
-			key{name: at + ".user_agent", value: text(&rule.UserAgent, ""), help: "the rule is for clients whose User-Agent matches, a regular expression such as ^containerd/"},
-			key{name: at + ".target", value: text(&rule.Target, ""), help: "presign, direct, or cdn:<name>; the first rule that fits decides"},
-		)
-	}
-	return append(table,
-		key{name: "delete.enabled", value: boolean(&c.Delete.Enabled, true), help: "whether clients may delete blobs"},
-
-		key{name: "limits.request", value: duration(&c.Limits.Request, 6*time.Hour, time.Minute, 24*time.Hour), also: []string{"blobstore.Config.RequestLimit"}, help: "longest time that a request may take"},
-		key{name: "limits.drain", value: duration(&c.Limits.Drain, 0, 0, time.Hour), help: "how long requests are still accepted after SIGTERM, while /readyz answers 503 and load balancers turn away"},
-		key{name: "limits.shutdown", value: duration(&c.Limits.Shutdown, 20*time.Second, 0, time.Hour), help: "how long requests may go on after SIGTERM, before they are cut off and what they sent is kept"},
-
-		key{name: "gc.grace", value: duration(&c.GC.Grace, 24*time.Hour, 2*time.Minute, 365*24*time.Hour), also: []string{"blobstore.Config.Grace"}, help: "nothing younger is collected; at least twice limits.request"},
-		key{name: "gc.schedule", value: text(&c.GC.Schedule, ""), help: "when the server collects by itself; never when empty"},
-
-		key{name: "telemetry.log_level", value: choice(&c.Telemetry.LogLevel, "info", "debug", "warn", "error"), flag: "log-level", help: "least severe messages to log"},
-		key{name: "telemetry.log_format", value: choice(&c.Telemetry.LogFormat, "text", "json"), flag: "log-format", help: "form of the log on stderr"},
-	)
+	return all
 }
 
-// headerKeys returns a line for each header that the file names.
-func headerKeys(headers map[string]*string) (lines []key) {
-	for _, name := range slices.Sorted(maps.Keys(headers)) {
-		lines = append(lines, key{
-			name: headersPrefix + name, value: secret(headers[name]), secret: true,
-			hasFile: true, // every name below headers is the name of a header
-			help:    "a header to send with each request to the store, and its value, such as X-Tigris-Consistent: true",
-		})
+// ruleKeys returns the keys of each rule in the file.
+func ruleKeys(c *Config) (all []key) {
+	for i := range c.Redirect.Rules {
+		at, rule := fmt.Sprintf("redirect.rules[%d]", i), &c.Redirect.Rules[i]
+		all = append(all,
+			key{name: at + ".from", value: list(&rule.From), help: "the client is in one of these networks, such as [10.0.0.0/8]"},
+			key{name: at + ".repository", value: text(&rule.Repository, ""), help: "the repository matches this pattern, such as library/*; ** also matches slashes"},
+			key{name: at + ".min_size", value: size(0, 0, 1024*pib, &rule.MinSize), help: "the blob is at least this large"},
+			key{name: at + ".user_agent", value: text(&rule.UserAgent, ""), help: "the client's User-Agent matches this regular expression, such as ^containerd/"},
+			key{name: at + ".target", value: text(&rule.Target, ""), help: "presign, direct, or cdn:<name>; the first rule whose conditions all hold decides"},
+		)
 	}
-	return lines
+	return all
+}
+
+func otherKeys(c *Config) []key {
+	return []key{
+		{name: "delete.enabled", value: negated(&c.API.DisableDelete, true), help: "whether clients may delete blobs"},
+
+		{name: "limits.request", value: duration(6*time.Hour, time.Minute, 24*time.Hour, &c.Blobs.RequestLimit, &c.Server.RequestLimit), help: "maximum duration of a request"},
+		{name: "limits.drain", value: duration(0, 0, time.Hour, &c.Server.Drain), help: "how long berth still accepts requests after SIGTERM, while /readyz returns 503 so that load balancers stop sending them"},
+		{name: "limits.shutdown", value: duration(20*time.Second, 0, time.Hour, &c.Server.Shutdown), help: "how long running requests may continue after SIGTERM; then they are cut off, and uploads keep the bytes that they have received"},
+
+		{name: "gc.grace", value: duration(24*time.Hour, 2*time.Minute, 365*24*time.Hour, &c.Blobs.Grace), help: "minimum age of what is collected; at least twice limits.request"},
+		{name: "gc.schedule", value: text(&c.GC.Schedule, ""), help: "when the server collects garbage by itself; never if empty"},
+
+		{name: "telemetry.log_level", value: choice(&c.Telemetry.LogLevel, "info", "debug", "warn", "error"), flag: "log-level", help: "minimum level of log messages"},
+		{name: "telemetry.log_format", value: choice(&c.Telemetry.LogFormat, "text", "json"), flag: "log-format", help: "format of the log on stderr"},
+	}
 }

@@ -14,27 +14,27 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// value is the field of a key, with its conversion from and to text.
+// value is the value of a key, which is in one field or more.
 type value interface {
-	// set parses text into the field, and reports whether it is allowed.
+	// set parses text into the fields, and reports whether it is allowed.
 	set(text string) bool
 
 	// wants returns a description of allowed values, such as "true or false".
 	wants() string
 
-	// String returns the field's value in a form that set parses.
+	// String returns the value in a form that set parses.
 	String() string
 
-	// node returns the field's value in YAML.
+	// node returns the value in YAML.
 	node() *yaml.Node
 
-	// pointer returns the address of the field.
-	pointer() any
+	// fields returns the addresses of the fields.
+	fields() []any
 }
 
-// field is a value of type T.
+// field is a value of type T in the fields that p points to.
 type field[T any] struct {
-	p      *T
+	p      []*T
 	want   string
 	parse  func(string) (T, bool)
 	format func(T) string
@@ -43,19 +43,30 @@ type field[T any] struct {
 func (f field[T]) set(text string) bool {
 	v, ok := f.parse(text)
 	if ok {
-		*f.p = v
+		assign(f.p, v)
 	}
 	return ok
 }
 
+func assign[T any](fields []*T, v T) {
+	for _, p := range fields {
+		*p = v
+	}
+}
+
 func (f field[T]) wants() string { return f.want }
 
-func (f field[T]) pointer() any { return f.p }
+func (f field[T]) fields() (all []any) {
+	for _, p := range f.p {
+		all = append(all, p)
+	}
+	return all
+}
 
-func (f field[T]) String() string { return f.format(*f.p) }
+func (f field[T]) String() string { return f.format(*f.p[0]) }
 
 func (f field[T]) node() *yaml.Node {
-	switch v := any(*f.p).(type) {
+	switch v := any(*f.p[0]).(type) {
 	case string:
 		return scalar(v)
 	case []string:
@@ -74,15 +85,15 @@ func scalar(text string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
 }
 
-// words returns a text field with the default def that allows what valid reports.
-func words(p *string, def, want string, valid func(string) bool) value {
-	*p = def
+// words returns a text with the default def that must be valid.
+func words(p []*string, def, want string, valid func(string) bool) value {
+	assign(p, def)
 	parse := func(s string) (string, bool) { return s, valid(s) }
 	return field[string]{p, want, parse, func(s string) string { return s }}
 }
 
 func text(p *string, def string) value {
-	return words(p, def, "text without control characters", func(s string) bool {
+	return words([]*string{p}, def, "text without control characters", func(s string) bool {
 		return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
 	})
 }
@@ -91,23 +102,44 @@ func text(p *string, def string) value {
 const redacted = "REDACTED"
 
 func secret(p *string) value {
-	return words(p, "", "the secret, not what `berth config` shows in its place", func(s string) bool {
+	return words([]*string{p}, "", "the secret, not what `berth config` shows in its place", func(s string) bool {
 		return s != redacted
 	})
 }
 
-// choice returns a field that allows only the options. The first is the default.
+// header returns the value of a header in headers.
+func header(headers map[string]string, name string) value {
+	return mapped{secret(new(string)), headers, name}
+}
+
+// mapped is a value that set also writes into a map.
+type mapped struct {
+	value
+
+	m    map[string]string
+	name string
+}
+
+func (v mapped) set(text string) bool {
+	ok := v.value.set(text)
+	if ok {
+		v.m[v.name] = v.String()
+	}
+	return ok
+}
+
+// choice returns a text that must be one of the options. The first is the default.
 func choice(p *string, options ...string) value {
 	want := "one of " + strings.Join(options, ", ")
 	if options[0] == "" {
 		want = "one of " + strings.Join(options[1:], ", ") + ", or nothing"
 	}
-	return words(p, options[0], want, func(s string) bool { return slices.Contains(options, s) })
+	return words([]*string{p}, options[0], want, func(s string) bool { return slices.Contains(options, s) })
 }
 
-// address returns a field for an address to listen on, host:port.
+// address returns an address to listen on, host:port.
 func address(p *string, def string) value {
-	return words(p, def, "host:port, such as 127.0.0.1:5000, or :5000 for all interfaces", func(s string) bool {
+	return words([]*string{p}, def, "host:port, such as 127.0.0.1:5000, or :5000 for all interfaces", func(s string) bool {
 		_, port, err := net.SplitHostPort(s)
 		if err == nil {
 			_, err = strconv.ParseUint(port, 10, 16)
@@ -116,9 +148,9 @@ func address(p *string, def string) value {
 	})
 }
 
-// webURL returns a field for an http or https URL without credentials, query or
-// fragment. It can be empty.
-func webURL(p *string) value {
+// webURL returns an http or https URL without credentials, query or fragment. It
+// can be empty.
+func webURL(p ...*string) value {
 	return words(p, "", "a URL such as https://registry.example.com, without user, query or fragment", func(s string) bool {
 		u, err := url.Parse(s)
 		return s == "" || err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" &&
@@ -126,10 +158,10 @@ func webURL(p *string) value {
 	})
 }
 
-// prefix returns a field for the prefix of every key in the bucket. It allows the
-// characters of keys, and leaves enough of their length for the keys below it.
-// It ignores slashes at both ends.
-func prefix(p *string) value {
+// prefix returns the prefix of all keys in the bucket. It consists of the
+// characters of keys, and is short enough to leave room for the keys below it.
+// Slashes at its ends make no difference.
+func prefix(p ...*string) value {
 	want := "a path such as registry/blobs, of a-z A-Z 0-9 ! + - . _ : and at most 200 bytes"
 	parse := func(s string) (string, bool) {
 		s = strings.Trim(s, "/")
@@ -138,7 +170,7 @@ func prefix(p *string) value {
 	return field[string]{p, want, parse, func(s string) string { return s }}
 }
 
-// list returns a field for words separated by commas. It can be empty.
+// list returns words separated by commas. It can be empty.
 func list(p *[]string) value {
 	parse := func(s string) (words []string, ok bool) {
 		if strings.TrimSpace(s) == "" {
@@ -150,28 +182,76 @@ func list(p *[]string) value {
 		return words, !slices.Contains(words, "")
 	}
 	format := func(words []string) string { return strings.Join(words, ",") }
-	return field[[]string]{p, "a list such as [a, b], without empty words", parse, format}
+	return field[[]string]{[]*[]string{p}, "a list such as [a, b], without empty words", parse, format}
 }
 
 func boolean(p *bool, def bool) value {
 	*p = def
-	parse := func(s string) (bool, bool) { return s == "true", s == "true" || s == "false" }
-	return field[bool]{p, "true or false", parse, strconv.FormatBool}
+	return field[bool]{[]*bool{p}, trueOrFalse, parseBool, strconv.FormatBool}
 }
 
-// count returns a field for a whole number, least <= n <= most.
+// negated returns a boolean that is true if the field is false.
+func negated(p *bool, def bool) value {
+	*p = !def
+	parse := func(s string) (bool, bool) {
+		b, ok := parseBool(s)
+		return !b, ok
+	}
+	return field[bool]{[]*bool{p}, trueOrFalse, parse, func(b bool) string { return strconv.FormatBool(!b) }}
+}
+
+const trueOrFalse = "true or false"
+
+func parseBool(s string) (b, ok bool) { return s == "true", s == "true" || s == "false" }
+
+// autoBoolean returns a boolean, or auto if the field is nil, as it is by
+// default.
+func autoBoolean(p **bool) value {
+	parse := func(s string) (*bool, bool) {
+		if s == "auto" {
+			return nil, true
+		}
+		b, ok := parseBool(s)
+		return &b, ok
+	}
+	format := func(b *bool) string {
+		if b == nil {
+			return "auto"
+		}
+		return strconv.FormatBool(*b)
+	}
+	return field[*bool]{[]**bool{p}, "one of auto, true, false", parse, format}
+}
+
+// count returns a whole number, least <= n <= most.
 func count(p *int, def, least, most int) value {
 	*p = def
 	parse := func(s string) (int, bool) {
 		n, err := strconv.Atoi(s)
 		return n, err == nil && least <= n && n <= most
 	}
-	return field[int]{p, fmt.Sprintf("a whole number from %d to %d", least, most), parse, strconv.Itoa}
+	return field[int]{[]*int{p}, fmt.Sprintf("a whole number from %d to %d", least, most), parse, strconv.Itoa}
 }
 
-// size returns a field for a number of bytes, least <= n <= most.
-func size(p *int64, def, least, most int64) value {
-	*p = def
+// countOrNone returns a whole number, 0 <= n <= most. The field is -1 for 0,
+// because its library has another default for 0.
+func countOrNone(p *int, def, most int) value {
+	f, _ := count(p, def, 0, most).(field[int])
+	inner := f.parse
+	f.parse = func(s string) (int, bool) {
+		n, ok := inner(s)
+		if n == 0 {
+			n = -1
+		}
+		return n, ok
+	}
+	f.format = func(n int) string { return strconv.Itoa(max(n, 0)) }
+	return f
+}
+
+// size returns a number of bytes, least <= n <= most.
+func size(def, least, most int64, p ...*int64) value {
+	assign(p, def)
 	want := fmt.Sprintf("a size from %s to %s, such as 16MiB (units: B, KiB, MiB, GiB, TiB, PiB)", formatSize(least), formatSize(most))
 	parse := func(s string) (int64, bool) {
 		n, ok := ParseSize(s)
@@ -180,9 +260,9 @@ func size(p *int64, def, least, most int64) value {
 	return field[int64]{p, want, parse, formatSize}
 }
 
-// duration returns a field for a length of time, least <= d <= most.
-func duration(p *time.Duration, def, least, most time.Duration) value {
-	*p = def
+// duration returns a length of time, least <= d <= most.
+func duration(def, least, most time.Duration, p ...*time.Duration) value {
+	assign(p, def)
 	want := fmt.Sprintf("a time from %s to %s, such as 20m (units: ms, s, m, h)", formatDuration(least), formatDuration(most))
 	parse := func(s string) (time.Duration, bool) {
 		d, err := time.ParseDuration(s)

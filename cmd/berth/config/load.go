@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
@@ -119,21 +120,36 @@ func fill(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
 	problems = append(problems, unknownInEnvironment(os.Environ(), c)...)
 	problems = append(problems, refused...)
 	problems = append(problems, readSecrets(c.table)...)
+	c.derive()
 	if len(problems) > 0 {
 		return nil, &Error{problems}
 	}
 	return c, nil
 }
 
+// derive sets the fields that follow from those of the table.
+func (c *Config) derive() {
+	c.Redirect.CDN = make(map[string]redirect.CDN)
+	for name, cdn := range c.cdns {
+		c.Redirect.CDN[name] = *cdn
+	}
+	azure := c.Storage.Azure
+	if c.Storage.Driver == "azure" && azure.SharedKey == "" && azure.ConnectionString == "" && azure.SAS == "" {
+		// An identity signs with keys that Azure issues for a week, and the
+		// driver fetches a new one every day.
+		c.Redirect.MaxPresign = 6 * 24 * time.Hour
+	}
+}
+
 // makeEntries adds the headers, CDNs, keys and rules of the file to c, with empty
-// fields, so that the table has lines for them.
+// fields, so that the table has keys for them.
 func (c *Config) makeEntries(given tree) (problems []string) {
 	valid := regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
-	c.Redirect.CDN = map[string]*redirect.CDN{}
-	c.Storage.S3.Headers = map[string]*string{}
+	c.cdns = make(map[string]*redirect.CDN)
+	c.Storage.S3.Headers = make(map[string]string)
 	for key := range given.leaves {
 		if name, ok := strings.CutPrefix(key, headersPrefix); ok {
-			c.Storage.S3.Headers[name] = new(string)
+			c.Storage.S3.Headers[name] = ""
 		}
 	}
 	mentioned := slices.AppendSeq(slices.Collect(maps.Keys(given.leaves)), maps.Keys(given.empty))
@@ -143,11 +159,11 @@ func (c *Config) makeEntries(given tree) (problems []string) {
 		name, _, deeper := strings.Cut(rest, ".")
 		_, empty := given.empty[key]
 		switch {
-		case !ok || !deeper && !empty || c.Redirect.CDN[name] != nil:
+		case !ok || !deeper && !empty || c.cdns[name] != nil:
 		case !valid.MatchString(name):
 			problems = append(problems, fmt.Sprintf("redirect.cdn: name %q: want a-z, then a-z, 0-9, and - between them", name))
 		default:
-			c.Redirect.CDN[name] = &redirect.CDN{Keys: make([]redirect.Key, given.items["redirect.cdn."+name+".keys"])}
+			c.cdns[name] = &redirect.CDN{Keys: make([]redirect.Key, given.items["redirect.cdn."+name+".keys"])}
 		}
 	}
 	c.Redirect.Rules = make([]redirect.Rule, given.items["redirect.rules"])
@@ -197,8 +213,8 @@ func unknownInEnvironment(environ []string, c *Config) (problems []string) {
 	for _, k := range c.table {
 		names = append(names, k.env())
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.Redirect.CDN)) {
-		for _, k := range c.Redirect.CDN[name].Keys {
+	for _, name := range slices.Sorted(maps.Keys(c.cdns)) {
+		for _, k := range c.cdns[name].Keys {
 			if k.Env != "" {
 				names = append(names, k.Env)
 			}

@@ -13,5 +13,5 @@ const (
 // MemoryLimit returns the memory that a process with this configuration needs at
 // most, in bytes.
 func (c *Config) MemoryLimit() int64 {
-	return c.Upload.Memory + int64(c.Cache.Entries)*cacheEntry + baseMemory
+	return c.Blobs.Upload.Memory + int64(max(c.Blobs.Cache.Entries, 0))*cacheEntry + baseMemory
 }

@@ -101,25 +101,3 @@ func alignComments(w io.Writer, text string) error {
 	}
 	return nil
 }
-
-// WriteReference writes a table of all keys in Markdown, for the README.
-func WriteReference(w io.Writer) error {
-	lines := []string{"| key | default | what it is |", "|---|---|---|"}
-	for _, k := range keys(sample()) {
-		name := strings.ReplaceAll(k.name, "[0]", "[]")
-		def := ""
-		if s := k.value.String(); s != "" {
-			def = "`" + s + "`"
-		}
-		help := k.help
-		if want := k.value.wants(); strings.HasPrefix(want, "one of ") {
-			help += " (" + want + ")"
-		}
-		if k.flag != "" {
-			help += "; `--" + k.flag + "`"
-		}
-		lines = append(lines, fmt.Sprintf("| `%s` | %s | %s |", name, def, help))
-	}
-	_, err := io.WriteString(w, strings.Join(lines, "\n")+"\n")
-	return err
-}

@@ -461,7 +461,7 @@ func TestCDNConfig(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		policy, err := cfg.RedirectPolicy()
+		policy, err := redirect.New(cfg.Redirect)
 		if err != nil {
 			t.Fatal(err)
 		}

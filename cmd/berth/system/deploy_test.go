@@ -66,8 +66,8 @@ func TestSystemdUnit(t *testing.T) {
 	command := strings.Fields(settings["ExecStart"])
 	p, cfg := startAs(t, command[1:], "{}")
 	want(t, p, http.StatusOK, http.MethodGet, "/v2/", nil)
-	if stop, err := time.ParseDuration(settings["TimeoutStopSec"]); err != nil || stop <= cfg.Limits.Shutdown {
-		t.Errorf("TimeoutStopSec is %v, %v, want more than limits.shutdown, %v", stop, err, cfg.Limits.Shutdown)
+	if stop, err := time.ParseDuration(settings["TimeoutStopSec"]); err != nil || stop <= cfg.Server.Shutdown {
+		t.Errorf("TimeoutStopSec is %v, %v, want more than limits.shutdown, %v", stop, err, cfg.Server.Shutdown)
 	}
 }
 
@@ -137,8 +137,8 @@ func TestKubernetesManifest(t *testing.T) {
 		}
 		want(t, p, http.StatusOK, http.MethodGet, c.HTTPGet.Path, nil)
 	}
-	if !strings.HasSuffix(cfg.Listen.Address, ":"+strconv.Itoa(port.ContainerPort)) {
-		t.Errorf("berth listens on %s, and the container's port is %d", cfg.Listen.Address, port.ContainerPort)
+	if !strings.HasSuffix(cfg.Address, ":"+strconv.Itoa(port.ContainerPort)) {
+		t.Errorf("berth listens on %s, and the container's port is %d", cfg.Address, port.ContainerPort)
 	}
 	if name := service.Ports[0].TargetPort; name != port.Name {
 		t.Errorf("the service asks port %q, and the container's is %q", name, port.Name)
@@ -160,8 +160,8 @@ func TestKubernetesManifest(t *testing.T) {
 	}
 
 	stop := time.Duration(pod.TerminationGracePeriodSeconds-container.Lifecycle.PreStop.Sleep.Seconds) * time.Second
-	if stop <= cfg.Limits.Drain+cfg.Limits.Shutdown {
-		t.Errorf("the pod has %v from SIGTERM to SIGKILL, want more than limits.drain and limits.shutdown, %v", stop, cfg.Limits.Drain+cfg.Limits.Shutdown)
+	if stop <= cfg.Server.Drain+cfg.Server.Shutdown {
+		t.Errorf("the pod has %v from SIGTERM to SIGKILL, want more than limits.drain and limits.shutdown, %v", stop, cfg.Server.Drain+cfg.Server.Shutdown)
 	}
 	mebibytes, err := strconv.ParseInt(strings.TrimSuffix(container.Resources.Limits.Memory, "Mi"), 10, 64)
 	if least := cfg.MemoryLimit(); err != nil || mebibytes<<20 < least+least/4 {

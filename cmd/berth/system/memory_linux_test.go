@@ -73,7 +73,7 @@ func benchmarkMemory(b *testing.B, pid int, url string) {
 	}
 	most := peak(b, pid)
 	b.ReportMetric(float64(most>>20), "peak-MiB")
-	b.ReportMetric(float64(cfg.Upload.Memory>>20), "budget-MiB")
+	b.ReportMetric(float64(cfg.Blobs.Upload.Memory>>20), "budget-MiB")
 	if allowed := cfg.MemoryLimit(); most > allowed {
 		b.Errorf("the process had %d MiB, want at most %d", most>>20, allowed>>20)
 	}

@@ -24,17 +24,17 @@ func answered(status int, code, message string) error {
 // store.
 func TestClassify(t *testing.T) {
 	const permissions = "s3:GetObject, s3:PutObject"
-	b := &bucket{cfg: Config{Bucket: "blobs"}, region: "eu-west-1"}
+	b := advisor{&Config{Bucket: "blobs"}, "eu-west-1"}
 	for _, test := range []struct {
 		status        int
 		code, message string
 		want          error
 		says, not     string
 	}{
-		{404, "NoSuchBucket", "", drivers.ErrRefused, `storage.s3.bucket: bucket "blobs" does not exist in eu-west-1`, ""},
-		{403, "InvalidAccessKeyId", "", drivers.ErrRefused, "storage.s3.access_key_id", ""},
-		{401, "Unauthorized", "", drivers.ErrRefused, "storage.s3.access_key_id", ""},
-		{401, "", "", drivers.ErrRefused, "storage.s3.access_key_id", ""}, // the answer to a HEAD
+		{404, "NoSuchBucket", "", drivers.ErrRefused, `s3.Config.Bucket: bucket "blobs" does not exist in eu-west-1`, ""},
+		{403, "InvalidAccessKeyId", "", drivers.ErrRefused, "s3.Config.AccessKeyID", ""},
+		{401, "Unauthorized", "", drivers.ErrRefused, "s3.Config.AccessKeyID", ""},
+		{401, "", "", drivers.ErrRefused, "s3.Config.AccessKeyID", ""}, // the answer to a HEAD
 		{403, "RequestTimeTooSkewed", "", drivers.ErrRefused, "NTP", permissions},
 		{400, "ExpiredRequest", "", drivers.ErrRefused, "NTP", permissions},
 		{403, "AccessDenied", "Access Denied", drivers.ErrRefused, ", kms:Decrypt on the bucket's key, and see whether a lock or retention holds it", ""},
@@ -48,7 +48,7 @@ func TestClassify(t *testing.T) {
 		{400, "InvalidRequest", "Object is WORM protected and cannot be overwritten", drivers.ErrRefused, "Object Lock or a legal hold", permissions},
 		{0, "AccessDenied", "forbidden by object lock", drivers.ErrRefused, "Object Lock or a legal hold", permissions},
 		{400, "InvalidRequest", "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters",
-			drivers.ErrRefused, "storage.s3.checksum: none", permissions},
+			drivers.ErrRefused, "s3.Config.Checksum: none", permissions},
 		{400, "InvalidRequest", "The value specified in the x-amz-checksum-crc32c header did not match", nil, "", permissions},
 
 		{403, "AccessDenied", "User: arn:aws:iam::1:user/b is not authorized to perform: kms:GenerateDataKey on resource: arn:aws:kms:eu-west-1:1:key/k",

@@ -28,13 +28,7 @@ func TestSignByStoresClock(t *testing.T) {
 		Bucket: "b", Endpoint: store.URL, PathStyle: true, AccessKeyID: "id", SecretAccessKey: "secret",
 		Log: slog.New(slog.NewTextHandler(&log, nil)),
 	}
-	b, sdk, err := connect(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.signer, err = newSigner(t.Context(), &cfg, sdk); err != nil {
-		t.Fatal(err)
-	}
+	b, _ := connectBucket(t, cfg)
 	signed := func() (signed, expires time.Time) {
 		t.Helper()
 		s, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute})

@@ -2,30 +2,14 @@ package s3
 
 import (
 	"cmp"
-	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
-	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
-	"github.com/aws/smithy-go"
-	"github.com/aws/smithy-go/logging"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // Config names a bucket and how to reach it. On Amazon S3, Bucket is enough if
@@ -59,13 +43,14 @@ type Config struct {
 	RoleARN string // a role to assume with these credentials
 
 	// PublicEndpoint is the URL that signed links point at, if clients reach
-	// the store by another name than this process does. It must speak the
-	// S3 protocol: Cloudflare R2 accepts signed links only at its S3 host,
-	// never at a custom domain.
+	// the store by another name than this process. It must speak the S3
+	// protocol: Cloudflare R2 accepts signed links only at its S3 host, never
+	// at a custom domain.
 	PublicEndpoint string
 
 	// CAFile is a PEM file of certificate authorities. The store's TLS
-	// certificate may be from one of them or from one that the system trusts.
+	// certificate may be from one of them or from an authority that the system
+	// trusts.
 	CAFile string
 
 	// ExpectedBucketOwner is the number of the account that must own the
@@ -96,7 +81,8 @@ type Config struct {
 	Checksum string
 
 	// EqualParts is whether all parts but the last must have the same size. If
-	// it is nil, they must if the endpoint is Cloudflare R2's.
+	// it is nil, the default is true for Cloudflare R2's endpoints, and false
+	// for all others.
 	EqualParts *bool
 
 	// Headers are sent with each request to the store, and signed.
@@ -114,63 +100,78 @@ type Config struct {
 	// 256 if zero. The number of connections in use is not limited.
 	Connections int
 
+	// Transport sends the signed requests to the store, one for each attempt.
+	// If it is nil, Open creates a transport that speaks HTTP/1.1, ends requests
+	// that hang, keeps Connections idle connections, and trusts CAFile. A
+	// Transport of the caller has its own timeouts, connections and authorities
+	// instead. Requests for credentials always use the transport that Open
+	// creates.
+	Transport http.RoundTripper
+
 	// Log receives messages for the operator about a store that works. If it
 	// is nil nothing is logged.
 	Log *slog.Logger
 }
 
-const (
-	defaultRetries     = 2
-	defaultConnections = 256
-
-	dialTimeout   = 10 * time.Second
-	answerTimeout = 2 * time.Minute // from the last byte of a request to the first of the answer
-)
-
 // check returns an error that names the first invalid setting. It makes no
 // requests.
 func (c *Config) check() error {
+	return cmp.Or(c.checkValues(), c.checkCombinations(), checkHome(c.Bucket), checkHeaders(c.Headers), c.checkEndpoints())
+}
+
+// checkValues checks settings by themselves.
+func (c *Config) checkValues() error {
 	switch {
 	case c.Bucket == "":
-		return errors.New("storage.s3.bucket is empty")
+		return errors.New("s3.Config.Bucket is empty")
 	case c.Checksum != "" && c.Checksum != "crc32c" && c.Checksum != "none":
-		return fmt.Errorf("storage.s3.checksum: %q, want crc32c or none", c.Checksum)
+		return fmt.Errorf("s3.Config.Checksum: %q, want crc32c or none", c.Checksum)
 	case c.StorageClass == string(types.StorageClassGlacier), c.StorageClass == string(types.StorageClassDeepArchive):
-		return fmt.Errorf("storage.s3.storage_class: what is in %s can't be read before it is restored: use another, such as GLACIER_IR", c.StorageClass)
-	case (c.AccessKeyID == "") != (c.SecretAccessKey == ""):
-		return errors.New("storage.s3.access_key_id and storage.s3.secret_access_key go together")
-	case c.Accelerate && c.PathStyle:
-		return errors.New("storage.s3.accelerate does not go with storage.s3.path_style: its URLs have the bucket in the host name")
-	case c.KMSKeyID != "" && !strings.HasPrefix(c.SSE, "aws:kms"):
-		return fmt.Errorf("storage.s3.kms_key_id goes with storage.s3.sse aws:kms, not %q", c.SSE)
+		return fmt.Errorf("s3.Config.StorageClass: objects in %s can't be read before they are restored: use another class, such as GLACIER_IR", c.StorageClass)
 	case c.RequestPayer != "" && c.RequestPayer != string(types.RequestPayerRequester):
-		return fmt.Errorf("storage.s3.request_payer: %q, want requester, or nothing", c.RequestPayer)
+		return fmt.Errorf("s3.Config.RequestPayer: %q, want requester, or nothing", c.RequestPayer)
 	case c.ExpectedBucketOwner != "" && !isAccount(c.ExpectedBucketOwner):
-		return fmt.Errorf("storage.s3.expected_bucket_owner: %q, want the 12 digits of an account", c.ExpectedBucketOwner)
+		return fmt.Errorf("s3.Config.ExpectedBucketOwner: %q, want the 12 digits of an account", c.ExpectedBucketOwner)
+	}
+	return nil
+}
+
+// checkCombinations checks settings that require or exclude each other.
+func (c *Config) checkCombinations() error {
+	switch {
+	case (c.AccessKeyID == "") != (c.SecretAccessKey == ""):
+		return errors.New("s3.Config.AccessKeyID and s3.Config.SecretAccessKey go together")
+	case c.KMSKeyID != "" && !strings.HasPrefix(c.SSE, "aws:kms"):
+		return fmt.Errorf("s3.Config.KMSKeyID goes with s3.Config.SSE aws:kms, not %q", c.SSE)
+	case c.Accelerate && c.PathStyle:
+		return errors.New("s3.Config.Accelerate does not go with s3.Config.PathStyle: its URLs have the bucket in the host name")
 	case c.Accelerate && c.FIPS:
-		return errors.New("storage.s3.accelerate does not go with storage.s3.fips: no such endpoint is FIPS-validated")
+		return errors.New("s3.Config.Accelerate does not go with s3.Config.FIPS: no such endpoint is FIPS-validated")
 	}
-	if err := checkHome(c.Bucket); err != nil {
-		return err
-	}
-	if err := checkHeaders(c.Headers); err != nil {
-		return err
-	}
-	for name, set := range map[string]bool{"accelerate": c.Accelerate, "dual_stack": c.DualStack, "fips": c.FIPS} {
-		if set && c.Endpoint != "" {
-			return fmt.Errorf("storage.s3.%s chooses among Amazon's endpoints, and does not go with storage.s3.endpoint", name)
+	return nil
+}
+
+// checkEndpoints checks the URLs, and the settings that choose among Amazon's
+// endpoints.
+func (c *Config) checkEndpoints() error {
+	for _, choice := range []struct {
+		name string
+		set  bool
+	}{{"s3.Config.Accelerate", c.Accelerate}, {"s3.Config.DualStack", c.DualStack}, {"s3.Config.FIPS", c.FIPS}} {
+		if choice.set && c.Endpoint != "" {
+			return fmt.Errorf("%s chooses among Amazon's endpoints, and does not go with s3.Config.Endpoint", choice.name)
 		}
 	}
-	for name, value := range map[string]string{"endpoint": c.Endpoint, "public_endpoint": c.PublicEndpoint} {
-		if value == "" {
+	for _, endpoint := range []struct{ name, value string }{{"s3.Config.Endpoint", c.Endpoint}, {"s3.Config.PublicEndpoint", c.PublicEndpoint}} {
+		if endpoint.value == "" {
 			continue
 		}
-		u, err := url.Parse(value)
+		u, err := url.Parse(endpoint.value)
 		if err != nil {
-			return fmt.Errorf("storage.s3.%s: %w", name, err)
+			return fmt.Errorf("%s: %w", endpoint.name, err)
 		}
 		if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return fmt.Errorf("storage.s3.%s: %q, want a URL such as https://s3.example.com", name, value)
+			return fmt.Errorf("%s: %q, want a URL such as https://s3.example.com", endpoint.name, endpoint.value)
 		}
 	}
 	return nil
@@ -193,178 +194,13 @@ func (c *Config) standing() map[string]string {
 	return headers
 }
 
+// sendsChecksums reports whether bodies are sent with their CRC-32C.
+func (c *Config) sendsChecksums() bool { return c.Checksum != "none" }
+
 // prefix returns the prefix with a "/" at its end, or "".
 func (c *Config) prefix() string {
 	if p := strings.Trim(c.Prefix, "/"); p != "" {
 		return p + "/"
 	}
 	return ""
-}
-
-// load returns the SDK's configuration: the Config's settings, completed from
-// the environment and the shared configuration.
-func (c *Config) load(ctx context.Context) (aws.Config, error) {
-	roots, err := c.roots()
-	if err != nil {
-		return aws.Config{}, err
-	}
-	r := &refreshing{log: c.Log}
-	if c.AccessKeyID == "" {
-		if r.files.names, err = sharedNames(); err != nil {
-			return aws.Config{}, fmt.Errorf("the SDK's configuration: %w", err)
-		}
-		r.files.use(r.files.stamp())
-		r.resolve = func(ctx context.Context) (*aws.CredentialsCache, error) {
-			again, err := c.resolve(ctx, roots)
-			if err != nil {
-				return nil, err
-			}
-			cache, ok := again.Credentials.(*aws.CredentialsCache)
-			if !ok {
-				return nil, errors.New("the SDK finds no credentials any more")
-			}
-			return cache, nil
-		}
-	}
-	cfg, err := c.resolve(ctx, roots)
-	if err != nil {
-		return cfg, err
-	}
-	if cache, ok := cfg.Credentials.(*aws.CredentialsCache); ok { // anything else never expires
-		r.cache, cfg.Credentials = cache, r
-	}
-	return cfg, nil
-}
-
-// resolve has the SDK read the environment and the shared configuration. It
-// returns an error that names storage.s3.region if no region is found.
-func (c *Config) resolve(ctx context.Context, roots *x509.CertPool) (aws.Config, error) {
-	options := []func(*config.LoadOptions) error{
-		config.WithAppID("berth"),
-		config.WithLogger(logging.Nop{}), // what fails is in the errors
-		config.WithHTTPClient(c.httpClient(roots)),
-		config.WithRetryer(c.retryer),
-		config.WithRegion(c.Region),
-		config.WithSharedConfigProfile(c.Profile),
-		// For some sources the SDK has a window of its own; see refreshing.
-		config.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = 0 }),
-		config.WithAssumeRoleCredentialOptions(hourLong), // a profile's role
-	}
-	if c.AccessKeyID != "" {
-		options = append(options, config.WithCredentialsProvider(
-			credentials.NewStaticCredentialsProvider(c.AccessKeyID, c.SecretAccessKey, c.SessionToken)))
-	}
-	if c.Region == "" && c.Endpoint == "" {
-		options = append(options, config.WithEC2IMDSRegion())
-	}
-	cfg, err := config.LoadDefaultConfig(ctx, options...)
-	if call, ok := errors.AsType[*smithy.OperationError](err); ok && call.OperationName == "GetRegion" {
-		return cfg, fmt.Errorf("storage.s3.region is empty, and neither AWS_REGION nor the shared configuration nor an EC2 instance has one: %w", err)
-	}
-	if err != nil {
-		return cfg, fmt.Errorf("the SDK's configuration: %w", err)
-	}
-	if cfg.Region == "" { // there is an Endpoint
-		cfg.Region = "us-east-1"
-	}
-	if client, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok { // with AWS_CA_BUNDLE, if set
-		// The client that the SDK itself makes of it cannot close what is idle.
-		cfg.HTTPClient = &http.Client{Transport: client.GetTransport(), CheckRedirect: redirects}
-	}
-	if c.RoleARN != "" {
-		role := stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), c.RoleARN, hourLong, func(o *stscreds.AssumeRoleOptions) {
-			o.RoleSessionName = "berth"
-		})
-		cfg.Credentials = aws.NewCredentialsCache(role)
-	}
-	return cfg, nil
-}
-
-// hourLong requests a session of one hour. Any role may have a session of that
-// length, even a role that another role assumes. No URL outlives the session
-// that signs it, and the SDK's own default is 15 minutes.
-//
-// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
-func hourLong(o *stscreds.AssumeRoleOptions) {
-	if o.Duration == 0 { // a profile may have duration_seconds
-		o.Duration = time.Hour
-	}
-}
-
-// httpClient returns a client that keeps as many idle connections as there may
-// be requests at a time. It speaks HTTP/1.1, as Amazon S3 does, so that
-// parallel parts use separate connections.
-func (c *Config) httpClient(roots *x509.CertPool) *awshttp.BuildableClient {
-	connections := cmp.Or(c.Connections, defaultConnections)
-	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
-		t.MaxIdleConns, t.MaxIdleConnsPerHost, t.MaxConnsPerHost = connections, connections, 0
-		t.ResponseHeaderTimeout = answerTimeout
-		t.ForceAttemptHTTP2 = false
-		t.Protocols = new(http.Protocols)
-		t.Protocols.SetHTTP1(true)
-		t.WriteBufferSize, t.ReadBufferSize = 64<<10, 16<<10
-		if roots != nil {
-			t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-		}
-	}).WithDialerOptions(func(d *net.Dialer) { d.Timeout = dialTimeout })
-}
-
-// roots returns the authorities that the system trusts together with those of
-// CAFile, or nil without a CAFile. An AWS_CA_BUNDLE adds to them.
-func (c *Config) roots() (*x509.CertPool, error) {
-	if c.CAFile == "" {
-		return nil, nil
-	}
-	pem, err := os.ReadFile(c.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("storage.s3.ca_file: %w", err)
-	}
-	roots, err := x509.SystemCertPool()
-	if err != nil { // there is none to be found
-		roots = x509.NewCertPool()
-	}
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("storage.s3.ca_file: %s has no certificate in PEM", c.CAFile)
-	}
-	return roots, nil
-}
-
-// redirects follows the redirects that keep the method, as the SDK does. Any
-// other redirect is S3's answer to a wrong region, and is returned unchanged.
-func redirects(to *http.Request, _ []*http.Request) error {
-	switch to.Response.StatusCode {
-	case http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
-		return nil
-	default:
-		return http.ErrUseLastResponse
-	}
-}
-
-// client returns a client of the store at endpoint, or of Amazon S3 if endpoint
-// is empty.
-func (c *Config) client(cfg aws.Config, endpoint string) *s3.Client {
-	return s3.NewFromConfig(cfg, func(o *s3.Options) {
-		o.UsePathStyle = c.PathStyle
-		if endpoint != "" {
-			o.BaseEndpoint = aws.String(endpoint)
-		} else { // these choose among Amazon's own
-			o.UseAccelerate = c.Accelerate
-			if c.DualStack {
-				o.EndpointOptions.UseDualStackEndpoint = aws.DualStackEndpointStateEnabled
-			}
-			if c.FIPS {
-				o.EndpointOptions.UseFIPSEndpoint = aws.FIPSEndpointStateEnabled
-			}
-		}
-		for name, value := range c.standing() {
-			o.APIOptions = append(o.APIOptions, smithyhttp.SetHeaderValue(name, value))
-		}
-		o.APIOptions = append(o.APIOptions, c.headers(aws.ToString(o.BaseEndpoint))...)
-		// Checksums come with the bodies; none is computed on the way.
-		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
-		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
-		// The SDK's requests do not wait for 100 Continue, even if their header
-		// asks for it. A wait of one round trip for each part would not pay.
-		o.ContinueHeaderThresholdBytes = -1
-	})
 }

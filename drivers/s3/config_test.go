@@ -31,21 +31,21 @@ func TestCheck(t *testing.T) {
 		{Config{Accelerate: true, DualStack: true}, ""},
 		{Config{FIPS: true, DualStack: true}, ""},
 		{Config{Accelerate: true, PublicEndpoint: "https://s3.example.com"}, ""},
-		{Config{Accelerate: true, Endpoint: "https://s3.example.com"}, "storage.s3.accelerate"},
-		{Config{DualStack: true, Endpoint: "https://s3.example.com"}, "storage.s3.dual_stack"},
-		{Config{FIPS: true, Endpoint: "https://s3.example.com"}, "storage.s3.fips"},
-		{Config{Accelerate: true, PathStyle: true}, "storage.s3.accelerate"},
-		{Config{Accelerate: true, FIPS: true}, "storage.s3.accelerate"},
-		{Config{StorageClass: "GLACIER"}, "storage.s3.storage_class"},
-		{Config{StorageClass: "DEEP_ARCHIVE"}, "storage.s3.storage_class"},
+		{Config{Accelerate: true, Endpoint: "https://s3.example.com"}, "s3.Config.Accelerate"},
+		{Config{DualStack: true, Endpoint: "https://s3.example.com"}, "s3.Config.DualStack"},
+		{Config{FIPS: true, Endpoint: "https://s3.example.com"}, "s3.Config.FIPS"},
+		{Config{Accelerate: true, PathStyle: true}, "s3.Config.Accelerate"},
+		{Config{Accelerate: true, FIPS: true}, "s3.Config.Accelerate"},
+		{Config{StorageClass: "GLACIER"}, "s3.Config.StorageClass"},
+		{Config{StorageClass: "DEEP_ARCHIVE"}, "s3.Config.StorageClass"},
 		{Config{StorageClass: "GLACIER_IR"}, ""},
-		{Config{KMSKeyID: "key"}, "storage.s3.kms_key_id"},
-		{Config{KMSKeyID: "key", SSE: "AES256"}, "storage.s3.kms_key_id"},
+		{Config{KMSKeyID: "key"}, "s3.Config.KMSKeyID"},
+		{Config{KMSKeyID: "key", SSE: "AES256"}, "s3.Config.KMSKeyID"},
 		{Config{KMSKeyID: "key", SSE: "aws:kms:dsse"}, ""},
-		{Config{RequestPayer: "me"}, "storage.s3.request_payer"},
+		{Config{RequestPayer: "me"}, "s3.Config.RequestPayer"},
 		{Config{RequestPayer: "requester"}, ""},
-		{Config{ExpectedBucketOwner: "12345678901"}, "storage.s3.expected_bucket_owner"},
-		{Config{ExpectedBucketOwner: "arn:aws:iam:"}, "storage.s3.expected_bucket_owner"},
+		{Config{ExpectedBucketOwner: "12345678901"}, "s3.Config.ExpectedBucketOwner"},
+		{Config{ExpectedBucketOwner: "arn:aws:iam:"}, "s3.Config.ExpectedBucketOwner"},
 		{Config{ExpectedBucketOwner: "012345678901"}, ""},
 	} {
 		cfg := test.cfg
@@ -60,7 +60,7 @@ func TestCheck(t *testing.T) {
 		if err != nil {
 			t.Errorf("%+v: check() = %v", test.cfg, err)
 		}
-		if _, _, err := connect(t.Context(), cfg); err != nil {
+		if _, err := connect(t.Context(), cfg); err != nil {
 			t.Errorf("%+v: connect() = %v", test.cfg, err)
 		}
 	}
@@ -192,13 +192,7 @@ func TestProfileAndRole(t *testing.T) {
 	cfg := Config{Bucket: "b", Endpoint: store.URL, PathStyle: true, Profile: "other"}
 	ask := func(wantKey, wantToken string) *bucket {
 		t.Helper()
-		b, sdk, err := connect(t.Context(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if b.signer, err = newSigner(t.Context(), &cfg, sdk); err != nil {
-			t.Fatal(err)
-		}
+		b, _ := connectBucket(t, cfg)
 		if err := b.Delete(t.Context(), "k"); err != nil {
 			t.Fatal(err)
 		}
@@ -238,8 +232,8 @@ func TestRoleDenied(t *testing.T) {
 	fakeSTS(t, http.StatusForbidden)
 	_, err := Open(t.Context(), Config{Bucket: "b", Profile: "other", RoleARN: "arn:aws:iam::1:role/berth"})
 	wantNoClaim(t, err, "Open")
-	if err == nil || !strings.Contains(err.Error(), "storage.s3.role_arn") || !strings.Contains(err.Error(), "sts:AssumeRole") {
-		t.Errorf("Open() = %v, want an error that names storage.s3.role_arn and sts:AssumeRole", err)
+	if err == nil || !strings.Contains(err.Error(), "s3.Config.RoleARN") || !strings.Contains(err.Error(), "sts:AssumeRole") {
+		t.Errorf("Open() = %v, want an error that names s3.Config.RoleARN and sts:AssumeRole", err)
 	}
 }
 
@@ -317,8 +311,8 @@ func TestOtherOwner(t *testing.T) {
 	cfg.ExpectedBucketOwner = "012345678901"
 	_, err := Open(t.Context(), cfg)
 	wantRefused(t, err, "Open of another account's bucket")
-	if err != nil && !strings.Contains(err.Error(), "account 012345678901 (storage.s3.expected_bucket_owner)") {
-		t.Errorf("Open() = %v, want an error that names storage.s3.expected_bucket_owner", err)
+	if err != nil && !strings.Contains(err.Error(), "account 012345678901 (s3.Config.ExpectedBucketOwner)") {
+		t.Errorf("Open() = %v, want an error that names s3.Config.ExpectedBucketOwner", err)
 	}
 }
 
@@ -342,11 +336,11 @@ func TestCAFile(t *testing.T) {
 		cfg := Config{
 			Bucket: "b", Endpoint: store.URL, PathStyle: true, AccessKeyID: "id", SecretAccessKey: "secret", CAFile: file, Retries: -1,
 		}
-		b, _, err := connect(t.Context(), cfg)
+		c, err := connect(t.Context(), cfg)
 		if err != nil {
 			return err
 		}
-		return b.Delete(t.Context(), "k")
+		return c.store.deleteAll(t.Context(), []string{"k"})
 	}
 	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: store.Certificate().Raw})
 	if err := ask(write("ca.pem", authority)); err != nil {
@@ -357,8 +351,8 @@ func TestCAFile(t *testing.T) {
 	for name, err := range map[string]error{
 		"none": err, "a file of something else": ask(write("key.pem", []byte("no PEM"))), "no file": ask(filepath.Join(dir, "none")),
 	} {
-		if err == nil || !strings.Contains(err.Error(), "storage.s3.ca_file: ") {
-			t.Errorf("%s: %v, want an error that names storage.s3.ca_file", name, err)
+		if err == nil || !strings.Contains(err.Error(), "s3.Config.CAFile: ") {
+			t.Errorf("%s: %v, want an error that names s3.Config.CAFile", name, err)
 		}
 	}
 }

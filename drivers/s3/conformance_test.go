@@ -223,7 +223,7 @@ func empty(t *testing.T, b *bucket) {
 		}
 		keys = append(keys, o.Key)
 	}
-	if err := b.delete(ctx, keys); err != nil {
+	if err := b.store.deleteAll(ctx, keys); err != nil {
 		t.Errorf("emptying the bucket: %v", err)
 	}
 }

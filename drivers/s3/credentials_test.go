@@ -21,13 +21,20 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
+// cacheOf returns a cache of credentials from this source.
+func cacheOf(source aws.CredentialsProviderFunc) *credentialsCache {
+	c := new(credentialsCache)
+	c.source.Store(aws.NewCredentialsCache(source))
+	return c
+}
+
 // TestCredentialsRefresh signs URLs all the time with a role. Its credentials
 // last one hour.
 func TestCredentialsRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int32
 		down, wait := false, time.Second
-		r := &refreshing{cache: aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		r := cacheOf(func(context.Context) (aws.Credentials, error) {
 			asked.Add(1)
 			time.Sleep(wait)
 			if down {
@@ -36,7 +43,7 @@ func TestCredentialsRefresh(t *testing.T) {
 			c := testCredentials
 			c.SessionToken, c.CanExpire, c.Expires = "token", true, time.Now().Add(time.Hour)
 			return c, nil
-		}))}
+		})
 		s := testSigner(t, Config{}, testCredentials)
 		s.credentials = r
 		const least = 20*time.Minute - 2*time.Second
@@ -78,13 +85,13 @@ func TestCredentialsRefresh(t *testing.T) {
 		wait = time.Hour
 		time.Sleep(time.Until(c.Expires.Add(-credentialMargin)))
 		began = time.Now()
-		if got, err := r.Retrieve(t.Context()); err != nil || !got.Expires.Equal(c.Expires) || time.Since(began) > credentialPatience {
+		if got, err := r.Retrieve(t.Context()); err != nil || !got.Expires.Equal(c.Expires) || time.Since(began) > credentialTimeout {
 			t.Errorf("Retrieve, of a service that keeps silent = %v, %v after %v, want those that are good until %v", got.Expires, err, time.Since(began), c.Expires)
 		}
 		time.Sleep(time.Until(c.Expires))
 		began = time.Now()
-		if got, err := r.Retrieve(t.Context()); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > credentialPatience {
-			t.Errorf("Retrieve after the end, of a service that keeps silent = %v, %v after %v, want an error within %v", got.Expires, err, time.Since(began), credentialPatience)
+		if got, err := r.Retrieve(t.Context()); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > credentialTimeout {
+			t.Errorf("Retrieve after the end, of a service that keeps silent = %v, %v after %v, want an error within %v", got.Expires, err, time.Since(began), credentialTimeout)
 		}
 		time.Sleep(time.Hour) // until it has been silent for long enough
 		synctest.Wait()
@@ -114,13 +121,13 @@ func TestCredentialsRenewed(t *testing.T) {
 				asked := 0
 				given := testCredentials
 				given.CanExpire = giver.life > 0
-				r := &refreshing{cache: aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+				r := cacheOf(func(context.Context) (aws.Credentials, error) {
 					asked++
 					if given.CanExpire && time.Until(given.Expires) <= giver.early {
 						given.AccessKeyID, given.Expires = fmt.Sprint("key ", asked), time.Now().Add(giver.life)
 					}
 					return given, nil
-				}))}
+				})
 				for start := time.Now(); time.Since(start) < 24*time.Hour; time.Sleep(10 * time.Second) {
 					if c, err := r.Retrieve(t.Context()); err != nil || c.CanExpire && time.Until(c.Expires) < min(giver.early, giver.life/2)-time.Minute {
 						t.Fatalf("after %v: credentials for %v, %v", time.Since(start), time.Until(c.Expires), err)
@@ -296,14 +303,8 @@ func TestCredentialsSources(t *testing.T) {
 				}))
 				t.Cleanup(store.Close)
 				cfg := Config{Bucket: "b", Region: "eu-west-1", Endpoint: store.URL, PathStyle: true, Retries: -1}
-				b, sdk, err := connect(t.Context(), cfg)
-				if err != nil {
-					t.Fatal(err)
-				}
+				b, c := connectBucket(t, cfg)
 				b.conditionalDelete = true
-				if b.signer, err = newSigner(t.Context(), &cfg, sdk); err != nil {
-					t.Fatal(err)
-				}
 				if err := b.Delete(t.Context(), "k"); err != nil {
 					t.Fatal(err)
 				}
@@ -312,9 +313,9 @@ func TestCredentialsSources(t *testing.T) {
 				}
 
 				failure.fail(g)
-				if r, ok := sdk.Credentials.(*refreshing); ok && g.store == nil { // as if they had expired
-					r.kept.Store(nil)
-					r.cache.Invalidate()
+				if cache, ok := c.sdk.Credentials.(*credentialsCache); ok && g.store == nil { // as if they had expired
+					cache.current.Store(nil)
+					cache.source.Load().Invalidate()
 				}
 				calls := map[string]func() error{
 					"Open":     func() error { _, _, err := b.Open(t.Context(), "k", 0, -1); return err },
@@ -345,7 +346,7 @@ func TestCredentialsSources(t *testing.T) {
 // seconds for it, with all retries.
 func TestCredentialsTimeout(t *testing.T) {
 	err := &credentialsError{&smithy.CanceledError{Err: context.DeadlineExceeded}}
-	wantBusy(t, new(bucket).classify(t.Context(), err), "a call for which there are no credentials in time")
+	wantBusy(t, advisor{}.classify(t.Context(), err), "a call for which there are no credentials in time")
 }
 
 // TestCredentialsAtTheirEnd checks that a URL that would outlive its
@@ -353,7 +354,7 @@ func TestCredentialsTimeout(t *testing.T) {
 func TestCredentialsAtTheirEnd(t *testing.T) {
 	c := testCredentials
 	c.SessionToken, c.CanExpire, c.Expires = "token", true, time.Now().Add(credentialMargin/2)
-	b := &bucket{signer: testSigner(t, Config{}, c)}
+	b := &bucket{store: new(store), signer: testSigner(t, Config{}, c)}
 	_, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Hour})
 	wantRefused(t, err, "SignGet with credentials at their end")
 }

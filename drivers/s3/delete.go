@@ -15,9 +15,9 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// batchSize is the most keys that DeleteObjects takes.
+// deleteBatch is the maximum number of keys in a DeleteObjects.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
-const batchSize = 1000
+const deleteBatch = 1000
 
 // DeleteIf is a DeleteObject with If-Match. If the store does not support that,
 // it is a PutObject of zero bytes with If-Match.
@@ -32,82 +32,86 @@ func (b *bucket) deleteIf(ctx context.Context, key, tag string) error {
 	if err := drivers.CheckKey(key); err != nil {
 		return err
 	}
-	var tries tries
+	attempts := new(attempts)
 	var err error
 	if b.conditionalDelete {
-		_, err = b.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: b.bucketName(), Key: b.name(key), IfMatch: ifMatch(tag)}, tries.watch)
+		err = b.store.remove(ctx, key, ifMatch(tag), attempts.watch)
 	} else {
-		_, err = b.put(ctx, key, drivers.Body{}, func(in *s3.PutObjectInput) { in.IfMatch = ifMatch(tag) }, &tries)
+		_, err = b.store.put(ctx, key, drivers.Body{}, ifTag(tag), attempts)
 	}
 	switch {
 	case isAbsent(err):
 		return nil
 	case status(err) != http.StatusPreconditionFailed:
-		return b.classify(ctx, err)
+		return b.store.classify(ctx, err)
 	}
-	// An absent object does not have this tag either. It may be an empty
-	// object. A store may also answer 412 for a key that another delete is
-	// removing.
-	there, err := b.head(ctx, key)
+	// An absent object does not have this tag either, nor does the empty object
+	// that stands for it. A store may also answer 412 for a key that another
+	// request is deleting.
+	existing, err := b.store.head(ctx, key)
 	switch {
-	case isAbsent(err), err == nil && b.emptyIsAbsent && there.Size == 0:
+	case isAbsent(err), err == nil && b.emptyIsAbsent && existing.Size == 0:
 		return nil
 	case err != nil:
-		return b.classify(ctx, err)
+		return b.store.classify(ctx, err)
 	default:
-		return tries.outcome(drivers.ErrChanged)
+		return attempts.claim(drivers.ErrChanged)
 	}
 }
 
-// Delete is a DeleteObject for one key, and for more keys as few DeleteObjects
-// as possible. It returns the first error.
+// Delete is a DeleteObject for one key. More keys are deleted by as few
+// DeleteObjects as possible. It returns the first error.
 func (b *bucket) Delete(ctx context.Context, keys ...string) error {
 	for _, key := range keys {
 		if err := drivers.CheckKey(key); err != nil {
 			return fmt.Errorf("s3: delete: %w", err)
 		}
 	}
-	return b.delete(ctx, keys)
+	if err := b.store.deleteAll(ctx, keys); err != nil {
+		return fmt.Errorf("s3: delete %w", err)
+	}
+	return nil
 }
 
-func (b *bucket) delete(ctx context.Context, keys []string) error {
+// deleteAll deletes the keys. Its errors start with a key, and are classified.
+func (s *store) deleteAll(ctx context.Context, keys []string) error {
 	if len(keys) == 1 {
-		_, err := b.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: b.bucketName(), Key: b.name(keys[0])})
-		if err != nil && !isAbsent(err) {
-			return fmt.Errorf("s3: delete %s: %w", keys[0], b.classify(ctx, err))
+		if err := s.remove(ctx, keys[0], nil); err != nil && !isAbsent(err) {
+			return fmt.Errorf("%s: %w", keys[0], s.classify(ctx, err))
 		}
 		return nil
 	}
-	for batch := range slices.Chunk(keys, batchSize) {
-		if err := b.deleteBatch(ctx, batch); err != nil {
-			return fmt.Errorf("s3: delete %s and %d others: %w", batch[0], len(batch)-1, err)
+	for batch := range slices.Chunk(keys, deleteBatch) {
+		if err := s.deleteObjects(ctx, batch); err != nil {
+			return fmt.Errorf("%s and %d others: %w", batch[0], len(batch)-1, err)
 		}
 	}
 	return nil
 }
 
-func (b *bucket) deleteBatch(ctx context.Context, keys []string) error {
-	in := &s3.DeleteObjectsInput{Bucket: b.bucketName(), Delete: &types.Delete{Quiet: aws.Bool(true)}}
+// deleteObjects sends one DeleteObjects. Its errors are classified.
+func (s *store) deleteObjects(ctx context.Context, keys []string) error {
+	in := &s3.DeleteObjectsInput{Bucket: s.bucket(), Delete: &types.Delete{Quiet: aws.Bool(true)}}
 	seen := make(map[string]bool, len(keys))
 	for _, key := range keys {
 		if !seen[key] {
 			seen[key] = true
-			in.Delete.Objects = append(in.Delete.Objects, types.ObjectIdentifier{Key: b.name(key)})
+			in.Delete.Objects = append(in.Delete.Objects, types.ObjectIdentifier{Key: s.name(key)})
 		}
 	}
 	option := withContentMD5
-	if b.checksums() {
+	if s.cfg.sendsChecksums() {
 		in.ChecksumAlgorithm = types.ChecksumAlgorithmCrc32c
 		option = func(*s3.Options) {}
 	}
-	out, err := b.client.DeleteObjects(ctx, in, option)
+	out, err := s.client.DeleteObjects(ctx, in, option)
 	if err != nil {
-		return b.classify(ctx, err)
+		return s.classify(ctx, err)
 	}
 	for _, e := range out.Errors {
 		failed := &keyError{code: aws.ToString(e.Code), message: aws.ToString(e.Message)}
 		if failed.code != "NoSuchKey" {
-			return fmt.Errorf("%s: %w", aws.ToString(e.Key), b.classify(ctx, failed))
+			return fmt.Errorf("%s: %w", aws.ToString(e.Key), s.classify(ctx, failed))
 		}
 	}
 	return nil

@@ -172,6 +172,21 @@ func (d *double) loses(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
+// connectBucket returns a bucket with the capabilities of a store without
+// conditional deletes. It makes no request to the store.
+func connectBucket(t *testing.T, cfg Config) (*bucket, *connection) {
+	t.Helper()
+	c, err := connect(t.Context(), cfg)
+	if err != nil {
+		t.Fatalf("connect() = %v", err)
+	}
+	signer, err := newSigner(t.Context(), &cfg, c.sdk)
+	if err != nil {
+		t.Fatalf("newSigner() = %v", err)
+	}
+	return newBucket(c, signer, capabilities{}), c
+}
+
 func openBucket(t *testing.T, cfg Config) drivers.Bucket {
 	t.Helper()
 	b, err := Open(t.Context(), cfg)

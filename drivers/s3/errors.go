@@ -1,11 +1,9 @@
 package s3
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -13,8 +11,6 @@ import (
 
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
-
-	"github.com/berthhq/berth/drivers"
 )
 
 // code returns the store's error code, or "". The codes are those of
@@ -43,9 +39,9 @@ func isKeyRefused(err error) bool {
 	return status(err) == http.StatusUnauthorized
 }
 
-// certainlyNot reports whether the request certainly had no effect, because the
-// store's answer proves that or the store was never reached.
-func certainlyNot(err error) bool {
+// definitelyNotApplied reports whether the request had no effect: the store's
+// response proves it, or the store was never reached.
+func definitelyNotApplied(err error) bool {
 	switch status(err) {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
 		return isKeyRefused(err)
@@ -58,32 +54,35 @@ func certainlyNot(err error) bool {
 	return ok && network.Op == "dial" // never sent
 }
 
-// classify returns err wrapped with the sentinel that it stands for, if any,
-// and with advice. It does not interpret 404 and 412: their meaning depends on
-// the call.
-func (b *bucket) classify(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return err // no information about the store
-	}
-	if credentials, ok := errors.AsType[*credentialsError](err); ok {
-		sentinel := drivers.ErrRefused
-		if credentials.isBusy() {
-			sentinel = drivers.ErrBusy
-		}
-		return fmt.Errorf("%w: no credentials: %w", sentinel, err)
-	}
-	if isFull(err) {
-		return fmt.Errorf("%w: storage.s3.bucket: make room, or raise the quota of bucket %q or of its account: %w", drivers.ErrFull, b.cfg.Bucket, err)
-	}
-	if advice := b.advice(err); advice != "" {
-		return fmt.Errorf("%w: %s: %w", drivers.ErrRefused, advice, err)
-	}
-	if isBusy(err) {
-		return fmt.Errorf("%w: %w", drivers.ErrBusy, err)
-	}
-	return err
+// isUnsupported reports whether the store does not support the request.
+func isUnsupported(err error) bool {
+	s := status(err)
+	return s == http.StatusBadRequest || s == http.StatusNotImplemented
 }
 
+// isAbsent reports whether the store has no such key. If a response has no
+// body, the code is NotFound.
+func isAbsent(err error) bool {
+	c := code(err)
+	return c == "NoSuchKey" || c == "NotFound"
+}
+
+// isFull reports whether the store is out of space, because of its disks or a
+// quota of the bucket or the account. Amazon S3 has neither limit.
+// QuotaExceeded (403) is the code of Ceph and versitygw,
+// XMinioAdminBucketQuotaExceeded (400) and XMinioStorageFull (507) are MinIO's.
+func isFull(err error) bool {
+	switch c := code(err); {
+	case strings.HasPrefix(c, "KMS."): // a quota of keys
+		return false
+	case strings.HasSuffix(c, "QuotaExceeded"), c == "XMinioStorageFull":
+		return true
+	}
+	return status(err) == http.StatusInsufficientStorage
+}
+
+// isBusy reports whether the store throttles, is unavailable, or could not be
+// reached for a reason that may pass.
 func isBusy(err error) bool {
 	switch code(err) {
 	case "SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "RequestTimeTooSlow", "Throttling", "ThrottlingException",

@@ -166,7 +166,7 @@ func TestCutShort(t *testing.T) {
 	d, cfg := newDouble(t)
 	b := openBucket(t, cfg)
 	u, part := begin(t, b)
-	b.(*bucket).sums = sumSHA256 // so that Complete lists the parts' tags
+	b.(*bucket).multipart.checksums = checksumSHA256 // so that Complete lists the parts' tags
 	d.plays(func(w http.ResponseWriter, r *http.Request) bool {
 		switch op := operation(r); op {
 		case "ListObjectsV2", "ListMultipartUploads", "ListParts":
@@ -382,7 +382,7 @@ func TestRefused(t *testing.T) {
 		wantRefused(t, firstError(b.List(t.Context(), "", "")), "List with "+code)
 		_, err = b.Stat(t.Context(), "k")
 		wantRefused(t, err, "Stat with "+code)
-		if want := b.(*bucket).advice(&keyError{code: code}); err != nil && !strings.Contains(err.Error(), want) {
+		if want := b.(*bucket).store.advice(&keyError{code: code}); err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("Stat with %s = %v, want an error that contains %s", code, err, want)
 		}
 	}

@@ -33,43 +33,46 @@ func (c *Config) headers(endpoint string) []func(*middleware.Stack) error {
 	return options
 }
 
-// reserved lists the headers, and the prefixes of headers, that the SDK, this
-// driver or a connection sets by itself.
-var reserved = []string{
-	"Accept-Encoding", "Authorization", "Connection", "Date", "Expect", "Host", "Keep-Alive", "Proxy-", "Range", "Te", "Trailer",
-	"Transfer-Encoding", "Upgrade", "User-Agent",
-	"Amz-Sdk-", "Content-", "If-", "X-Amz-Checksum-", "X-Amz-Content-Sha256", "X-Amz-Copy-", "X-Amz-Date", "X-Amz-Expected-Bucket-Owner",
-	"X-Amz-Request-Payer", "X-Amz-Sdk-", "X-Amz-Security-Token", "X-Amz-Server-Side-Encryption", "X-Amz-Storage-Class", "X-Amz-User-Agent",
-}
-
-// checkHeaders returns an error if a header cannot be sent, or is not the
-// operator's to set.
+// checkHeaders returns an error if a header can't be sent, or must not be set
+// by the operator.
 func checkHeaders(headers map[string]string) error {
 	seen := make(map[string]bool)
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		canonical := http.CanonicalHeaderKey(name)
-		for _, begin := range reserved {
-			if canonical == begin || strings.HasSuffix(begin, "-") && strings.HasPrefix(canonical, begin) ||
-				strings.HasPrefix(canonical, begin+"-") {
-				return fmt.Errorf("storage.s3.headers: %s is set by berth itself", name)
-			}
-		}
 		switch value := headers[name]; {
+		case isReserved(canonical):
+			return fmt.Errorf("s3.Config.Headers: %s is set by berth itself", name)
 		case !isToken(name):
-			return fmt.Errorf("storage.s3.headers: %q is not the name of a header", name)
+			return fmt.Errorf("s3.Config.Headers: %q is not the name of a header", name)
 		case canonical == consistentHeader && value != "true":
-			return fmt.Errorf("storage.s3.headers: %s: want true: conditions must hold in all regions", name)
+			return fmt.Errorf("s3.Config.Headers: %s: want true: conditions must hold in all regions", name)
 		case seen[canonical]:
-			return fmt.Errorf("storage.s3.headers: %s is given twice", canonical)
+			return fmt.Errorf("s3.Config.Headers: %s is set twice", canonical)
 		case strings.TrimSpace(value) == "" || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }):
-			return fmt.Errorf("storage.s3.headers: %s: want a value of printable ASCII", name)
+			return fmt.Errorf("s3.Config.Headers: %s: want a value of printable ASCII", name)
 		}
 		seen[canonical] = true
 	}
 	return nil
 }
 
-// isToken reports whether a word can be the name of a header.
+// isReserved reports whether the SDK, this driver or a connection sets the
+// header.
+func isReserved(canonical string) bool {
+	for _, reserved := range []string{ // names, and prefixes that end with "-"
+		"Accept-Encoding", "Authorization", "Connection", "Date", "Expect", "Host", "Keep-Alive", "Proxy-", "Range", "Te", "Trailer",
+		"Transfer-Encoding", "Upgrade", "User-Agent",
+		"Amz-Sdk-", "Content-", "If-", "X-Amz-Checksum-", "X-Amz-Content-Sha256", "X-Amz-Copy-", "X-Amz-Date", "X-Amz-Expected-Bucket-Owner",
+		"X-Amz-Request-Payer", "X-Amz-Sdk-", "X-Amz-Security-Token", "X-Amz-Server-Side-Encryption", "X-Amz-Storage-Class", "X-Amz-User-Agent",
+	} {
+		if canonical == reserved || strings.HasPrefix(canonical, strings.TrimSuffix(reserved, "-")+"-") {
+			return true
+		}
+	}
+	return false
+}
+
+// isToken reports whether name can be the name of a header.
 func isToken(name string) bool {
 	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
 		return r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')

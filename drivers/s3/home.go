@@ -7,9 +7,6 @@ import (
 	"strings"
 )
 
-// regional matches the ARN of an access point, which belongs to one region.
-var regional = regexp.MustCompile(`^arn:aws[a-z-]*:s3:[a-z0-9-]+:[0-9]+:accesspoint[:/][a-z0-9-]+$`)
-
 // checkHome returns an error unless the name is that of one general purpose
 // bucket, which has one authoritative region. Amazon S3 reserves the suffixes.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
@@ -28,12 +25,19 @@ func checkHome(bucket string) error {
 		why = "is an Object Lambda access point, which changes what is read: use the bucket behind it"
 	case has("--table-s3"):
 		why = "is a table bucket: use a general purpose bucket"
-	case isARN && !regional.MatchString(bucket):
+	case isARN && !isRegionalAccessPoint(bucket):
 		why = "is not the ARN of an access point in one region (arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME)"
 	default:
 		return nil
 	}
-	return fmt.Errorf("storage.s3.bucket: %q %s", bucket, why)
+	return fmt.Errorf("s3.Config.Bucket: %q %s", bucket, why)
+}
+
+// isRegionalAccessPoint reports whether an ARN is that of an access point, which
+// belongs to one region.
+func isRegionalAccessPoint(arn string) bool {
+	regional := regexp.MustCompile(`^arn:aws[a-z-]*:s3:[a-z0-9-]+:[0-9]+:accesspoint[:/][a-z0-9-]+$`)
+	return regional.MatchString(arn)
 }
 
 // isR2 reports whether the endpoint is Cloudflare R2's, of any jurisdiction.

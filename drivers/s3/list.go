@@ -9,40 +9,33 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/berthhq/berth/drivers"
 )
 
-// errCutShort reports a truncated listing, which must not be taken as complete.
-var errCutShort = errors.New("the store says that there is more, and not where it goes on")
+// errTruncated reports a truncated listing, which must not be taken as
+// complete.
+var errTruncated = errors.New("truncated listing without a token for the rest")
 
 // List pages through ListObjectsV2, which sorts keys by their bytes.
 func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drivers.Object, error] {
 	return func(yield func(drivers.Object, error) bool) {
-		if !beginsKeys(prefix) { // MinIO refuses some of these
+		if !isKeyPrefix(prefix) { // MinIO refuses some of these
 			return
 		}
-		in := &s3.ListObjectsV2Input{Bucket: b.bucketName(), Prefix: optional(b.prefix + prefix)}
+		in := &s3.ListObjectsV2Input{Bucket: b.store.bucket(), Prefix: optional(b.store.prefix + prefix)}
 		if after != "" {
-			in.StartAfter = b.name(after)
+			in.StartAfter = b.store.name(after)
 		}
 		for {
-			page, err := b.client.ListObjectsV2(ctx, in)
+			page, err := b.store.client.ListObjectsV2(ctx, in)
 			if err != nil {
-				yield(drivers.Object{}, fmt.Errorf("s3: list %s: %w", prefix, b.classify(ctx, err)))
+				yield(drivers.Object{}, fmt.Errorf("s3: list %s: %w", prefix, b.store.classify(ctx, err)))
 				return
 			}
 			for i := range page.Contents {
-				found := &page.Contents[i]
-				o := drivers.Object{
-					Key:      strings.TrimPrefix(aws.ToString(found.Key), b.prefix),
-					Size:     aws.ToInt64(found.Size),
-					Modified: aws.ToTime(found.LastModified),
-				}
-				if strings.HasPrefix(o.Key, drivers.PartsPrefix) || b.emptyIsAbsent && o.Size == 0 {
-					continue
-				}
-				if !yield(o, nil) {
+				if o, ok := b.listed(&page.Contents[i]); ok && !yield(o, nil) {
 					return
 				}
 			}
@@ -50,7 +43,7 @@ func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drive
 				return
 			}
 			if aws.ToString(page.NextContinuationToken) == "" {
-				yield(drivers.Object{}, fmt.Errorf("s3: list %s: %w", prefix, errCutShort))
+				yield(drivers.Object{}, fmt.Errorf("s3: list %s: %w", prefix, errTruncated))
 				return
 			}
 			in.ContinuationToken = page.NextContinuationToken
@@ -58,8 +51,15 @@ func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drive
 	}
 }
 
-// beginsKeys reports whether any valid key has this prefix.
-func beginsKeys(prefix string) bool {
+// listed returns an object of a listing. It reports false if List does not
+// return the object: it is absent, or belongs to the driver.
+func (b *bucket) listed(found *types.Object) (drivers.Object, bool) {
+	o := drivers.Object{Key: b.store.key(found.Key), Size: aws.ToInt64(found.Size), Modified: aws.ToTime(found.LastModified)}
+	return o, !strings.HasPrefix(o.Key, drivers.PartsPrefix) && (!b.emptyIsAbsent || o.Size > 0)
+}
+
+// isKeyPrefix reports whether any valid key has this prefix.
+func isKeyPrefix(prefix string) bool {
 	return prefix == "" || drivers.CheckKey(prefix) == nil || drivers.CheckKey(prefix+"x") == nil
 }
 
@@ -69,36 +69,27 @@ func beginsKeys(prefix string) bool {
 // by a prefix that is not a key. It continues by key alone, because versitygw
 // refuses a key and an upload id together. Therefore it takes a page only up to
 // the last key's first upload, which starts the next page. (If one key had a
-// full page of uploads, its last ones would be missed. berth starts one upload
-// per key.)
+// full page of uploads, its last uploads would be missed. berth starts one
+// upload per key.)
 func (b *bucket) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.Upload, error] {
 	return func(yield func(drivers.Upload, error) bool) {
-		in := &s3.ListMultipartUploadsInput{Bucket: b.bucketName(), Prefix: b.uploadsPrefix(prefix)}
-		for {
-			page, err := b.client.ListMultipartUploads(ctx, in)
+		in := &s3.ListMultipartUploadsInput{Bucket: b.store.bucket(), Prefix: b.uploadsPrefix(prefix)}
+		for more := true; more; {
+			page, err := b.store.client.ListMultipartUploads(ctx, in)
 			if err != nil {
-				yield(drivers.Upload{}, fmt.Errorf("s3: uploads %s: %w", prefix, b.classify(ctx, err)))
+				yield(drivers.Upload{}, fmt.Errorf("s3: uploads %s: %w", prefix, b.store.classify(ctx, err)))
 				return
 			}
 			found := page.Uploads
-			more := aws.ToBool(page.IsTruncated)
-			if more && len(found) == 0 {
-				yield(drivers.Upload{}, fmt.Errorf("s3: uploads %s: %w", prefix, errCutShort))
-				return
-			}
-			if more {
-				last := aws.ToString(found[len(found)-1].Key)
-				whole := len(found)
-				for whole > 0 && aws.ToString(found[whole-1].Key) == last {
-					whole--
+			if more = aws.ToBool(page.IsTruncated); more {
+				if len(found) == 0 {
+					yield(drivers.Upload{}, fmt.Errorf("s3: uploads %s: %w", prefix, errTruncated))
+					return
 				}
-				in.KeyMarker = &last
-				if whole > 0 {
-					found, in.KeyMarker = found[:whole], found[whole-1].Key
-				}
+				found, in.KeyMarker = wholeKeys(found)
 			}
 			for i := range found {
-				key, ours := strings.CutPrefix(aws.ToString(found[i].Key), b.prefix)
+				key, ours := strings.CutPrefix(aws.ToString(found[i].Key), b.store.prefix)
 				if !ours || !strings.HasPrefix(key, prefix) {
 					continue
 				}
@@ -107,18 +98,30 @@ func (b *bucket) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.U
 					return
 				}
 			}
-			if !more {
-				return
-			}
 		}
 	}
+}
+
+// wholeKeys returns the uploads of a page without those of the last key, which
+// may continue on the next page, and the key after which that page starts. If
+// all uploads have one key, it returns them all.
+func wholeKeys(page []types.MultipartUpload) (whole []types.MultipartUpload, marker *string) {
+	last := page[len(page)-1].Key
+	n := len(page)
+	for n > 0 && aws.ToString(page[n-1].Key) == aws.ToString(last) {
+		n--
+	}
+	if n == 0 {
+		return page, last
+	}
+	return page[:n], page[n-1].Key
 }
 
 // uploadsPrefix returns the prefix to list uploads by, or nil for the whole
 // bucket.
 func (b *bucket) uploadsPrefix(prefix string) *string {
-	if !isAmazon(aws.ToString(b.client.Options().BaseEndpoint)) {
+	if !isAmazon(b.store.endpoint()) {
 		return nil
 	}
-	return optional(b.prefix + prefix)
+	return optional(b.store.prefix + prefix)
 }

@@ -27,12 +27,9 @@ func TestUploadsPrefix(t *testing.T) {
 		{"", "https://s3.dualstack.eu-west-1.amazonaws.com", "team/data/"},
 	} {
 		t.Setenv("AWS_ENDPOINT_URL_S3", test.environment)
-		b, _, err := connect(t.Context(), Config{
+		b, _ := connectBucket(t, Config{
 			Bucket: "b", Prefix: "team", Region: "eu-west-1", Endpoint: test.endpoint, AccessKeyID: "id", SecretAccessKey: "secret",
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
 		if got := aws.ToString(b.uploadsPrefix("data/")); got != test.want {
 			t.Errorf("%q, AWS_ENDPOINT_URL_S3=%q: uploads are listed by the prefix %q, want %q", test.endpoint, test.environment, got, test.want)
 		}
@@ -49,7 +46,7 @@ func TestEndpointOfEnvironment(t *testing.T) {
 	cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
 	openBucket(t, cfg)
 	if log.Len() > 0 {
-		t.Errorf("with storage.s3.endpoint the log is:\n%s", &log)
+		t.Errorf("with s3.Config.Endpoint the log is:\n%s", &log)
 	}
 	t.Setenv("AWS_ENDPOINT_URL_S3", cfg.Endpoint)
 	cfg.Endpoint = ""

@@ -1,50 +1,3 @@
-// Package s3 is a driver for Amazon S3 and for stores that speak its protocol.
-//
-// # Requirements
-//
-// Create-only writes (If-None-Match: *) and compare-and-swap (If-Match) carry
-// all of berth's protocol, so the bucket must have one authoritative region.
-// [Open] tries both with several concurrent writers. It refuses a store that
-// ignores a condition, or checks it in one step and writes in another.
-// Everything else is probed by Open and worked around:
-//
-//   - If the store has no conditional delete, or versitygw's, which is not
-//     atomic, DeleteIf overwrites the object with an empty one, using If-Match.
-//     From then on every process treats empty objects as absent. A marker
-//     object under parts/ records this.
-//   - If parts with equal bytes have different ETags, as with SSE-KMS, parts
-//     carry SHA-256, and a part's tag contains it after the ETag. With it
-//     Complete finds the attempt at a part that the store has kept.
-//   - If the store accepts the CRC-32C of a whole multipart object, Complete
-//     sends it. Otherwise the store checks only the CRC-32C of each part.
-//   - If the store accepts a body with a wrong checksum, payloads are hashed
-//     for the signature (x-amz-content-sha256), which every store compares.
-//   - If the store ignores If-None-Match on CompleteMultipartUpload, Open logs
-//     a warning: a data key is completed once, but a Complete that arrives late
-//     could restore data that was collected.
-//   - Cloudflare R2, recognized by its host, requires parts of equal size.
-//     Tigris requires [consistentHeader] for conditions that hold in all of its
-//     regions.
-//
-// # Bytes and their checksums
-//
-// Bodies are read once, from the caller's memory, and are sent with the CRC-32C
-// that the caller computed. They are not hashed for the signature
-// (UNSIGNED-PAYLOAD), not even over plain HTTP. A tag is the ETag.
-//
-// # Errors
-//
-// The SDK retries requests. If the answer to an attempt was lost and the
-// condition fails on the next attempt, the outcome is unknown, and the error
-// wraps neither ErrExists nor ErrChanged. An error that no retry fixes starts
-// with the setting that fixes it.
-//
-// # Credentials and the clock
-//
-// Shared credential files are checked every few seconds. They are read again if
-// they have changed or if the store has refused the key. A refused request is
-// retried with the new key. URLs are signed by the store's clock if this
-// machine's clock is more than a minute off; see [presign.Clock].
 package s3
 
 import (
@@ -56,158 +9,105 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/presign"
 )
-
-// Limits of multipart uploads, except the size of the whole object, are from
-// https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html and
-// https://developers.cloudflare.com/r2/platform/limits/.
-const (
-	minPart   = 5 << 20
-	maxPart   = 5 << 30
-	maxPartR2 = maxPart - 5<<20
-	maxParts  = 10_000
-)
-
-// bucket is an open bucket. It does not change after Open.
-type bucket struct {
-	cfg    Config
-	prefix string // before every key
-	region string
-
-	client    *s3.Client
-	clock     *presign.Clock
-	signer    *signer
-	closeIdle func()
-
-	newTransport func() *http.Transport // with connections of its own, or nil
-	equalParts   bool
-	maxPart      int64
-
-	abilities
-}
-
-var _ drivers.Bucket = (*bucket)(nil)
 
 // openTimeout limits the time that Open may spend on requests to the store.
 const openTimeout = 2 * time.Minute
 
 // Open opens the bucket and probes what its store can do: it creates,
 // overwrites and deletes objects under parts/. It returns an error if the store
-// ignores the conditions of writes. An error that a setting fixes names it, as
-// storage.s3.<setting>. It may wrap drivers.ErrBusy, if the store can't be
-// reached at the moment, drivers.ErrRefused or drivers.ErrFull.
+// ignores the conditions of writes. An error that an operator can fix by a
+// setting names it, as s3.Config.<Field>. The error wraps drivers.ErrBusy if
+// the store can't be reached at the moment, and may wrap drivers.ErrRefused or
+// drivers.ErrFull.
 func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	b, sdk, err := connect(ctx, cfg)
+	c, err := connect(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	if b.signer, err = newSigner(ctx, &cfg, sdk); err != nil {
+	signer, err := newSigner(ctx, &cfg, c.sdk)
+	if err != nil {
 		return nil, err
 	}
-	if b.abilities, err = b.probe(ctx); err != nil {
-		b.closeIdle()
+	can, err := probe(ctx, c)
+	if err != nil {
+		c.closeIdle()
 		if errors.Is(err, drivers.ErrBusy) && status(err) == 0 {
-			err = fmt.Errorf("storage.s3.endpoint: the store does not answer: %w", err)
+			err = fmt.Errorf("s3.Config.Endpoint: the store does not answer: %w", err)
 		}
 		return nil, err
 	}
 	if cfg.Log != nil {
-		b.report(cfg.Log)
+		warn(cfg.Log, c, can)
 	}
-	return b, nil
+	return newBucket(c, signer, can), nil
 }
 
-// report logs the store's endpoint if it does not come from berth's
-// configuration, and the abilities that the store lacks.
-func (b *bucket) report(log *slog.Logger) {
-	if endpoint := aws.ToString(b.client.Options().BaseEndpoint); endpoint != "" && b.cfg.Endpoint == "" {
-		log.Warn("AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or the shared AWS configuration names the store's endpoint; storage.s3.endpoint does not",
-			slog.String("endpoint", endpoint))
-	}
-	if b.unchecked {
-		log.Warn("the store takes bodies with a wrong checksum: payloads are hashed for the signature instead, which every store compares")
-	}
-	if b.completeReplaces {
-		log.Warn("the store ignores If-None-Match on CompleteMultipartUpload: a completion that arrives very late could bring back data that was collected; see the table of stores in the README")
-	}
+// connection is a store with what it takes to reach it.
+type connection struct {
+	store     *store
+	sdk       aws.Config // with the credentials, also for the signer
+	clock     *presign.Clock
+	transport http.RoundTripper // of the store's client
+	closeIdle func()
 }
 
-// connect returns a bucket that has credentials. It makes no request to the
-// store, so the bucket's abilities are not set yet.
-func connect(ctx context.Context, cfg Config) (*bucket, aws.Config, error) {
+// connect checks cfg, finds the region and the credentials, and creates the
+// client. It makes no request to the store.
+func connect(ctx context.Context, cfg Config) (*connection, error) {
 	if err := cfg.check(); err != nil {
-		return nil, aws.Config{}, err
+		return nil, err
 	}
 	sdk, err := cfg.load(ctx)
 	if err != nil {
-		return nil, sdk, err
+		return nil, err
 	}
 	if _, err := sdk.Credentials.Retrieve(ctx); err != nil {
 		if cfg.RoleARN != "" {
-			return nil, sdk, fmt.Errorf("storage.s3.role_arn: no credentials of role %s (the ones it is asked for with need sts:AssumeRole on it, and its trust policy must name them): %w", cfg.RoleARN, err)
+			return nil, fmt.Errorf("s3.Config.RoleARN: no credentials of role %s (the credentials that assume it need sts:AssumeRole on it, and its trust policy must name them): %w", cfg.RoleARN, err)
 		}
-		return nil, sdk, fmt.Errorf("no credentials (set storage.s3.access_key_id or storage.s3.profile, or run where the SDK finds some): %w", err)
+		return nil, fmt.Errorf("no credentials (set s3.Config.AccessKeyID or s3.Config.Profile, or run where the SDK finds credentials): %w", err)
 	}
-	b := &bucket{cfg: cfg, prefix: cfg.prefix(), region: sdk.Region, clock: presign.NewClock(cfg.Log), closeIdle: func() {},
-		newTransport: func() *http.Transport { return nil }}
-	store := sdk
-	if client, ok := sdk.HTTPClient.(*http.Client); ok {
-		b.closeIdle = client.CloseIdleConnections
-		if transport, ok := client.Transport.(*http.Transport); ok {
-			b.newTransport = transport.Clone
-		}
-		// Only the store's answers: the services that issue credentials have
-		// other clocks.
-		store.HTTPClient = &http.Client{Transport: b.clock.Watch(client.Transport), CheckRedirect: client.CheckRedirect}
+	forCredentials, ok := sdk.HTTPClient.(*http.Client)
+	if !ok {
+		return nil, fmt.Errorf("the SDK's HTTP client is a %T", sdk.HTTPClient)
 	}
-	if r, ok := sdk.Credentials.(*refreshing); ok {
-		store.Retryer = func() aws.Retryer { return &renewing{cfg.retryer().(aws.RetryerV2), r} }
+	transport := cfg.Transport
+	if transport == nil {
+		transport = forCredentials.Transport
 	}
-	b.client = cfg.client(store, cfg.Endpoint)
-	r2 := isR2(aws.ToString(b.client.Options().BaseEndpoint))
-	b.equalParts, b.maxPart = r2, maxPart
-	if r2 {
-		b.maxPart = maxPartR2
-	}
-	if cfg.EqualParts != nil {
-		b.equalParts = *cfg.EqualParts
-	}
-	return b, sdk, nil
+	// The clock watches the store's responses only: the services that issue
+	// credentials have other clocks.
+	clock := presign.NewClock(cfg.Log)
+	forStore := &http.Client{Transport: clock.Watch(transport), CheckRedirect: redirects}
+	return &connection{
+		store:     newStore(&cfg, sdk.Region, cfg.storeClient(sdk, forStore)),
+		sdk:       sdk,
+		clock:     clock,
+		transport: transport,
+		closeIdle: func() {
+			forStore.CloseIdleConnections()
+			forCredentials.CloseIdleConnections()
+		},
+	}, nil
 }
 
-// Limits returns the limits of Amazon S3 or of Cloudflare R2.
-func (b *bucket) Limits() drivers.Limits {
-	return drivers.Limits{MinPart: minPart, MaxPart: b.maxPart, MaxParts: maxParts, EqualParts: b.equalParts}
-}
-
-// Close closes the idle connections. It always returns nil.
-func (b *bucket) Close() error {
-	b.closeIdle()
-	return nil
-}
-
-// name returns the name of a key in the bucket.
-func (b *bucket) name(key string) *string { return aws.String(b.prefix + key) }
-
-func (b *bucket) bucketName() *string { return aws.String(b.cfg.Bucket) }
-
-func (b *bucket) encryption() types.ServerSideEncryption {
-	return types.ServerSideEncryption(b.cfg.SSE)
-}
-
-func (b *bucket) kmsKey() *string { return optional(b.cfg.KMSKeyID) }
-
-// optional returns nil for an empty string, so that it is left out.
-func optional(s string) *string {
-	if s == "" {
-		return nil
+// warn logs the store's endpoint if it does not come from berth's
+// configuration, and the capabilities that the store lacks.
+func warn(log *slog.Logger, c *connection, can capabilities) {
+	if endpoint := c.store.endpoint(); endpoint != "" && c.store.cfg.Endpoint == "" {
+		log.Warn("AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or the shared AWS configuration names the store's endpoint; s3.Config.Endpoint does not",
+			slog.String("endpoint", endpoint))
 	}
-	return &s
+	if can.ignoresChecksums {
+		log.Warn("the store accepts bodies with a wrong checksum: payloads are hashed for the signature instead, which every store compares")
+	}
+	if can.completeReplaces {
+		log.Warn("the store ignores If-None-Match on CompleteMultipartUpload: a completion that arrives very late could restore data that was collected; see the table of stores in the README")
+	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// TestProbe checks the abilities that Open finds for each server.
+// TestProbe checks the capabilities that Open finds for each server.
 func TestProbe(t *testing.T) {
 	t.Parallel()
 	versity, alone, minio := emulator.VersityGW(t), emulator.VersityGWAlone(t), emulator.MinIO(t)
@@ -24,22 +24,22 @@ func TestProbe(t *testing.T) {
 		name   string
 		server *emulator.S3
 		change func(*Config)
-		want   abilities
+		want   capabilities
 	}{
-		{"versitygw", versity, func(*Config) {}, abilities{conditionalDelete: true, sums: sumWhole}},
-		{"versitygw, no checksums", versity, func(c *Config) { c.Checksum = "none" }, abilities{conditionalDelete: true, sums: sumNone}},
-		{"versitygw alone", alone, func(*Config) {}, abilities{emptyIsAbsent: true, versityGW: true, sums: sumWhole}},
-		{"MinIO", minio, func(*Config) {}, abilities{emptyIsAbsent: true, sums: sumWhole}},
-		{"MinIO, SSE-S3", minio, func(c *Config) { c.SSE = "AES256" }, abilities{emptyIsAbsent: true, sums: sumWhole}},
-		{"MinIO, SSE-KMS", minio, func(c *Config) { c.SSE, c.KMSKeyID = "aws:kms", emulator.MinIOKey }, abilities{emptyIsAbsent: true, sums: sumSHA256}},
+		{"versitygw", versity, func(*Config) {}, capabilities{conditionalDelete: true, checksums: checksumWhole}},
+		{"versitygw, no checksums", versity, func(c *Config) { c.Checksum = "none" }, capabilities{conditionalDelete: true, checksums: checksumNone}},
+		{"versitygw alone", alone, func(*Config) {}, capabilities{emptyIsAbsent: true, versityGW: true, checksums: checksumWhole}},
+		{"MinIO", minio, func(*Config) {}, capabilities{emptyIsAbsent: true, checksums: checksumWhole}},
+		{"MinIO, SSE-S3", minio, func(c *Config) { c.SSE = "AES256" }, capabilities{emptyIsAbsent: true, checksums: checksumWhole}},
+		{"MinIO, SSE-KMS", minio, func(c *Config) { c.SSE, c.KMSKeyID = "aws:kms", emulator.MinIOKey }, capabilities{emptyIsAbsent: true, checksums: checksumSHA256}},
 	} {
 		cfg := configOf(test.server, test.server.Bucket(t))
 		test.change(&cfg)
 		b := openBucket(t, cfg).(*bucket)
-		if b.abilities != test.want {
-			t.Errorf("%s: %+v, want %+v", test.name, b.abilities, test.want)
+		if b.capabilities != test.want {
+			t.Errorf("%s: %+v, want %+v", test.name, b.capabilities, test.want)
 		}
-		page, err := b.client.ListObjectsV2(t.Context(), listAll(b))
+		page, err := b.store.client.ListObjectsV2(t.Context(), listAll(b))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,9 +90,9 @@ func TestProbeUnknown(t *testing.T) {
 		return unknown && fails(w, http.StatusNotImplemented, "NotImplemented")
 	})
 	b := openBucket(t, cfg)
-	want := abilities{emptyIsAbsent: true, sums: sumParts}
-	if got := b.(*bucket).abilities; got != want {
-		t.Errorf("abilities = %+v, want %+v", got, want)
+	want := capabilities{emptyIsAbsent: true, checksums: checksumParts}
+	if got := b.(*bucket).capabilities; got != want {
+		t.Errorf("capabilities = %+v, want %+v", got, want)
 	}
 	u, part := begin(t, b)
 	if _, err := b.Complete(t.Context(), u, []drivers.Part{part}, part.CRC32C); err != nil {
@@ -102,8 +102,8 @@ func TestProbeUnknown(t *testing.T) {
 
 	d.plays(always("CreateMultipartUpload", http.StatusNotImplemented, "NotImplemented"))
 	_, err := Open(t.Context(), cfg)
-	if err == nil || !strings.Contains(err.Error(), "storage.s3.checksum") {
-		t.Errorf("Open of a store that refuses CRC-32C = %v, want an error that names storage.s3.checksum", err)
+	if err == nil || !strings.Contains(err.Error(), "s3.Config.Checksum") {
+		t.Errorf("Open of a store that refuses CRC-32C = %v, want an error that names s3.Config.Checksum", err)
 	}
 }
 
@@ -119,8 +119,8 @@ func TestProbeDenied(t *testing.T) {
 			return operation(r) == denied && (asked.Add(1) == 1 || !once) && fails(w, http.StatusForbidden, "AccessDenied")
 		})
 		b := openBucket(t, cfg)
-		if got, want := b.(*bucket).abilities, (abilities{conditionalDelete: true, sums: sumWhole}); got != want {
-			t.Errorf("abilities of a store that denied a %s = %+v, want %+v", denied, got, want)
+		if got, want := b.(*bucket).capabilities, (capabilities{conditionalDelete: true, checksums: checksumWhole}); got != want {
+			t.Errorf("capabilities of a store that denied a %s = %+v, want %+v", denied, got, want)
 		}
 		once = false
 		if _, err := Open(t.Context(), cfg); !errors.Is(err, drivers.ErrRefused) || !strings.Contains(err.Error(), "s3:PutObject") {
@@ -148,8 +148,8 @@ func TestEmptyStays(t *testing.T) {
 	}
 	d.plays(nil)
 	after := openBucket(t, cfg)
-	if got, want := after.(*bucket).abilities, (abilities{conditionalDelete: true, emptyIsAbsent: true, sums: sumWhole}); got != want {
-		t.Errorf("abilities = %+v, want %+v", got, want)
+	if got, want := after.(*bucket).capabilities, (capabilities{conditionalDelete: true, emptyIsAbsent: true, checksums: checksumWhole}); got != want {
+		t.Errorf("capabilities = %+v, want %+v", got, want)
 	}
 	for _, err := range after.List(t.Context(), "", "") {
 		t.Errorf("List returns a deleted object, %v", err)
@@ -170,8 +170,8 @@ func TestVersityGW(t *testing.T) {
 		return operation(r) == "DeleteObject" && r.Header.Get("If-Match") != "" && fails(w, http.StatusPreconditionFailed, "PreconditionFailed")
 	})
 	b := openBucket(t, cfg)
-	if got, want := b.(*bucket).abilities, (abilities{emptyIsAbsent: true, versityGW: true, sums: sumWhole}); got != want {
-		t.Errorf("abilities = %+v, want %+v", got, want)
+	if got, want := b.(*bucket).capabilities, (capabilities{emptyIsAbsent: true, versityGW: true, checksums: checksumWhole}); got != want {
+		t.Errorf("capabilities = %+v, want %+v", got, want)
 	}
 
 	o := create(t, b, "text")
@@ -228,27 +228,27 @@ func TestOpenAdvice(t *testing.T) {
 		play   func(http.ResponseWriter, *http.Request) bool
 		want   string
 	}{
-		{"no bucket", func(c *Config) { c.Bucket = "" }, nil, "storage.s3.bucket is empty"},
-		{"wrong bucket", func(c *Config) { c.Bucket = "nowhere" }, nil, `storage.s3.bucket: bucket "nowhere" does not exist`},
-		{"no name of a bucket", func(c *Config) { c.Bucket = "b" }, nil, `storage.s3.bucket: "b" is not the name of a bucket`},
-		{"directory bucket", func(c *Config) { c.Bucket = "b--usw2-az1--x-s3" }, nil, "storage.s3.bucket"},
-		{"wrong key id", func(c *Config) { c.AccessKeyID = "nobody" }, nil, "storage.s3.access_key_id"},
-		{"wrong secret", func(c *Config) { c.SecretAccessKey = "wrong" }, nil, "storage.s3.secret_access_key"},
-		{"half a key", func(c *Config) { c.SecretAccessKey = "" }, nil, "storage.s3.secret_access_key"},
+		{"no bucket", func(c *Config) { c.Bucket = "" }, nil, "s3.Config.Bucket is empty"},
+		{"wrong bucket", func(c *Config) { c.Bucket = "nowhere" }, nil, `s3.Config.Bucket: bucket "nowhere" does not exist`},
+		{"no name of a bucket", func(c *Config) { c.Bucket = "b" }, nil, `s3.Config.Bucket: "b" is not the name of a bucket`},
+		{"directory bucket", func(c *Config) { c.Bucket = "b--usw2-az1--x-s3" }, nil, "s3.Config.Bucket"},
+		{"wrong key id", func(c *Config) { c.AccessKeyID = "nobody" }, nil, "s3.Config.AccessKeyID"},
+		{"wrong secret", func(c *Config) { c.SecretAccessKey = "wrong" }, nil, "s3.Config.SecretAccessKey"},
+		{"half a key", func(c *Config) { c.SecretAccessKey = "" }, nil, "s3.Config.SecretAccessKey"},
 		{"no credentials", func(c *Config) { c.AccessKeyID, c.SecretAccessKey = "", "" }, nil, "no credentials"},
-		{"no region", func(c *Config) { c.Region, c.Endpoint = "", "" }, nil, "storage.s3.region"},
-		{"bad endpoint", func(c *Config) { c.Endpoint = "s3.example.com" }, nil, "storage.s3.endpoint"},
-		{"no such host", func(c *Config) { c.Endpoint = "http://nowhere.invalid" }, nil, "storage.s3.endpoint"},
-		{"bad public endpoint", func(c *Config) { c.PublicEndpoint = "cdn" }, nil, "storage.s3.public_endpoint"},
-		{"bad checksum", func(c *Config) { c.Checksum = "md5" }, nil, "storage.s3.checksum"},
+		{"no region", func(c *Config) { c.Region, c.Endpoint = "", "" }, nil, "s3.Config.Region"},
+		{"bad endpoint", func(c *Config) { c.Endpoint = "s3.example.com" }, nil, "s3.Config.Endpoint"},
+		{"no such host", func(c *Config) { c.Endpoint = "http://nowhere.invalid" }, nil, "s3.Config.Endpoint"},
+		{"bad public endpoint", func(c *Config) { c.PublicEndpoint = "cdn" }, nil, "s3.Config.PublicEndpoint"},
+		{"bad checksum", func(c *Config) { c.Checksum = "md5" }, nil, "s3.Config.Checksum"},
 		{"denied", nil, always("", http.StatusForbidden, "AccessDenied"), "s3:PutObject"},
 		{"missing keys are denied", nil, always("HeadObject", http.StatusForbidden, "AccessDenied"), "s3:ListBucket"},
-		{"expired", nil, always("", http.StatusBadRequest, "ExpiredToken"), "storage.s3.session_token"},
+		{"expired", nil, always("", http.StatusBadRequest, "ExpiredToken"), "s3.Config.SessionToken"},
 		{"clock", nil, always("", http.StatusForbidden, "RequestTimeTooSkewed"), "clock"},
 		{"other region", nil, func(w http.ResponseWriter, _ *http.Request) bool {
 			w.Header().Set("x-amz-bucket-region", "eu-west-1")
 			return fails(w, http.StatusMovedPermanently, "PermanentRedirect")
-		}, "storage.s3.region: bucket \"" + doubled.Bucket + "\" is in eu-west-1, not us-east-1"},
+		}, "s3.Config.Region: bucket \"" + doubled.Bucket + "\" is in eu-west-1, not us-east-1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cfg := good
@@ -277,9 +277,11 @@ func TestOpenDown(t *testing.T) {
 		Bucket: "b", Endpoint: down.URL, PathStyle: true, AccessKeyID: "id", SecretAccessKey: "secret", Retries: -1,
 	})
 	wantBusy(t, err, "Open of a store that is down")
-	if err != nil && !strings.Contains(err.Error(), "storage.s3.endpoint") {
-		t.Errorf("Open() = %v, want an error that names storage.s3.endpoint", err)
+	if err != nil && !strings.Contains(err.Error(), "s3.Config.Endpoint") {
+		t.Errorf("Open() = %v, want an error that names s3.Config.Endpoint", err)
 	}
 }
 
-func listAll(b *bucket) *s3.ListObjectsV2Input { return &s3.ListObjectsV2Input{Bucket: b.bucketName()} }
+func listAll(b *bucket) *s3.ListObjectsV2Input {
+	return &s3.ListObjectsV2Input{Bucket: b.store.bucket()}
+}

@@ -58,7 +58,7 @@ func TestProbeAtomic(t *testing.T) {
 	}
 }
 
-// TestProbeCost checks how many requests Open takes, and that its racers have
+// TestProbeCost checks how many requests Open takes, and that its raceWriters have
 // separate connections.
 func TestProbeCost(t *testing.T) {
 	t.Parallel()
@@ -76,15 +76,15 @@ func TestProbeCost(t *testing.T) {
 			writes[r.Key+" "+r.Header.Get("If-None-Match")]++
 		}
 	}
-	if len(conns) != racers {
-		t.Errorf("the writers of the races use %d connections, want %d", len(conns), racers)
+	if len(conns) != raceWriters {
+		t.Errorf("the writers of the races use %d connections, want %d", len(conns), raceWriters)
 	}
-	if len(writes) != 2*heats {
-		t.Errorf("the races are %v, want %d of creates and as many of replaces", writes, heats)
+	if len(writes) != 2*raceRounds {
+		t.Errorf("the races are %v, want %d of creates and as many of replaces", writes, raceRounds)
 	}
 	for race, n := range writes {
-		if n != racers {
-			t.Errorf("%s is written %d times, want %d", race, n, racers)
+		if n != raceWriters {
+			t.Errorf("%s is written %d times, want %d", race, n, raceWriters)
 		}
 	}
 	wantNothingLeft(t, s, cfg.Bucket, "Open")
@@ -104,7 +104,7 @@ func TestProbeBusyRaces(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		seen[r.URL.Path]++
-		return seen[r.URL.Path] <= racers && fails(w, http.StatusTooManyRequests, "TooManyRequests")
+		return seen[r.URL.Path] <= raceWriters && fails(w, http.StatusTooManyRequests, "TooManyRequests")
 	})
 	openBucket(t, cfg)
 	clear(seen)
@@ -278,8 +278,8 @@ func TestEqualParts(t *testing.T) {
 	}
 	wantSetting := func(err error, what string) {
 		t.Helper()
-		if !errors.Is(err, drivers.ErrRefused) || !strings.Contains(err.Error(), "storage.s3.equal_parts") {
-			t.Errorf("%s = %v, want ErrRefused that names storage.s3.equal_parts", what, err)
+		if !errors.Is(err, drivers.ErrRefused) || !strings.Contains(err.Error(), "s3.Config.EqualParts") {
+			t.Errorf("%s = %v, want ErrRefused that names s3.Config.EqualParts", what, err)
 		}
 	}
 	cfg := doubleOf(s)
@@ -322,10 +322,7 @@ func TestEqualPartsDefault(t *testing.T) {
 		{"", nil, drivers.Limits{MaxPart: maxPartR2, EqualParts: true}}, // from the environment
 	} {
 		cfg := Config{Bucket: "b", Region: "auto", Endpoint: test.endpoint, EqualParts: test.set, AccessKeyID: "id", SecretAccessKey: "secret"}
-		b, _, err := connect(t.Context(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		b, _ := connectBucket(t, cfg)
 		got := b.Limits()
 		if got.MaxPart != test.want.MaxPart || got.EqualParts != test.want.EqualParts {
 			t.Errorf("Limits at %q, %v = %+v, want %+v", test.endpoint, test.set, got, test.want)
@@ -354,7 +351,7 @@ func TestHome(t *testing.T) {
 	} {
 		cfg := Config{Bucket: name}
 		err := cfg.check()
-		if ok != (err == nil) || err != nil && !strings.HasPrefix(err.Error(), "storage.s3.bucket: ") {
+		if ok != (err == nil) || err != nil && !strings.HasPrefix(err.Error(), "s3.Config.Bucket: ") {
 			t.Errorf("check of bucket %q = %v, want an error: %t", name, err, !ok)
 		}
 	}
@@ -402,19 +399,16 @@ func TestTigris(t *testing.T) {
 	for endpoint, want := range map[string]string{
 		"https://t3.storage.dev": "true", "https://fly.storage.tigris.dev": "true", "https://blobs.t3.storage.dev": "true", "https://s3.example.com": "",
 	} {
-		b, _, err := connect(t.Context(), Config{Bucket: "b", Region: "auto", Endpoint: endpoint, PathStyle: true, AccessKeyID: "id", SecretAccessKey: "secret"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		b, _ := connectBucket(t, Config{Bucket: "b", Region: "auto", Endpoint: endpoint, PathStyle: true, AccessKeyID: "id", SecretAccessKey: "secret"})
 		var got http.Header
-		client := s3.New(b.client.Options(), func(o *s3.Options) {
+		client := s3.New(b.store.client.Options(), func(o *s3.Options) {
 			o.Retryer = aws.NopRetryer{}
 			o.HTTPClient = clientFunc(func(r *http.Request) (*http.Response, error) {
 				got = r.Header
 				return nil, errors.New("no network")
 			})
 		})
-		_, _ = client.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: b.bucketName(), Key: b.name("k")})
+		_, _ = client.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: b.store.bucket(), Key: b.store.name("k")})
 		if got.Get(consistentHeader) != want {
 			t.Errorf("a request to %s has %s: %q, want %q", endpoint, consistentHeader, got.Get(consistentHeader), want)
 		}
@@ -434,8 +428,8 @@ func TestHeaders(t *testing.T) {
 		"x-tigris-consistent": "false",
 	} {
 		cfg := Config{Bucket: "b", Headers: map[string]string{name: value}}
-		if err := cfg.check(); err == nil || !strings.HasPrefix(err.Error(), "storage.s3.headers: ") {
-			t.Errorf("check of header %q: %q = %v, want an error that names storage.s3.headers", name, value, err)
+		if err := cfg.check(); err == nil || !strings.HasPrefix(err.Error(), "s3.Config.Headers: ") {
+			t.Errorf("check of header %q: %q = %v, want an error that names s3.Config.Headers", name, value, err)
 		}
 	}
 	cfg := Config{Bucket: "b", Headers: map[string]string{"X-Tigris-Consistent": "true", "X-Gateway-Key": "some, value", "x-amz-tagging": "a=b"}}

@@ -7,166 +7,165 @@ import (
 	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/berthhq/berth/drivers"
 )
 
-// probeUpload determines how parts get their ETags, which checksums multipart
+// upload determines how parts get their ETags, which checksums multipart
 // uploads may carry, whether the store compares them, and whether a Complete
-// replaces the object at its key. It returns only these abilities.
-func (b *bucket) probeUpload(ctx context.Context, key string) (abilities, error) {
-	trial := *b
-	if err := trial.probeSums(ctx, key); err != nil {
-		return abilities{}, err
+// replaces the object at its key. It returns only these capabilities.
+func (p prober) upload(ctx context.Context) (can capabilities, err error) {
+	if can.checksums, err = p.checksumMode(ctx); err != nil {
+		return capabilities{}, err
 	}
-	a := abilities{sums: trial.sums}
-	u, err := trial.startUpload(ctx, key)
+	m := multipart{p.store, can.checksums}
+	u, err := m.start(ctx, p.keys.upload())
 	if err != nil {
-		return a, fmt.Errorf("start a multipart upload: %w", b.classify(ctx, err))
+		return can, fmt.Errorf("start a multipart upload: %w", p.store.classify(ctx, err))
 	}
-	defer b.cleanUpUpload(ctx, u)
-	if a.unchecked, err = trial.probePart(ctx, u); err != nil {
-		return a, err
+	defer p.abort(ctx, u)
+	if can.ignoresChecksums, err = p.partChecksum(ctx, m, u); err != nil {
+		return can, err
 	}
-	a.completeReplaces, err = trial.probeComplete(ctx, u)
-	return a, err
+	can.completeReplaces, err = p.completeReplaces(ctx, m, u)
+	return can, err
 }
 
-// probeSums sets b.sums to the best checksums that the store supports, and
-// leaves an object at the key.
-func (b *bucket) probeSums(ctx context.Context, key string) error {
-	u, err := b.probeStart(ctx, key)
+// checksumMode determines the best checksums that the store supports, by an
+// upload, and leaves an object at the upload's key.
+func (p prober) checksumMode(ctx context.Context) (checksumMode, error) {
+	m, u, err := p.startUpload(ctx)
 	if err != nil {
-		return err
+		return checksumNone, err
 	}
-	defer b.cleanUpUpload(ctx, u)
+	defer p.abort(ctx, u)
 	body := probeBody()
-	first, err := b.putPart(ctx, u, 1, body)
+	first, err := m.putPart(ctx, u, 1, body)
 	if err != nil {
-		return fmt.Errorf("write a part: %w", err)
+		return checksumNone, fmt.Errorf("write a part: %w", err)
 	}
-	part, err := b.putPart(ctx, u, 1, body)
+	part, err := m.putPart(ctx, u, 1, body)
 	switch {
 	case err != nil:
-		return fmt.Errorf("write a part: %w", err)
-	case first.Tag != part.Tag && b.sums == sumNone:
-		return errors.New("storage.s3.checksum: none does not go with this bucket, where parts of equal bytes have different ETags, as with SSE-KMS: use crc32c")
+		return checksumNone, fmt.Errorf("write a part: %w", err)
+	case first.Tag != part.Tag && m.checksums == checksumNone:
+		return checksumNone, errors.New("s3.Config.Checksum: none does not go with this bucket, where parts of equal bytes have different ETags, as with SSE-KMS: use crc32c")
 	}
-	out, err := b.completeWith(ctx, u, b.completedParts([]drivers.Part{part}), part.CRC32C)
-	switch {
-	case err == nil && (b.sums != sumWhole || aws.ToString(out.ChecksumCRC32C) == *encodeCRC(part.CRC32C)):
-	case b.sums == sumWhole && (err == nil || refuses(err)): // it does not support this checksum
-		b.sums = sumParts
-		if err != nil {
-			return b.makeUpload(ctx, key)
-		}
-	default:
-		return fmt.Errorf("complete a multipart upload: %w", b.classify(ctx, err))
+	mode, err := p.completeUpload(ctx, m, u, part)
+	if err == nil && first.Tag != part.Tag {
+		mode = checksumSHA256
 	}
-	if first.Tag != part.Tag {
-		b.sums = sumSHA256
-	}
-	return nil
+	return mode, err
 }
 
-// makeUpload creates the object at the key by a new upload.
-func (b *bucket) makeUpload(ctx context.Context, key string) error {
-	u, err := b.startUpload(ctx, key)
-	if err != nil {
-		return fmt.Errorf("start a multipart upload: %w", b.classify(ctx, err))
+// startUpload starts an upload with the best checksums that the store accepts.
+func (p prober) startUpload(ctx context.Context) (m multipart, u drivers.Upload, err error) {
+	candidates := []checksumMode{checksumNone}
+	if p.store.cfg.sendsChecksums() {
+		candidates = []checksumMode{checksumWhole, checksumParts}
 	}
-	defer b.cleanUpUpload(ctx, u)
-	part, err := b.putPart(ctx, u, 1, probeBody())
-	if err != nil {
-		return fmt.Errorf("write a part: %w", err)
-	}
-	if _, err := b.completeWith(ctx, u, b.completedParts([]drivers.Part{part}), part.CRC32C); err != nil {
-		return fmt.Errorf("complete a multipart upload: %w", b.classify(ctx, err))
-	}
-	return nil
-}
-
-// probeStart starts an upload with the best checksum that the store accepts,
-// and sets b.sums to that checksum.
-func (b *bucket) probeStart(ctx context.Context, key string) (u drivers.Upload, err error) {
-	candidates := []sums{sumNone}
-	if b.checksums() {
-		candidates = []sums{sumWhole, sumParts}
-	}
-	for _, b.sums = range candidates {
-		if u, err = b.startUpload(ctx, key); !refuses(err) {
+	for _, mode := range candidates {
+		m = multipart{p.store, mode}
+		if u, err = m.start(ctx, p.keys.upload()); !isUnsupported(err) {
 			break
 		}
 	}
 	switch {
 	case err == nil:
-		return u, nil
-	case refuses(err) && b.checksums():
-		return u, fmt.Errorf("storage.s3.checksum: the store takes no multipart upload with CRC-32C (try none): %w", err)
+		return m, u, nil
+	case isUnsupported(err) && p.store.cfg.sendsChecksums():
+		return m, u, fmt.Errorf("s3.Config.Checksum: the store takes no multipart upload with CRC-32C (try none): %w", err)
 	default:
-		return u, fmt.Errorf("start a multipart upload: %w", b.classify(ctx, err))
+		return m, u, fmt.Errorf("start a multipart upload: %w", p.store.classify(ctx, err))
 	}
 }
 
-// probePart reports whether the store accepts a part with a wrong checksum.
-func (b *bucket) probePart(ctx context.Context, u drivers.Upload) (taken bool, err error) {
-	body, other := probeBody(), probeBody()
-	in := &s3.UploadPartInput{
-		Bucket: b.bucketName(), Key: b.name(u.Key), UploadId: &u.ID, PartNumber: aws.Int32(1),
-		Body: body.Reader(), ContentLength: &body.Size,
+// completeUpload completes an upload of one part, and returns the checksums
+// that the store has accepted. If the store does not support the checksum of
+// the whole object, it creates the object by a second upload.
+func (p prober) completeUpload(ctx context.Context, m multipart, u drivers.Upload, part drivers.Part) (checksumMode, error) {
+	out, err := m.complete(ctx, u, m.completed(part), part.CRC32C)
+	if m.checksums == checksumWhole {
+		switch {
+		case err == nil && aws.ToString(out.ChecksumCRC32C) != *crcHeader(part.CRC32C):
+			return checksumParts, nil
+		case isUnsupported(err):
+			m.checksums = checksumParts
+			return m.checksums, p.createByUpload(ctx, m)
+		}
 	}
-	switch b.sums {
-	case sumNone:
+	if err != nil {
+		return checksumNone, fmt.Errorf("complete a multipart upload: %w", p.store.classify(ctx, err))
+	}
+	return m.checksums, nil
+}
+
+// createByUpload creates the object at the upload's key by a new upload.
+func (p prober) createByUpload(ctx context.Context, m multipart) error {
+	u, err := m.start(ctx, p.keys.upload())
+	if err != nil {
+		return fmt.Errorf("start a multipart upload: %w", p.store.classify(ctx, err))
+	}
+	defer p.abort(ctx, u)
+	part, err := m.putPart(ctx, u, 1, probeBody())
+	if err != nil {
+		return fmt.Errorf("write a part: %w", err)
+	}
+	if _, err := m.complete(ctx, u, m.completed(part), part.CRC32C); err != nil {
+		return fmt.Errorf("complete a multipart upload: %w", p.store.classify(ctx, err))
+	}
+	return nil
+}
+
+// partChecksum reports whether the store accepts a part with a wrong checksum.
+func (p prober) partChecksum(ctx context.Context, m multipart, u drivers.Upload) (accepted bool, err error) {
+	other := probeBody()
+	in := m.partInput(u, 1, probeBody())
+	switch m.checksums {
+	case checksumNone:
 		return false, nil
-	case sumWhole, sumParts:
-		in.ChecksumCRC32C = encodeCRC(other.CRC32C)
-	case sumSHA256:
-		sum, err := sumOf(other)
+	case checksumWhole, checksumParts:
+		in.ChecksumCRC32C = crcHeader(other.CRC32C)
+	case checksumSHA256:
+		sum, err := sha256Of(other)
 		if err != nil {
 			return false, err
 		}
 		in.ChecksumSHA256 = &sum
 	}
-	_, err = b.client.UploadPart(ctx, in, b.payload)
-	if taken, err = b.wrongTaken(ctx, err); err != nil {
+	_, err = p.store.client.UploadPart(ctx, in, p.store.payload)
+	if accepted, err = p.wrongAccepted(ctx, err); err != nil {
 		return false, fmt.Errorf("write a part with a wrong checksum, which must be refused as 400: %w", err)
 	}
-	return taken, nil
+	return accepted, nil
 }
 
-// probeComplete reports whether a Complete replaces the object at its key. A
+// completeReplaces reports whether a Complete replaces the object at its key. A
 // store may drop the upload when it refuses the Complete; Cloudflare R2 does.
 // https://developers.cloudflare.com/r2/platform/release-notes/#2023-08-11
-func (b *bucket) probeComplete(ctx context.Context, u drivers.Upload) (replaces bool, err error) {
-	part, err := b.putPart(ctx, u, 1, probeBody())
+func (p prober) completeReplaces(ctx context.Context, m multipart, u drivers.Upload) (replaces bool, err error) {
+	part, err := m.putPart(ctx, u, 1, probeBody())
 	if err != nil {
 		return false, fmt.Errorf("write a part: %w", err)
 	}
-	out, err := b.completeWith(ctx, u, b.completedParts([]drivers.Part{part}), part.CRC32C)
+	out, err := m.complete(ctx, u, m.completed(part), part.CRC32C)
 	switch {
 	case err == nil: // versitygw may report success without an effect
-		there, err := b.head(ctx, u.Key)
+		existing, err := p.store.head(ctx, u.Key)
 		if err != nil {
-			return false, fmt.Errorf("read from the bucket: %w", b.classify(ctx, err))
+			return false, fmt.Errorf("read from the bucket: %w", p.store.classify(ctx, err))
 		}
-		return there.Tag == tagOf(out.ETag), nil
+		return existing.Tag == tagOf(out.ETag), nil
 	case isTaken(err), status(err) == http.StatusConflict:
 		return false, nil
 	default:
-		return false, fmt.Errorf("complete a multipart upload at a key that is taken, which must be refused as 412: %w", b.classify(ctx, err))
+		return false, fmt.Errorf("complete a multipart upload at a key that is taken, which must be refused as 412: %w", p.store.classify(ctx, err))
 	}
 }
 
-// isTaken reports whether a Complete failed because an object exists. The
-// refusal may come in a 200.
-func isTaken(err error) bool {
-	return code(err) == "PreconditionFailed" || status(err) == http.StatusPreconditionFailed
-}
-
-// cleanUpUpload aborts an upload of the probe.
-func (b *bucket) cleanUpUpload(ctx context.Context, u drivers.Upload) {
+// abort aborts an upload of the probe.
+func (p prober) abort(ctx context.Context, u drivers.Upload) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 	defer cancel()
-	_ = b.Abort(ctx, u)
+	_ = multipart{store: p.store}.abort(ctx, u)
 }

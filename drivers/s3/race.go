@@ -13,76 +13,81 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-const (
-	racers = 8 // writers at the same time
-	heats  = 2 // races of creates and of replaces that must have a result
-)
-
 // A store may check a condition in one step and write in another, or check it
-// in each of its nodes separately. Sequential writes do not show that. Of
+// in each of its nodes separately. Sequential writes do not show that: of
 // several concurrent writes more than one succeeds.
 
-// probeRaces has several concurrent writers create one key, and then replace it
-// by one tag. It returns an error unless exactly one of each succeeds. A heat
-// is inconclusive if the answer to a write was lost, and is repeated.
-func (b *bucket) probeRaces(ctx context.Context, keys probeKeys) error {
-	field := b.newField()
-	defer field.close()
-	field.warmUp(ctx, keys.race(0))
-	for heat, results := 0, 0; results < heats; heat++ {
-		shown, err := field.heat(ctx, keys.race(heat))
+const (
+	raceWriters = 8 // concurrent writers
+	raceRounds  = 2 // rounds that must have a result; each races creates, then replaces
+
+	maxRaces = raceRounds + busyTries // rounds, with and without a result
+)
+
+// races has several concurrent writers create one key, and then replace it by
+// one tag. It returns an error unless exactly one of each succeeds. A round has
+// no result if the response to a write was lost, and is repeated.
+func (p prober) races(ctx context.Context) error {
+	r := newRacers(p.store, p.transport)
+	defer r.close()
+	r.warmUp(ctx, p.keys.race(0))
+	for round, results := 0, 0; results < raceRounds; round++ {
+		conclusive, err := r.round(ctx, p.keys.race(round))
 		switch {
 		case err != nil:
 			return err
-		case shown:
+		case conclusive:
 			results++
-		case heat == heats+patience-1:
-			return fmt.Errorf("%w: of %d writers of one key at the same time none was told that it had won, in %d races", drivers.ErrBusy, racers, heat+1-results)
+		case round == maxRaces-1:
+			return fmt.Errorf("%w: %d concurrent writers of one key had no confirmed winner in %d races", drivers.ErrBusy, raceWriters, round+1-results)
 		}
 	}
 	return nil
 }
 
-// field is the writers of a race. Each has its own connections, which may end
+// racers are the writers of a race. Each has its own connections, which may end
 // at different nodes of a store.
-type field struct {
-	*bucket
-
-	clients []*s3.Client
-	close   func()
+type racers struct {
+	store   *store
+	writers []*store
+	close   func() // closes the connections
 }
 
-// newField returns the writers. Their requests are not retried.
-func (b *bucket) newField() field {
-	f := field{bucket: b, close: func() {}}
-	options := b.client.Options()
+// newRacers returns racers, whose requests are not retried. If transport is not
+// an http.Transport, which can be cloned, they share its connections.
+func newRacers(s *store, transport http.RoundTripper) racers {
+	r := racers{store: s}
+	options := s.client.Options()
 	options.ExpressCredentials = nil // a client writes to its own
-	for range racers {
-		transport := b.newTransport()
-		f.clients = append(f.clients, s3.New(options, func(o *s3.Options) {
-			o.Retryer = aws.NopRetryer{}
-			if transport != nil {
-				o.HTTPClient = &http.Client{Transport: transport, CheckRedirect: redirects}
-			}
-		}))
-		if transport != nil {
-			before := f.close
-			f.close = func() { before(); transport.CloseIdleConnections() }
+	options.Retryer = aws.NopRetryer{}
+	var owned []*http.Transport
+	for range raceWriters {
+		if shared, ok := transport.(*http.Transport); ok {
+			own := shared.Clone()
+			options.HTTPClient = &http.Client{Transport: own, CheckRedirect: redirects}
+			owned = append(owned, own)
+		}
+		writer := *s
+		writer.client = s3.New(options)
+		r.writers = append(r.writers, &writer)
+	}
+	r.close = func() {
+		for _, t := range owned {
+			t.CloseIdleConnections()
 		}
 	}
-	return f
+	return r
 }
 
-// each calls call for all writers at once, and returns when all have returned.
-func (f field) each(call func(i int, client *bucket)) {
+// each calls f for all writers at once, and returns when all calls have
+// returned.
+func (r racers) each(f func(i int, writer *store)) {
 	start := make(chan struct{})
 	var wg sync.WaitGroup
-	for i, client := range f.clients {
-		writer := *f.bucket
-		writer.client = client
+	for i, writer := range r.writers {
 		wg.Go(func() {
 			<-start
-			call(i, &writer)
+			f(i, writer)
 		})
 	}
 	close(start)
@@ -91,81 +96,82 @@ func (f field) each(call func(i int, client *bucket)) {
 
 // warmUp opens a connection for each writer, so that their writes arrive
 // together.
-func (f field) warmUp(ctx context.Context, key string) {
-	f.each(func(_ int, writer *bucket) {
-		_, _ = writer.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: writer.bucketName(), Key: writer.name(key)})
+func (r racers) warmUp(ctx context.Context, key string) {
+	r.each(func(_ int, writer *store) {
+		_, _ = writer.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: writer.bucket(), Key: writer.name(key)})
 	})
 }
 
-// heat runs one race for each condition. It reports whether the result is
-// conclusive.
-func (f field) heat(ctx context.Context, key string) (shown bool, err error) {
-	tag, err := f.race(ctx, key, contest{"create one key", "If-None-Match: *", "two uploads could overwrite each other", ifFree})
+// round runs one race for each condition. It reports whether both have a
+// result.
+func (r racers) round(ctx context.Context, key string) (conclusive bool, err error) {
+	tag, err := r.race(ctx, key, contest{"create one key", "If-None-Match: *", "two uploads could overwrite each other", ifFree})
 	if err != nil || tag == "" {
 		return false, err
 	}
-	tag, err = f.race(ctx, key, contest{"replace one object", "If-Match", "a push and the collector could overwrite each other", ifTag(tag)})
+	tag, err = r.race(ctx, key, contest{"replace one object", "If-Match", "a push and the collector could overwrite each other", ifTag(tag)})
 	return tag != "", err
 }
 
+// contest is the write that the writers of a race attempt.
+type contest struct {
+	action, header, danger string
+	condition              condition
+}
+
+// violated returns the error for a store that did not keep to the condition.
+func (c contest) violated(how string) error {
+	return fmt.Errorf("s3.Config.Endpoint: this store does not keep to %s on PutObject when writers %s at the same time (%s): %s, so berth does not serve from it; see the table of stores in the README",
+		c.header, c.action, how, c.danger)
+}
+
 // race has all writers write the key under one condition. It returns the
-// winner's tag, or "" if the race is inconclusive. If the store is busy for
-// every writer, race tries again.
-func (f field) race(ctx context.Context, key string, c contest) (tag string, err error) {
+// winner's tag, or "" if the race has no result. If the store is busy for every
+// writer, race tries again.
+func (r racers) race(ctx context.Context, key string, c contest) (tag string, err error) {
 	var t tally
 	for try := 1; ; try++ {
-		if t, err = f.start(ctx, key, c); err != nil {
+		if t, err = r.write(ctx, key, c); err != nil {
 			return "", err
 		}
-		if t.winners > 0 || t.unknown > 0 || t.busy == 0 || try == patience {
+		if t.winners > 0 || t.unknown > 0 || t.busy == 0 || try == busyTries {
 			break
 		}
 		select {
-		case <-time.After(patienceGap):
+		case <-time.After(busyPause):
 		case <-ctx.Done():
 			return "", ctx.Err()
 		}
 	}
 	switch {
 	case t.winners > 1:
-		return "", c.broken(fmt.Sprintf("%d of %d succeeded", t.winners, racers))
+		return "", c.violated(fmt.Sprintf("%d of %d succeeded", t.winners, raceWriters))
 	case t.winners == 0, t.unknown > 0:
 		return "", nil
 	}
-	there, err := f.head(ctx, key)
+	existing, err := r.store.head(ctx, key)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("read from the bucket: %w", f.classify(ctx, err))
-	case there.Tag != t.tag:
-		return "", c.broken("one succeeded, and the object was not what it wrote")
+		return "", fmt.Errorf("read from the bucket: %w", r.store.classify(ctx, err))
+	case existing.Tag != t.tag:
+		return "", c.violated("one succeeded, and the object was not what it wrote")
 	}
 	return t.tag, nil
-}
-
-// contest is a write that the writers of a race attempt.
-type contest struct {
-	deed, condition, danger string
-	set                     func(*s3.PutObjectInput)
-}
-
-// broken returns the error for a store that failed a race.
-func (c contest) broken(how string) error {
-	return fmt.Errorf("storage.s3.endpoint: this store does not keep to %s on PutObject when writers %s at the same time (%s): %s, so berth does not serve from it; see the table of stores in the README",
-		c.condition, c.deed, how, c.danger)
 }
 
 // tally counts the outcomes of the writes of a race.
 type tally struct {
 	winners int
 	tag     string // of a winner
-	busy    int    // certainly did not write
+	busy    int    // have definitely not written
 	unknown int    // may have written
 }
 
-func (f field) start(ctx context.Context, key string, c contest) (t tally, err error) {
-	tags, errs := make([]string, racers), make([]error, racers)
-	f.each(func(i int, writer *bucket) {
-		o, err := writer.put(ctx, key, probeBody(), c.set, new(tries))
+// write has each writer write the key once.
+func (r racers) write(ctx context.Context, key string, c contest) (t tally, err error) {
+	tags, errs := make([]string, raceWriters), make([]error, raceWriters)
+	r.each(func(i int, writer *store) {
+		o, err := writer.put(ctx, key, probeBody(), c.condition, new(attempts))
 		tags[i], errs[i] = o.Tag, err
 	})
 	for i, err := range errs {
@@ -174,12 +180,12 @@ func (f field) start(ctx context.Context, key string, c contest) (t tally, err e
 			t.winners++
 			t.tag = tags[i]
 		case status(err) == http.StatusPreconditionFailed, status(err) == http.StatusNotFound && isAbsent(err):
-		case certainlyNot(err):
+		case definitelyNotApplied(err):
 			t.busy++
 		case isBusy(err):
 			t.unknown++
 		default:
-			return t, fmt.Errorf("%s, %d writers at the same time: %w", c.deed, racers, f.classify(ctx, err))
+			return t, fmt.Errorf("%s, %d writers at the same time: %w", c.action, raceWriters, r.store.classify(ctx, err))
 		}
 	}
 	return t, nil

@@ -29,7 +29,7 @@ func TestRequests(t *testing.T) {
 	}
 	body := drivers.NewBody([]byte("some "), []byte("text"))
 	const sum = "LX0g5w==" // CRC-32C of "some text"
-	if got := *encodeCRC(body.CRC32C); got != sum {
+	if got := drivers.EncodeCRC32C(body.CRC32C); got != sum {
 		t.Fatalf("the checksum is %s, want %s", got, sum)
 	}
 	sent := func(operation string) {

@@ -10,9 +10,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
-
-	"github.com/berthhq/berth/drivers"
 )
+
+const defaultRetries = 2
 
 // retryer returns the SDK's standard retryer, which here also retries what
 // Amazon S3 and compatible stores expect to be retried. A 409 means that
@@ -45,7 +45,7 @@ func (c *Config) retryer() aws.Retryer {
 // its credentials, if there are new credentials by then.
 type renewing struct {
 	aws.RetryerV2
-	credentials *refreshing
+	credentials *credentialsCache
 }
 
 // IsErrorRetryable reports whether the attempt that failed with err is retried.
@@ -67,37 +67,37 @@ func signedBy(err error) (id, token string) {
 	return id, h.Get("X-Amz-Security-Token")
 }
 
-// tries records the attempts of one conditional write. If the answer to an
+// attempts records the attempts of one conditional write. If the response to an
 // attempt that may have taken effect was lost, the refusal of the next attempt
 // is no proof that the write did not happen: the condition may have failed
 // because it did.
-type tries struct {
+type attempts struct {
 	aws.RetryerV2
 	uncertain bool
 }
 
 // watch is an option for one call. The attempts of a call are sequential.
-func (t *tries) watch(o *s3.Options) {
-	t.RetryerV2 = retry.AddWithErrorCodes(o.Retryer).(aws.RetryerV2)
-	o.Retryer = t
+func (a *attempts) watch(o *s3.Options) {
+	a.RetryerV2 = retry.AddWithErrorCodes(o.Retryer).(aws.RetryerV2)
+	o.Retryer = a
 }
 
 // IsErrorRetryable reports whether the attempt that failed with err is retried.
 // The SDK calls it after every failed attempt.
-func (t *tries) IsErrorRetryable(err error) bool {
-	again := t.RetryerV2.IsErrorRetryable(err)
-	if again && !certainlyNot(err) {
-		t.uncertain = true
+func (a *attempts) IsErrorRetryable(err error) bool {
+	retried := a.RetryerV2.IsErrorRetryable(err)
+	if retried && !definitelyNotApplied(err) {
+		a.uncertain = true
 	}
-	return again
+	return retried
 }
 
-// outcome returns err, unless an earlier attempt may have taken effect: then
-// ErrExists or ErrChanged could be caused by this write itself, and the
-// returned error wraps neither. drivers.ErrBusy does not depend on the outcome.
-func (t *tries) outcome(err error) error {
-	if t.uncertain && (errors.Is(err, drivers.ErrExists) || errors.Is(err, drivers.ErrChanged)) {
-		return fmt.Errorf("outcome unknown: an earlier attempt was not answered, and the next said: %v", err) //nolint:errorlint // the claim is taken away
+// claim returns refusal, which is ErrExists or ErrChanged, unless an earlier
+// attempt may have taken effect: then the refusal could be caused by this write
+// itself, and claim returns an error that wraps neither.
+func (a *attempts) claim(refusal error) error {
+	if a.uncertain {
+		return fmt.Errorf("outcome unknown: an earlier attempt was not answered, and the next one was refused: %v", refusal) //nolint:errorlint // wraps nothing on purpose
 	}
-	return err
+	return refusal
 }

@@ -16,29 +16,35 @@ import (
 
 // Inspect returns the settings by which the bucket acts on its own, read in
 // five requests. If a setting may not be read, its Err is set. The returned
-// error is one of the configuration.
+// error is about the configuration.
 func Inspect(ctx context.Context, cfg Config) (inspect.Settings, error) {
-	b, _, err := connect(ctx, cfg)
+	c, err := connect(ctx, cfg)
 	if err != nil {
 		return inspect.Settings{}, err
 	}
-	defer b.closeIdle()
+	defer c.closeIdle()
+	i := inspector{c.store}
 	s := inspect.Settings{
-		Lifecycle:  b.lifecycle(ctx),
+		Lifecycle:  i.lifecycle(ctx),
 		SoftDelete: inspect.Setting[time.Duration]{Err: fmt.Errorf("%w: S3 has versions only", errors.ErrUnsupported)},
-		Tiering:    b.tiering(ctx),
-		Lock:       b.lock(ctx),
+		Tiering:    i.tiering(ctx),
+		Lock:       i.lock(ctx),
 	}
-	s.Versioning, s.Suspended = b.versioning(ctx)
+	s.Versioning, s.Suspended = i.versioning(ctx)
 	if cfg.RequestPayer == "" {
-		s.Payment = b.payment(ctx)
+		s.Payment = i.payment(ctx)
 	}
 	return s, nil
 }
 
-func (b *bucket) versioning(ctx context.Context) (s inspect.Setting[bool], suspended bool) {
-	out, err := b.client.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{Bucket: b.bucketName()})
-	s = inspect.Setting[bool]{Permission: "s3:GetBucketVersioning", Err: b.unread(ctx, err)}
+// inspector reads settings of a bucket.
+type inspector struct {
+	store *store
+}
+
+func (i inspector) versioning(ctx context.Context) (s inspect.Setting[bool], suspended bool) {
+	out, err := i.store.client.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{Bucket: i.store.bucket()})
+	s = inspect.Setting[bool]{Permission: "s3:GetBucketVersioning", Err: i.unread(ctx, err)}
 	if err != nil {
 		return s, false
 	}
@@ -49,23 +55,23 @@ func (b *bucket) versioning(ctx context.Context) (s inspect.Setting[bool], suspe
 // tiering returns the archive tiers of S3 Intelligent-Tiering that are switched
 // on. Objects in its other tiers can be read immediately.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/intelligent-tiering-overview.html
-func (b *bucket) tiering(ctx context.Context) inspect.Setting[[]inspect.Rule] {
+func (i inspector) tiering(ctx context.Context) inspect.Setting[[]inspect.Rule] {
 	s := inspect.Setting[[]inspect.Rule]{Permission: "s3:GetIntelligentTieringConfiguration"}
-	in := &s3.ListBucketIntelligentTieringConfigurationsInput{Bucket: b.bucketName()}
+	in := &s3.ListBucketIntelligentTieringConfigurationsInput{Bucket: i.store.bucket()}
 	for {
-		page, err := b.client.ListBucketIntelligentTieringConfigurations(ctx, in)
+		page, err := i.store.client.ListBucketIntelligentTieringConfigurations(ctx, in)
 		if err != nil {
-			s.Err = b.unread(ctx, err)
+			s.Err = i.unread(ctx, err)
 			return s
 		}
-		for i := range page.IntelligentTieringConfigurationList {
-			s.Value = append(s.Value, b.tiers(&page.IntelligentTieringConfigurationList[i])...)
+		for n := range page.IntelligentTieringConfigurationList {
+			s.Value = append(s.Value, i.tiers(&page.IntelligentTieringConfigurationList[n])...)
 		}
 		if !aws.ToBool(page.IsTruncated) {
 			return s
 		}
 		if aws.ToString(page.NextContinuationToken) == "" {
-			s.Err = errCutShort
+			s.Err = errTruncated
 			return s
 		}
 		in.ContinuationToken = page.NextContinuationToken
@@ -73,7 +79,7 @@ func (b *bucket) tiering(ctx context.Context) inspect.Setting[[]inspect.Rule] {
 }
 
 // tiers returns the rules of one configuration, one for each tier.
-func (b *bucket) tiers(c *types.IntelligentTieringConfiguration) []inspect.Rule {
+func (i inspector) tiers(c *types.IntelligentTieringConfiguration) []inspect.Rule {
 	prefix, tagged := "", false
 	if f := c.Filter; f != nil {
 		prefix, tagged = aws.ToString(f.Prefix), f.Tag != nil
@@ -82,7 +88,7 @@ func (b *bucket) tiers(c *types.IntelligentTieringConfiguration) []inspect.Rule 
 			tagged = tagged || len(f.And.Tags) > 0
 		}
 	}
-	keys, ok := inspect.RulePrefix(b.prefix, prefix)
+	keys, ok := inspect.RulePrefix(i.store.prefix, prefix)
 	if !ok || tagged || c.Status != types.IntelligentTieringStatusEnabled { // berth's objects have no tags
 		return nil
 	}
@@ -99,21 +105,21 @@ func (b *bucket) tiers(c *types.IntelligentTieringConfiguration) []inspect.Rule 
 // lock returns the state of Object Lock and the default retention of new
 // versions.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html
-func (b *bucket) lock(ctx context.Context) inspect.Setting[inspect.Lock] {
+func (i inspector) lock(ctx context.Context) inspect.Setting[inspect.Lock] {
 	s := inspect.Setting[inspect.Lock]{Permission: "s3:GetBucketObjectLockConfiguration"}
-	out, err := b.client.GetObjectLockConfiguration(ctx, &s3.GetObjectLockConfigurationInput{Bucket: b.bucketName()})
+	out, err := i.store.client.GetObjectLockConfiguration(ctx, &s3.GetObjectLockConfigurationInput{Bucket: i.store.bucket()})
 	switch {
 	case code(err) == "ObjectLockConfigurationNotFoundError":
 		return s
 	case err != nil:
-		s.Err = b.unread(ctx, err)
+		s.Err = i.unread(ctx, err)
 		return s
 	}
 	c := out.ObjectLockConfiguration
 	if c == nil || c.ObjectLockEnabled != types.ObjectLockEnabledEnabled {
 		return s
 	}
-	s.Value = inspect.Lock{Enabled: true, Unchecked: !b.checksums()}
+	s.Value = inspect.Lock{Enabled: true, Unchecked: !i.store.cfg.sendsChecksums()}
 	if c.Rule != nil && c.Rule.DefaultRetention != nil {
 		const day = 24 * time.Hour
 		kept := c.Rule.DefaultRetention
@@ -123,31 +129,31 @@ func (b *bucket) lock(ctx context.Context) inspect.Setting[inspect.Lock] {
 }
 
 // payment returns whether the bucket is a Requester Pays bucket.
-func (b *bucket) payment(ctx context.Context) inspect.Setting[bool] {
-	out, err := b.client.GetBucketRequestPayment(ctx, &s3.GetBucketRequestPaymentInput{Bucket: b.bucketName()})
-	s := inspect.Setting[bool]{Permission: "s3:GetBucketRequestPayment", Err: b.unread(ctx, err)}
+func (i inspector) payment(ctx context.Context) inspect.Setting[bool] {
+	out, err := i.store.client.GetBucketRequestPayment(ctx, &s3.GetBucketRequestPaymentInput{Bucket: i.store.bucket()})
+	s := inspect.Setting[bool]{Permission: "s3:GetBucketRequestPayment", Err: i.unread(ctx, err)}
 	if err == nil {
 		s.Value = out.Payer == types.PayerRequester
 	}
 	return s
 }
 
-func (b *bucket) lifecycle(ctx context.Context) inspect.Setting[[]inspect.Rule] {
+func (i inspector) lifecycle(ctx context.Context) inspect.Setting[[]inspect.Rule] {
 	s := inspect.Setting[[]inspect.Rule]{Permission: "s3:GetLifecycleConfiguration"}
-	out, err := b.client.GetBucketLifecycleConfiguration(ctx, &s3.GetBucketLifecycleConfigurationInput{Bucket: b.bucketName()})
+	out, err := i.store.client.GetBucketLifecycleConfiguration(ctx, &s3.GetBucketLifecycleConfigurationInput{Bucket: i.store.bucket()})
 	switch {
 	case err == nil:
-		for i := range out.Rules {
-			s.Value = append(s.Value, b.rules(&out.Rules[i])...)
+		for n := range out.Rules {
+			s.Value = append(s.Value, i.rules(&out.Rules[n])...)
 		}
 	case code(err) != "NoSuchLifecycleConfiguration":
-		s.Err = b.unread(ctx, err)
+		s.Err = i.unread(ctx, err)
 	}
 	return s
 }
 
 // unread returns the reason why a setting could not be read.
-func (b *bucket) unread(ctx context.Context, err error) error {
+func (i inspector) unread(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -155,16 +161,16 @@ func (b *bucket) unread(ctx context.Context, err error) error {
 	case http.StatusForbidden:
 		return fmt.Errorf("access is denied (%s)", code(err))
 	case http.StatusNotImplemented, http.StatusMethodNotAllowed, http.StatusBadRequest:
-		if b.advice(err) == "" { // otherwise it is not about the setting
+		if i.store.advice(err) == "" { // otherwise it is not about the setting
 			return fmt.Errorf("%w: this store answers %s", errors.ErrUnsupported, code(err))
 		}
 	}
-	return b.classify(ctx, err)
+	return i.store.classify(ctx, err)
 }
 
 // rules returns a rule of the bucket as one rule for each of its actions.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html
-func (b *bucket) rules(r *types.LifecycleRule) []inspect.Rule {
+func (i inspector) rules(r *types.LifecycleRule) []inspect.Rule {
 	prefix := aws.ToString(r.Prefix) //nolint:staticcheck // old configurations have it there
 	narrowed, tagged := false, false
 	if f := r.Filter; f != nil {
@@ -177,7 +183,7 @@ func (b *bucket) rules(r *types.LifecycleRule) []inspect.Rule {
 			tagged = tagged || len(f.And.Tags) > 0
 		}
 	}
-	keys, ok := inspect.RulePrefix(b.prefix, prefix)
+	keys, ok := inspect.RulePrefix(i.store.prefix, prefix)
 	if !ok || tagged || r.Status != types.ExpirationStatusEnabled { // berth's objects have no tags
 		return nil
 	}

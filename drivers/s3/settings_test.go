@@ -40,18 +40,15 @@ func TestInspect(t *testing.T) {
 		if s := settings.Lock; s.Err != nil || s.Value.Enabled {
 			t.Errorf("without Object Lock: %+v", s)
 		}
-		b, _, err := connect(t.Context(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = b.client.PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{
-			Bucket: b.bucketName(), VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
+		b, _ := connectBucket(t, cfg)
+		_, err := b.store.client.PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{
+			Bucket: b.store.bucket(), VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = b.client.PutBucketLifecycleConfiguration(t.Context(), &s3.PutBucketLifecycleConfigurationInput{
-			Bucket: b.bucketName(), LifecycleConfiguration: &types.BucketLifecycleConfiguration{Rules: []types.LifecycleRule{
+		_, err = b.store.client.PutBucketLifecycleConfiguration(t.Context(), &s3.PutBucketLifecycleConfigurationInput{
+			Bucket: b.store.bucket(), LifecycleConfiguration: &types.BucketLifecycleConfiguration{Rules: []types.LifecycleRule{
 				{
 					ID: aws.String("old"), Status: types.ExpirationStatusEnabled, Filter: &types.LifecycleRuleFilter{Prefix: aws.String("team/data/")},
 					Expiration: &types.LifecycleExpiration{Days: aws.Int32(30)},
@@ -193,7 +190,7 @@ func TestInspectAmazon(t *testing.T) {
 	}
 
 	d.plays(always("", http.StatusBadRequest, "ExpiredToken"))
-	if s := settingsOf(t, cfg).Lifecycle; s.Err == nil || errors.Is(s.Err, errors.ErrUnsupported) || !strings.Contains(s.Err.Error(), "storage.s3.session_token") {
+	if s := settingsOf(t, cfg).Lifecycle; s.Err == nil || errors.Is(s.Err, errors.ErrUnsupported) || !strings.Contains(s.Err.Error(), "s3.Config.SessionToken") {
 		t.Errorf("lifecycle with expired credentials: %+v, want an error about that", s)
 	}
 }

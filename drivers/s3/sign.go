@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -22,7 +23,7 @@ const (
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 	maxExpires = 7 * 24 * time.Hour
 
-	// credentialMargin is how long a URL expires before its credentials.
+	// credentialMargin is how long before its credentials a URL expires.
 	credentialMargin = time.Minute
 
 	unsignedPayload = "UNSIGNED-PAYLOAD"
@@ -31,8 +32,8 @@ const (
 // signer signs URLs by the store's clock. It makes no requests, except for new
 // credentials.
 type signer struct {
-	base        url.URL // of the bucket, at the endpoint for the public
-	parameters  map[string]string
+	base        url.URL           // of the bucket, at the public endpoint
+	parameters  map[string]string // of every URL
 	region      string
 	credentials aws.CredentialsProvider
 	v4          *v4.Signer
@@ -41,10 +42,7 @@ type signer struct {
 // newSigner returns a signer. The SDK computes the base of the bucket's URLs
 // once, here.
 func newSigner(ctx context.Context, cfg *Config, sdk aws.Config) (*signer, error) {
-	endpoint := cfg.PublicEndpoint
-	if endpoint == "" {
-		endpoint = cfg.Endpoint
-	}
+	endpoint := cmp.Or(cfg.PublicEndpoint, cfg.Endpoint)
 	const key = "key"
 	sample, err := s3.NewPresignClient(cfg.client(sdk, endpoint)).PresignGetObject(ctx, &s3.GetObjectInput{Bucket: &cfg.Bucket, Key: aws.String(key)})
 	if err != nil {
@@ -65,47 +63,25 @@ func newSigner(ctx context.Context, cfg *Config, sdk aws.Config) (*signer, error
 
 // SignGet returns the URL of a presigned GetObject and its expiry.
 func (b *bucket) SignGet(ctx context.Context, key string, opts drivers.SignOptions) (drivers.Signed, error) {
-	err := drivers.CheckKey(key)
-	if err == nil {
-		var s drivers.Signed
-		if s, err = b.signer.sign(ctx, b.prefix+key, opts, b.clock.Now()); err == nil {
-			s.Expires = b.clock.Local(s.Expires)
-			return s, nil
-		}
-		err = b.classify(ctx, err)
+	if err := drivers.CheckKey(key); err != nil {
+		return drivers.Signed{}, fmt.Errorf("s3: sign %s: %w", key, err)
 	}
-	return drivers.Signed{}, fmt.Errorf("s3: sign %s: %w", key, err)
+	s, err := b.signer.sign(ctx, b.store.prefix+key, opts, b.clock.Now())
+	if err != nil {
+		return drivers.Signed{}, fmt.Errorf("s3: sign %s: %w", key, b.store.classify(ctx, err))
+	}
+	s.Expires = b.clock.Local(s.Expires)
+	return s, nil
 }
 
-// isOver reports whether a URL that is signed now with these credentials would
-// already be expired.
-func isOver(c aws.Credentials, now time.Time) bool {
-	return c.CanExpire && !c.Expires.Add(-credentialMargin).Truncate(time.Second).After(now)
-}
-
+// sign returns the URL of the object with this name. now is by the store's
+// clock.
 func (s *signer) sign(ctx context.Context, name string, opts drivers.SignOptions, now time.Time) (drivers.Signed, error) {
-	credentials, err := s.credentials.Retrieve(ctx)
+	credentials, err := s.retrieve(ctx, now)
 	if err != nil {
 		return drivers.Signed{}, err
 	}
-	if r, ok := s.credentials.(*refreshing); ok && isOver(credentials, now) && r.replaced(credentials.AccessKeyID, credentials.SessionToken) {
-		// The credentials only seemed good by this machine's wrong clock.
-		if credentials, err = r.Retrieve(ctx); err != nil {
-			return drivers.Signed{}, err
-		}
-	}
-	signed := now.UTC().Truncate(time.Second)
-	expires := opts.Expires
-	if opts.Window > 0 {
-		signed = now.UTC().Truncate(max(opts.Window, time.Second))
-		expires += opts.Window
-	}
-	until := signed.Add(min(expires, maxExpires)).Truncate(time.Second)
-	if credentials.CanExpire {
-		if end := credentials.Expires.Add(-credentialMargin).Truncate(time.Second); end.Before(until) {
-			until = end
-		}
-	}
+	signed, until := lifetime(opts, credentials, now)
 	seconds := int64(until.Sub(signed) / time.Second)
 	if seconds < 1 || !until.After(now) {
 		return drivers.Signed{}, fmt.Errorf("%w: the credentials expire at %s", drivers.ErrRefused, credentials.Expires.Format(time.RFC3339))
@@ -131,4 +107,45 @@ func (s *signer) sign(ctx context.Context, name string, opts drivers.SignOptions
 		return drivers.Signed{}, err
 	}
 	return drivers.Signed{URL: presigned, Expires: until}, nil
+}
+
+// retrieve returns credentials that are valid at the time now. Where the clock
+// of this machine is slow, expired credentials seem valid to the cache.
+func (s *signer) retrieve(ctx context.Context, now time.Time) (aws.Credentials, error) {
+	credentials, err := s.credentials.Retrieve(ctx)
+	if err != nil {
+		return credentials, err
+	}
+	if cache, ok := s.credentials.(*credentialsCache); ok && isOver(credentials, now) && cache.replaced(credentials.AccessKeyID, credentials.SessionToken) {
+		return cache.Retrieve(ctx)
+	}
+	return credentials, nil
+}
+
+// isOver reports whether a URL that is signed now with these credentials would
+// already be expired.
+func isOver(c aws.Credentials, now time.Time) bool {
+	return c.CanExpire && !lastExpiry(c).After(now)
+}
+
+// lastExpiry returns the last time at which a URL that is signed with these
+// credentials may expire.
+func lastExpiry(c aws.Credentials) time.Time {
+	return c.Expires.Add(-credentialMargin).Truncate(time.Second)
+}
+
+// lifetime returns the time of a signature and the expiry of its URL, both in
+// whole seconds.
+func lifetime(opts drivers.SignOptions, credentials aws.Credentials, now time.Time) (signed, until time.Time) {
+	signed = now.UTC().Truncate(time.Second)
+	expires := opts.Expires
+	if opts.Window > 0 {
+		signed = now.UTC().Truncate(max(opts.Window, time.Second))
+		expires += opts.Window
+	}
+	until = signed.Add(min(expires, maxExpires)).Truncate(time.Second)
+	if last := lastExpiry(credentials); credentials.CanExpire && last.Before(until) {
+		until = last
+	}
+	return signed, until
 }

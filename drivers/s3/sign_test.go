@@ -146,7 +146,7 @@ func TestSignReplicas(t *testing.T) {
 }
 
 func BenchmarkSignGet(b *testing.B) {
-	bucket := &bucket{signer: testSigner(b, Config{}, testCredentials)}
+	bucket := &bucket{store: new(store), signer: testSigner(b, Config{}, testCredentials)}
 	opts := drivers.SignOptions{Expires: 20 * time.Minute, Window: 5 * time.Minute, ContentType: "application/octet-stream"}
 	key := "data/sha256/ab/" + strings.Repeat("ab", 32) + "/" + strings.Repeat("0", 32)
 	b.ReportAllocs()

@@ -67,7 +67,7 @@ func TestReplaceAttr(t *testing.T) {
 // their fields, except those that the command sets itself.
 func TestFields(t *testing.T) {
 	keyless := []string{
-		"s3.Config.Log",
+		"s3.Config.Transport", "s3.Config.Log",
 		"gcs.Config.Transport", "gcs.Config.Log",
 		"azure.Config.Transport", "azure.Config.Log",
 		"memory.Config.Store",

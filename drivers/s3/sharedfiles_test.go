@@ -86,21 +86,15 @@ func TestSharedFileRefused(t *testing.T) {
 				k.refusal, cfg.Retries = code, retries
 				k.write(t, profile("FIRST"))
 				k.is("FIRST")
-				b, sdk, err := connect(t.Context(), cfg)
-				if err != nil {
-					t.Fatal(err)
-				}
+				b, c := connectBucket(t, cfg)
 				b.conditionalDelete = true
-				if b.signer, err = newSigner(t.Context(), &cfg, sdk); err != nil {
-					t.Fatal(err)
-				}
 				if _, err := b.Stat(t.Context(), "k"); err != nil {
 					t.Fatal(err)
 				}
 				k.is("SECOND")
 				wantRefused(t, b.Delete(t.Context(), "k"), "Delete, before the file is written")
 
-				sdk.Credentials.(*refreshing).refused = time.Time{} // as if some time had passed
+				c.sdk.Credentials.(*credentialsCache).refused = time.Time{} // as if some time had passed
 				k.write(t, profile("SECOND"))
 				if retries < 0 { // no request is retried, but the next one has the key
 					wantRefused(t, b.Delete(t.Context(), "k"), "Delete without retries")
@@ -110,7 +104,7 @@ func TestSharedFileRefused(t *testing.T) {
 				}
 				k.is("THIRD")
 				k.write(t, profile("THIRD"))
-				sdk.Credentials.(*refreshing).refused = time.Time{}
+				c.sdk.Credentials.(*credentialsCache).refused = time.Time{}
 				if _, err := b.Stat(t.Context(), "k"); retries == 0 && err != nil {
 					t.Errorf("Stat, after the file was written = %v", err)
 				}
@@ -166,15 +160,14 @@ func TestRefusedPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var resolved atomic.Int32
 		key := "OLD"
-		source := func() *aws.CredentialsCache {
-			return aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-				return aws.Credentials{AccessKeyID: key, SecretAccessKey: "secret"}, nil
-			}))
+		source := func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: key, SecretAccessKey: "secret"}, nil
 		}
-		r := &refreshing{cache: source(), resolve: func(context.Context) (*aws.CredentialsCache, error) {
+		r := cacheOf(source)
+		r.resolve = func(context.Context) (*aws.CredentialsCache, error) {
 			resolved.Add(1)
-			return source(), nil
-		}}
+			return aws.NewCredentialsCache(aws.CredentialsProviderFunc(source)), nil
+		}
 		if _, err := r.Retrieve(t.Context()); err != nil {
 			t.Fatal(err)
 		}

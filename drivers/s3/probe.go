@@ -26,14 +26,17 @@ import (
 func probe(ctx context.Context, c *connection) (capabilities, error) {
 	p := prober{store: c.store, transport: c.transport, keys: probeKeys{probePrefix + rand.Text() + "-"}}
 	defer p.cleanUp(ctx)
+	failed := make(chan struct{}) // closed if the other results no longer matter
 	var can, upload capabilities
 	var ignored bool
 	var conditions, races, checksum, multipart error
 	var wg sync.WaitGroup
-	wg.Go(func() { races = p.races(ctx) })
+	wg.Go(func() { races = p.races(ctx, failed) })
 	wg.Go(func() { ignored, checksum = p.checksum(ctx) })
 	wg.Go(func() { upload, multipart = p.upload(ctx) })
-	can, conditions = p.conditions(ctx)
+	if can, conditions = p.conditions(ctx); conditions != nil {
+		close(failed)
+	}
 	wg.Wait()
 	if errors.Is(multipart, drivers.ErrRefused) && conditions == nil {
 		// MinIO has refused access to a Complete in a new bucket while another

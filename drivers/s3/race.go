@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -26,9 +27,11 @@ const (
 
 // races has several concurrent writers create one key, and then replace it by
 // one tag. It returns an error unless exactly one of each succeeds. A round has
-// no result if the response to a write was lost, and is repeated.
-func (p prober) races(ctx context.Context) error {
+// no result if the response to a write was lost, and is repeated. races returns
+// early once stop is closed, but leaves no request running.
+func (p prober) races(ctx context.Context, stop <-chan struct{}) error {
 	r := newRacers(p.store, p.transport)
+	r.stop = stop
 	defer r.close()
 	r.warmUp(ctx, p.keys.race(0))
 	for round, results := 0, 0; results < raceRounds; round++ {
@@ -45,12 +48,16 @@ func (p prober) races(ctx context.Context) error {
 	return nil
 }
 
+// errStopped reports that the races were not finished.
+var errStopped = errors.New("stopped")
+
 // racers are the writers of a race. Each has its own connections, which may end
 // at different nodes of a store.
 type racers struct {
 	store   *store
 	writers []*store
-	close   func() // closes the connections
+	stop    <-chan struct{} // closed to end the pauses
+	close   func()          // closes the connections
 }
 
 // newRacers returns racers, whose requests are not retried. If transport is not
@@ -139,6 +146,8 @@ func (r racers) race(ctx context.Context, key string, c contest) (tag string, er
 		}
 		select {
 		case <-time.After(busyPause):
+		case <-r.stop:
+			return "", errStopped
 		case <-ctx.Done():
 			return "", ctx.Err()
 		}

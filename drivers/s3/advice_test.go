@@ -12,7 +12,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// answered returns the error that the SDK makes of an answer.
+// answered returns the error that the SDK returns for a response.
 func answered(status int, code, message string) error {
 	return &smithyhttp.ResponseError{
 		Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status, Header: make(http.Header)}},
@@ -29,12 +29,12 @@ func TestClassify(t *testing.T) {
 		status        int
 		code, message string
 		want          error
-		says, not     string
+		contains, not string
 	}{
 		{404, "NoSuchBucket", "", drivers.ErrRefused, `s3.Config.Bucket: bucket "blobs" does not exist in eu-west-1`, ""},
 		{403, "InvalidAccessKeyId", "", drivers.ErrRefused, "s3.Config.AccessKeyID", ""},
 		{401, "Unauthorized", "", drivers.ErrRefused, "s3.Config.AccessKeyID", ""},
-		{401, "", "", drivers.ErrRefused, "s3.Config.AccessKeyID", ""}, // the answer to a HEAD
+		{401, "", "", drivers.ErrRefused, "s3.Config.AccessKeyID", ""}, // the response to a HEAD
 		{403, "RequestTimeTooSkewed", "", drivers.ErrRefused, "NTP", permissions},
 		{400, "ExpiredRequest", "", drivers.ErrRefused, "NTP", permissions},
 		{403, "AccessDenied", "Access Denied", drivers.ErrRefused, ", kms:Decrypt on the bucket's key, and see whether a lock or retention holds it", ""},
@@ -72,21 +72,10 @@ func TestClassify(t *testing.T) {
 		}
 		got := b.classify(t.Context(), err)
 		if test.want == nil && sentinels(got) != "" || test.want != nil && sentinels(got) != test.want.Error() {
-			t.Errorf("%d %s: %v (%s), want %v", test.status, test.code, got, sentinels(got), test.want)
+			t.Errorf("classify(%d %s) = %v (wraps %q), want %v", test.status, test.code, got, sentinels(got), test.want)
 		}
-		if !errors.Is(got, err) || !strings.Contains(got.Error(), test.says) || test.not != "" && strings.Contains(got.Error(), test.not) {
-			t.Errorf("%d %s %q: %v, want an error that wraps it, with %q and without %q", test.status, test.code, test.message, got, test.says, test.not)
-		}
-	}
-}
-
-// TestRetriesOfKMS checks that requests are retried if a key's service
-// throttles.
-func TestRetriesOfKMS(t *testing.T) {
-	r := (&Config{}).retryer()
-	for code, want := range map[string]bool{"KMS.ThrottlingException": true, "KMS.DisabledException": false} {
-		if got := r.IsErrorRetryable(answered(400, code, "")); got != want {
-			t.Errorf("%s is retried: %t, want %t", code, got, want)
+		if !errors.Is(got, err) || !strings.Contains(got.Error(), test.contains) || test.not != "" && strings.Contains(got.Error(), test.not) {
+			t.Errorf("classify(%d %s %q) = %v, want an error that wraps it, with %q and without %q", test.status, test.code, test.message, got, test.contains, test.not)
 		}
 	}
 }

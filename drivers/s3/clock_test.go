@@ -14,8 +14,8 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/s3double"
 )
 
-// TestSignByStoresClock runs with a store that has a clock one hour ahead.
-// After some answers URLs are signed by that clock, and this is logged.
+// TestSignByStoresClock uses a store whose clock is one hour ahead. After some
+// responses URLs are signed by that clock, and this is logged.
 func TestSignByStoresClock(t *testing.T) {
 	t.Parallel()
 	const ahead = time.Hour
@@ -29,7 +29,7 @@ func TestSignByStoresClock(t *testing.T) {
 		Log: slog.New(slog.NewTextHandler(&log, nil)),
 	}
 	b, _ := connectBucket(t, cfg)
-	signed := func() (signed, expires time.Time) {
+	sign := func() (signed, expires time.Time) {
 		t.Helper()
 		s, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute})
 		if err != nil {
@@ -45,34 +45,34 @@ func TestSignByStoresClock(t *testing.T) {
 		}
 		return date, s.Expires
 	}
-	if date, _ := signed(); time.Until(date).Abs() > time.Minute {
-		t.Errorf("before the store has answered a URL is signed at %v, want now", date)
+	if date, _ := sign(); time.Until(date).Abs() > time.Minute {
+		t.Errorf("before the first response a URL is signed at %v, want now", date)
 	}
 	for range 5 {
 		if err := b.Delete(t.Context(), "k"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	date, expires := signed()
+	date, expires := sign()
 	if off := time.Until(date) - ahead; off.Abs() > time.Minute {
 		t.Errorf("a URL is signed at %v, want %v from now", date, ahead)
 	}
 	if left := time.Until(expires); left <= 0 || left > time.Minute {
-		t.Errorf("a URL of one minute expires in %v", left)
+		t.Errorf("a URL of one minute expires in %v, want at most a minute", left)
 	}
 	if n := strings.Count(log.String(), "signed by the store's"); n != 1 {
 		t.Errorf("the log has %d lines about the clock, want 1:\n%s", n, log.String())
 	}
 }
 
-// TestClockSlow runs with a clock that is an hour slow. The store accepts
-// requests within 15 minutes of its own clock, and URLs until they have expired
-// by it.
+// TestClockSlow uses stores whose clocks are an hour ahead and an hour behind.
+// Such a store accepts requests within 15 minutes of its clock, and URLs until
+// they have expired by it.
 func TestClockSlow(t *testing.T) {
 	t.Parallel()
 	for _, ahead := range []time.Duration{time.Hour, -time.Hour} {
 		store := s3double.New(t, s3double.Knobs{Skew: ahead})
-		b := openBucket(t, doubleOf(store))
+		b := openBucket(t, configOfDouble(store))
 		create(t, b, "text")
 		wantObject(t, b, "k", "text")
 		signed, err := b.SignGet(t.Context(), "k", drivers.SignOptions{Expires: 5 * time.Minute, Window: time.Minute})
@@ -80,7 +80,7 @@ func TestClockSlow(t *testing.T) {
 			t.Fatal(err)
 		}
 		if status, body := fetch(t, signed.URL); status != http.StatusOK || body != "text" {
-			t.Errorf("with a store clock that is %v ahead the URL answers %d %q, want the object", ahead, status, body)
+			t.Errorf("with a store clock that is %v ahead GET of the URL = %d %q, want the object", ahead, status, body)
 		}
 	}
 }

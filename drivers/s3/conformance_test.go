@@ -60,14 +60,6 @@ var gaps = map[string]map[string]string{
 //	accelerated, dual-stack, FIPS endpoints  TestSignBase checks the URLs
 //	versions and locks                       they cost money, and change no answer
 
-// configOf returns the configuration for a bucket of the server.
-func configOf(s *emulator.S3, bucket string) Config {
-	return Config{
-		Bucket: bucket, Region: s.Region, Endpoint: s.Endpoint, PathStyle: true,
-		AccessKeyID: s.AccessKeyID, SecretAccessKey: s.SecretAccessKey,
-	}
-}
-
 // suite runs each case in a new bucket, under a prefix.
 func suite(s *emulator.S3, change func(*Config)) drivertest.Suite {
 	return drivertest.Suite{
@@ -104,19 +96,11 @@ func doubleSuite(knobs s3double.Knobs) drivertest.Suite {
 	return drivertest.Suite{
 		Like: memory.S3(),
 		New: func(t *testing.T) drivertest.Opener {
-			cfg := doubleOf(s3double.New(t, knobs))
+			cfg := configOfDouble(s3double.New(t, knobs))
 			cfg.Prefix = "some/prefix"
 			return func(ctx context.Context) (drivers.Bucket, error) { return Open(ctx, cfg) }
 		},
 		Keys: 1100, Parts: 8, Workers: 8, Steps: 100,
-	}
-}
-
-// doubleOf returns the configuration for an empty bucket of the double.
-func doubleOf(s *s3double.Store) Config {
-	return Config{
-		Bucket: s.Bucket(), Region: s3double.Region, Endpoint: s.Endpoint(), PathStyle: true,
-		AccessKeyID: s3double.AccessKeyID, SecretAccessKey: s3double.SecretAccessKey,
 	}
 }
 
@@ -194,7 +178,7 @@ func TestConformanceReal(t *testing.T) {
 			if q.Has("equal_parts") {
 				cfg.EqualParts = new(q.Get("equal_parts") == "true")
 			}
-			b := openBucket(t, cfg).(*bucket)
+			b := openBucket(t, cfg)
 			t.Cleanup(func() { empty(t, b) })
 			return func(ctx context.Context) (drivers.Bucket, error) { return Open(ctx, cfg) }
 		},

@@ -102,13 +102,13 @@ func settingsOf(t *testing.T, cfg Config) inspect.Settings {
 // returns all of them.
 func TestInspectAmazon(t *testing.T) {
 	t.Parallel()
-	d, cfg := newDouble(t)
+	proxy, cfg := newProxy(t)
 	cfg.Prefix = "team"
 	rule := func(id, body string) string {
 		return "<Rule><ID>" + id + "</ID><Status>Enabled</Status>" + body + "</Rule>"
 	}
 	const abort = "<AbortIncompleteMultipartUpload><DaysAfterInitiation>9</DaysAfterInitiation></AbortIncompleteMultipartUpload>"
-	d.plays(answersSettings(map[string]string{"lifecycle": rule("abort", "<Filter><Prefix></Prefix></Filter>"+abort) +
+	proxy.intercept(answersSettings(map[string]string{"lifecycle": rule("abort", "<Filter><Prefix></Prefix></Filter>"+abort) +
 		rule("old form", "<Prefix>team/data/</Prefix>"+abort) +
 		"<Rule><ID>off</ID><Status>Disabled</Status><Filter><Prefix></Prefix></Filter>" + abort + "</Rule>" +
 		rule("another's", "<Filter><Prefix>other/</Prefix></Filter><Expiration><Days>1</Days></Expiration>") +
@@ -163,12 +163,12 @@ func TestInspectAmazon(t *testing.T) {
 		t.Errorf("without checksums, and with a payer: %+v, %+v, want an unchecked lock, and no question of the payer", s.Lock, s.Payment)
 	}
 
-	d.plays(always("", http.StatusNotFound, "ObjectLockConfigurationNotFoundError"))
+	proxy.intercept(refuseAll("", http.StatusNotFound, "ObjectLockConfigurationNotFoundError"))
 	if s := settingsOf(t, cfg).Lock; s.Err != nil || s.Value.Enabled {
 		t.Errorf("without Object Lock: %+v", s)
 	}
 
-	d.plays(always("", http.StatusForbidden, "AccessDenied"))
+	proxy.intercept(refuseAll("", http.StatusForbidden, "AccessDenied"))
 	settings = settingsOf(t, cfg)
 	for permission, s := range map[string]struct {
 		permission string
@@ -189,7 +189,7 @@ func TestInspectAmazon(t *testing.T) {
 		t.Errorf("versioning where access is denied: %+v, want an error about that and the permission", s)
 	}
 
-	d.plays(always("", http.StatusBadRequest, "ExpiredToken"))
+	proxy.intercept(refuseAll("", http.StatusBadRequest, "ExpiredToken"))
 	if s := settingsOf(t, cfg).Lifecycle; s.Err == nil || errors.Is(s.Err, errors.ErrUnsupported) || !strings.Contains(s.Err.Error(), "s3.Config.SessionToken") {
 		t.Errorf("lifecycle with expired credentials: %+v, want an error about that", s)
 	}

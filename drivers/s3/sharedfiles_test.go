@@ -66,7 +66,7 @@ func (k *keyed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if code == "Unauthorized" {
 			status = http.StatusUnauthorized
 		}
-		fails(w, status, code)
+		refuse(w, status, code)
 		return
 	}
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
@@ -87,7 +87,6 @@ func TestSharedFileRefused(t *testing.T) {
 				k.write(t, profile("FIRST"))
 				k.is("FIRST")
 				b, c := connectBucket(t, cfg)
-				b.conditionalDelete = true
 				if _, err := b.Stat(t.Context(), "k"); err != nil {
 					t.Fatal(err)
 				}

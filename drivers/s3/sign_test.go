@@ -60,7 +60,7 @@ func TestSignBase(t *testing.T) {
 		s := testSigner(t, test.cfg, testCredentials)
 		signed, err := s.sign(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute}, time.Now())
 		if err != nil || !strings.HasPrefix(signed.URL, test.want) {
-			t.Errorf("%+v signs %s, %v, want %s…", test.cfg, signed.URL, err, test.want)
+			t.Errorf("sign with %+v = %s, %v, want a URL that starts with %s", test.cfg, signed.URL, err, test.want)
 		}
 	}
 }
@@ -87,9 +87,9 @@ func TestSignTimes(t *testing.T) {
 		{"window", drivers.SignOptions{Expires: 20 * time.Minute, Window: time.Hour}, time.Time{}, "20260504T120000Z", "4800", at("13:20:00")},
 		{"fractions", drivers.SignOptions{Expires: 1500 * time.Millisecond}, time.Time{}, "20260504T123456Z", "1", at("12:34:57")},
 		{"a year", drivers.SignOptions{Expires: 365 * 24 * time.Hour}, time.Time{}, "20260504T123456Z", "604800", at("12:34:56").AddDate(0, 0, 7)},
-		{"credentials die later", drivers.SignOptions{Expires: time.Minute}, at("12:40:00"), "20260504T123456Z", "60", at("12:35:56")},
-		{"credentials die sooner", drivers.SignOptions{Expires: time.Hour}, at("12:40:00"), "20260504T123456Z", "244", at("12:39:00")},
-		{"and with a window", drivers.SignOptions{Expires: time.Hour, Window: time.Hour}, at("12:40:00"), "20260504T120000Z", "2340", at("12:39:00")},
+		{"credentials that expire later", drivers.SignOptions{Expires: time.Minute}, at("12:40:00"), "20260504T123456Z", "60", at("12:35:56")},
+		{"credentials that expire sooner", drivers.SignOptions{Expires: time.Hour}, at("12:40:00"), "20260504T123456Z", "244", at("12:39:00")},
+		{"credentials that expire sooner, with a window", drivers.SignOptions{Expires: time.Hour, Window: time.Hour}, at("12:40:00"), "20260504T120000Z", "2340", at("12:39:00")},
 	} {
 		creds := testCredentials
 		if !test.credentials.IsZero() {
@@ -111,16 +111,16 @@ func TestSignTimes(t *testing.T) {
 				q.Get("X-Amz-Date"), q.Get("X-Amz-Expires"), signed.Expires, test.date, test.seconds, test.until)
 		}
 		if got := q.Get("X-Amz-Security-Token"); got != creds.SessionToken {
-			t.Errorf("%s: the session token is %q, want %q", test.name, got, creds.SessionToken)
+			t.Errorf("%s: the URL has the session token %q, want %q", test.name, got, creds.SessionToken)
 		}
 	}
 
-	dying := testCredentials
-	dying.SessionToken, dying.CanExpire, dying.Expires = "token", true, now.Add(30*time.Second)
+	expiring := testCredentials
+	expiring.SessionToken, expiring.CanExpire, expiring.Expires = "token", true, now.Add(30*time.Second)
 	for _, window := range []time.Duration{0, time.Hour} {
 		opts := drivers.SignOptions{Expires: time.Minute, Window: window}
-		if signed, err := testSigner(t, Config{}, dying).sign(t.Context(), "data/k", opts, now); err == nil {
-			t.Errorf("credentials that die within the margin sign %s, in a window of %v", signed.URL, window)
+		if signed, err := testSigner(t, Config{}, expiring).sign(t.Context(), "data/k", opts, now); err == nil {
+			t.Errorf("sign with credentials that expire within the margin, in a window of %v = %s, want an error", window, signed.URL)
 		}
 	}
 }
@@ -140,7 +140,7 @@ func TestSignReplicas(t *testing.T) {
 		case first == "":
 			first = signed.URL
 		case signed.URL != first:
-			t.Errorf("%v into the window the URL is %s, want %s", into, signed.URL, first)
+			t.Errorf("%v after the start of the window the URL is %s, want %s", into, signed.URL, first)
 		}
 	}
 }

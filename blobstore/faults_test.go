@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"path/filepath"
-	"reflect"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -106,15 +105,8 @@ func newWorld(ctx context.Context, open opener, cfg Config, f fate, nth int) (*w
 	return w, nil
 }
 
-// memoryOf tells how much of the memory for uploads is free, and who holds or
-// waits for some. The fields are another package's own, and nothing but a test
-// wants them.
-func memoryOf(s *Store) string {
-	m := reflect.ValueOf(s.uploads).Elem().FieldByName("mem").Elem()
-	return fmt.Sprintf("%d segments free, %d bytes for small bodies, %d waiting, %d clients, a runner: %v",
-		m.FieldByName("free").Int(), m.FieldByName("small").Int(), m.FieldByName("queue").Len(),
-		m.FieldByName("clients").Len(), !m.FieldByName("runner").IsNil())
-}
+// memoryOf returns how much of the memory for uploads is in use.
+func memoryOf(s *Store) string { return fmt.Sprintf("%+v", s.uploads.Memory()) }
 
 // client is one that retries. Its requests go to the first replica as long as
 // that lives.

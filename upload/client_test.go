@@ -126,11 +126,8 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 		time.Sleep(25 * time.Second)
 		synctest.Wait()
 
-		m.mem.mu.Lock()
-		n := m.mem.free - m.mem.reserve
-		m.mem.mu.Unlock()
-		all := take(t, m.mem, n)
-		runner, waiting := want(t.Context(), m.mem, 1), want(t.Context(), m.mem, m.mem.reserve)
+		all := takeAll(t, m)
+		runner, waiting := want(t, m, 1), want(t, m, m.Memory().Reserve)
 		time.Sleep(12 * time.Second) // one that just began a part has 10 s
 		synctest.Wait()
 		if !isDone(stalled) || !isDone(slow) {
@@ -148,13 +145,13 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 				t.Errorf("cut off with %v, Suspend %v; of %d bytes %d are kept, %v", s.err, s.kept, s.size, size, err)
 			}
 		}
-		give(runner.buffer)
-		give(all)
+		runner.giveBack()
+		all.giveBack()
 		synctest.Wait()
 		if !waiting.done {
 			t.Error("the one that waited does so still")
 		}
-		give(waiting.buffer)
+		waiting.giveBack()
 		time.Sleep(time.Minute)
 		if isDone(fast) {
 			t.Errorf("the fast client was cut off when nobody waited: %v", fast.err)
@@ -162,94 +159,6 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 		close(fast.body.end)
 		<-fast.done
 		wantIdle(t, m)
-	})
-}
-
-// TestHowSlowIsSlow: less than 64 KiB/s over 10 s, while berth waits for the
-// client and not the other way round.
-func TestHowSlowIsSlow(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m, _ := testMemory()
-		for _, tt := range []struct {
-			rate    int64 // bytes in each second
-			seconds int
-			want    bool
-		}{
-			{0, 9, false},
-			{0, 10, true},
-			{63 * kiB, 9, false},
-			{63 * kiB, 10, true},
-			{63 * kiB, 25, true},
-			{64 * kiB, 25, false},
-			{miB, 25, false},
-		} {
-			c := m.newClient(func() {})
-			b := &buffer{client: c}
-			if err := b.reserve(t.Context(), 1); err != nil {
-				t.Fatal(err)
-			}
-			for range tt.seconds {
-				time.Sleep(time.Second)
-				if tt.rate > 0 {
-					c.received(int(tt.rate))
-				}
-			}
-			isSlow := func() bool {
-				m.mu.Lock()
-				defer m.mu.Unlock()
-				return c.isSlow(time.Now())
-			}
-			if got := isSlow(); got != tt.want {
-				t.Errorf("after %d s at %d bytes/s it is slow: %v, want %v", tt.seconds, tt.rate, got, tt.want)
-			}
-			c.pause()
-			time.Sleep(time.Hour)
-			if isSlow() {
-				t.Error("it is slow while it waits for berth")
-			}
-			c.resume()
-			if got := isSlow(); got != tt.want {
-				t.Errorf("after an hour that was not its own it is slow: %v, want %v as before", got, tt.want)
-			}
-			time.Sleep(20 * time.Second)
-			if !isSlow() {
-				t.Error("it is not slow, after 20 s of silence")
-			}
-			b.release()
-			if isSlow() {
-				t.Error("it is slow without holding memory")
-			}
-			c.leave()
-		}
-	})
-}
-
-// TestIdlestFirst: those who have been silent for longest are cut off first.
-func TestIdlestFirst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m, _ := testMemory()
-		var order []int
-		for i := range 4 {
-			c := m.newClient(func() { order = append(order, i) })
-			b := &buffer{client: c}
-			if err := b.reserve(t.Context(), 1); err != nil {
-				t.Fatal(err)
-			}
-			time.AfterFunc(time.Duration(i*7%4)*time.Second+time.Millisecond, func() { c.received(1) })
-		}
-		all := take(t, m, m.free-m.reserve)
-		all.client.pause() // berth is storing it
-		time.Sleep(8 * time.Second)
-		want(t.Context(), m, m.reserve)
-		m.runner.client.pause()
-		want(t.Context(), m, 1)
-		time.Sleep(3500 * time.Millisecond)
-		m.mu.Lock()
-		m.queue = nil // and the watch ends
-		m.mu.Unlock()
-		if len(order) < 4 || order[0] != 0 || order[1] != 3 || order[2] != 2 || order[3] != 1 {
-			t.Errorf("cut off in the order %v, want 0, 3, 2, 1", order)
-		}
 	})
 }
 
@@ -347,42 +256,6 @@ func (u *untilEmpty) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// TestPausesNest: a client that berth keeps waiting, while it reads a tail back
-// for instance, is not slow, also if it had to wait for memory meanwhile.
-func TestPausesNest(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m, budget := testMemory()
-		var cut atomic.Bool
-		b := &buffer{client: m.newClient(func() { cut.Store(true) })}
-		all := take(t, m, m.free-m.reserve)
-		runner := want(t.Context(), m, m.reserve)
-		b.client.pause()
-		granted := make(chan error)
-		go func() { granted <- b.reserve(t.Context(), 2) }()
-		synctest.Wait()
-		all.client.pause()
-		give(runner.buffer)
-		if err := <-granted; err != nil {
-			t.Fatal(err)
-		}
-		behind := want(t.Context(), m, m.reserve)
-		for _, paused := range []bool{true, false} {
-			time.Sleep(time.Minute)
-			if got := cut.Load(); got == paused {
-				t.Errorf("paused: %v, cut off: %v", paused, got)
-			}
-			if paused {
-				b.client.resume()
-			}
-		}
-		give(b)
-		synctest.Wait()
-		give(behind.buffer)
-		give(all)
-		wantAllFree(t, m, budget)
-	})
-}
-
 // TestSlowStoreCutsNobody: while the store takes its time over a part that the
 // runner's client has sent, that client may be silent, or has no choice.
 func TestSlowStoreCutsNobody(t *testing.T) {
@@ -409,8 +282,8 @@ func TestSlowStoreCutsNobody(t *testing.T) {
 					}
 					return err
 				}, func(c *Config) { c.ParallelParts = 1 })
-				total := m.mem.free
-				all := take(t, m.mem, total-m.mem.reserve)
+				total := m.Memory().Free
+				all := takeAll(t, m)
 				done := make(chan error, 1)
 				go func() {
 					w := resume(t, m, m.Start("r", digest.SHA256), Options{Length: -1, Interrupt: func() {}})
@@ -419,11 +292,11 @@ func TestSlowStoreCutsNobody(t *testing.T) {
 					done <- err
 				}()
 				time.Sleep(time.Second) // it is the runner
-				give(all)
+				all.giveBack()
 				synctest.Wait()
-				behind := &wanting{buffer: &buffer{client: m.mem.newClient(func() {})}}
+				behind := newHeld(m)
 				granted := make(chan error)
-				go func() { granted <- behind.reserve(t.Context(), total) }()
+				go func() { granted <- behind.Reserve(t.Context(), total) }()
 				time.Sleep(8 * time.Second)
 				select {
 				case err := <-done:
@@ -436,7 +309,7 @@ func TestSlowStoreCutsNobody(t *testing.T) {
 				if err := <-granted; err != nil {
 					t.Error(err)
 				}
-				give(behind.buffer)
+				behind.giveBack()
 				if err := <-done; err != nil && name != "S3" {
 					t.Errorf("ReadFrom = %v", err)
 				}
@@ -565,22 +438,20 @@ func TestDrainWakesWaiters(t *testing.T) {
 		body := newSlowBody(data, int(10*kiB), time.Second)
 		s := receive(t.Context(), m, body)
 		time.Sleep(2500 * time.Millisecond)
-		all := &buffer{client: m.mem.newClient(func() {})} // it is the runner, and has the reserve too
-		m.mem.runner = all
-		if err := all.reserve(t.Context(), m.mem.free); err != nil {
-			t.Fatal(err)
-		}
+		all := takeAll(t, m)
+		runner := want(t, m, m.Memory().Reserve)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if len(m.mem.queue) != 1 || isDone(s) {
-			t.Fatalf("%d wait, done %v; want the PATCH to wait", len(m.mem.queue), isDone(s))
+		if n := m.Memory().Waiting; n != 1 || isDone(s) {
+			t.Fatalf("%d wait, done %v; want the PATCH to wait", n, isDone(s))
 		}
 		m.Drain()
 		synctest.Wait()
 		if !isDone(s) || !errors.Is(s.err, ErrCut) || s.kept != nil || s.size == 0 {
 			t.Fatalf("done %v, ReadFrom = %v, Suspend = %v at %d; want %v and bytes that are kept", isDone(s), s.err, s.kept, s.size, ErrCut)
 		}
-		give(all)
+		runner.giveBack()
+		all.giveBack()
 		wantIdle(t, m)
 		other := replica(t, &membucket.Store{Habits: smallS3()}, nil)
 		other.cfg.Bucket, other.key = m.cfg.Bucket, m.key

@@ -49,7 +49,8 @@
 //
 // # Memory
 //
-// A request holds the bytes that it has received past the last part. It takes
+// Package budget bounds the memory of all uploads, and cuts slow clients off. A
+// request holds the bytes that it has received past the last part. It takes
 // memory for the bytes of earlier records all at once: before it receives
 // anything if it takes over records or its length shows that it fills a part,
 // otherwise when the part is full. What came is recorded straight from memory,

@@ -57,7 +57,7 @@ func (w *Writer) putDown(ctx context.Context) error {
 }
 
 func (w *Writer) suspend(ctx context.Context) error {
-	w.client.pause()
+	w.client.Pause()
 	if err := w.shipFull(); err != nil {
 		w.lost(err)
 		return err
@@ -117,11 +117,11 @@ func (w *Writer) lost(err error) {
 
 // ownTail returns the bytes of the tail that came with this request.
 func (w *Writer) ownTail() drivers.Body {
-	if w.tail == nil || w.tail.size == w.skip {
+	if w.tail == nil || w.tail.Size() == w.skip {
 		return drivers.Body{}
 	}
-	size := w.tail.size - w.skip
-	return drivers.Body{Segments: cutFront(w.tail.bytes(), w.skip, size), Size: size, CRC32C: w.crc}
+	size := w.tail.Size() - w.skip
+	return drivers.Body{Segments: cutFront(w.tail.Segments(), w.skip, size), Size: size, CRC32C: w.crc}
 }
 
 // wholeTail returns the tail, as far as it is in memory.
@@ -168,10 +168,10 @@ func (w *Writer) Seal(ctx context.Context, named digest.Digest) (SealResult, err
 	if w.client == nil || w.failed != nil {
 		return 0, w.failed
 	}
-	w.client.pause()
+	w.client.Pause()
 	result, err := w.seal(ctx, named)
 	if err != nil {
-		w.client.resume()
+		w.client.Resume()
 	}
 	return result, err
 }
@@ -268,7 +268,7 @@ func (w *Writer) ResolveSeal(ctx context.Context) (SealResult, error) {
 	w.own, w.contest = w.contest.own, nil
 	result, err := w.sealedBy(s, err)
 	if err != nil {
-		w.client.resume()
+		w.client.Resume()
 	}
 	return result, err
 }

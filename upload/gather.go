@@ -11,6 +11,7 @@ import (
 
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/envelope"
+	"github.com/berthhq/berth/upload/budget"
 )
 
 // fetchAtOnce is the number of records that one request reads at once.
@@ -86,14 +87,14 @@ func (w *Writer) fetch(ctx context.Context, from, to int, want wanted, newest *s
 	if len(reads) == 0 {
 		return drivers.Body{}, nil
 	}
-	w.client.pause()
-	defer w.client.resume()
+	w.client.Pause()
+	defer w.client.Resume()
 	if err := w.takeList(list); err != nil {
 		return drivers.Body{}, err
 	}
 	space, err := w.readInto(ctx, reads, size)
 	if err != nil {
-		w.giveList(list)
+		w.client.ReleaseList(list)
 		return drivers.Body{}, err
 	}
 	body := drivers.Body{Segments: cut(space, 0, size), Size: size}
@@ -112,12 +113,12 @@ func (w *Writer) readInto(ctx context.Context, reads []*fetched, size int64) ([]
 		return nil, w.readAll(ctx, reads, nil)
 	}
 	b := w.buffer()
-	space, err := b.front(ctx, size)
+	space, err := b.Front(ctx, size)
 	if err != nil {
 		return nil, err
 	}
 	if err := w.readAll(ctx, reads, space); err != nil {
-		b.placed -= len(space)
+		b.ReturnFront(space)
 		return nil, err
 	}
 	return space, nil
@@ -210,7 +211,7 @@ func (w *Writer) endedBefore(ctx context.Context, ended *EndedError) error {
 func cut(space [][]byte, off, n int64) [][]byte {
 	var out [][]byte
 	for n > 0 {
-		s := space[off/segmentSize][off%segmentSize:]
+		s := space[off/budget.SegmentSize][off%budget.SegmentSize:]
 		s = s[:min(int64(len(s)), n)]
 		out = append(out, s)
 		off, n = off+int64(len(s)), n-int64(len(s))

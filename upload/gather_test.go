@@ -38,7 +38,7 @@ func TestAppendHoldsItsOwnBytes(t *testing.T) {
 		if _, err := w.Write(data[118*kiB : 119*kiB]); err != nil {
 			t.Fatal(err)
 		}
-		if held := w.client.held; held != 1 {
+		if held := w.client.Held(); held != 1 {
 			t.Errorf("a PATCH of %d holds %d segments, want 1", opts.Length, held)
 		}
 		w.Close()
@@ -232,12 +232,12 @@ func TestReferenceFails(t *testing.T) {
 	if n, err := w.ReadFrom(bytes.NewReader(data[128*kiB+50:])); n == 0 || !errors.Is(err, drivers.ErrBusy) {
 		t.Errorf("PATCH = %d, %v, want %v", n, err, drivers.ErrBusy)
 	}
-	held := w.client.held
+	held := w.client.Held()
 	if err := w.gather(t.Context(), false, nil); !errors.Is(err, drivers.ErrBusy) {
 		t.Errorf("gather = %v, want %v", err, drivers.ErrBusy)
 	}
-	if w.client.held != held {
-		t.Errorf("it holds %d segments after it has failed again, want %d", w.client.held, held)
+	if w.client.Held() != held {
+		t.Errorf("it holds %d segments after it has failed again, want %d", w.client.Held(), held)
 	}
 	next, err := w.Suspend(t.Context())
 	if err != nil {
@@ -273,12 +273,12 @@ func TestReferenceFailsAtTheEnd(t *testing.T) {
 	d := digest.FromBytes(data)
 	w := resume(t, m, tok, Options{Length: -1})
 	fail = true
-	list := w.list
+	lists := m.Memory().Lists
 	if err := seal(t.Context(), w, d); !errors.Is(err, drivers.ErrBusy) {
 		t.Errorf("Seal = %v, want %v", err, drivers.ErrBusy)
 	}
-	if w.list != list {
-		t.Errorf("%d bytes are accounted for lists, want %d as before", w.list, list)
+	if got := m.Memory().Lists; got != lists {
+		t.Errorf("%d bytes are left for lists, want %d as before", got, lists)
 	}
 	fail = false
 	if err := seal(t.Context(), w, d); err != nil {

@@ -123,17 +123,10 @@ func (w *Writer) isSmall(added int64) bool {
 // takeList accounts for n bytes of what is known of parts. It reports
 // drivers.ErrBusy if there is no room for them.
 func (w *Writer) takeList(n int64) error {
-	if !w.m.mem.takeList(n, w.list) {
+	if !w.client.ReserveList(n) {
 		return fmt.Errorf("upload.Config.Memory has no room for the list of the %d parts of this upload: %w", w.before.parts, drivers.ErrBusy)
 	}
-	w.list += n
 	return nil
-}
-
-// giveList is the reverse of takeList.
-func (w *Writer) giveList(n int64) {
-	w.m.mem.giveList(n)
-	w.list -= n
 }
 
 // tooBigForMemory is for uploads that were started by a process with more memory.

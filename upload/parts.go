@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/upload/budget"
 )
 
 // parts are the parts of a Writer's upload, several of which are stored at
@@ -68,17 +69,17 @@ func (p *parts) fail(n int, err error) {
 }
 
 // put stores body as the next part, and then releases buf, which holds body. It waits while as many parts as allowed are under way.
-func (p *parts) put(buf *buffer, body drivers.Body) {
+func (p *parts) put(buf *budget.Buffer, body drivers.Body) {
 	n := p.add(body.Size)
 	p.mark(n, false)
-	buf.markSending()
+	buf.MarkSending()
 	p.slots <- struct{}{}
 	p.wg.Go(func() {
 		defer func() { <-p.slots }()
 		ctx, cancel := context.WithTimeout(p.w.store, storeTimeout)
 		defer cancel()
 		part, err := p.w.m.cfg.Bucket.PutPart(ctx, *p.w.upload, n, body)
-		buf.release()
+		buf.Release()
 		p.set(n, part, err)
 	})
 }

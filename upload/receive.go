@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/upload/budget"
 )
 
 // receive reads r until enough; at the end of r it returns io.EOF.
@@ -20,7 +21,7 @@ func (w *Writer) receive(r io.Reader, enough func() bool) error {
 		}
 		var p []byte
 		var peek [1]byte
-		peeked := w.isFull() || w.tail != nil && w.tail.small > 0 && w.tail.room() == 0
+		peeked := w.isFull() || w.tail != nil && w.tail.IsSmallFull()
 		if peeked {
 			// Whether there is more shows only now. If there isn't, a full part
 			// is the last one, which may not be stored yet; and no memory is
@@ -68,7 +69,7 @@ func (w *Writer) partSize() int64 {
 func (w *Writer) tailSize() int64 {
 	size := w.inheritedTail()
 	if w.tail != nil {
-		size += w.tail.size - w.skip
+		size += w.tail.Size() - w.skip
 	}
 	return size
 }
@@ -88,7 +89,7 @@ func (w *Writer) space() ([]byte, error) {
 	if w.failed != nil {
 		return nil, w.failed
 	}
-	p, err := w.tail.space(w.ctx)
+	p, err := w.tail.Space(w.ctx)
 	if err != nil {
 		w.failed = err
 		return nil, err
@@ -127,13 +128,13 @@ func (w *Writer) ready() error {
 			return err
 		}
 	}
-	if w.tail == nil || len(w.tail.segs) == 0 {
+	if w.tail == nil || w.tail.IsEmpty() {
 		if err := w.startTail(); err != nil {
 			return err
 		}
 	}
 	if w.drop {
-		w.tail.size = 0
+		w.tail.Reset()
 	}
 	return w.parts.failure()
 }
@@ -149,17 +150,17 @@ func (w *Writer) startTail() error {
 	b := w.buffer()
 	switch {
 	case w.size == w.base.Value.Offset && 0 < w.opts.Length && w.opts.Length <= w.m.cfg.InlineMax:
-		b.reserveSmall(w.opts.Length)
-	case b.streams && !w.isLoaded(): // the stream's first bytes, which it must not wait for later
-		return b.reserveFront(w.ctx, w.inheritedTail()-w.taken.Size-w.rest.Size)
+		b.ReserveSmall(w.opts.Length)
+	case b.Streams() && !w.isLoaded(): // the stream's first bytes, which it must not wait for later
+		return b.ReserveFront(w.ctx, w.inheritedTail()-w.taken.Size-w.rest.Size)
 	}
 	return nil
 }
 
 // buffer returns the tail's buffer.
-func (w *Writer) buffer() *buffer {
+func (w *Writer) buffer() *budget.Buffer {
 	if w.tail == nil {
-		w.tail = &buffer{client: w.client, streams: w.streams()}
+		w.tail = w.client.NewBuffer(w.streams())
 		w.crc, w.skip = 0, 0
 	}
 	return w.tail
@@ -179,10 +180,10 @@ func (w *Writer) fixSizes() (err error) {
 
 // took accounts for bytes that were put into the slice of space.
 func (w *Writer) took(p []byte) error {
-	w.client.received(len(p))
+	w.client.Received(len(p))
 	w.hashes.write(p)
 	w.size += int64(len(p))
-	w.tail.size += int64(len(p))
+	w.tail.Add(len(p))
 	if !w.drop {
 		w.crc = drivers.UpdateCRC32C(w.crc, p)
 	}
@@ -201,8 +202,8 @@ func (w *Writer) begin() error {
 	if err := w.fixSizes(); err != nil {
 		return err
 	}
-	w.client.pause()
-	defer w.client.resume()
+	w.client.Pause()
+	defer w.client.Resume()
 	w.direct = w.opts.Final && w.opts.Digest.Algorithm() == digest.Canonical
 	if w.opts.Final && w.opts.Known != nil {
 		known, err := w.opts.Known(w.store)
@@ -227,9 +228,9 @@ func (w *Writer) begin() error {
 
 // ship starts to store the tail as the next part. No tail is left.
 func (w *Writer) ship() {
-	w.client.pause()
+	w.client.Pause()
 	w.parts.put(w.buffer(), w.wholeTail())
-	w.client.resume()
+	w.client.Resume()
 	w.tail, w.taken, w.rest = nil, drivers.Body{}, drivers.Body{}
 }
 
@@ -238,8 +239,8 @@ func (w *Writer) checkpoint() error {
 	if w.opts.Final || time.Since(w.recorded) < recordEvery {
 		return nil
 	}
-	w.client.pause()
-	defer w.client.resume()
+	w.client.Pause()
+	defer w.client.Resume()
 	if err := w.parts.wait(); err != nil {
 		return err
 	}

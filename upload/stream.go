@@ -51,7 +51,7 @@ func (w *Writer) stream(r io.Reader) error {
 // streamPart stores the tail and what r gives as one part. It returns nil if r
 // has more, io.EOF at its end, and r's error if it fails.
 func (w *Writer) streamPart(r io.Reader) error {
-	space, err := w.tail.scratch(w.ctx)
+	space, err := w.tail.Scratch(w.ctx)
 	if err != nil {
 		w.failed = err
 		return err
@@ -61,8 +61,8 @@ func (w *Writer) streamPart(r io.Reader) error {
 	w.parts.mark(n-1, true)
 	ctx, cancel := context.WithCancel(w.store)
 	defer cancel()
-	w.client.pause() // it is its turn while src reads only
-	defer w.client.resume()
+	w.client.Pause() // it is its turn while src reads only
+	defer w.client.Resume()
 	src := &streamed{w: w, head: head, from: r, space: space}
 	part, err := w.m.cfg.Bucket.StreamPart(ctx, *w.upload, n, src)
 	if err == nil && part.Size != src.size {
@@ -110,9 +110,9 @@ func (s *streamed) next() ([]byte, error) {
 	}
 	for s.err == nil && n < len(s.space) && s.size < w.m.limits.MaxPart && (w.opts.Final || time.Since(w.recorded) < recordEvery) {
 		var got int
-		w.client.resume()
+		w.client.Resume()
 		got, s.err = s.from.Read(s.space[n:min(int64(len(s.space)), int64(n)+w.m.limits.MaxPart-s.size)])
-		w.client.pause()
+		w.client.Pause()
 		n += got
 		s.size += int64(got)
 		s.received(got)
@@ -130,7 +130,7 @@ func (s *streamed) next() ([]byte, error) {
 
 // received accounts for n bytes more.
 func (s *streamed) received(n int) {
-	s.w.client.received(n)
+	s.w.client.Received(n)
 	s.w.size += int64(n)
 	if err := s.w.fits(0); err != nil {
 		s.err = err

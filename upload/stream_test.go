@@ -14,6 +14,7 @@ import (
 
 	"github.com/berthhq/berth/drivers/drivertest"
 	membucket "github.com/berthhq/berth/drivers/memory"
+	"github.com/berthhq/berth/upload/budget"
 )
 
 func onlyMethod(name string) func(drivertest.Call) bool {
@@ -72,11 +73,7 @@ func TestStreamHoldsLittle(t *testing.T) {
 	m := replica(t, &membucket.Store{Habits: streaming()}, nil)
 	most := 0
 	watched := readerFunc(func(p []byte) (int, error) {
-		m.mem.mu.Lock()
-		defer m.mem.mu.Unlock()
-		for c := range m.mem.clients {
-			most = max(most, c.held)
-		}
+		most = max(most, m.Memory().Held)
 		return len(p), nil
 	})
 	w := resume(t, m, m.Start("r", digest.SHA256), Options{Length: -1})
@@ -157,7 +154,7 @@ func TestStreamStoreFails(t *testing.T) {
 					if nth == 2 {
 						least = first
 					}
-					if size < least || size > least+2*segmentSize || nth == 1 && before < 16*kiB && size == before {
+					if size < least || size > least+2*budget.SegmentSize || nth == 1 && before < 16*kiB && size == before {
 						t.Errorf("%d before, stream %d %v: %d are kept, want %d and the tail", before, nth, mode, size, least)
 					}
 					wantCommit(t, good, now, data[size:], data)
@@ -276,21 +273,18 @@ func TestStoreIsSlow(t *testing.T) {
 					done <- err
 				}()
 				synctest.Wait()
-				m.mem.mu.Lock()
-				n := m.mem.free - m.mem.reserve
-				m.mem.mu.Unlock()
-				all := take(t, m.mem, n)
-				all.client.pause()
-				runner := want(t.Context(), m.mem, m.mem.reserve)
-				runner.client.pause()
-				behind := want(t.Context(), m.mem, m.mem.reserve)
+				all := takeAll(t, m)
+				all.client.Pause()
+				runner := want(t, m, m.Memory().Reserve)
+				runner.client.Pause()
+				behind := want(t, m, m.Memory().Reserve)
 				time.Sleep(50 * time.Second)
-				for _, b := range []*buffer{all, runner.buffer} {
-					give(b)
+				for _, b := range []*held{all, runner} {
+					b.giveBack()
 				}
 				err := <-done
 				synctest.Wait()
-				give(behind.buffer)
+				behind.giveBack()
 				if err != nil || interrupted {
 					t.Errorf("PATCH to a slow store = %v, interrupted %v, want success", err, interrupted)
 				}

@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/upload/budget"
 )
 
 // Errors that a client can act on. Errors of the store are returned as they are;
@@ -38,6 +39,10 @@ var (
 	// while others wait for memory, or because the process is shutting down.
 	// What had come is kept, unless it came with the request to commit.
 	ErrCut = errors.New("upload was cut off")
+
+	// ErrTooMany means that too many uploads wait for memory. The client may try
+	// again later.
+	ErrTooMany = budget.ErrTooMany
 )
 
 // EndedError is how a session ended that a request wanted to continue. It is an
@@ -114,7 +119,7 @@ func (s *Settings) Validate() error { return s.check(drivers.Limits{MaxPart: mat
 func (s *Settings) check(limits drivers.Limits, inlineMax int64) error {
 	var problems []error
 	refuse := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
-	if least := largestShare * max(limits.MinPart, inlineMax, segmentSize); s.Memory < least {
+	if least := largestShare * max(limits.MinPart, inlineMax, budget.SegmentSize); s.Memory < least {
 		refuse("upload.Config.Memory: %d bytes, want at least %d for this store", s.Memory, least)
 	}
 	least, most := max(limits.MinPart, 1), min(s.Memory/largestShare, limits.MaxPart)
@@ -146,7 +151,7 @@ type Manager struct {
 	limits  drivers.Limits
 	largest int64 // part, in bytes
 	key     []byte
-	mem     *memory
+	memory  *budget.Budget
 }
 
 // Open returns a Manager. The first one of a bucket creates the key that tokens
@@ -161,7 +166,7 @@ func Open(ctx context.Context, cfg Config) (*Manager, error) {
 	if m.key, err = sharedKey(ctx, cfg.Bucket, cfg.Layout.TokenKey()); err != nil {
 		return nil, err
 	}
-	m.mem = newMemory(cfg.Memory, m.largest, cfg.MaxWaiting)
+	m.memory = budget.New(cfg.Memory, m.largest, cfg.MaxWaiting)
 	return m, nil
 }
 
@@ -174,7 +179,10 @@ func (m *Manager) Start(repository string, alg digest.Algorithm) Token {
 // or 0 if the store has no such size.
 func (m *Manager) MinChunk() int64 { return m.limits.MinPart }
 
+// Memory returns how much of Config.Memory is in use.
+func (m *Manager) Memory() budget.Usage { return m.memory.Usage() }
+
 // Drain cuts off all uploads that are still receiving, and those that start later,
 // for a process that shuts down: what their clients have sent is recorded, as
 // when a client disconnects. It doesn't wait for that.
-func (m *Manager) Drain() { m.mem.drain() }
+func (m *Manager) Drain() { m.memory.Drain() }

@@ -10,6 +10,7 @@ import (
 	mathrand "math/rand/v2"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -18,6 +19,7 @@ import (
 	"github.com/berthhq/berth/drivers/deadline"
 	"github.com/berthhq/berth/drivers/drivertest"
 	membucket "github.com/berthhq/berth/drivers/memory"
+	"github.com/berthhq/berth/upload/budget"
 )
 
 const kiB, miB, giB = int64(1) << 10, int64(1) << 20, int64(1) << 30
@@ -198,21 +200,60 @@ func randomBytes(seed uint64, n int64) []byte {
 // back.
 func wantIdle(t testing.TB, m *Manager) {
 	t.Helper()
-	wantAllFree(t, m.mem, m.cfg.Memory)
+	if !m.memory.IsIdle() {
+		t.Errorf("Memory() = %+v, want that of an idle Manager", m.Memory())
+	}
 }
 
-func wantAllFree(t testing.TB, m *memory, budget int64) {
+// take returns a buffer with n segments, which must be free, of a client that
+// sends nothing.
+func take(t *testing.T, m *Manager, n int) *held {
 	t.Helper()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	small, lists := budget/smallShare, budget/listShare
-	if free := int((budget - small - lists) / segmentSize); m.free != free || m.small != small || m.lists != lists {
-		t.Errorf("free are %d segments, %d bytes for small bodies and %d for lists, want %d, %d and %d",
-			m.free, m.small, m.lists, free, small, lists)
+	h := newHeld(m)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := h.Reserve(ctx, n); err != nil {
+		t.Fatalf("Reserve(%d) with %+v waits, want it not to", n, m.Memory())
 	}
-	if len(m.queue) > 0 || m.runner != nil || len(m.clients) > 0 {
-		t.Errorf("%d wait, runner %v, %d clients; want none", len(m.queue), m.runner, len(m.clients))
-	}
+	return h
+}
+
+// takeAll takes all segments but the reserve.
+func takeAll(t *testing.T, m *Manager) *held {
+	t.Helper()
+	u := m.Memory()
+	return take(t, m, u.Free-u.Reserve)
+}
+
+// want asks for n segments for a new client. It returns when the client has them,
+// or waits. It must be called in a bubble.
+func want(t *testing.T, m *Manager, n int) *held {
+	h := newHeld(m)
+	go func() {
+		if err := h.Reserve(t.Context(), n); err != nil {
+			t.Error(err)
+		}
+		h.done = true
+	}()
+	synctest.Wait()
+	return h
+}
+
+// held is memory that a test holds.
+type held struct {
+	client *budget.Client
+	*budget.Buffer
+	done bool // the segments that want has asked for are there
+}
+
+func newHeld(m *Manager) *held {
+	c := m.memory.Join(func() {})
+	return &held{client: c, Buffer: c.NewBuffer(false)}
+}
+
+func (h *held) giveBack() {
+	h.Release()
+	h.client.Leave()
 }
 
 func TestOpenRefuses(t *testing.T) {

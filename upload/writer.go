@@ -14,6 +14,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/deadline"
 	"github.com/berthhq/berth/drivers/envelope"
+	"github.com/berthhq/berth/upload/budget"
 )
 
 const (
@@ -73,7 +74,7 @@ type Writer struct {
 	store  context.Context //nolint:containedctx // see above
 	cancel context.CancelFunc
 
-	client *client
+	client *budget.Client
 	wasCut atomic.Bool
 
 	reading   bool // in ReadFrom: Interrupt would do something
@@ -96,12 +97,11 @@ type Writer struct {
 	direct  bool // upload's key is one of the digest's: no other digest can complete it
 	contest *contest
 	sizes   sizes
-	drop    bool    // the store has the blob: bytes are hashed and dropped
-	tail    *buffer // bytes of this request past the last part; nil if none
-	crc     uint32  // of these
-	skip    int64   // how many of them are in the newest record, which another request created
+	drop    bool           // the store has the blob: bytes are hashed and dropped
+	tail    *budget.Buffer // bytes of this request past the last part; nil if none
+	crc     uint32         // of these
+	skip    int64          // how many of them are in the newest record, which another request created
 	parts   parts
-	list    int64 // bytes that the lists of earlier requests' parts are accounted as
 
 	before inherited    // what the records up to the token's hold
 	from   int          // index of the first reference whose content the next record takes over
@@ -121,11 +121,11 @@ func (m *Manager) Resume(ctx context.Context, t Token, opts Options) (*Writer, e
 	w.parts.init(w)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.client = m.mem.newClient(w.cutOff) // which may happen from here on
-	w.client.pause()
+	w.client = m.memory.Join(w.cutOff) // which may happen from here on
+	w.client.Pause()
 	defer func() {
 		if w.client != nil {
-			w.client.resume()
+			w.client.Resume()
 		}
 	}()
 	if t.Seq > 0 {
@@ -226,7 +226,7 @@ func (w *Writer) ReadFrom(r io.Reader) (int64, error) {
 
 func (w *Writer) releaseTail() {
 	if w.tail != nil {
-		w.tail.release()
+		w.tail.Release()
 		w.tail = nil
 	}
 	w.taken, w.rest = drivers.Body{}, drivers.Body{}
@@ -245,12 +245,11 @@ func (w *Writer) close() {
 	if w.client == nil {
 		return
 	}
-	w.client.pause()
+	w.client.Pause()
 	w.releaseTail()
-	w.m.mem.giveList(w.list)
 	_ = w.parts.wait() // that they failed was reported, or doesn't matter now
 	w.abandon()
-	w.client.leave()
+	w.client.Leave()
 	w.client = nil
 	w.cancel()
 	w.stop(nil)

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/berthhq/berth/redirect/match"
 )
 
 // Defaults that [New] uses for fields of [Config] that are zero.
@@ -162,4 +164,24 @@ func wholeSeconds(d time.Duration) error {
 		return fmt.Errorf("%v is not a whole number of seconds, one or more", d)
 	}
 	return nil
+}
+
+func newProxies(bad problems, c Config) match.Proxies {
+	p := match.Proxies{Count: c.TrustedProxies}
+	at := problems{key: "trusted_proxies", list: bad.list}
+	for _, s := range c.TrustedNetworks {
+		network, err := match.ParseNetwork(s)
+		at.add(err)
+		if err == nil && network.Bits() == 0 {
+			at.addf("%q has every address in it, so that any client could claim to be another", s)
+		}
+		p.Networks = append(p.Networks, network)
+	}
+	switch {
+	case p.Count < 0:
+		bad.at("trusted_proxies").addf("%d is negative", p.Count)
+	case p.Count > 0 && len(p.Networks) > 0:
+		at.addf("redirect.trusted_proxies, its older form, is set as well: set one of them")
+	}
+	return p
 }

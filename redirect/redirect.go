@@ -33,6 +33,7 @@ import (
 	"time"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/redirect/match"
 )
 
 // Signer is the part of a [drivers.Bucket] that a [Policy] needs.
@@ -120,7 +121,7 @@ type Policy struct {
 	maxLife        time.Duration
 	presigns       bool // whether some read can end in a URL signed by the store
 	service        service
-	proxies        proxies
+	proxies        match.Proxies
 }
 
 // Decide returns how to answer req. It sends no request itself, but the SignGet
@@ -193,7 +194,7 @@ func (p *Policy) MaxLife() time.Duration { return p.maxLife }
 
 // ClientAddr returns the address of the client that sent r through the proxies
 // that the configuration trusts. It returns the zero Addr if they name none.
-func (p *Policy) ClientAddr(r *http.Request) netip.Addr { return p.proxies.client(r) }
+func (p *Policy) ClientAddr(r *http.Request) netip.Addr { return p.proxies.Client(r) }
 
 // Check signs a URL in bucket and returns an error if it is unsafe to redirect
 // clients to, by the rules that New applies to the base URLs of CDNs, or if a CDN

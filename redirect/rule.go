@@ -4,18 +4,19 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/berthhq/berth/redirect/match"
 )
 
 // rule is a compiled [Rule]. Conditions that are not set are nil or zero.
 type rule struct {
 	name, target string
 	config       Rule
-	from         []netip.Prefix
-	repository   *regexp.Regexp
+	from         match.Networks
+	repository   match.Glob
 	userAgent    *regexp.Regexp
 	cdn          *cdn // nil if the target is not a CDN
 }
@@ -23,13 +24,13 @@ type rule struct {
 func newRule(bad problems, c Rule, cdns map[string]*cdn) rule {
 	r := rule{name: bad.key, target: c.Target, config: c}
 	for _, s := range c.From {
-		prefix, err := parseNetwork(s)
+		prefix, err := match.ParseNetwork(s)
 		bad.at("from").add(err)
 		r.from = append(r.from, prefix)
 	}
 	var err error
 	if c.Repository != "" {
-		r.repository, err = compileGlob(c.Repository)
+		r.repository, err = match.ParseGlob(c.Repository)
 		bad.at("repository").add(err)
 	}
 	if c.MinSize < 0 {
@@ -86,9 +87,9 @@ func (r *rule) unconditional() bool {
 // if the rule matches.
 func (r *rule) mismatch(req Request) string {
 	switch {
-	case r.from != nil && !contains(r.from, req.Client):
+	case r.from != nil && !r.from.Contains(req.Client):
 		return "from"
-	case r.repository != nil && !r.repository.MatchString(req.Repository):
+	case r.config.Repository != "" && !r.repository.Match(req.Repository):
 		return "repository"
 	case req.Size < r.config.MinSize:
 		return "min_size"
@@ -124,59 +125,4 @@ func (r *rule) why(condition string, req Request) string {
 		return "has no conditions"
 	}
 	return "all conditions hold"
-}
-
-func contains(networks []netip.Prefix, addr netip.Addr) bool {
-	addr = addr.Unmap().WithZone("")
-	for _, n := range networks {
-		if n.Contains(addr) {
-			return true
-		}
-	}
-	return false
-}
-
-func parseNetwork(s string) (netip.Prefix, error) {
-	addr, err := netip.ParseAddr(s)
-	prefix := netip.PrefixFrom(addr, addr.BitLen())
-	if err != nil {
-		prefix, err = netip.ParsePrefix(s)
-	}
-	if err != nil || addr.Zone() != "" {
-		return netip.Prefix{}, fmt.Errorf("%q is neither a network such as 10.0.0.0/8 nor an address", s)
-	}
-	if prefix.Addr().Is4In6() {
-		return netip.Prefix{}, fmt.Errorf("%q must be written as IPv4", s)
-	}
-	if prefix != prefix.Masked() {
-		return netip.Prefix{}, fmt.Errorf("%q has bits set past its length (meant %s?)", s, prefix.Masked())
-	}
-	return prefix, nil
-}
-
-// compileGlob compiles a glob over repository names. "?" and "*" match within
-// a segment; "**" matches anything, including slashes.
-func compileGlob(glob string) (*regexp.Regexp, error) {
-	var b strings.Builder
-	b.WriteString(`^`)
-	for i := 0; i < len(glob); i++ {
-		switch c := glob[i]; {
-		case strings.HasPrefix(glob[i:], "**"):
-			b.WriteString(`.*`)
-			i++
-		case c == '*':
-			b.WriteString(`[^/]*`)
-		case c == '?':
-			b.WriteString(`[^/]`)
-		case 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || strings.IndexByte("._-/", c) >= 0:
-			b.WriteString(regexp.QuoteMeta(glob[i : i+1]))
-		default:
-			return nil, fmt.Errorf("%q has a %q, which no repository name has", glob, c)
-		}
-	}
-	b.WriteString(`$`)
-	if strings.HasPrefix(glob, "/") || strings.HasSuffix(glob, "/") || strings.Contains(glob, "//") {
-		return nil, fmt.Errorf("%q has an empty segment, which no repository name has", glob)
-	}
-	return regexp.Compile(b.String())
 }

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"testing"
 	"time"
 
@@ -13,7 +12,7 @@ import (
 	"github.com/berthhq/berth/blobstore/ocihttp"
 	"github.com/berthhq/berth/cmd/berth/server"
 	"github.com/berthhq/berth/drivers"
-	"github.com/berthhq/berth/redirect"
+	"github.com/berthhq/berth/redirect/match"
 )
 
 // newService returns the service that `berth serve` runs on a bucket without any
@@ -37,7 +36,7 @@ func newService(ctx context.Context, bucket drivers.Bucket, maxBlob int64, log *
 		API:          api,
 		Ping:         store.Ping,
 		CutOff:       store.Drain,
-		ClientAddr:   func(r *http.Request) netip.Addr { return redirect.ClientAddr(r, 0) },
+		ClientAddr:   match.Proxies{}.Client,
 		Log:          log,
 		H2C:          true,
 		RequestLimit: requestLimit,

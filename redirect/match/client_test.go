@@ -1,4 +1,4 @@
-package redirect
+package match
 
 import (
 	"net/http"
@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestClientAddr(t *testing.T) {
+func TestClientBehindCount(t *testing.T) {
 	for _, test := range []struct {
 		remote    string
 		forwarded []string
@@ -42,22 +42,15 @@ func TestClientAddr(t *testing.T) {
 			r.Header.Add("X-Forwarded-For", f)
 		}
 		want, _ := netip.ParseAddr(test.want)
-		if got := ClientAddr(r, test.proxies); got != want {
-			t.Errorf("ClientAddr(%q, %q, %d) = %v, want %v", test.remote, test.forwarded, test.proxies, got, want)
-		}
-		p, err := New(Config{TrustedProxies: test.proxies})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := p.ClientAddr(r); got != want {
-			t.Errorf("Policy.ClientAddr(%q, %q) behind %d = %v, want %v", test.remote, test.forwarded, test.proxies, got, want)
+		if got := (Proxies{Count: test.proxies}).Client(r); got != want {
+			t.Errorf("Client(%q, %q) behind %d proxies = %v, want %v", test.remote, test.forwarded, test.proxies, got, want)
 		}
 	}
 }
 
-// FuzzClientAddr checks that no header of a client changes the address that its
+// FuzzClientBehindCount checks that no header of a client changes the address that its
 // trusted proxies report.
-func FuzzClientAddr(f *testing.F) {
+func FuzzClientBehindCount(f *testing.F) {
 	f.Add("", uint8(0))
 	f.Add("198.51.100.1", uint8(1))
 	f.Add("[::1]:80, fe80::1%eth0,,unknown", uint8(2))
@@ -79,9 +72,9 @@ func FuzzClientAddr(f *testing.F) {
 				r.Header.Add("X-Forwarded-For", hop)
 			}
 		}
-		if got := ClientAddr(r, proxies); got.String() != client {
-			t.Errorf("ClientAddr(%q, %d) = %v, want %s", r.Header, proxies, got, client)
+		if got := (Proxies{Count: proxies}).Client(r); got.String() != client {
+			t.Errorf("Client(%q) behind %d proxies = %v, want %s", r.Header, proxies, got, client)
 		}
-		ClientAddr(r, 1000) // does not panic
+		Proxies{Count: 1000}.Client(r) // does not panic
 	})
 }

@@ -1,4 +1,4 @@
-package redirect
+package match
 
 import (
 	"strings"
@@ -8,7 +8,7 @@ import (
 func TestGlob(t *testing.T) {
 	for _, test := range []struct {
 		glob     string
-		yes, not string // names, separated by blanks
+		yes, not string // names, separated by spaces
 	}{
 		{"library/ubuntu", "library/ubuntu", "library/ubuntu2 alibrary/ubuntu library library/ubuntu/x"},
 		{"library/*", "library/ubuntu library/a.b_c-d", "library library/a/b xlibrary/a"},
@@ -20,17 +20,17 @@ func TestGlob(t *testing.T) {
 		{"v?", "v1 va", "v v12 v/"},
 		{"a.c", "a.c", "abc"},
 	} {
-		re, err := compileGlob(test.glob)
+		g, err := ParseGlob(test.glob)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for name := range strings.FieldsSeq(test.yes) {
-			if !re.MatchString(name) {
+			if !g.Match(name) {
 				t.Errorf("%q does not match %q", test.glob, name)
 			}
 		}
 		for name := range strings.FieldsSeq(test.not) {
-			if re.MatchString(name) {
+			if g.Match(name) {
 				t.Errorf("%q matches %q", test.glob, name)
 			}
 		}
@@ -46,11 +46,11 @@ func FuzzGlob(f *testing.F) {
 		if len(glob) > 12 || len(name) > 24 || strings.Contains(name, "\n") || strings.ToValidUTF8(name, "") != name {
 			t.Skip("too slow to try everything, or no repository name")
 		}
-		re, err := compileGlob(glob)
+		g, err := ParseGlob(glob)
 		if err != nil {
 			return
 		}
-		if got, want := re.MatchString(name), slowGlob(glob, []rune(name)); got != want {
+		if got, want := g.Match(name), slowGlob(glob, []rune(name)); got != want {
 			t.Errorf("%q matches %q: %v, want %v", glob, name, got, want)
 		}
 	})

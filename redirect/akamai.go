@@ -25,10 +25,10 @@ func newAkamai(bad problems, c CDN) signer {
 	return akamai{key: readKeys(bad, c, parseHex), param: c.param(bad, "__token__")}
 }
 
-func (s akamai) sign(l link) (drivers.Signed, error) {
-	fields := "exp=" + strconv.FormatInt(l.expires.Unix(), 10) + "~acl=" + l.path
+func (s akamai) sign(u unsignedURL) (drivers.Signed, error) {
+	fields := "exp=" + strconv.FormatInt(u.expires.Unix(), 10) + "~acl=" + u.path
 	mac := hmac.New(sha256.New, s.key)
 	mac.Write([]byte(fields))
 	token := fields + "~hmac=" + hex.EncodeToString(mac.Sum(nil))
-	return drivers.Signed{URL: l.url + "?" + s.param + "=" + token, Expires: l.expires}, nil
+	return drivers.Signed{URL: u.url + "?" + s.param + "=" + token, Expires: u.expires}, nil
 }

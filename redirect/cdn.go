@@ -1,7 +1,6 @@
 package redirect
 
 import (
-	"fmt"
 	"maps"
 	"path"
 	"slices"
@@ -12,8 +11,8 @@ import (
 	"github.com/berthhq/berth/drivers/presign"
 )
 
-// CDN is one entry of redirect.cdn: how to sign URLs that a CDN accepts. Fields
-// that its kind does not use must be empty.
+// CDN configures how to sign URLs that a CDN accepts. Fields that its kind does
+// not use must be empty.
 type CDN struct {
 	// Kind is plain, cloudfront, cloudcdn, mediacdn, frontdoor, cloudflare,
 	// akamai or nginx.
@@ -46,7 +45,7 @@ type CDN struct {
 	Ranges bool
 
 	// Lifetime is the time for which the rule at the CDN accepts a token, for
-	// cloudflare. It is at least redirect.expiry + redirect.window.
+	// cloudflare. It is at least [Config.Expiry] + [Config.Window].
 	Lifetime time.Duration
 }
 
@@ -56,8 +55,8 @@ type life struct {
 	expires time.Time
 }
 
-// link is a URL for a signer to sign.
-type link struct {
+// unsignedURL is a URL for a signer to sign.
+type unsignedURL struct {
 	life
 	url  string // without a query
 	path string // of url
@@ -69,7 +68,7 @@ type link struct {
 // signer is the signing scheme of one kind of CDN.
 type signer interface {
 	// sign returns the URL that the CDN accepts.
-	sign(link) (drivers.Signed, error)
+	sign(unsignedURL) (drivers.Signed, error)
 }
 
 // cdn is a compiled [CDN].
@@ -83,27 +82,14 @@ type cdn struct {
 }
 
 func (c *cdn) sign(key string, l life, presign func() (drivers.Signed, error)) (drivers.Signed, error) {
-	return c.signer.sign(link{life: l, url: c.base + "/" + key, path: c.path + "/" + key, presign: presign})
+	return c.signer.sign(unsignedURL{life: l, url: c.base + "/" + key, path: c.path + "/" + key, presign: presign})
 }
 
 // newCDN compiles c for URLs that live for at most longest.
 func newCDN(bad problems, c CDN, s service, longest, maxPresign time.Duration) *cdn {
 	out := &cdn{kind: c.Kind, maxLife: longest, ranges: c.Ranges}
-	switch u, err := parseURL(c.BaseURL); {
-	case err != nil:
-		bad.at("base_url").add(err)
-	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		bad.at("base_url").addf("has a user, query or fragment")
-	case !verbatim(u.Host, ":[]") || !verbatim(u.EscapedPath(), "/"):
-		bad.at("base_url").addf("has a character other than A-Z a-z 0-9 - . _ (a host can be written in punycode)")
-	case !tidy(strings.TrimRight(u.Path, "/")):
-		bad.at("base_url").addf("has //, /./ or /../ in its path, which clients and CDNs leave out")
-	default:
-		out.path = strings.TrimRight(u.Path, "/")
-		out.base = u.Scheme + "://" + presign.Authority(u) + out.path
-		bad.at("base_url").add(s.checkURL(c.BaseURL))
-	}
-	if !c.checkSettings(bad) {
+	out.base, out.path = parseBaseURL(bad.field("BaseURL"), c.BaseURL, s)
+	if !c.checkFields(bad) {
 		return out
 	}
 	switch c.Kind {
@@ -118,7 +104,7 @@ func newCDN(bad problems, c CDN, s service, longest, maxPresign time.Duration) *
 	case "frontdoor":
 		out.signer, out.presigns = frontDoor{}, true
 		if longest > maxPresign {
-			bad.at("kind").addf("redirect.expiry and redirect.window make %v, and a SAS lives %v at most", longest, maxPresign)
+			bad.field("Kind").addf("redirect.Config.Expiry and redirect.Config.Window add up to %v, and a SAS lives %v at most", longest, maxPresign)
 		}
 	case "cloudflare":
 		out.signer = newCloudflare(bad, c, longest)
@@ -131,53 +117,74 @@ func newCDN(bad problems, c CDN, s service, longest, maxPresign time.Duration) *
 	return out
 }
 
+// parseBaseURL returns the base URL of a CDN in the form that clients send, and
+// its path. Neither ends in a slash.
+func parseBaseURL(bad problems, rawURL string, s service) (base, path string) {
+	u, err := parseURL(rawURL)
+	switch {
+	case err != nil:
+		bad.add(err)
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		bad.addf("has a user, query or fragment")
+	case !verbatim(u.Host, ":[]") || !verbatim(u.EscapedPath(), "/"):
+		bad.addf("has a character other than A-Z a-z 0-9 - . _ (a host can be written in punycode)")
+	case !tidy(strings.TrimRight(u.Path, "/")):
+		bad.addf("has //, /./ or /../ in its path, which clients and CDNs leave out")
+	default:
+		bad.add(s.checkURL(rawURL))
+		path = strings.TrimRight(u.Path, "/")
+		return u.Scheme + "://" + presign.Authority(u) + path, path
+	}
+	return "", ""
+}
+
 // tidy reports whether cleaning the path would leave it unchanged.
 func tidy(p string) bool { return p == "" || path.Clean(p) == p }
 
-// kindSettings returns the settings of each kind, besides kind and base_url.
-// "ids" is the id of each key.
-func kindSettings() map[string][]string {
+// kindFields returns the fields of a CDN that each kind uses, besides Kind,
+// BaseURL and Ranges. "ID" is the field of each key.
+func kindFields() map[string][]string {
 	return map[string][]string{
 		"plain":      {},
-		"cloudfront": {"keys", "ids", "form", "hash"},
-		"cloudcdn":   {"keys", "ids", "form"},
-		"mediacdn":   {"keys", "ids", "form"},
+		"cloudfront": {"Keys", "ID", "Form", "Hash"},
+		"cloudcdn":   {"Keys", "ID", "Form"},
+		"mediacdn":   {"Keys", "ID", "Form"},
 		"frontdoor":  {},
-		"cloudflare": {"keys", "param", "lifetime"},
-		"akamai":     {"keys", "param"},
-		"nginx":      {"keys"},
+		"cloudflare": {"Keys", "Param", "Lifetime"},
+		"akamai":     {"Keys", "Param"},
+		"nginx":      {"Keys"},
 	}
 }
 
-// checkSettings refuses an unknown kind, settings that the kind would ignore,
-// and missing keys. It reports whether the signer can be compiled.
-func (c CDN) checkSettings(bad problems) bool {
-	settings, ok := kindSettings()[c.Kind]
+// checkFields refuses an unknown kind, fields that the kind would ignore, and
+// missing keys. It reports whether the signer can be compiled.
+func (c CDN) checkFields(bad problems) bool {
+	fields, ok := kindFields()[c.Kind]
 	if !ok {
-		bad.at("kind").addf("%q is not one of %s", c.Kind, strings.Join(slices.Sorted(maps.Keys(kindSettings())), ", "))
+		bad.field("Kind").addf("%q is not one of %s", c.Kind, strings.Join(slices.Sorted(maps.Keys(kindFields())), ", "))
 		return false
 	}
 	for _, s := range []struct {
 		name string
 		set  bool
 	}{
-		{"keys", len(c.Keys) > 0},
-		{"form", c.Form != ""},
-		{"hash", c.Hash != ""},
-		{"param", c.Param != ""},
-		{"lifetime", c.Lifetime != 0},
+		{"Keys", len(c.Keys) > 0},
+		{"Form", c.Form != ""},
+		{"Hash", c.Hash != ""},
+		{"Param", c.Param != ""},
+		{"Lifetime", c.Lifetime != 0},
 	} {
-		if s.set && !slices.Contains(settings, s.name) {
-			bad.at(s.name).addf("a CDN of kind %s has no such setting", c.Kind)
+		if s.set && !slices.Contains(fields, s.name) {
+			bad.field(s.name).addf("a CDN of kind %s does not use it", c.Kind)
 			return false
 		}
 	}
-	if slices.Contains(settings, "keys") && len(c.Keys) == 0 {
-		bad.at("keys").addf("a CDN of kind %s needs at least one", c.Kind)
+	if slices.Contains(fields, "Keys") && len(c.Keys) == 0 {
+		bad.field("Keys").addf("a CDN of kind %s needs at least one", c.Kind)
 		return false
 	}
 	for i, k := range c.Keys {
-		bad.at(fmt.Sprintf("keys[%d].id", i)).add(checkKeyID(k.ID, slices.Contains(settings, "ids")))
+		bad.field("Keys").index(i).field("ID").add(checkKeyID(k.ID, slices.Contains(fields, "ID")))
 	}
 	return true
 }
@@ -200,7 +207,7 @@ func (c CDN) param(bad problems, byDefault string) string {
 		return byDefault
 	}
 	if !verbatim(c.Param, "") {
-		bad.at("param").addf("%q has a character other than A-Z a-z 0-9 - . _", c.Param)
+		bad.field("Param").addf("%q has a character other than A-Z a-z 0-9 - . _", c.Param)
 	}
 	return c.Param
 }

@@ -27,7 +27,7 @@ func newCloudCDN(bad problems, c CDN) signer {
 	return cloudCDN{
 		keyName: c.Keys[0].ID,
 		key:     readKeys(bad, c, parseCloudCDNKey),
-		prefix:  choose(bad.at("form"), c.Form, "url", "prefix") == "prefix",
+		prefix:  choose(bad.field("Form"), c.Form, "url", "prefix") == "prefix",
 	}
 }
 
@@ -39,8 +39,8 @@ func parseCloudCDNKey(data []byte) ([]byte, error) {
 	return key, err
 }
 
-func (s cloudCDN) sign(l link) (drivers.Signed, error) {
-	return signGoogle(l, s.keyName, s.prefix, base64.URLEncoding, func(value string) []byte {
+func (s cloudCDN) sign(u unsignedURL) (drivers.Signed, error) {
+	return signGoogle(u, s.keyName, s.prefix, base64.URLEncoding, func(value string) []byte {
 		mac := hmac.New(sha1.New, s.key)
 		mac.Write([]byte(value))
 		return mac.Sum(nil)
@@ -49,15 +49,15 @@ func (s cloudCDN) sign(l link) (drivers.Signed, error) {
 
 // signGoogle returns a URL in the form of both of Google's CDNs. The signature
 // covers the URL up to the signature, or in the prefix form only its query.
-func signGoogle(l link, keyName string, prefix bool, encoding *base64.Encoding, sign func(string) []byte) drivers.Signed {
-	query := "Expires=" + strconv.FormatInt(l.expires.Unix(), 10) + "&KeyName=" + keyName
+func signGoogle(u unsignedURL, keyName string, prefix bool, encoding *base64.Encoding, sign func(string) []byte) drivers.Signed {
+	query := "Expires=" + strconv.FormatInt(u.expires.Unix(), 10) + "&KeyName=" + keyName
 	if prefix {
-		query = "URLPrefix=" + encoding.EncodeToString([]byte(l.url)) + "&" + query
+		query = "URLPrefix=" + encoding.EncodeToString([]byte(u.url)) + "&" + query
 	}
-	unsigned := l.url + "?" + query
+	unsigned := u.url + "?" + query
 	value := unsigned
 	if prefix {
 		value = query
 	}
-	return drivers.Signed{URL: unsigned + "&Signature=" + encoding.EncodeToString(sign(value)), Expires: l.expires}
+	return drivers.Signed{URL: unsigned + "&Signature=" + encoding.EncodeToString(sign(value)), Expires: u.expires}
 }

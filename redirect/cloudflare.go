@@ -18,7 +18,7 @@ import (
 //	is_timed_hmac_valid_v0("<key>", http.request.uri, <lifetime>, http.request.timestamp.sec, 8)
 //
 // where 8 is the length of "?verify=". The token holds the time when it was
-// issued. The rule holds its lifetime, and the field lifetime must be the same
+// issued. The rule holds its lifetime, and [CDN.Lifetime] must be the same
 // number. A rule holds one key, so rotation takes two rules joined by "and not".
 //
 // https://developers.cloudflare.com/ruleset-engine/rules-language/functions/#hmac-validation
@@ -31,16 +31,16 @@ type cloudflare struct {
 
 func newCloudflare(bad problems, c CDN, longest time.Duration) signer {
 	if c.Lifetime < longest || c.Lifetime%time.Second != 0 {
-		bad.at("lifetime").addf("%v must be whole seconds, and at least the %v that redirect.expiry and redirect.window make",
+		bad.field("Lifetime").addf("%v must be whole seconds, and at least %v, the sum of redirect.Config.Expiry and redirect.Config.Window",
 			c.Lifetime, longest)
 	}
 	return cloudflare{key: readKeys(bad, c, parseText), param: c.param(bad, "verify"), lifetime: c.Lifetime}
 }
 
-func (s cloudflare) sign(l link) (drivers.Signed, error) {
-	issued := strconv.FormatInt(l.issued.Unix(), 10)
+func (s cloudflare) sign(u unsignedURL) (drivers.Signed, error) {
+	issued := strconv.FormatInt(u.issued.Unix(), 10)
 	mac := hmac.New(sha256.New, s.key)
-	mac.Write([]byte(l.path + issued))
+	mac.Write([]byte(u.path + issued))
 	token := issued + "-" + url.QueryEscape(base64.StdEncoding.EncodeToString(mac.Sum(nil)))
-	return drivers.Signed{URL: l.url + "?" + s.param + "=" + token, Expires: l.issued.Add(s.lifetime)}, nil
+	return drivers.Signed{URL: u.url + "?" + s.param + "=" + token, Expires: u.issued.Add(s.lifetime)}, nil
 }

@@ -40,9 +40,9 @@ func newCloudFront(bad problems, c CDN) signer {
 		keyID:  c.Keys[0].ID,
 		key:    readKeys(bad, c, parseCloudFrontKey),
 		hash:   crypto.SHA256,
-		custom: choose(bad.at("form"), c.Form, "canned", "custom") == "custom",
+		custom: choose(bad.field("Form"), c.Form, "canned", "custom") == "custom",
 	}
-	if choose(bad.at("hash"), c.Hash, "sha256", "sha1") == "sha1" {
+	if choose(bad.field("Hash"), c.Hash, "sha256", "sha1") == "sha1" {
 		s.hash = crypto.SHA1
 	}
 	return s
@@ -71,12 +71,12 @@ func parseCloudFrontKey(data []byte) (crypto.Signer, error) {
 	return nil, errors.New("CloudFront takes RSA of 2048 bits and ECDSA on P-256, and this key is " + got)
 }
 
-func (s cloudFront) sign(l link) (drivers.Signed, error) {
-	resource := l.url
+func (s cloudFront) sign(u unsignedURL) (drivers.Signed, error) {
+	resource := u.url
 	if s.custom {
 		resource += "*"
 	}
-	expires := strconv.FormatInt(l.expires.Unix(), 10)
+	expires := strconv.FormatInt(u.expires.Unix(), 10)
 	policy := `{"Statement":[{"Resource":"` + resource + `","Condition":{"DateLessThan":{"AWS:EpochTime":` + expires + `}}}]}`
 
 	hash := s.hash.New()
@@ -93,7 +93,7 @@ func (s cloudFront) sign(l link) (drivers.Signed, error) {
 	if s.hash == crypto.SHA256 {
 		query += "&Hash-Algorithm=SHA256"
 	}
-	return drivers.Signed{URL: l.url + query, Expires: l.expires}, nil
+	return drivers.Signed{URL: u.url + query, Expires: u.expires}, nil
 }
 
 // cloudFrontBase64 returns data in base64, with CloudFront's substitutes for

@@ -30,9 +30,8 @@ const (
 	targetCDN     = "cdn:" // followed by its name
 )
 
-// Config is the section "redirect" of the configuration. Its zero value
-// redirects to URLs signed by the store if the store can sign, and serves
-// directly otherwise.
+// Config configures a [Policy]. Its zero value redirects to URLs signed by the
+// store if the store can sign, and serves directly otherwise.
 type Config struct {
 	// Expiry is the shortest time that a URL works, in whole seconds. Zero is
 	// [DefaultExpiry].
@@ -63,7 +62,7 @@ type Config struct {
 	PublicURL string
 
 	// TrustedNetworks are the networks (10.0.0.0/8) or addresses of the proxies in
-	// front of this service, the key trusted_proxies. See [Policy.ClientAddr].
+	// front of this service. See [match.Proxies].
 	TrustedNetworks []string
 
 	// TrustedProxies is an older form of TrustedNetworks. Only one of the two
@@ -85,15 +84,15 @@ type Rule struct {
 	Target string
 }
 
-// New returns a Policy. Its error lists every wrong setting by its configuration
-// key (redirect.cdn.<name>.base_url), with the reason.
+// New returns a Policy. Its error lists every wrong field by its path
+// (redirect.Config.CDN["edge"].BaseURL), with the reason.
 //
 // New refuses
 //   - a CDN on the service's own host or a subdomain of it, because clients would
 //     send it the Authorization header that is meant for this service,
 //   - plain http if the service has https,
 //   - a lifetime that is longer than the signer allows,
-//   - settings that would have no effect.
+//   - fields that would have no effect.
 //
 // It reads files and environment variables with keys once.
 func New(c Config) (*Policy, error) {
@@ -104,31 +103,31 @@ func New(c Config) (*Policy, error) {
 	if p.window == 0 {
 		p.window = DefaultWindow
 	}
-	bad := problems{key: "redirect", list: new([]error)}
-	bad.at("expiry").add(wholeSeconds(p.expiry))
-	bad.at("window").add(wholeSeconds(p.window))
+	bad := problems{path: "redirect.Config", list: new([]error)}
+	bad.field("Expiry").add(wholeSeconds(p.expiry))
+	bad.field("Window").add(wholeSeconds(p.window))
 	p.proxies = newProxies(bad, c)
 	var err error
 	p.service, err = parseService(c.PublicURL)
-	problems{key: "public_url", list: bad.list}.add(err)
+	bad.field("PublicURL").add(err)
 
 	longest, maxPresign := p.expiry+p.window, cmp.Or(c.MaxPresign, weekOfStores)
 	p.maxLife = longest
 	p.cdns = make(map[string]*cdn)
 	for _, name := range slices.Sorted(maps.Keys(c.CDN)) {
-		p.cdns[name] = newCDN(bad.at("cdn").at(name), c.CDN[name], p.service, longest, maxPresign)
+		p.cdns[name] = newCDN(bad.field("CDN").entry(name), c.CDN[name], p.service, longest, maxPresign)
 		p.maxLife = max(p.maxLife, p.cdns[name].maxLife)
 	}
 	for i, rc := range c.Rules {
-		at := bad.at(fmt.Sprintf("rules[%d]", i))
+		at := bad.field("Rules").index(i)
 		r := newRule(at, rc, p.cdns)
 		if before := slices.IndexFunc(p.rules, func(before rule) bool { return before.covers(r) }); before >= 0 {
-			at.addf("is never reached, for %s has no conditions", p.rules[before].name)
+			at.addf("is never reached, because %s has no conditions", p.rules[before].name)
 		}
 		p.rules = append(p.rules, r)
 	}
 	byDefault := rule{name: "default", target: cmp.Or(c.Default, targetPresign)}
-	byDefault.cdn = findTarget(bad.at("default"), byDefault.target, p.cdns)
+	byDefault.cdn = findTarget(bad.field("Default"), byDefault.target, p.cdns)
 	p.rules = append(p.rules, byDefault)
 	if byDefault.cdn != nil {
 		p.rules = append(p.rules, rule{name: "default", target: targetPresign})
@@ -136,7 +135,7 @@ func New(c Config) (*Policy, error) {
 
 	p.presigns = p.needsPresign()
 	if p.presigns && longest > maxPresign {
-		bad.at("expiry").addf("%v and a window of %v make %v, and URLs that the store signs live %v at most",
+		bad.field("Expiry").addf("%v and a window of %v make %v, and URLs that the store signs live %v at most",
 			p.expiry, p.window, longest, maxPresign)
 	}
 	if err := bad.err(); err != nil {
@@ -168,20 +167,20 @@ func wholeSeconds(d time.Duration) error {
 
 func newProxies(bad problems, c Config) match.Proxies {
 	p := match.Proxies{Count: c.TrustedProxies}
-	at := problems{key: "trusted_proxies", list: bad.list}
+	at := bad.field("TrustedNetworks")
 	for _, s := range c.TrustedNetworks {
 		network, err := match.ParseNetwork(s)
 		at.add(err)
 		if err == nil && network.Bits() == 0 {
-			at.addf("%q has every address in it, so that any client could claim to be another", s)
+			at.addf("%q contains every address, so any client could claim to be another", s)
 		}
 		p.Networks = append(p.Networks, network)
 	}
 	switch {
 	case p.Count < 0:
-		bad.at("trusted_proxies").addf("%d is negative", p.Count)
+		bad.field("TrustedProxies").addf("%d is negative", p.Count)
 	case p.Count > 0 && len(p.Networks) > 0:
-		at.addf("redirect.trusted_proxies, its older form, is set as well: set one of them")
+		at.addf("redirect.Config.TrustedProxies, its older form, is set as well: set one of them")
 	}
 	return p
 }

@@ -37,115 +37,115 @@ func TestNewRefuses(t *testing.T) {
 		config Config
 		want   []string // the lines of the error
 	}{
-		{Config{Expiry: -time.Second}, []string{"redirect.expiry: -1s is not a whole number of seconds, one or more"}},
-		{Config{Expiry: 1500 * time.Millisecond}, []string{"redirect.expiry: 1.5s is not a whole number of seconds, one or more"}},
-		{Config{Window: time.Millisecond}, []string{"redirect.window: 1ms is not a whole number of seconds, one or more"}},
-		{Config{TrustedProxies: -1}, []string{"redirect.trusted_proxies: -1 is negative"}},
-		{Config{TrustedProxies: 1, TrustedNetworks: []string{"10.0.0.0/8"}}, []string{"trusted_proxies: redirect.trusted_proxies, its older form, is set as well: set one of them"}},
+		{Config{Expiry: -time.Second}, []string{"redirect.Config.Expiry: -1s is not a whole number of seconds, one or more"}},
+		{Config{Expiry: 1500 * time.Millisecond}, []string{"redirect.Config.Expiry: 1.5s is not a whole number of seconds, one or more"}},
+		{Config{Window: time.Millisecond}, []string{"redirect.Config.Window: 1ms is not a whole number of seconds, one or more"}},
+		{Config{TrustedProxies: -1}, []string{"redirect.Config.TrustedProxies: -1 is negative"}},
+		{Config{TrustedProxies: 1, TrustedNetworks: []string{"10.0.0.0/8"}}, []string{"redirect.Config.TrustedNetworks: redirect.Config.TrustedProxies, its older form, is set as well: set one of them"}},
 		{Config{TrustedNetworks: []string{"10.0.0.0/8", "here", "10.0.0.1/8", "fe80::1%eth0", "::ffff:10.0.0.1"}}, []string{
-			`trusted_proxies: "here" is neither a network such as 10.0.0.0/8 nor an address`,
-			`trusted_proxies: "10.0.0.1/8" has bits set past its length (meant 10.0.0.0/8?)`,
-			`trusted_proxies: "fe80::1%eth0" is neither a network such as 10.0.0.0/8 nor an address`,
-			`trusted_proxies: "::ffff:10.0.0.1" must be written as IPv4`,
+			`redirect.Config.TrustedNetworks: "here" is neither a network such as 10.0.0.0/8 nor an address`,
+			`redirect.Config.TrustedNetworks: "10.0.0.1/8" has bits set past its length (meant 10.0.0.0/8?)`,
+			`redirect.Config.TrustedNetworks: "fe80::1%eth0" is neither a network such as 10.0.0.0/8 nor an address`,
+			`redirect.Config.TrustedNetworks: "::ffff:10.0.0.1" must be written as IPv4`,
 		}},
 		{Config{TrustedNetworks: []string{"0.0.0.0/0", "::/0"}}, []string{
-			`trusted_proxies: "0.0.0.0/0" has every address in it, so that any client could claim to be another`,
-			`trusted_proxies: "::/0" has every address in it, so that any client could claim to be another`,
+			`redirect.Config.TrustedNetworks: "0.0.0.0/0" contains every address, so any client could claim to be another`,
+			`redirect.Config.TrustedNetworks: "::/0" contains every address, so any client could claim to be another`,
 		}},
-		{Config{Default: "cdn:edge"}, []string{"redirect.default: there is no redirect.cdn.edge (there are: none)"}},
-		{Config{Default: "nowhere"}, []string{`redirect.default: "nowhere" is not one of presign, direct, cdn:<name>`}},
-		{Config{PublicURL: "registry.example.com"}, []string{`public_url: "registry.example.com" is not an absolute http or https URL`}},
-		{Config{PublicURL: "https://bücher.example.com"}, []string{`public_url: host "bücher.example.com": write it in punycode (xn--…)`}},
+		{Config{Default: "cdn:edge"}, []string{`redirect.Config.Default: there is no redirect.Config.CDN["edge"] (defined: none)`}},
+		{Config{Default: "nowhere"}, []string{`redirect.Config.Default: "nowhere" is not one of presign, direct, cdn:<name>`}},
+		{Config{PublicURL: "registry.example.com"}, []string{`redirect.Config.PublicURL: "registry.example.com" is not an absolute http or https URL`}},
+		{Config{PublicURL: "https://bücher.example.com"}, []string{`redirect.Config.PublicURL: host "bücher.example.com": write it in punycode (xn--…)`}},
 
-		{Config{Expiry: 6 * day, MaxPresign: 6 * day}, []string{"redirect.expiry: 144h0m0s and a window of 5m0s make 144h5m0s, and URLs that the store signs live 144h0m0s at most"}},
-		{Config{Expiry: 7 * day}, []string{"redirect.expiry: 168h0m0s and a window of 5m0s make 168h5m0s, and URLs that the store signs live 168h0m0s at most"}},
+		{Config{Expiry: 6 * day, MaxPresign: 6 * day}, []string{"redirect.Config.Expiry: 144h0m0s and a window of 5m0s make 144h5m0s, and URLs that the store signs live 144h0m0s at most"}},
+		{Config{Expiry: 7 * day}, []string{"redirect.Config.Expiry: 168h0m0s and a window of 5m0s make 168h5m0s, and URLs that the store signs live 168h0m0s at most"}},
 		{Config{Expiry: 7*day - DefaultWindow + time.Second}, []string{
-			"redirect.expiry: 167h55m1s and a window of 5m0s make 168h0m1s, and URLs that the store signs live 168h0m0s at most"}},
+			"redirect.Config.Expiry: 167h55m1s and a window of 5m0s make 168h0m1s, and URLs that the store signs live 168h0m0s at most"}},
 		{Config{Expiry: 7 * day, Rules: []Rule{{MinSize: 1, Target: "presign"}, {Target: "direct"}}}, []string{
-			"redirect.expiry: 168h0m0s and a window of 5m0s make 168h5m0s, and URLs that the store signs live 168h0m0s at most"}},
+			"redirect.Config.Expiry: 168h0m0s and a window of 5m0s make 168h5m0s, and URLs that the store signs live 168h0m0s at most"}},
 		{Config{Expiry: 7 * day, CDN: map[string]CDN{"edge": {Kind: "frontdoor", BaseURL: testBase}}, Rules: []Rule{{Target: "direct"}}}, []string{
-			"redirect.cdn.edge.kind: redirect.expiry and redirect.window make 168h5m0s, and a SAS lives 168h0m0s at most"}},
+			`redirect.Config.CDN["edge"].Kind: redirect.Config.Expiry and redirect.Config.Window add up to 168h5m0s, and a SAS lives 168h0m0s at most`}},
 		{with(CDN{Kind: "cloudflare", Keys: text, Lifetime: 20 * time.Minute}), []string{
-			"redirect.cdn.edge.lifetime: 20m0s must be whole seconds, and at least the 25m0s that redirect.expiry and redirect.window make"}},
+			`redirect.Config.CDN["edge"].Lifetime: 20m0s must be whole seconds, and at least 25m0s, the sum of redirect.Config.Expiry and redirect.Config.Window`}},
 		{with(CDN{Kind: "cloudflare", Keys: text, Lifetime: 25*time.Minute - time.Second}), []string{
-			"redirect.cdn.edge.lifetime: 24m59s must be whole seconds, and at least the 25m0s that redirect.expiry and redirect.window make"}},
+			`redirect.Config.CDN["edge"].Lifetime: 24m59s must be whole seconds, and at least 25m0s, the sum of redirect.Config.Expiry and redirect.Config.Window`}},
 		{with(CDN{Kind: "cloudflare", Keys: text, Lifetime: 26*time.Minute + time.Millisecond}), []string{
-			"redirect.cdn.edge.lifetime: 26m0.001s must be whole seconds, and at least the 25m0s that redirect.expiry and redirect.window make"}},
+			`redirect.Config.CDN["edge"].Lifetime: 26m0.001s must be whole seconds, and at least 25m0s, the sum of redirect.Config.Expiry and redirect.Config.Window`}},
 		{with(CDN{Kind: "cloudflare", Keys: text}), []string{
-			"redirect.cdn.edge.lifetime: 0s must be whole seconds, and at least the 25m0s that redirect.expiry and redirect.window make"}},
+			`redirect.Config.CDN["edge"].Lifetime: 0s must be whole seconds, and at least 25m0s, the sum of redirect.Config.Expiry and redirect.Config.Window`}},
 
-		{plain("https://registry.example.com/cdn"), []string{"redirect.cdn.edge.base_url: host registry.example.com is the service's own: " +
+		{plain("https://registry.example.com/cdn"), []string{`redirect.Config.CDN["edge"].BaseURL: host registry.example.com is the service's own: ` +
 			"clients would send their credentials along (use another host)"}},
-		{plain("https://REGISTRY.example.com.:8443"), []string{"redirect.cdn.edge.base_url: host registry.example.com is the service's own: " +
+		{plain("https://REGISTRY.example.com.:8443"), []string{`redirect.Config.CDN["edge"].BaseURL: host registry.example.com is the service's own: ` +
 			"clients would send their credentials along (use another host)"}},
-		{plain("https://cdn.registry.example.com"), []string{"redirect.cdn.edge.base_url: host cdn.registry.example.com is a subdomain of " +
+		{plain("https://cdn.registry.example.com"), []string{`redirect.Config.CDN["edge"].BaseURL: host cdn.registry.example.com is a subdomain of ` +
 			"the service's registry.example.com: clients would send their credentials along (use a host that is not below it)"}},
-		{plain("http://cdn.example.net"), []string{"redirect.cdn.edge.base_url: http://cdn.example.net is plain http, and the service is https"}},
-		{plain(""), []string{`redirect.cdn.edge.base_url: "" is not an absolute http or https URL`}},
-		{plain("ftp://cdn.example.net"), []string{`redirect.cdn.edge.base_url: "ftp://cdn.example.net" is not an absolute http or https URL`}},
-		{plain("ftp://u:secret@cdn.example.net?secret"), []string{"redirect.cdn.edge.base_url: ftp://REDACTED@cdn.example.net?REDACTED is not an absolute http or https URL"}},
-		{plain("https://cdn.example.net/~a"), []string{"redirect.cdn.edge.base_url: has a character other than A-Z a-z 0-9 - . _ (a host can be written in punycode)"}},
-		{plain("https://u:secret@cdn.example.net"), []string{"redirect.cdn.edge.base_url: has a user, query or fragment"}},
-		{plain("https://cdn.example.net?a=b"), []string{"redirect.cdn.edge.base_url: has a user, query or fragment"}},
-		{plain("https://cdn.example.net/#a"), []string{"redirect.cdn.edge.base_url: has a user, query or fragment"}},
-		{plain("https://cdn.example.net/a%20b"), []string{"redirect.cdn.edge.base_url: has a character other than A-Z a-z 0-9 - . _ (a host can be written in punycode)"}},
-		{plain("https://cdn.example.net/a%2Fb"), []string{"redirect.cdn.edge.base_url: has a character other than A-Z a-z 0-9 - . _ (a host can be written in punycode)"}},
-		{plain("https://cdn.example.net/?"), []string{"redirect.cdn.edge.base_url: has a user, query or fragment"}},
-		{plain("https://cdn.example.net//a"), []string{"redirect.cdn.edge.base_url: has //, /./ or /../ in its path, which clients and CDNs leave out"}},
-		{plain("https://cdn.example.net/a//b"), []string{"redirect.cdn.edge.base_url: has //, /./ or /../ in its path, which clients and CDNs leave out"}},
-		{plain("https://cdn.example.net/a/../b"), []string{"redirect.cdn.edge.base_url: has //, /./ or /../ in its path, which clients and CDNs leave out"}},
-		{plain("https://cdn.example.net/a/."), []string{"redirect.cdn.edge.base_url: has //, /./ or /../ in its path, which clients and CDNs leave out"}},
-		{plain("https://:8443/a"), []string{`redirect.cdn.edge.base_url: "https://:8443/a" is not an absolute http or https URL`}},
-		{plain("https://bücher.example.net"), []string{"redirect.cdn.edge.base_url: has a character other than A-Z a-z 0-9 - . _ (a host can be written in punycode)"}},
+		{plain("http://cdn.example.net"), []string{`redirect.Config.CDN["edge"].BaseURL: http://cdn.example.net is plain http, and the service is https`}},
+		{plain(""), []string{`redirect.Config.CDN["edge"].BaseURL: "" is not an absolute http or https URL`}},
+		{plain("ftp://cdn.example.net"), []string{`redirect.Config.CDN["edge"].BaseURL: "ftp://cdn.example.net" is not an absolute http or https URL`}},
+		{plain("ftp://u:secret@cdn.example.net?secret"), []string{`redirect.Config.CDN["edge"].BaseURL: ftp://REDACTED@cdn.example.net?REDACTED is not an absolute http or https URL`}},
+		{plain("https://cdn.example.net/~a"), []string{`redirect.Config.CDN["edge"].BaseURL: has a character other than A-Z a-z 0-9 - . _ (a host can be written in punycode)`}},
+		{plain("https://u:secret@cdn.example.net"), []string{`redirect.Config.CDN["edge"].BaseURL: has a user, query or fragment`}},
+		{plain("https://cdn.example.net?a=b"), []string{`redirect.Config.CDN["edge"].BaseURL: has a user, query or fragment`}},
+		{plain("https://cdn.example.net/#a"), []string{`redirect.Config.CDN["edge"].BaseURL: has a user, query or fragment`}},
+		{plain("https://cdn.example.net/a%20b"), []string{`redirect.Config.CDN["edge"].BaseURL: has a character other than A-Z a-z 0-9 - . _ (a host can be written in punycode)`}},
+		{plain("https://cdn.example.net/a%2Fb"), []string{`redirect.Config.CDN["edge"].BaseURL: has a character other than A-Z a-z 0-9 - . _ (a host can be written in punycode)`}},
+		{plain("https://cdn.example.net/?"), []string{`redirect.Config.CDN["edge"].BaseURL: has a user, query or fragment`}},
+		{plain("https://cdn.example.net//a"), []string{`redirect.Config.CDN["edge"].BaseURL: has //, /./ or /../ in its path, which clients and CDNs leave out`}},
+		{plain("https://cdn.example.net/a//b"), []string{`redirect.Config.CDN["edge"].BaseURL: has //, /./ or /../ in its path, which clients and CDNs leave out`}},
+		{plain("https://cdn.example.net/a/../b"), []string{`redirect.Config.CDN["edge"].BaseURL: has //, /./ or /../ in its path, which clients and CDNs leave out`}},
+		{plain("https://cdn.example.net/a/."), []string{`redirect.Config.CDN["edge"].BaseURL: has //, /./ or /../ in its path, which clients and CDNs leave out`}},
+		{plain("https://:8443/a"), []string{`redirect.Config.CDN["edge"].BaseURL: "https://:8443/a" is not an absolute http or https URL`}},
+		{plain("https://bücher.example.net"), []string{`redirect.Config.CDN["edge"].BaseURL: has a character other than A-Z a-z 0-9 - . _ (a host can be written in punycode)`}},
 
 		{with(CDN{Kind: "fastly"}), []string{
-			`redirect.cdn.edge.kind: "fastly" is not one of akamai, cloudcdn, cloudflare, cloudfront, frontdoor, mediacdn, nginx, plain`}},
-		{with(CDN{Kind: "plain", Keys: text}), []string{"redirect.cdn.edge.keys: a CDN of kind plain has no such setting"}},
-		{with(CDN{Kind: "nginx", Keys: text, Hash: "sha1"}), []string{"redirect.cdn.edge.hash: a CDN of kind nginx has no such setting"}},
-		{with(CDN{Kind: "nginx", Keys: text, Lifetime: 1}), []string{"redirect.cdn.edge.lifetime: a CDN of kind nginx has no such setting"}},
-		{with(CDN{Kind: "cloudcdn", Keys: base64Key, Param: "x"}), []string{"redirect.cdn.edge.param: a CDN of kind cloudcdn has no such setting"}},
-		{with(CDN{Kind: "akamai", Keys: text, Form: "url"}), []string{"redirect.cdn.edge.form: a CDN of kind akamai has no such setting"}},
-		{with(CDN{Kind: "nginx"}), []string{"redirect.cdn.edge.keys: a CDN of kind nginx needs at least one"}},
-		{with(CDN{Kind: "nginx", Keys: []Key{{ID: "a", Value: "k"}}}), []string{"redirect.cdn.edge.keys[0].id: the keys of this kind have none"}},
+			`redirect.Config.CDN["edge"].Kind: "fastly" is not one of akamai, cloudcdn, cloudflare, cloudfront, frontdoor, mediacdn, nginx, plain`}},
+		{with(CDN{Kind: "plain", Keys: text}), []string{`redirect.Config.CDN["edge"].Keys: a CDN of kind plain does not use it`}},
+		{with(CDN{Kind: "nginx", Keys: text, Hash: "sha1"}), []string{`redirect.Config.CDN["edge"].Hash: a CDN of kind nginx does not use it`}},
+		{with(CDN{Kind: "nginx", Keys: text, Lifetime: 1}), []string{`redirect.Config.CDN["edge"].Lifetime: a CDN of kind nginx does not use it`}},
+		{with(CDN{Kind: "cloudcdn", Keys: base64Key, Param: "x"}), []string{`redirect.Config.CDN["edge"].Param: a CDN of kind cloudcdn does not use it`}},
+		{with(CDN{Kind: "akamai", Keys: text, Form: "url"}), []string{`redirect.Config.CDN["edge"].Form: a CDN of kind akamai does not use it`}},
+		{with(CDN{Kind: "nginx"}), []string{`redirect.Config.CDN["edge"].Keys: a CDN of kind nginx needs at least one`}},
+		{with(CDN{Kind: "nginx", Keys: []Key{{ID: "a", Value: "k"}}}), []string{`redirect.Config.CDN["edge"].Keys[0].ID: the keys of this kind have none`}},
 		{with(CDN{Kind: "cloudcdn", Keys: []Key{{Value: base64Key[0].Value}}}), []string{
-			`redirect.cdn.edge.keys[0].id: "" is not 1 to 63 of A-Z a-z 0-9 _ -`}},
+			`redirect.Config.CDN["edge"].Keys[0].ID: "" is not 1 to 63 of A-Z a-z 0-9 _ -`}},
 		{with(CDN{Kind: "cloudcdn", Keys: []Key{{ID: strings.Repeat("a", 64), Value: base64Key[0].Value}}}), []string{
-			`redirect.cdn.edge.keys[0].id: "` + strings.Repeat("a", 64) + `" is not 1 to 63 of A-Z a-z 0-9 _ -`}},
-		{with(CDN{Kind: "cloudcdn", Keys: base64Key, Form: "canned"}), []string{`redirect.cdn.edge.form: "canned" is not one of url, prefix`}},
+			`redirect.Config.CDN["edge"].Keys[0].ID: "` + strings.Repeat("a", 64) + `" is not 1 to 63 of A-Z a-z 0-9 _ -`}},
+		{with(CDN{Kind: "cloudcdn", Keys: base64Key, Form: "canned"}), []string{`redirect.Config.CDN["edge"].Form: "canned" is not one of url, prefix`}},
 		{with(CDN{Kind: "cloudfront", Form: "url", Hash: "md5", Keys: []Key{{ID: "K", File: "testdata/rsa.pem"}}}), []string{
-			`redirect.cdn.edge.form: "url" is not one of canned, custom`, `redirect.cdn.edge.hash: "md5" is not one of sha256, sha1`}},
+			`redirect.Config.CDN["edge"].Form: "url" is not one of canned, custom`, `redirect.Config.CDN["edge"].Hash: "md5" is not one of sha256, sha1`}},
 		{with(CDN{Kind: "akamai", Keys: []Key{{Value: "aa"}}, Param: "a&b"}), []string{
-			`redirect.cdn.edge.param: "a&b" has a character other than A-Z a-z 0-9 - . _`}},
+			`redirect.Config.CDN["edge"].Param: "a&b" has a character other than A-Z a-z 0-9 - . _`}},
 
-		{rules(Rule{}), []string{`redirect.rules[0].target: "" is not one of presign, direct, cdn:<name>`}},
-		{rules(Rule{Target: "cdn:other"}), []string{"redirect.rules[0].target: there is no redirect.cdn.other (there are: edge)"}},
+		{rules(Rule{}), []string{`redirect.Config.Rules[0].Target: "" is not one of presign, direct, cdn:<name>`}},
+		{rules(Rule{Target: "cdn:other"}), []string{`redirect.Config.Rules[0].Target: there is no redirect.Config.CDN["other"] (defined: edge)`}},
 		{rules(Rule{Target: "direct"}, Rule{Target: "presign"}), []string{
-			"redirect.rules[1]: is never reached, for redirect.rules[0] has no conditions"}},
+			"redirect.Config.Rules[1]: is never reached, because redirect.Config.Rules[0] has no conditions"}},
 		{rules(Rule{Target: "direct"}, Rule{MinSize: 1, Target: "presign"}, Rule{MinSize: 2, Target: "direct"}), []string{
-			"redirect.rules[1]: is never reached, for redirect.rules[0] has no conditions",
-			"redirect.rules[2]: is never reached, for redirect.rules[0] has no conditions"}},
+			"redirect.Config.Rules[1]: is never reached, because redirect.Config.Rules[0] has no conditions",
+			"redirect.Config.Rules[2]: is never reached, because redirect.Config.Rules[0] has no conditions"}},
 		{rules(Rule{Target: "cdn:edge"}, Rule{MinSize: 1, Target: "presign"}, Rule{From: []string{"10.0.0.0/8"}, Target: "cdn:edge"}), []string{
-			"redirect.rules[2]: is never reached, for redirect.rules[0] has no conditions"}},
+			"redirect.Config.Rules[2]: is never reached, because redirect.Config.Rules[0] has no conditions"}},
 		{rules(Rule{Repository: "A", Target: "direct"}, Rule{Target: "direct"}), []string{
-			`redirect.rules[0].repository: "A" has a 'A', which no repository name has`}},
+			`redirect.Config.Rules[0].Repository: "A" has a 'A', which no repository name has`}},
 		{rules(Rule{Repository: "/library/*", Target: "direct"}, Rule{Repository: "library/", Target: "direct"},
 			Rule{Repository: "library//x", Target: "direct"}), []string{
-			`redirect.rules[0].repository: "/library/*" has an empty segment, which no repository name has`,
-			`redirect.rules[1].repository: "library/" has an empty segment, which no repository name has`,
-			`redirect.rules[2].repository: "library//x" has an empty segment, which no repository name has`}},
-		{Config{Rules: []Rule{{Target: "cdn:edge"}}}, []string{"redirect.rules[0].target: there is no redirect.cdn.edge (there are: none)"}},
+			`redirect.Config.Rules[0].Repository: "/library/*" has an empty segment, which no repository name has`,
+			`redirect.Config.Rules[1].Repository: "library/" has an empty segment, which no repository name has`,
+			`redirect.Config.Rules[2].Repository: "library//x" has an empty segment, which no repository name has`}},
+		{Config{Rules: []Rule{{Target: "cdn:edge"}}}, []string{`redirect.Config.Rules[0].Target: there is no redirect.Config.CDN["edge"] (defined: none)`}},
 		{rules(Rule{From: []string{"10.0.0.0/33", "example.com", "fe80::1%eth0"}, Target: "direct"}), []string{
-			`redirect.rules[0].from: "10.0.0.0/33" is neither a network such as 10.0.0.0/8 nor an address`,
-			`redirect.rules[0].from: "example.com" is neither a network such as 10.0.0.0/8 nor an address`,
-			`redirect.rules[0].from: "fe80::1%eth0" is neither a network such as 10.0.0.0/8 nor an address`}},
+			`redirect.Config.Rules[0].From: "10.0.0.0/33" is neither a network such as 10.0.0.0/8 nor an address`,
+			`redirect.Config.Rules[0].From: "example.com" is neither a network such as 10.0.0.0/8 nor an address`,
+			`redirect.Config.Rules[0].From: "fe80::1%eth0" is neither a network such as 10.0.0.0/8 nor an address`}},
 		{rules(Rule{From: []string{"10.0.0.1/8"}, Target: "direct"}), []string{
-			`redirect.rules[0].from: "10.0.0.1/8" has bits set past its length (meant 10.0.0.0/8?)`}},
+			`redirect.Config.Rules[0].From: "10.0.0.1/8" has bits set past its length (meant 10.0.0.0/8?)`}},
 		{rules(Rule{From: []string{"::ffff:10.0.0.0/104"}, Target: "direct"}), []string{
-			`redirect.rules[0].from: "::ffff:10.0.0.0/104" must be written as IPv4`}},
+			`redirect.Config.Rules[0].From: "::ffff:10.0.0.0/104" must be written as IPv4`}},
 		{rules(Rule{Repository: "Team/[ab]", MinSize: -1, UserAgent: "(", Target: "direct"}), []string{
-			`redirect.rules[0].repository: "Team/[ab]" has a 'T', which no repository name has`,
-			"redirect.rules[0].min_size: -1 is negative",
-			"redirect.rules[0].user_agent: error parsing regexp: missing closing ): `(`"}},
+			`redirect.Config.Rules[0].Repository: "Team/[ab]" has a 'T', which no repository name has`,
+			"redirect.Config.Rules[0].MinSize: -1 is negative",
+			"redirect.Config.Rules[0].UserAgent: error parsing regexp: missing closing ): `(`"}},
 	} {
 		_, err := New(test.config)
 		if err == nil {
@@ -206,7 +206,7 @@ func TestBaseURL(t *testing.T) {
 			continue
 		}
 		want := cloudCDN{keyName: "a", key: secretBase64(t, c.Keys[0]).([]byte)}
-		signed, err := want.sign(link{url: test.want + testKey, life: testLife()})
+		signed, err := want.sign(unsignedURL{url: test.want + testKey, life: testLife()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -251,48 +251,48 @@ func TestBadKeys(t *testing.T) {
 	for _, test := range []struct {
 		kind string
 		key  Key
-		want string // after redirect.cdn.edge.keys[1]
+		want string // after the path of the key
 	}{
-		{"nginx", Key{}, ": give one of value, file, env"},
-		{"nginx", Key{Value: "secret", Env: "BERTH_TEST_KEY"}, ": give one of value, file, env"},
-		{"nginx", Key{Value: " "}, ".value: is empty or not set"},
-		{"nginx", Key{Env: "BERTH_TEST_UNSET"}, ".env: BERTH_TEST_UNSET: is empty or not set"},
-		{"nginx", Key{Env: "BERTH_TEST_EMPTY"}, ".env: BERTH_TEST_EMPTY: is empty or not set"},
-		{"nginx", Key{File: dir + "/absent"}, ".file: " + dir + "/absent: no such file or directory"},
-		{"nginx", Key{File: file("empty", "\n")}, ".file: " + dir + "/empty: is empty or not set"},
-		{"nginx", Key{File: file("utf16", "\xff\xfes\x00e\x00")}, ".file: " + dir + "/utf16: is not one line of text in UTF-8"},
-		{"nginx", Key{File: file("utf16le", "s\x00e\x00")}, ".file: " + dir + "/utf16le: is not one line of text in UTF-8"},
-		{"nginx", Key{File: file("lines", "secret\r\nsecret\r\n")}, ".file: " + dir + "/lines: is not one line of text in UTF-8"},
-		{"nginx", Key{File: file("bom", "\ufeff\r\n")}, ".file: " + dir + "/bom: is empty or not set"},
-		{"nginx", Key{File: dir}, ".file: " + dir + ": is a directory"},
-		{"akamai", Key{Value: "secret"}, ".value: is not an even number of hexadecimal digits"},
-		{"akamai", Key{Value: "abc"}, ".value: is not an even number of hexadecimal digits"},
-		{"cloudcdn", Key{Value: "secret!"}, ".value: is not base64"},
-		{"cloudcdn", Key{Env: "BERTH_TEST_KEY"}, ".env: BERTH_TEST_KEY: want base64 of 16 bytes for Cloud CDN, and this is of 6"},
-		{"cloudcdn", Key{Value: "c2VjcmV0c2VjcmV0c2VjcmV0"}, ".value: want base64 of 16 bytes for Cloud CDN, and this is of 18"},
-		{"mediacdn", Key{Value: "secret!"}, ".value: is neither PEM nor base64"},
-		{"mediacdn", Key{Value: "c2VjcmV0"}, ".value: want an Ed25519 key of 32 or 64 bytes for Media CDN, and this has 6"},
-		{"mediacdn", Key{Value: strings.Repeat("c2VjcmV0", 10) + "c2VjcmU"}, ".value: want an Ed25519 key of 32 or 64 bytes for Media CDN, and this has 65"},
-		{"mediacdn", Key{Value: strings.Repeat("A", 86)}, ".value: the public half of the key does not belong to the private one"},
-		{"mediacdn", Key{File: "testdata/rsa.pem"}, ".file: testdata/rsa.pem: want an Ed25519 key for Media CDN, and this is a *rsa.PrivateKey"},
-		{"cloudfront", Key{File: file("text", "secret")}, ".file: " + dir + "/text: is not a PEM private key"},
-		{"cloudfront", Key{File: file("cert", pemOf("CERTIFICATE", nil, nil))}, ".file: " + dir + "/cert: is a PEM CERTIFICATE, not a private key"},
+		{"nginx", Key{}, ": set exactly one of Value, File and Env"},
+		{"nginx", Key{Value: "secret", Env: "BERTH_TEST_KEY"}, ": set exactly one of Value, File and Env"},
+		{"nginx", Key{Value: " "}, ".Value: is empty or not set"},
+		{"nginx", Key{Env: "BERTH_TEST_UNSET"}, ".Env: BERTH_TEST_UNSET: is empty or not set"},
+		{"nginx", Key{Env: "BERTH_TEST_EMPTY"}, ".Env: BERTH_TEST_EMPTY: is empty or not set"},
+		{"nginx", Key{File: dir + "/absent"}, ".File: " + dir + "/absent: no such file or directory"},
+		{"nginx", Key{File: file("empty", "\n")}, ".File: " + dir + "/empty: is empty or not set"},
+		{"nginx", Key{File: file("utf16", "\xff\xfes\x00e\x00")}, ".File: " + dir + "/utf16: is not one line of text in UTF-8"},
+		{"nginx", Key{File: file("utf16le", "s\x00e\x00")}, ".File: " + dir + "/utf16le: is not one line of text in UTF-8"},
+		{"nginx", Key{File: file("lines", "secret\r\nsecret\r\n")}, ".File: " + dir + "/lines: is not one line of text in UTF-8"},
+		{"nginx", Key{File: file("bom", "\ufeff\r\n")}, ".File: " + dir + "/bom: is empty or not set"},
+		{"nginx", Key{File: dir}, ".File: " + dir + ": is a directory"},
+		{"akamai", Key{Value: "secret"}, ".Value: is not an even number of hexadecimal digits"},
+		{"akamai", Key{Value: "abc"}, ".Value: is not an even number of hexadecimal digits"},
+		{"cloudcdn", Key{Value: "secret!"}, ".Value: is not base64"},
+		{"cloudcdn", Key{Env: "BERTH_TEST_KEY"}, ".Env: BERTH_TEST_KEY: want base64 of 16 bytes for Cloud CDN, and this is of 6"},
+		{"cloudcdn", Key{Value: "c2VjcmV0c2VjcmV0c2VjcmV0"}, ".Value: want base64 of 16 bytes for Cloud CDN, and this is of 18"},
+		{"mediacdn", Key{Value: "secret!"}, ".Value: is neither PEM nor base64"},
+		{"mediacdn", Key{Value: "c2VjcmV0"}, ".Value: want an Ed25519 key of 32 or 64 bytes for Media CDN, and this has 6"},
+		{"mediacdn", Key{Value: strings.Repeat("c2VjcmV0", 10) + "c2VjcmU"}, ".Value: want an Ed25519 key of 32 or 64 bytes for Media CDN, and this has 65"},
+		{"mediacdn", Key{Value: strings.Repeat("A", 86)}, ".Value: the public half of the key does not belong to the private one"},
+		{"mediacdn", Key{File: "testdata/rsa.pem"}, ".File: testdata/rsa.pem: want an Ed25519 key for Media CDN, and this is a *rsa.PrivateKey"},
+		{"cloudfront", Key{File: file("text", "secret")}, ".File: " + dir + "/text: is not a PEM private key"},
+		{"cloudfront", Key{File: file("cert", pemOf("CERTIFICATE", nil, nil))}, ".File: " + dir + "/cert: is a PEM CERTIFICATE, not a private key"},
 		{"cloudfront", Key{File: file("locked", pemOf("ENCRYPTED PRIVATE KEY", nil, nil))},
-			".file: " + dir + "/locked: the private key is encrypted; give it without a passphrase"},
+			".File: " + dir + "/locked: the private key is encrypted; give it without a passphrase"},
 		{"cloudfront", Key{File: file("locked1", "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n")},
-			".file: " + dir + "/locked1: the private key is encrypted; give it without a passphrase"},
+			".File: " + dir + "/locked1: the private key is encrypted; give it without a passphrase"},
 		{"cloudfront", Key{File: file("ssh", pemOf("OPENSSH PRIVATE KEY", nil, nil))},
-			".file: " + dir + "/ssh: is a private key in OpenSSH's own format; give one that openssl made, in PKCS #8"},
-		{"mediacdn", Key{File: file("bag", "Bag Attributes\n"+pemOf("CERTIFICATE", nil, nil))}, ".file: " + dir + "/bag: is a PEM CERTIFICATE, not a private key"},
-		{"cloudfront", Key{File: file("broken", pemOf("EC PRIVATE KEY", []byte("x"), nil))}, ".file: " + dir + "/broken: PEM EC PRIVATE KEY: "},
+			".File: " + dir + "/ssh: is a private key in OpenSSH's own format; give one that openssl made, in PKCS #8"},
+		{"mediacdn", Key{File: file("bag", "Bag Attributes\n"+pemOf("CERTIFICATE", nil, nil))}, ".File: " + dir + "/bag: is a PEM CERTIFICATE, not a private key"},
+		{"cloudfront", Key{File: file("broken", pemOf("EC PRIVATE KEY", []byte("x"), nil))}, ".File: " + dir + "/broken: PEM EC PRIVATE KEY: "},
 		{"cloudfront", Key{File: file("rsa3072", pkcs8(rsa3072, rsaErr))},
-			".file: " + dir + "/rsa3072: CloudFront takes RSA of 2048 bits and ECDSA on P-256, and this key is RSA of 3072 bits"},
+			".File: " + dir + "/rsa3072: CloudFront takes RSA of 2048 bits and ECDSA on P-256, and this key is RSA of 3072 bits"},
 		{"cloudfront", Key{File: file("p384", pkcs8(p384, p384Err))},
-			".file: " + dir + "/p384: CloudFront takes RSA of 2048 bits and ECDSA on P-256, and this key is ECDSA on P-384"},
+			".File: " + dir + "/p384: CloudFront takes RSA of 2048 bits and ECDSA on P-256, and this key is ECDSA on P-384"},
 		{"cloudfront", Key{Value: string(ed25519PEM)},
-			".value: CloudFront takes RSA of 2048 bits and ECDSA on P-256, and this key is a ed25519.PrivateKey"},
+			".Value: CloudFront takes RSA of 2048 bits and ECDSA on P-256, and this key is a ed25519.PrivateKey"},
 		{"cloudfront", Key{File: file("x25519", pkcs8(x25519, x25519Err))},
-			".file: " + dir + "/x25519: is a private key of type *ecdh.PrivateKey, which cannot sign"},
+			".File: " + dir + "/x25519: is a private key of type *ecdh.PrivateKey, which cannot sign"},
 	} {
 		good := map[string]Key{
 			"nginx":      {Value: "k"},
@@ -306,7 +306,7 @@ func TestBadKeys(t *testing.T) {
 		}
 		// The bad key is second. It does not sign, but New finds it anyway.
 		_, err := New(Config{CDN: map[string]CDN{"edge": {Kind: test.kind, BaseURL: testBase, Keys: []Key{good, test.key}}}})
-		if want := "redirect.cdn.edge.keys[1]" + test.want; err == nil || !strings.HasPrefix(err.Error(), want) {
+		if want := `redirect.Config.CDN["edge"].Keys[1]` + test.want; err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s with %v: %v, want %s", test.kind, test.key, err, want)
 		}
 		if err != nil && strings.Contains(strings.TrimPrefix(err.Error(), dir), "secret") {

@@ -68,7 +68,7 @@ func (e Edge) SignExpired(key string) (drivers.Signed, error) {
 func (e Edge) sign(key string, l life, presign func() (drivers.Signed, error)) (drivers.Signed, error) {
 	signed, err := e.cdn.sign(key, l, presign)
 	if err != nil {
-		return drivers.Signed{}, fmt.Errorf("redirect.cdn.%s: %w", e.Name, err)
+		return drivers.Signed{}, fmt.Errorf("redirect.Config.CDN[%q]: %w", e.Name, err)
 	}
 	return signed, nil
 }

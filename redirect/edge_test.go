@@ -45,7 +45,7 @@ func TestEdges(t *testing.T) {
 					if err != nil || c.verify(expired.URL, time.Now(), known) == nil {
 						t.Errorf("SignExpired(%q) = %v, want a URL that is refused", key, err)
 					}
-					if err := c.verify(expired.URL, time.Now().Add(-2*p.MaxLife()), known); err != nil {
+					if err := c.verify(expired.URL, time.Now().Add(-2*p.maxLife), known); err != nil {
 						t.Errorf("SignExpired(%q), while it was good: %v", key, err)
 					}
 				}

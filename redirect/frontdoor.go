@@ -20,8 +20,8 @@ import (
 // https://learn.microsoft.com/azure/frontdoor/front-door-caching#query-string-behavior
 type frontDoor struct{}
 
-func (frontDoor) sign(l link) (drivers.Signed, error) {
-	signed, err := l.presign()
+func (frontDoor) sign(u unsignedURL) (drivers.Signed, error) {
+	signed, err := u.presign()
 	if err != nil {
 		return drivers.Signed{}, err
 	}
@@ -32,5 +32,5 @@ func (frontDoor) sign(l link) (drivers.Signed, error) {
 	case q.Has("X-Amz-Signature") || q.Has("X-Goog-Signature"):
 		return drivers.Signed{}, errors.New("the store's signature is good for its own host only: this kind is for Azure Blob Storage")
 	}
-	return drivers.Signed{URL: l.url + "?" + sas, Expires: signed.Expires}, nil
+	return drivers.Signed{URL: u.url + "?" + sas, Expires: signed.Expires}, nil
 }

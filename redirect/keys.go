@@ -40,9 +40,9 @@ func (k Key) String() string {
 	return fmt.Sprintf("key %q", k.ID)
 }
 
-// read returns the key, and the name of the setting that it comes from. The
-// setting is empty if not exactly one is set.
-func (k Key) read() (data []byte, setting string, err error) {
+// read returns the key, and the name of the field that it comes from. The name is
+// empty if not exactly one field is set.
+func (k Key) read() (data []byte, field string, err error) {
 	given := 0
 	for _, s := range []string{k.Value, k.File, k.Env} {
 		if s != "" {
@@ -51,25 +51,25 @@ func (k Key) read() (data []byte, setting string, err error) {
 	}
 	switch {
 	case given != 1:
-		return nil, "", errors.New("give one of value, file, env")
+		return nil, "", errors.New("set exactly one of Value, File and Env")
 	case k.File != "":
-		setting = "file"
+		field = "File"
 		data, err = os.ReadFile(k.File)
 		if pathErr, ok := errors.AsType[*os.PathError](err); ok {
 			err = pathErr.Err // the path is named once, by the caller
 		}
 	case k.Env != "":
-		setting = "env"
+		field = "Env"
 		data = []byte(os.Getenv(k.Env))
 	default:
-		setting = "value"
+		field = "Value"
 		data = []byte(k.Value)
 	}
 	data = bytes.TrimSpace(bytes.TrimPrefix(data, []byte("\ufeff")))
 	if err == nil && len(data) == 0 {
 		err = errors.New("is empty or not set")
 	}
-	return data, setting, err
+	return data, field, err
 }
 
 // readKeys reads and parses all keys of c, and returns the first. Errors of parse
@@ -77,9 +77,9 @@ func (k Key) read() (data []byte, setting string, err error) {
 func readKeys[K any](bad problems, c CDN, parse func([]byte) (K, error)) K {
 	var first K
 	for i, k := range c.Keys {
-		at := bad.at(fmt.Sprintf("keys[%d]", i))
-		data, setting, err := k.read()
-		if setting == "" {
+		at := bad.field("Keys").index(i)
+		data, field, err := k.read()
+		if field == "" {
 			at.add(err)
 			continue
 		}
@@ -88,10 +88,10 @@ func readKeys[K any](bad problems, c CDN, parse func([]byte) (K, error)) K {
 			parsed, err = parse(data)
 		}
 		switch {
-		case err != nil && setting == "value":
-			at.at(setting).add(err)
+		case err != nil && field == "Value":
+			at.field(field).add(err)
 		case err != nil:
-			at.at(setting).addf("%s%s: %w", k.File, k.Env, err)
+			at.field(field).addf("%s%s: %w", k.File, k.Env, err)
 		case i == 0:
 			first = parsed
 		}

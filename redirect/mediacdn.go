@@ -26,7 +26,7 @@ func newMediaCDN(bad problems, c CDN) signer {
 	return mediaCDN{
 		keyName: c.Keys[0].ID,
 		key:     readKeys(bad, c, parseEd25519),
-		prefix:  choose(bad.at("form"), c.Form, "url", "prefix") == "prefix",
+		prefix:  choose(bad.field("Form"), c.Form, "url", "prefix") == "prefix",
 	}
 }
 
@@ -58,8 +58,8 @@ func parseEd25519(data []byte) (ed25519.PrivateKey, error) {
 	return key, nil
 }
 
-func (s mediaCDN) sign(l link) (drivers.Signed, error) {
-	return signGoogle(l, s.keyName, s.prefix, base64.RawURLEncoding, func(value string) []byte {
+func (s mediaCDN) sign(u unsignedURL) (drivers.Signed, error) {
+	return signGoogle(u, s.keyName, s.prefix, base64.RawURLEncoding, func(value string) []byte {
 		return ed25519.Sign(s.key, []byte(value))
 	}), nil
 }

@@ -26,9 +26,9 @@ func newNginx(bad problems, c CDN) signer {
 	return nginx{key: readKeys(bad, c, parseText)}
 }
 
-func (s nginx) sign(l link) (drivers.Signed, error) {
-	expires := strconv.FormatInt(l.expires.Unix(), 10)
-	sum := md5.Sum([]byte(expires + l.path + " " + string(s.key))) //nolint:gosec // the module takes no other
+func (s nginx) sign(u unsignedURL) (drivers.Signed, error) {
+	expires := strconv.FormatInt(u.expires.Unix(), 10)
+	sum := md5.Sum([]byte(expires + u.path + " " + string(s.key))) //nolint:gosec // the module takes no other
 	query := "?md5=" + base64.RawURLEncoding.EncodeToString(sum[:]) + "&expires=" + expires
-	return drivers.Signed{URL: l.url + query, Expires: l.expires}, nil
+	return drivers.Signed{URL: u.url + query, Expires: u.expires}, nil
 }

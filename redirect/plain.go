@@ -7,6 +7,6 @@ import "github.com/berthhq/berth/drivers"
 // cannot be guessed. The expiry bounds how long the redirect is cached.
 type plain struct{}
 
-func (plain) sign(l link) (drivers.Signed, error) {
-	return drivers.Signed{URL: l.url, Expires: l.expires}, nil
+func (plain) sign(u unsignedURL) (drivers.Signed, error) {
+	return drivers.Signed{URL: u.url, Expires: u.expires}, nil
 }

@@ -5,20 +5,24 @@ import (
 	"fmt"
 )
 
-// problems collects the errors in a configuration. Each value belongs to one
-// configuration key, and all values in one call of New share a list.
+// problems collects the errors in a [Config]. Each value belongs to one field,
+// and all values in one call of New share a list.
 type problems struct {
-	key  string
+	path string // such as redirect.Config.CDN["edge"].BaseURL
 	list *[]error
 }
 
-func (p problems) at(key string) problems {
-	return problems{key: p.key + "." + key, list: p.list}
+func (p problems) field(name string) problems { return problems{p.path + "." + name, p.list} }
+
+func (p problems) entry(name string) problems {
+	return problems{fmt.Sprintf("%s[%q]", p.path, name), p.list}
 }
+
+func (p problems) index(i int) problems { return problems{fmt.Sprintf("%s[%d]", p.path, i), p.list} }
 
 func (p problems) add(err error) {
 	if err != nil {
-		*p.list = append(*p.list, fmt.Errorf("%s: %w", p.key, err))
+		*p.list = append(*p.list, fmt.Errorf("%s: %w", p.path, err))
 	}
 }
 

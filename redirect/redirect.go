@@ -83,8 +83,8 @@ type Decision struct {
 	// a cache may keep the redirect.
 	Expires time.Time
 
-	// Rule is the configuration key of the rule that decided, or "default" or
-	// "inline".
+	// Rule is the rule that decided, such as "redirect.Config.Rules[0]", or
+	// "default" or "inline".
 	Rule string
 
 	// Target is the target of that rule. If the store cannot sign, URL is empty
@@ -118,8 +118,8 @@ type Policy struct {
 	rules          []rule // the last has no conditions
 	cdns           map[string]*cdn
 	expiry, window time.Duration
-	maxLife        time.Duration
-	presigns       bool // whether some read can end in a URL signed by the store
+	maxLife        time.Duration // of a URL, over all targets
+	presigns       bool          // whether some read can end in a URL signed by the store
 	service        service
 	proxies        match.Proxies
 }
@@ -187,11 +187,6 @@ func (p *Policy) Redirects(req Request, signs bool) bool {
 	return r.redirects(req) && (signs || !r.presigns())
 }
 
-// MaxLife returns the longest time after a decision for which its URL can work.
-// The bytes that it names must not be deleted sooner. URLs of a CDN of kind
-// plain never stop working, and do not count.
-func (p *Policy) MaxLife() time.Duration { return p.maxLife }
-
 // ClientAddr returns the address of the client that sent r through the proxies
 // that the configuration trusts. It returns the zero Addr if they name none.
 func (p *Policy) ClientAddr(r *http.Request) netip.Addr { return p.proxies.Client(r) }
@@ -228,7 +223,7 @@ func (p *Policy) rule(req Request) *rule {
 		return &rule{name: "inline", target: targetDirect}
 	}
 	for i := range p.rules {
-		if p.rules[i].mismatch(req) == "" {
+		if p.rules[i].mismatch(req) == none {
 			return &p.rules[i]
 		}
 	}
@@ -245,7 +240,7 @@ type Step struct {
 	Rule    string // as in Decision
 	Target  string
 	Matches bool
-	Why     string // the condition that does not hold, and the value it tested
+	Why     string // the condition that does not hold, and the value that it tested
 }
 
 // Explain tries the rules in the order of Decide and returns why each one
@@ -257,9 +252,9 @@ func (p *Policy) Explain(req Request) []Step {
 	var steps []Step
 	for i := range p.rules {
 		r := &p.rules[i]
-		key := r.mismatch(req)
-		steps = append(steps, Step{Rule: r.name, Target: r.target, Matches: key == "", Why: r.why(key, req)})
-		if key == "" {
+		failed := r.mismatch(req)
+		steps = append(steps, Step{Rule: r.name, Target: r.target, Matches: failed == none, Why: r.why(failed, req)})
+		if failed == none {
 			break
 		}
 	}

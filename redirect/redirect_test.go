@@ -149,21 +149,21 @@ func TestRules(t *testing.T) {
 		rule string
 		host string // of the URL, "" if direct
 	}{
-		{Request{Client: netip.MustParseAddr("10.1.2.3"), Size: 9999}, "redirect.rules[0]", ""},
-		{Request{Client: netip.MustParseAddr("::ffff:10.1.2.3")}, "redirect.rules[0]", ""},
-		{Request{Client: netip.MustParseAddr("2001:db8::1")}, "redirect.rules[0]", ""},
-		{Request{Client: netip.MustParseAddr("2001:db8::1%eth0")}, "redirect.rules[0]", ""},
-		{Request{Client: netip.MustParseAddr("192.0.2.7")}, "redirect.rules[0]", ""},
+		{Request{Client: netip.MustParseAddr("10.1.2.3"), Size: 9999}, "redirect.Config.Rules[0]", ""},
+		{Request{Client: netip.MustParseAddr("::ffff:10.1.2.3")}, "redirect.Config.Rules[0]", ""},
+		{Request{Client: netip.MustParseAddr("2001:db8::1")}, "redirect.Config.Rules[0]", ""},
+		{Request{Client: netip.MustParseAddr("2001:db8::1%eth0")}, "redirect.Config.Rules[0]", ""},
+		{Request{Client: netip.MustParseAddr("192.0.2.7")}, "redirect.Config.Rules[0]", ""},
 		{Request{Client: netip.MustParseAddr("192.0.2.8")}, "default", "bucket.s3.example.net"},
 		{Request{}, "default", "bucket.s3.example.net"},
-		{Request{Repository: "team/app", Size: 1000}, "redirect.rules[1]", "bucket.s3.example.net"},
+		{Request{Repository: "team/app", Size: 1000}, "redirect.Config.Rules[1]", "bucket.s3.example.net"},
 		{Request{Repository: "team/app", Size: 999}, "default", "bucket.s3.example.net"},
 		{Request{Repository: "team/app/sub", Size: 1000}, "default", "bucket.s3.example.net"},
 		{Request{Repository: "myteam/app", Size: 1000}, "default", "bucket.s3.example.net"},
-		{Request{Repository: "a/b/private", UserAgent: "docker/28"}, "redirect.rules[2]", ""},
+		{Request{Repository: "a/b/private", UserAgent: "docker/28"}, "redirect.Config.Rules[2]", ""},
 		{Request{Repository: "a/b/private", UserAgent: "not docker/28"}, "default", "bucket.s3.example.net"},
-		{Request{UserAgent: "moby/BuildKit 0.20"}, "redirect.rules[3]", "edge.example.net"},
-		{Request{Size: 5000}, "redirect.rules[4]", "edge.example.net"},
+		{Request{UserAgent: "moby/BuildKit 0.20"}, "redirect.Config.Rules[3]", "edge.example.net"},
+		{Request{Size: 5000}, "redirect.Config.Rules[4]", "edge.example.net"},
 		{Request{Size: 5000, Key: "docker/registry/v2/blobs/sha256/9f/9f86/data"}, "default", "bucket.s3.example.net"},
 		{Request{Size: 5000, Unverified: true}, "default", "bucket.s3.example.net"},
 		{Request{Size: 5000, Key: "meta/token-key"}, "default", "bucket.s3.example.net"},
@@ -210,28 +210,28 @@ func TestExplain(t *testing.T) {
 	}
 	req := Request{Repository: "library/ubuntu", Size: 100, UserAgent: "curl/8", Client: netip.MustParseAddr("192.0.2.1"), Key: "adopted/x"}
 	want := []Step{
-		{"redirect.rules[0]", "direct", false, "from: 192.0.2.1 is in none of 10.0.0.0/8, 192.168.0.0/16"},
-		{"redirect.rules[1]", "direct", false, `repository: "library/ubuntu" does not match "team/**"`},
-		{"redirect.rules[2]", "direct", false, "min_size: 100 is less than 1048576"},
-		{"redirect.rules[3]", "direct", false, `user_agent: "curl/8" does not match "containerd"`},
-		{"redirect.rules[4]", "cdn:edge", false, `target: a CDN is never shown the key "adopted/x"`},
-		{"redirect.rules[5]", "presign", true, "all conditions hold"},
+		{"redirect.Config.Rules[0]", "direct", false, "client 192.0.2.1 is in none of 10.0.0.0/8, 192.168.0.0/16"},
+		{"redirect.Config.Rules[1]", "direct", false, `repository "library/ubuntu" does not match "team/**"`},
+		{"redirect.Config.Rules[2]", "direct", false, "size 100 is less than 1048576"},
+		{"redirect.Config.Rules[3]", "direct", false, `User-Agent "curl/8" does not match "containerd"`},
+		{"redirect.Config.Rules[4]", "cdn:edge", false, `a CDN never serves the key "adopted/x"`},
+		{"redirect.Config.Rules[5]", "presign", true, "all conditions hold"},
 	}
 	if diff := cmp.Diff(want, p.Explain(req)); diff != "" {
 		t.Errorf("Explain(%+v) (-want +got):\n%s", req, diff)
 	}
 
 	req.Key, req.Unverified = testKey, true
-	if got, want := p.Explain(req)[4], (Step{"redirect.rules[4]", "cdn:edge", false, "target: a CDN is never shown bytes that nobody hashed here"}); got != want {
+	if got, want := p.Explain(req)[4], (Step{"redirect.Config.Rules[4]", "cdn:edge", false, "a CDN never serves bytes that this service has not hashed"}); got != want {
 		t.Errorf("unverified: got %+v, want %+v", got, want)
 	}
 
 	req = Request{Key: "adopted/x"}
 	steps := p.Explain(req)
-	if got := steps[0].Why; got != "from: the client's address is unknown" {
-		t.Errorf("without a client: %s", got)
+	if got := steps[0].Why; got != "the client's address is unknown" {
+		t.Errorf("Why without a client = %q, want that its address is unknown", got)
 	}
-	if got, want := steps[len(steps)-1], (Step{"redirect.rules[6]", "direct", true, "has no conditions"}); got != want {
+	if got, want := steps[len(steps)-1], (Step{"redirect.Config.Rules[6]", "direct", true, "has no conditions"}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	if got, want := p.Explain(Request{}), []Step{{"inline", "direct", true, "the bytes are in the blob's record"}}; !cmp.Equal(got, want) {
@@ -296,7 +296,7 @@ func TestMaxLife(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := p.MaxLife(); got != test.want {
+		if got := p.maxLife; got != test.want {
 			t.Errorf("MaxLife of %+v = %v, want %v", test.config, got, test.want)
 		}
 	}
@@ -334,8 +334,8 @@ func TestCheck(t *testing.T) {
 		{never, url("https://registry.example.com/x"), ""},
 		{frontDoor, url("https://account.blob.core.windows.net/c/x?sv=1&sig=5ec7e7"), ""},
 		{frontDoor, failing(errors.ErrUnsupported), ""},
-		{frontDoor, url("https://bucket.s3.amazonaws.com/x?X-Amz-Signature=5ec7e7"), "redirect.cdn.edge: the store's signature is good for its own host only"},
-		{frontDoor, url("https://storage.googleapis.com/b/x?X-Goog-Signature=5ec7e7"), "redirect.cdn.edge: the store's signature is good for its own host only"},
+		{frontDoor, url("https://bucket.s3.amazonaws.com/x?X-Amz-Signature=5ec7e7"), `redirect.Config.CDN["edge"]: the store's signature is good for its own host only`},
+		{frontDoor, url("https://storage.googleapis.com/b/x?X-Goog-Signature=5ec7e7"), `redirect.Config.CDN["edge"]: the store's signature is good for its own host only`},
 	} {
 		p, err := New(test.config)
 		if err != nil {

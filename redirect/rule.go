@@ -22,25 +22,25 @@ type rule struct {
 }
 
 func newRule(bad problems, c Rule, cdns map[string]*cdn) rule {
-	r := rule{name: bad.key, target: c.Target, config: c}
+	r := rule{name: bad.path, target: c.Target, config: c}
 	for _, s := range c.From {
 		prefix, err := match.ParseNetwork(s)
-		bad.at("from").add(err)
+		bad.field("From").add(err)
 		r.from = append(r.from, prefix)
 	}
 	var err error
 	if c.Repository != "" {
 		r.repository, err = match.ParseGlob(c.Repository)
-		bad.at("repository").add(err)
+		bad.field("Repository").add(err)
 	}
 	if c.MinSize < 0 {
-		bad.at("min_size").addf("%d is negative", c.MinSize)
+		bad.field("MinSize").addf("%d is negative", c.MinSize)
 	}
 	if c.UserAgent != "" {
 		r.userAgent, err = regexp.Compile(c.UserAgent)
-		bad.at("user_agent").add(err)
+		bad.field("UserAgent").add(err)
 	}
-	r.cdn = findTarget(bad.at("target"), c.Target, cdns)
+	r.cdn = findTarget(bad.field("Target"), c.Target, cdns)
 	return r
 }
 
@@ -51,7 +51,7 @@ func findTarget(bad problems, target string, cdns map[string]*cdn) *cdn {
 	switch {
 	case isCDN && cdns[name] == nil:
 		names := strings.Join(slices.Sorted(maps.Keys(cdns)), ", ")
-		bad.addf("there is no redirect.cdn.%s (there are: %s)", name, cmp.Or(names, "none"))
+		bad.addf("there is no redirect.Config.CDN[%q] (defined: %s)", name, cmp.Or(names, "none"))
 	case !isCDN && target != targetDirect && target != targetPresign:
 		bad.addf("%q is not one of presign, direct, cdn:<name>", target)
 	}
@@ -83,43 +83,55 @@ func (r *rule) unconditional() bool {
 	return len(c.From) == 0 && c.Repository == "" && c.MinSize == 0 && c.UserAgent == ""
 }
 
-// mismatch returns the name of the first condition that does not hold, or ""
-// if the rule matches.
-func (r *rule) mismatch(req Request) string {
+// condition is a condition of a rule.
+type condition int
+
+const (
+	none condition = iota
+	byFrom
+	byRepository
+	byMinSize
+	byUserAgent
+	byTarget // a CDN only serves verified bytes under "data/"
+)
+
+// mismatch returns the first condition that does not hold, or none if the rule
+// matches.
+func (r *rule) mismatch(req Request) condition {
 	switch {
 	case r.from != nil && !r.from.Contains(req.Client):
-		return "from"
+		return byFrom
 	case r.config.Repository != "" && !r.repository.Match(req.Repository):
-		return "repository"
+		return byRepository
 	case req.Size < r.config.MinSize:
-		return "min_size"
+		return byMinSize
 	case r.userAgent != nil && !r.userAgent.MatchString(req.UserAgent):
-		return "user_agent"
+		return byUserAgent
 	case r.cdn != nil && (req.Unverified || !cdnKey(req.Key)):
-		return "target"
+		return byTarget
 	}
-	return ""
+	return none
 }
 
 // why returns an explanation of the condition that mismatch returned.
-func (r *rule) why(condition string, req Request) string {
-	switch condition {
-	case "from":
+func (r *rule) why(c condition, req Request) string {
+	switch c {
+	case byFrom:
 		if !req.Client.IsValid() {
-			return "from: the client's address is unknown"
+			return "the client's address is unknown"
 		}
-		return fmt.Sprintf("from: %s is in none of %s", req.Client, strings.Join(r.config.From, ", "))
-	case "repository":
-		return fmt.Sprintf("repository: %q does not match %q", req.Repository, r.config.Repository)
-	case "min_size":
-		return fmt.Sprintf("min_size: %d is less than %d", req.Size, r.config.MinSize)
-	case "user_agent":
-		return fmt.Sprintf("user_agent: %q does not match %q", req.UserAgent, r.config.UserAgent)
-	case "target":
+		return fmt.Sprintf("client %s is in none of %s", req.Client, strings.Join(r.config.From, ", "))
+	case byRepository:
+		return fmt.Sprintf("repository %q does not match %q", req.Repository, r.config.Repository)
+	case byMinSize:
+		return fmt.Sprintf("size %d is less than %d", req.Size, r.config.MinSize)
+	case byUserAgent:
+		return fmt.Sprintf("User-Agent %q does not match %q", req.UserAgent, r.config.UserAgent)
+	case byTarget:
 		if req.Unverified {
-			return "target: a CDN is never shown bytes that nobody hashed here"
+			return "a CDN never serves bytes that this service has not hashed"
 		}
-		return fmt.Sprintf("target: a CDN is never shown the key %q", req.Key)
+		return fmt.Sprintf("a CDN never serves the key %q", req.Key)
 	}
 	if r.always() {
 		return "has no conditions"

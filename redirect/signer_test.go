@@ -190,43 +190,43 @@ func TestVendorExamples(t *testing.T) {
 	cloudflareRule := cloudflare{key: []byte("mysecrettoken"), param: "verify", lifetime: 3 * time.Hour}
 
 	for _, test := range []struct {
-		source string
-		signer signer
-		link   link
-		want   string
+		source   string
+		signer   signer
+		unsigned unsignedURL
+		want     string
 	}{
 		{ // https://github.com/GoogleCloudPlatform/golang-samples/tree/main/cdn/sign-url
-			"golang-samples", cloudCDNURL, link{url: "http://35.186.234.33/index.html", life: at(0, 1558131350)},
+			"golang-samples", cloudCDNURL, unsignedURL{url: "http://35.186.234.33/index.html", life: at(0, 1558131350)},
 			"http://35.186.234.33/index.html?Expires=1558131350&KeyName=my-key&Signature=fm6JZSmKNsB5sys8VGr-JE4LiiE=",
 		},
 		{ // https://github.com/GoogleCloudPlatform/python-docs-samples/tree/main/cdn
-			"python-docs-samples", cloudCDNURL, link{url: "http://www.example.com/", life: at(0, 1549751401)},
+			"python-docs-samples", cloudCDNURL, unsignedURL{url: "http://www.example.com/", life: at(0, 1549751401)},
 			"http://www.example.com/?Expires=1549751401&KeyName=my-key&Signature=OqDUFfHpN5Vxga6r80bhsgxKves=",
 		},
 		{
-			"golang-samples, prefix", cloudCDNPrefix, link{url: "https://media.example.com/segments/", life: at(0, 1558131350)},
+			"golang-samples, prefix", cloudCDNPrefix, unsignedURL{url: "https://media.example.com/segments/", life: at(0, 1558131350)},
 			"https://media.example.com/segments/?URLPrefix=aHR0cHM6Ly9tZWRpYS5leGFtcGxlLmNvbS9zZWdtZW50cy8=" +
 				"&Expires=1558131350&KeyName=my-key&Signature=HWE5tBTZgnYVoZzVLG7BtRnOsgk=",
 		},
 		{ // "Protect an entire URI path prefix", where the separator is "?"
 			"configure-token-authentication", cloudflareRule,
-			link{url: "https://downloads.example.com/case-studies/12345678-90ab-4cde-f012-3456789abcde/",
+			unsignedURL{url: "https://downloads.example.com/case-studies/12345678-90ab-4cde-f012-3456789abcde/",
 				path: "/case-studies/12345678-90ab-4cde-f012-3456789abcde/", life: at(1755877101, 0)},
 			"https://downloads.example.com/case-studies/12345678-90ab-4cde-f012-3456789abcde/" +
 				"?verify=1755877101-5WOroVcDINdl2%2BQZxZFHJcJ6l%2Fep4HGIrX3DtSXzWO0%3D",
 		},
 		{
 			"configure-token-authentication", cloudflareRule,
-			link{url: "/", path: "/case-studies/768bf477-22d5-4545-857d-b155510119ff/", life: at(1755878057, 0)},
+			unsignedURL{url: "/", path: "/case-studies/768bf477-22d5-4545-857d-b155510119ff/", life: at(1755878057, 0)},
 			"/?verify=1755878057-jeMS5S1F3MIgxvL61UmiX4vODiWtuLfcPV6q%2B0Y3Rig%3D",
 		},
 		{ // the page signs the client's address too, right after the path
 			"ngx_http_secure_link_module", nginx{key: []byte("secret")},
-			link{url: "/s/link", path: "/s/link127.0.0.1", life: at(0, 2147483647)},
+			unsignedURL{url: "/s/link", path: "/s/link127.0.0.1", life: at(0, 2147483647)},
 			"/s/link?md5=_e4Nc3iduzkWRm01TBBNYw&expires=2147483647",
 		},
 	} {
-		got, err := test.signer.sign(test.link)
+		got, err := test.signer.sign(test.unsigned)
 		if err != nil || got.URL != test.want {
 			t.Errorf("%s: got %s, %v\nwant %s", test.source, got.URL, err, test.want)
 		}
@@ -294,8 +294,8 @@ func TestCDNAccepts(t *testing.T) {
 				if err := c.verify(d.URL, d.Expires.Add(time.Second), known); err == nil {
 					t.Errorf("%s is accepted past its expiry", d.URL)
 				}
-				if left := time.Until(d.Expires); left < DefaultExpiry || left > p.MaxLife() {
-					t.Errorf("the URL lives %v, want between %v and %v", left, DefaultExpiry, p.MaxLife())
+				if left := time.Until(d.Expires); left < DefaultExpiry || left > p.maxLife {
+					t.Errorf("the URL lives %v, want between %v and %v", left, DefaultExpiry, p.maxLife)
 				}
 				for i := len("https://cdn.example.net/"); i < len(d.URL); i++ {
 					other := "A"

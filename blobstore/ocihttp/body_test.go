@@ -534,12 +534,12 @@ func TestPublicURL(t *testing.T) {
 	}
 	for _, good := range []string{"", "http://a", "https://a:5000/", "https://a/b/"} {
 		if _, err := New(store, Config{PublicURL: good}); err != nil {
-			t.Errorf("New with %q: %v", good, err)
+			t.Errorf("New(PublicURL: %q) = %v, want no error", good, err)
 		}
 	}
 	for _, bad := range []string{"a", "/a", "ftp://a", "https://", "https://a?b", "https://a#b", "https://a\x00", "://"} {
-		if _, err := New(store, Config{PublicURL: bad}); err == nil || !strings.Contains(err.Error(), "public_url") {
-			t.Errorf("New with %q = %v, want an error that names public_url", bad, err)
+		if _, err := New(store, Config{PublicURL: bad}); err == nil || !strings.Contains(err.Error(), "ocihttp.Config.PublicURL") {
+			t.Errorf("New(PublicURL: %q) = %v, want an error that names the field", bad, err)
 		}
 	}
 }

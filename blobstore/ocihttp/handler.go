@@ -83,7 +83,7 @@ func New(store *blobstore.Store, cfg Config) (http.Handler, error) {
 	if h.base != "" {
 		u, err := url.Parse(h.base)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" {
-			return nil, fmt.Errorf("public_url: %q: want http:// or https:// and a host", cfg.PublicURL)
+			return nil, fmt.Errorf("ocihttp.Config.PublicURL: %q is not http:// or https:// and a host", cfg.PublicURL)
 		}
 	}
 	return h, nil

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/http"
 	"os"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/berthhq/berth/blobstore"
 	"github.com/berthhq/berth/cmd/berth/server"
+	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/azure"
 	"github.com/berthhq/berth/drivers/filesystem"
 	"github.com/berthhq/berth/drivers/s3"
@@ -233,7 +235,7 @@ func TestRefused(t *testing.T) {
 			"storage.s3.bucket...",
 		}},
 		{"redirect", "redirect: {rules: [{target: cdn:edge, min_size: 1}, {target: nowhere}]}", nil, []string{
-			`redirect.rules[0].target: there is no redirect.cdn.edge (there are: none)`,
+			`redirect.rules[0].target: there is no redirect.cdn.edge (defined: none)`,
 			`redirect.rules[1].target: "nowhere" is not one of presign, direct, cdn:<name>`,
 		}},
 		{"unknown key in a list", "redirect: {rules: [{target: direct}, {taget: direct}]}", nil, []string{
@@ -385,6 +387,14 @@ func TestAccepted(t *testing.T) {
 	}
 }
 
+// optionsSigner records the options that it is called with.
+type optionsSigner struct{ opts drivers.SignOptions }
+
+func (s *optionsSigner) SignGet(_ context.Context, _ string, opts drivers.SignOptions) (drivers.Signed, error) {
+	s.opts = opts
+	return drivers.Signed{URL: "https://bucket.example/x", Expires: time.Now().Add(opts.Expires)}, nil
+}
+
 // TestRedirectPolicy checks that the configured rules decide.
 func TestRedirectPolicy(t *testing.T) {
 	c := mustLoad(t, "public_url: https://registry.example.com\n"+
@@ -393,8 +403,9 @@ func TestRedirectPolicy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := p.MaxLife(), 70*time.Minute; got != want {
-		t.Errorf("MaxLife() = %v, want %v", got, want)
+	var signer optionsSigner
+	if _, err := p.Presign(t.Context(), &signer, "data/x"); err != nil || signer.opts.Expires != time.Hour || signer.opts.Window != 10*time.Minute {
+		t.Errorf("Presign signs for %v in windows of %v, %v, want 1h and 10m", signer.opts.Expires, signer.opts.Window, err)
 	}
 	r := &http.Request{RemoteAddr: "192.0.2.1:1", Header: http.Header{"X-Forwarded-For": {"198.51.100.1, 203.0.113.1"}}}
 	if got := p.ClientAddr(r).String(); got != "198.51.100.1" {

@@ -102,11 +102,7 @@ func TestEnumerateStreams(t *testing.T) {
 	for i := range blobs {
 		d := digest.FromString(fmt.Sprint(i))
 		for _, key := range []string{layout{}.record(d), layout{}.link(d, "a")} {
-			body, err := envelope.Encode(record{Digest: d}, drivers.Body{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := r.bucket.Create(t.Context(), key, body); err != nil {
+			if _, err := envelope.Create(t.Context(), r.bucket, key, record{Digest: d}, drivers.Body{}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -88,10 +88,10 @@ type storeStream struct {
 	late   *time.Timer // calls cancel; runs while berth waits for the store
 }
 
-var errStalled = fmt.Errorf("%w: it has sent nothing for %v", drivers.ErrBusy, envelope.Patience)
+var errStalled = fmt.Errorf("%w: it has sent nothing for %v", drivers.ErrBusy, envelope.SmallCallTimeout)
 
 func (s *storeStream) Read(p []byte) (int, error) {
-	s.late.Reset(envelope.Patience)
+	s.late.Reset(envelope.SmallCallTimeout)
 	n, err := s.rc.Read(p)
 	s.late.Stop()
 	return n, s.cause(err)
@@ -117,7 +117,7 @@ func (d *dataReader) open() error {
 	}
 	s := new(storeStream)
 	s.ctx, s.cancel = context.WithCancelCause(d.ctx)
-	s.late = time.AfterFunc(envelope.Patience, func() { s.cancel(errStalled) })
+	s.late = time.AfterFunc(envelope.SmallCallTimeout, func() { s.cancel(errStalled) })
 	n := int64(-1)
 	if d.off < d.end && d.end < d.size {
 		n = d.end - d.off

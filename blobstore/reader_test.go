@@ -410,11 +410,11 @@ func TestReaderOfSilentStore(t *testing.T) {
 		err                  error         // of the read
 		within               time.Duration // all in all
 	}{
-		"a body":                  {bodies: 1, after: 1000, bytes: 100_000, within: envelope.Patience},
-		"ten bodies":              {bodies: 10, after: 1000, bytes: 100_000, within: 10 * envelope.Patience},
-		"a request, the first":    {opens: 1, err: ErrUnavailable, within: envelope.Patience},
-		"each body, at its 1000":  {bodies: many, after: 1000, bytes: 100_000, within: many * envelope.Patience},
-		"each body, at its first": {bodies: many, err: ErrUnavailable, within: (1 + maxReopens) * envelope.Patience},
+		"a body":                  {bodies: 1, after: 1000, bytes: 100_000, within: envelope.SmallCallTimeout},
+		"ten bodies":              {bodies: 10, after: 1000, bytes: 100_000, within: 10 * envelope.SmallCallTimeout},
+		"a request, the first":    {opens: 1, err: ErrUnavailable, within: envelope.SmallCallTimeout},
+		"each body, at its 1000":  {bodies: many, after: 1000, bytes: 100_000, within: many * envelope.SmallCallTimeout},
+		"each body, at its first": {bodies: many, err: ErrUnavailable, within: (1 + maxReopens) * envelope.SmallCallTimeout},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			bucket, r, p, d := onStalling(t, Config{})
@@ -442,7 +442,7 @@ func TestReaderOfSilentStore(t *testing.T) {
 		}
 		bucket.opens = many
 		start := time.Now()
-		const most = (1 + maxReopens) * envelope.Patience
+		const most = (1 + maxReopens) * envelope.SmallCallTimeout
 		if n, err := rc.Read(make([]byte, 10)); !errors.Is(err, ErrUnavailable) || time.Since(start) > most {
 			t.Errorf("Read of a store that has gone silent = %d, %v after %v, want ErrUnavailable within %v", n, err, time.Since(start), most)
 		}

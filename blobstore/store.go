@@ -139,7 +139,7 @@ func Open(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Store, error
 
 // canSign reports whether the bucket signs URLs, also if it can't at the moment.
 func canSign(ctx context.Context, bucket drivers.Bucket) bool {
-	ctx, cancel := context.WithTimeout(ctx, envelope.Patience)
+	ctx, cancel := context.WithTimeout(ctx, envelope.SmallCallTimeout)
 	defer cancel()
 	_, err := bucket.SignGet(ctx, drivers.BulkPrefix+"check", drivers.SignOptions{Expires: redirect.DefaultExpiry, Window: redirect.DefaultWindow})
 	return !errors.Is(err, errors.ErrUnsupported)

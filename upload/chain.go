@@ -76,7 +76,7 @@ func ended(r record) *EndedError {
 // newest returns the token of the session's last record; its Seq is 0 if there is
 // none.
 func (m *Manager) newest(ctx context.Context, t Token) (Token, error) {
-	ctx, cancel := context.WithTimeout(ctx, envelope.Patience)
+	ctx, cancel := context.WithTimeout(ctx, envelope.SmallCallTimeout)
 	defer cancel()
 	t = t.next(0)
 	for o, err := range m.cfg.Bucket.List(ctx, m.cfg.Layout.Session(t.ID), "") {
@@ -245,7 +245,7 @@ func (m *Manager) Committed(ctx context.Context, t Token, e *EndedError) (Conten
 
 // completed returns c with its key if u was completed, and ErrUnknown otherwise.
 func (m *Manager) completed(ctx context.Context, u drivers.Upload, c Content) (Content, error) {
-	ctx, cancel := context.WithTimeout(ctx, envelope.Patience)
+	ctx, cancel := context.WithTimeout(ctx, envelope.SmallCallTimeout)
 	defer cancel()
 	o, err := m.cfg.Bucket.Stat(ctx, u.Key)
 	switch {

@@ -103,7 +103,7 @@ func (w *Writer) keepSmall(newest *source) error {
 		return nil // there is a reference then
 	}
 	w.small = make([]byte, size)
-	late := time.AfterFunc(envelope.Patience, newest.stop)
+	late := time.AfterFunc(envelope.SmallCallTimeout, newest.stop)
 	defer late.Stop()
 	if _, err := io.ReadFull(newest, w.small); err != nil {
 		return fmt.Errorf("upload: read the tail of %s: %w: %w", w.base.Object.Key, drivers.ErrBusy, err)

@@ -331,8 +331,8 @@ func TestLooksHang(t *testing.T) {
 				if err := ask(t.Context(), m, tok); !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, drivers.ErrBusy) {
 					t.Errorf("it ended with %v, want a store that is busy", err)
 				}
-				if took := time.Since(start); took != envelope.Patience {
-					t.Errorf("it took %v, want %v", took, envelope.Patience)
+				if took := time.Since(start); took != envelope.SmallCallTimeout {
+					t.Errorf("it took %v, want %v", took, envelope.SmallCallTimeout)
 				}
 			})
 		})

@@ -104,7 +104,7 @@ func (c *Catalog) hasData(ctx context.Context, rec Record, known ...string) (boo
 	if rec.Data == "" || slices.Contains(known, rec.Data) {
 		return true, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, envelope.Patience)
+	ctx, cancel := context.WithTimeout(ctx, envelope.SmallCallTimeout)
 	defer cancel()
 	o, err := c.bucket.Stat(ctx, rec.Data)
 	if errors.Is(err, drivers.ErrNotFound) {

@@ -58,13 +58,7 @@ type Stored[T any] struct {
 	nonce string
 }
 
-// Encode returns a body of value and raw with a new nonce. It returns an error
-// if the value does not encode, or if its JSON is longer than Read accepts.
-func Encode[T any](value T, raw drivers.Body) (drivers.Body, error) {
-	body, _, err := encode(value, raw)
-	return body, err
-}
-
+// encode returns a body of value and raw, and its new nonce.
 func encode[T any](value T, raw drivers.Body) (drivers.Body, string, error) {
 	nonce := rand.Text()
 	line, err := json.Marshal(head[T]{version, nonce, value})
@@ -176,11 +170,11 @@ func Replace[T any](ctx context.Context, b drivers.Bucket, key, tag string, valu
 }
 
 // Read reads the body under key. It returns drivers.ErrNotFound if the key is
-// absent, and drivers.ErrBusy if the body is not complete within Patience.
+// absent, and drivers.ErrBusy if the body is not complete within SmallCallTimeout.
 // Without this limit a store that does not respond would keep a client waiting
 // for as long as a driver waits for the response to a large write.
 func Read[T any](ctx context.Context, b drivers.Bucket, key string) (Stored[T], error) {
-	bounded, cancel := context.WithTimeoutCause(ctx, Patience, errSilent)
+	bounded, cancel := context.WithTimeoutCause(ctx, SmallCallTimeout, errSilent)
 	defer cancel()
 	s, err := read[T](bounded, b, key)
 	return s, orSilent(bounded, key, err)
@@ -202,12 +196,12 @@ func read[T any](ctx context.Context, b drivers.Bucket, key string) (Stored[T], 
 }
 
 // Open is Read for raw bytes of any length. It returns a reader of the RawSize
-// raw bytes, which the caller has to close. Patience limits the time until the
+// raw bytes, which the caller has to close. SmallCallTimeout limits the time until the
 // reader is returned, but not the reading of the raw bytes: the caller limits
 // that by ctx.
 func Open[T any](ctx context.Context, b drivers.Bucket, key string) (Stored[T], io.ReadCloser, error) {
 	bounded, cancel := context.WithCancelCause(ctx)
-	late := time.AfterFunc(Patience, func() { cancel(errSilent) })
+	late := time.AfterFunc(SmallCallTimeout, func() { cancel(errSilent) })
 	s, r, err := open[T](bounded, b, key)
 	if !late.Stop() && err == nil {
 		r.Close()
@@ -221,13 +215,13 @@ func Open[T any](ctx context.Context, b drivers.Bucket, key string) (Stored[T], 
 	return s, &ending{r, cancel}, nil
 }
 
-// Patience is how long a driver may take for a small body, or for another small
+// SmallCallTimeout is how long a driver may take for a small body, or for another small
 // response, including the driver's own retries.
-const Patience = 30 * time.Second
+const SmallCallTimeout = 30 * time.Second
 
-var errSilent = fmt.Errorf("%w: it has not answered within %v", drivers.ErrBusy, Patience)
+var errSilent = fmt.Errorf("%w: it has not answered within %v", drivers.ErrBusy, SmallCallTimeout)
 
-// orSilent returns err, unless Patience has ended ctx: then it returns an error
+// orSilent returns err, unless SmallCallTimeout has ended ctx: then it returns an error
 // that wraps errSilent, and so drivers.ErrBusy.
 func orSilent(ctx context.Context, key string, err error) error {
 	if err != nil && errors.Is(context.Cause(ctx), errSilent) {

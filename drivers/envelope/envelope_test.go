@@ -106,43 +106,34 @@ func TestBodiesDiffer(t *testing.T) {
 	}
 }
 
-func TestEncodeIsWhatCreateStores(t *testing.T) {
+// TestUnencodable checks that a value without JSON is not stored.
+func TestUnencodable(t *testing.T) {
 	b := bucket(t, &memory.Store{}, nil)
-	body, err := envelope.Encode(note{Text: "encoded"}, drivers.NewBody([]byte("raw")))
-	if err != nil {
-		t.Fatal(err)
+	if _, err := envelope.Create(t.Context(), b, key, func() {}, drivers.Body{}); err == nil {
+		t.Error("Create of a func = nil, want an error")
 	}
-	if want := drivers.NewBody(body.Bytes()); body.Size != want.Size || body.CRC32C != want.CRC32C {
-		t.Errorf("Encode reports %d bytes with CRC-32C %08x, but the body has %d with %08x", body.Size, body.CRC32C, want.Size, want.CRC32C)
-	}
-	if _, err := b.Create(t.Context(), key, body); err != nil {
-		t.Fatal(err)
-	}
-	if got := read(t, b); got.Value.Text != "encoded" || string(got.Raw) != "raw" {
-		t.Errorf("Read = %+v", got)
-	}
-	if _, err := envelope.Encode(func() {}, drivers.Body{}); err == nil {
-		t.Error("Encode of a func = nil, want an error")
+	if _, err := b.Stat(t.Context(), key); !errors.Is(err, drivers.ErrNotFound) {
+		t.Errorf("Stat after Create of a func = %v, want %v", err, drivers.ErrNotFound)
 	}
 }
 
 // TestLongestValue checks that every value that can be written can be read.
 func TestLongestValue(t *testing.T) {
 	const longest = 16 << 20
-	empty, err := envelope.Encode(note{}, drivers.Body{})
+	b := bucket(t, &memory.Store{}, nil)
+	empty, err := envelope.Create(t.Context(), b, "meta/empty", note{}, drivers.Body{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.Repeat("x", longest-int(empty.Size))
-	b := bucket(t, &memory.Store{}, nil)
+	text := strings.Repeat("x", longest-int(empty.Object.Size))
 	if _, err := envelope.Create(t.Context(), b, key, note{Text: text}, drivers.Body{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := read(t, b).Value.Text; got != text {
 		t.Errorf("wrote %d bytes, and read %d different bytes", len(text), len(got))
 	}
-	if _, err := envelope.Encode(note{Text: text + "x"}, drivers.Body{}); err == nil {
-		t.Error("Encode of what Read would refuse = nil, want an error")
+	if _, err := envelope.Create(t.Context(), b, "meta/longer", note{Text: text + "x"}, drivers.Body{}); err == nil {
+		t.Error("Create of a value that Read would refuse = nil, want an error")
 	}
 }
 

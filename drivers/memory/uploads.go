@@ -134,15 +134,14 @@ func (b bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers.
 	if err := check(ctx, u.Key); err != nil {
 		return drivers.Object{}, err
 	}
-	if err := b.checkParts(parts); err != nil {
+	size, err := drivers.CheckParts(parts, crc32c, b.Habits.Limits)
+	if err == nil && b.Habits.Limits.EqualParts {
+		err = checkEqual(parts)
+	}
+	if err != nil {
 		return drivers.Object{}, err
 	}
-	whole := drivers.Body{CRC32C: crc32c}
-	var sum uint32
-	for _, p := range parts {
-		sum = drivers.CombineCRC32C(sum, p.CRC32C, p.Size)
-		whole.Size += p.Size
-	}
+	whole := drivers.Body{Size: size, CRC32C: crc32c}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if o, there := b.objects[u.Key]; there {
@@ -161,9 +160,6 @@ func (b bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers.
 		whole.Segments = append(whole.Segments, p.content.Segments...)
 		fmt.Fprintln(pins, p.Tag)
 	}
-	if sum != crc32c {
-		return drivers.Object{}, fmt.Errorf("CRC-32C is %08x, want %08x", sum, crc32c)
-	}
 	o := object{drivers.Object{Key: u.Key, Size: whole.Size, Modified: b.now()}, whole}
 	o.Tag = fmt.Sprintf("%x-%d", pins.Sum(nil)[:16], len(parts))
 	if b.Generations {
@@ -176,21 +172,12 @@ func (b bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers.
 	return b.put(o), nil
 }
 
-// checkParts reports what makes a list of parts invalid by itself, whether or
-// not the parts are stored.
-func (s *Store) checkParts(parts []drivers.Part) error {
-	if len(parts) == 0 || len(parts) > s.Limits.MaxParts {
-		return fmt.Errorf("%d parts, want 1 to %d", len(parts), s.Limits.MaxParts)
-	}
+// checkEqual returns an error unless all parts have the same size. The last one
+// may be smaller.
+func checkEqual(parts []drivers.Part) error {
 	for i, p := range parts {
-		last := i == len(parts)-1
-		switch {
-		case i > 0 && p.Number <= parts[i-1].Number:
-			return fmt.Errorf("part %d comes after part %d", p.Number, parts[i-1].Number)
-		case !last && p.Size < s.Limits.MinPart:
-			return fmt.Errorf("part %d has %d bytes, want at least %d", p.Number, p.Size, s.Limits.MinPart)
-		case s.Limits.EqualParts && (p.Size > parts[0].Size || !last && p.Size != parts[0].Size):
-			return fmt.Errorf("part %d has %d bytes, and the first has %d", p.Number, p.Size, parts[0].Size)
+		if first := parts[0].Size; p.Size > first || p.Size < first && i < len(parts)-1 {
+			return fmt.Errorf("part %d has %d bytes, and the first has %d", p.Number, p.Size, first)
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -18,57 +19,52 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// Config names a container and the credential to use. The comments name the
-// keys of berth's configuration, as the errors of Open do.
+// Config names a container and the credential to use.
 type Config struct {
-	// Account is the name of the storage account (storage.azure.account). It
-	// may be empty if Endpoint or ConnectionString contains it.
+	// Account is the name of the storage account. It may be empty if Endpoint or
+	// ConnectionString contains it.
 	Account string
 
-	// Container is the container's name (storage.azure.container). It must
-	// exist.
+	// Container is the container's name. It must exist.
 	Container string
 
-	// Endpoint is the URL of the account's blob service
-	// (storage.azure.endpoint). If it is empty it is
-	// https://<account>.blob.core.windows.net; other clouds, private endpoints
+	// Endpoint is the URL of the account's blob service. If it is empty, it is
+	// https://<account>.blob.core.windows.net. Other clouds, private endpoints
 	// and emulators have other URLs.
 	Endpoint string
 
-	// At most one of the following is set. If none is, berth uses the identity
-	// that the environment provides: a service principal, a workload identity,
-	// a managed identity, or the user that is logged in to the Azure command
-	// line, in the order of
+	// SharedKey, ConnectionString and SAS are credentials. At most one of them
+	// is set. If none is, the driver uses the identity that the environment
+	// provides: a service principal, a workload identity, a managed identity, or
+	// the user that is logged in to the Azure command line, in the order of
 	// https://learn.microsoft.com/azure/developer/go/sdk/authentication/credential-chains.
 	//
 	// URLs are signed with the shared key or the identity. With an identity
-	// they last for at most 6 days. A SAS cannot sign URLs.
-	SharedKey        string // an account key, in base64 (storage.azure.shared_key)
-	ConnectionString string // account, endpoint and key or SAS in one (storage.azure.connection_string)
-	SAS              string // query of a SAS for the container, with the permissions racwdl (storage.azure.sas)
+	// they are valid for at most 6 days. A SAS cannot sign URLs.
+	SharedKey        string // an account key, in base64
+	ConnectionString string // account, endpoint, and key or SAS in one
+	SAS              string // query of a SAS for the container, with the permissions racwdl
 
 	// PublicEndpoint is the URL at which clients of signed URLs reach the blob
-	// service (storage.azure.public_endpoint): Endpoint if it is empty.
+	// service; Endpoint if it is empty.
 	PublicEndpoint string
 
-	// APIVersion is the version of the service's protocol, such as "2025-11-05"
-	// (storage.azure.api_version): the SDK's newest if it is empty. It is for
-	// endpoints that don't support that version yet. Below 2026-04-06 an
-	// identity cannot sign URLs.
+	// APIVersion is the version of the service's protocol, such as "2025-11-05";
+	// the SDK's newest if it is empty. It is for endpoints that don't support
+	// that version yet. Below 2026-04-06 an identity cannot sign URLs.
 	APIVersion string
 
-	// Prefix starts the names of all blobs (storage.prefix). A "/" at its end
-	// makes no difference.
+	// Prefix starts the names of all blobs. A "/" at its end makes no
+	// difference.
 	Prefix string
 
-	// AccessTier is the tier of blobs under drivers.BulkPrefix
-	// (storage.azure.access_tier): Hot, Cool or Cold, or the account's default
-	// if it is empty. Archive is refused, because archived blobs can't be read.
-	// Open checks that the account accepts it.
+	// AccessTier is the tier of blobs under drivers.BulkPrefix: Hot, Cool or
+	// Cold, or the account's default if it is empty. Archive is refused, because
+	// archived blobs can't be read. Open checks that the account accepts it.
 	AccessTier string
 
-	// EncryptionScope encrypts all blobs that are written
-	// (storage.azure.encryption_scope); the container's default if it is empty.
+	// EncryptionScope encrypts all blobs that are written; the container's
+	// default if it is empty.
 	EncryptionScope string
 
 	// Transport sends the requests to the service. If it is nil, Open creates
@@ -76,7 +72,7 @@ type Config struct {
 	Transport http.RoundTripper
 
 	// Log receives messages for the operator about a store that works. If it
-	// is nil nothing is logged.
+	// is nil, nothing is logged.
 	Log *slog.Logger
 
 	// For tests: identity replaces the environment's identity, tokens carries
@@ -107,7 +103,7 @@ type account struct {
 	identity azcore.TokenCredential
 	version  version
 
-	// credential is the configuration key of the credential, for messages.
+	// credential is the field of Config with the credential, for messages.
 	credential string
 }
 
@@ -120,11 +116,11 @@ func (cfg Config) resolve() (*account, error) {
 	}
 	if cfg.Endpoint == "" {
 		if cfg.Account == "" {
-			return nil, fmt.Errorf("storage.azure.account: set it, or storage.azure.endpoint, or storage.azure.connection_string")
+			return nil, errors.New("azure.Config.Account: set it, or azure.Config.Endpoint, or azure.Config.ConnectionString")
 		}
 		cfg.Endpoint = "https://" + cfg.Account + ".blob.core.windows.net"
 	}
-	endpoint, err := parseEndpoint("storage.azure.endpoint", cfg.Endpoint)
+	endpoint, err := parseEndpoint("azure.Config.Endpoint", cfg.Endpoint)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +135,7 @@ func (cfg Config) resolve() (*account, error) {
 	switch {
 	case cfg.SharedKey != "":
 		if a.key, err = container.NewSharedKeyCredential(a.name, cfg.SharedKey); err != nil {
-			return nil, fmt.Errorf("%s: the account key is not base64, as the portal shows it", credential)
+			return nil, fmt.Errorf("%s: the account key is not base64; copy it from the portal", credential)
 		}
 	case cfg.SAS != "":
 		a.sas = strings.TrimPrefix(cfg.SAS, "?")
@@ -157,12 +153,12 @@ func (cfg Config) resolve() (*account, error) {
 		}
 		chain, err := azidentity.NewDefaultAzureCredential(options)
 		if err != nil {
-			return nil, fmt.Errorf("%s is not set, and the environment gives no identity: %w", credential, err)
+			return nil, fmt.Errorf("%s is not set, and the environment provides no identity: %w", credential, err)
 		}
 		a.identity = identity{chain}
 	}
 	if a.identity != nil && endpoint.Scheme != "https" {
-		return nil, fmt.Errorf("storage.azure.endpoint: want https with an identity, whose tokens are not sent in the clear; or set storage.azure.shared_key")
+		return nil, errors.New("azure.Config.Endpoint: want https with an identity, because its tokens are not sent in the clear; or set azure.Config.SharedKey")
 	}
 	return a, nil
 }
@@ -178,33 +174,33 @@ func sasTime(text string) time.Time {
 	return time.Time{}
 }
 
-// unpacked returns cfg with the fields of its connection string, and the name
-// of the configuration key that contains the credential.
+// unpacked returns cfg with the fields of its connection string, and the name of
+// the field of Config with the credential.
 func (cfg Config) unpacked() (Config, string, error) {
 	if cfg.ConnectionString == "" {
 		switch {
 		case cfg.SharedKey != "" && cfg.SAS != "":
-			return cfg, "", fmt.Errorf("storage.azure.shared_key and storage.azure.sas: set one of them")
+			return cfg, "", errors.New("azure.Config.SharedKey and azure.Config.SAS: set only one of them")
 		case cfg.SAS != "":
-			return cfg, "storage.azure.sas", nil
+			return cfg, "azure.Config.SAS", nil
 		default:
-			return cfg, "storage.azure.shared_key", nil
+			return cfg, "azure.Config.SharedKey", nil
 		}
 	}
-	const name = "storage.azure.connection_string"
+	const name = "azure.Config.ConnectionString"
 	if cfg.SharedKey != "" || cfg.SAS != "" || cfg.Endpoint != "" {
-		return cfg, "", fmt.Errorf("%s: leave out storage.azure.shared_key, storage.azure.sas and storage.azure.endpoint, which it contains", name)
+		return cfg, "", fmt.Errorf("%s: leave out azure.Config.SharedKey, azure.Config.SAS and azure.Config.Endpoint, which it contains", name)
 	}
 	fields := map[string]string{"DefaultEndpointsProtocol": "https", "EndpointSuffix": "core.windows.net"}
 	for field := range strings.SplitSeq(strings.Trim(cfg.ConnectionString, "; \n"), ";") {
 		k, v, ok := strings.Cut(field, "=")
 		if !ok {
-			return cfg, "", fmt.Errorf("%s: want <name>=<value>, parted by semicolons, as the portal shows it", name)
+			return cfg, "", fmt.Errorf("%s: want <name>=<value>, separated by semicolons; copy it from the portal", name)
 		}
 		fields[k] = v
 	}
 	if v := fields["AccountName"]; cfg.Account != "" && v != "" && v != cfg.Account {
-		return cfg, "", fmt.Errorf("%s is of account %q, and storage.azure.account is %q", name, v, cfg.Account)
+		return cfg, "", fmt.Errorf("%s is for account %q, but azure.Config.Account is %q", name, v, cfg.Account)
 	} else if v != "" {
 		cfg.Account = v
 	}
@@ -249,10 +245,10 @@ func (cfg Config) prefix() (string, error) {
 		return "", nil
 	}
 	if err := drivers.CheckKey(p); err != nil {
-		return "", fmt.Errorf("storage.prefix: %w", err)
+		return "", fmt.Errorf("azure.Config.Prefix: %w", err)
 	}
 	if len(p) > 300 {
-		return "", fmt.Errorf("storage.prefix: %d bytes, want at most 300: a blob's name has at most 1024", len(p))
+		return "", fmt.Errorf("azure.Config.Prefix: %d bytes, want at most 300: a blob's name has at most 1024", len(p))
 	}
 	return p + "/", nil
 }
@@ -266,7 +262,7 @@ func (cfg Config) tier() (*blob.AccessTier, error) {
 	if i := slices.Index(tiers, blob.AccessTier(cfg.AccessTier)); i >= 0 {
 		return &tiers[i], nil
 	}
-	return nil, fmt.Errorf("storage.azure.access_tier: %q, want Hot, Cool or Cold", cfg.AccessTier)
+	return nil, fmt.Errorf("azure.Config.AccessTier: %q, want Hot, Cool or Cold", cfg.AccessTier)
 }
 
 // scope returns the encryption scope of new blobs, or nil.

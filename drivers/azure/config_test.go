@@ -19,31 +19,31 @@ func TestResolve(t *testing.T) {
 	}{
 		"key": {
 			Config{Account: "acc", SharedKey: "a2V5"},
-			resolved{Name: "acc", Endpoint: "https://acc.blob.core.windows.net", Credential: "storage.azure.shared_key", Key: true},
+			resolved{Name: "acc", Endpoint: "https://acc.blob.core.windows.net", Credential: "azure.Config.SharedKey", Key: true},
 		},
 		"SAS": {
 			Config{Account: "acc", SAS: "?sv=1&sig=x"},
-			resolved{Name: "acc", Endpoint: "https://acc.blob.core.windows.net", Credential: "storage.azure.sas", SAS: "sv=1&sig=x"},
+			resolved{Name: "acc", Endpoint: "https://acc.blob.core.windows.net", Credential: "azure.Config.SAS", SAS: "sv=1&sig=x"},
 		},
 		"identity": {
 			Config{Account: "acc", identity: token{}},
-			resolved{Name: "acc", Endpoint: "https://acc.blob.core.windows.net", Credential: "storage.azure.shared_key", Identity: true},
+			resolved{Name: "acc", Endpoint: "https://acc.blob.core.windows.net", Credential: "azure.Config.SharedKey", Identity: true},
 		},
 		"endpoint that names the account": {
 			Config{Endpoint: "https://acc.blob.core.usgovcloudapi.net/", SharedKey: "a2V5"},
-			resolved{Name: "acc", Endpoint: "https://acc.blob.core.usgovcloudapi.net", Credential: "storage.azure.shared_key", Key: true},
+			resolved{Name: "acc", Endpoint: "https://acc.blob.core.usgovcloudapi.net", Credential: "azure.Config.SharedKey", Key: true},
 		},
 		"emulator": {
 			Config{Endpoint: "http://127.0.0.1:10000/acc/", SharedKey: "a2V5"},
-			resolved{Name: "acc", Endpoint: "http://127.0.0.1:10000/acc", Credential: "storage.azure.shared_key", Key: true},
+			resolved{Name: "acc", Endpoint: "http://127.0.0.1:10000/acc", Credential: "azure.Config.SharedKey", Key: true},
 		},
 		"connection string": {
 			Config{ConnectionString: "DefaultEndpointsProtocol=https;AccountName=acc;AccountKey=a2V5;EndpointSuffix=core.chinacloudapi.cn"},
-			resolved{Name: "acc", Endpoint: "https://acc.blob.core.chinacloudapi.cn", Credential: "storage.azure.connection_string", Key: true},
+			resolved{Name: "acc", Endpoint: "https://acc.blob.core.chinacloudapi.cn", Credential: "azure.Config.ConnectionString", Key: true},
 		},
 		"connection string with a SAS": {
 			Config{ConnectionString: "BlobEndpoint=https://acc.blob.core.windows.net/;SharedAccessSignature=sv=1&sig=x%3D;"},
-			resolved{Name: "acc", Endpoint: "https://acc.blob.core.windows.net", Credential: "storage.azure.connection_string", SAS: "sv=1&sig=x%3D"},
+			resolved{Name: "acc", Endpoint: "https://acc.blob.core.windows.net", Credential: "azure.Config.ConnectionString", SAS: "sv=1&sig=x%3D"},
 		},
 	} {
 		a, err := test.cfg.resolve()
@@ -72,31 +72,31 @@ func TestSASTime(t *testing.T) {
 func TestOpenRefusesConfig(t *testing.T) {
 	good := Config{Account: "acc", Container: "c", SharedKey: "a2V5"}
 	for key, change := range map[string]func(*Config){
-		"storage.azure.container: name":         func(c *Config) { c.Container = "" },
-		"storage.azure.account: set it":         func(c *Config) { c.Account = "" },
-		"storage.azure.shared_key: the account": func(c *Config) { c.SharedKey = "no base64!" },
-		"storage.azure.shared_key and":          func(c *Config) { c.SAS = "sig=x" },
-		"storage.azure.sas: want":               func(c *Config) { c.SharedKey, c.SAS = "", "https://acc.blob.core.windows.net/c" },
-		"storage.azure.connection_string: leave": func(c *Config) {
+		"azure.Config.Container: name":        func(c *Config) { c.Container = "" },
+		"azure.Config.Account: set it":        func(c *Config) { c.Account = "" },
+		"azure.Config.SharedKey: the account": func(c *Config) { c.SharedKey = "no base64!" },
+		"azure.Config.SharedKey and":          func(c *Config) { c.SAS = "sig=x" },
+		"azure.Config.SAS: want":              func(c *Config) { c.SharedKey, c.SAS = "", "https://acc.blob.core.windows.net/c" },
+		"azure.Config.ConnectionString: leave": func(c *Config) {
 			c.ConnectionString = "AccountName=acc;AccountKey=a2V5"
 		},
-		"storage.azure.connection_string: want <name>": func(c *Config) {
+		"azure.Config.ConnectionString: want <name>": func(c *Config) {
 			c.SharedKey, c.ConnectionString = "", "AccountName"
 		},
-		"storage.azure.connection_string: want AccountKey": func(c *Config) {
+		"azure.Config.ConnectionString: want AccountKey": func(c *Config) {
 			c.SharedKey, c.ConnectionString = "", "AccountName=acc"
 		},
-		"storage.azure.connection_string is of": func(c *Config) {
+		"azure.Config.ConnectionString is for": func(c *Config) {
 			c.SharedKey, c.ConnectionString = "", "AccountName=other;AccountKey=a2V5"
 		},
-		"storage.azure.endpoint: want https with an identity": func(c *Config) {
+		"azure.Config.Endpoint: want https with an identity": func(c *Config) {
 			c.SharedKey, c.Endpoint, c.identity = "", "http://acc.example.com", token{}
 		},
-		"storage.azure.endpoint: want a URL":        func(c *Config) { c.Endpoint = "acc.example.com" },
-		"storage.azure.public_endpoint: want a URL": func(c *Config) { c.PublicEndpoint = "ftp://acc.example.com" },
-		"storage.azure.access_tier":                 func(c *Config) { c.AccessTier = "Archive" },
-		"storage.prefix: key":                       func(c *Config) { c.Prefix = "a//b" },
-		"storage.prefix: 402 bytes":                 func(c *Config) { c.Prefix = strings.Repeat("abc/de", 67) },
+		"azure.Config.Endpoint: want a URL":       func(c *Config) { c.Endpoint = "acc.example.com" },
+		"azure.Config.PublicEndpoint: want a URL": func(c *Config) { c.PublicEndpoint = "ftp://acc.example.com" },
+		"azure.Config.AccessTier":                 func(c *Config) { c.AccessTier = "Archive" },
+		"azure.Config.Prefix: key":                func(c *Config) { c.Prefix = "a//b" },
+		"azure.Config.Prefix: 402 bytes":          func(c *Config) { c.Prefix = strings.Repeat("abc/de", 67) },
 	} {
 		cfg := good
 		change(&cfg)

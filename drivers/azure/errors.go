@@ -21,8 +21,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// failed returns err wrapped with the operation and the key, or nil if err is
-// nil.
+// failed wraps the error of an operation.
 func failed(op, key string, err error) error {
 	if err == nil {
 		return nil
@@ -30,13 +29,13 @@ func failed(op, key string, err error) error {
 	return fmt.Errorf("azure: %s %s: %w", op, key, err)
 }
 
-// explain returns an error of the SDK as a sentinel, or with the configuration
-// key to check. It drops the SDK's own text, which fills a page, and URLs,
+// explain returns an error of the SDK as a sentinel, or with the field of Config
+// to check. It drops the SDK's own text, which fills a page, and URLs,
 // which may carry a SAS. It returns any other error unchanged.
 //
 // ErrBusy stands for an answer that the SDK would retry, and for a connection
-// that cannot be made or breaks. ErrRefused stands for an error that a setting
-// fixes.
+// that cannot be made or breaks. ErrRefused stands for an error that an operator
+// can fix.
 func (a *account) explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -52,13 +51,13 @@ func (a *account) explain(ctx context.Context, err error) error {
 		if e.passes() {
 			sentinel = drivers.ErrBusy
 		}
-		return fmt.Errorf("%w: %s is not set, and the environment gives no identity that works (see AZURE_CLIENT_ID and its kin): %w", sentinel, a.credential, e)
+		return fmt.Errorf("%w: %s is not set, and the environment provides no identity that works (see AZURE_CLIENT_ID and related variables): %w", sentinel, a.credential, e)
 	}
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		err = e.Err
 	}
 	if e, ok := errors.AsType[*net.DNSError](err); ok && !e.IsTemporary && !e.IsTimeout {
-		return fmt.Errorf("%w: storage.azure.account or storage.azure.endpoint: the host %s does not resolve: %w", drivers.ErrRefused, a.endpoint.Hostname(), e)
+		return fmt.Errorf("%w: azure.Config.Account or azure.Config.Endpoint: the host %s does not resolve: %w", drivers.ErrRefused, a.endpoint.Hostname(), e)
 	}
 	if broken(err) {
 		return fmt.Errorf("%w: %s: %w", drivers.ErrBusy, a.endpoint.Host, err)
@@ -128,58 +127,58 @@ func passes(status int) bool {
 	return false
 }
 
-// right is what a request requires, and the setting that names the resource on
-// which it is granted.
+// right is the right that a request requires, and the field of Config that names
+// the resource on which it is granted.
 type right struct {
-	setting, grant string
+	field, grant string
 }
 
 // toBlobs returns the right that requests about blobs require.
 func (a *account) toBlobs() right {
 	if a.identity != nil {
-		return right{"storage.azure.container", "give the identity the role Storage Blob Data Contributor on the container"}
+		return right{"azure.Config.Container", "grant the identity the role Storage Blob Data Contributor on the container"}
 	}
-	return right{"storage.azure.container", "berth needs racwdl of " + a.credential}
+	return right{"azure.Config.Container", "berth needs the permissions racwdl of " + a.credential}
 }
 
 // toSign returns the right to get a key for signing URLs.
 func (a *account) toSign() right {
-	return right{"storage.azure.account", fmt.Sprintf("to sign URLs the identity needs "+
-		"Microsoft.Storage/storageAccounts/blobServices/generateUserDelegationKey/action on the account %q; it is not granted on less", a.name)}
+	return right{"azure.Config.Account", fmt.Sprintf("to sign URLs the identity needs "+
+		"Microsoft.Storage/storageAccounts/blobServices/generateUserDelegationKey/action on the account %q; a container is not enough", a.name)}
 }
 
-// advice returns the configuration key to check and what to do, or "" if no
-// setting fixes the error.
+// advice returns the field of Config to check and what to do, or "" if no field
+// fixes the error.
 func (a *account) advice(code bloberror.Code, needs right) string {
 	if ends := a.sasEnds; !ends.IsZero() && time.Now().After(ends) {
 		switch code {
 		case bloberror.AuthenticationFailed, bloberror.AuthorizationFailure:
-			return fmt.Sprintf("%s: it has expired, at %v; make another", a.credential, ends.UTC().Format(time.RFC3339))
+			return fmt.Sprintf("%s: it expired at %v; create another", a.credential, ends.UTC().Format(time.RFC3339))
 		}
 	}
 	switch code {
 	case bloberror.ContainerNotFound, bloberror.InvalidResourceName, bloberror.ContainerBeingDeleted, bloberror.ContainerDisabled:
-		return fmt.Sprintf("storage.azure.container: account %q has no such container; check the name, or create it", a.name)
+		return fmt.Sprintf("azure.Config.Container: account %q has no such container; check the name, or create it", a.name)
 	case bloberror.AuthenticationFailed, bloberror.InvalidAuthenticationInfo, bloberror.NoAuthenticationInformation:
 		if a.identity != nil {
-			return fmt.Sprintf("storage.azure.account: %q does not take the identity's token; check that they are of one tenant, and this machine's clock", a.name)
+			return fmt.Sprintf("azure.Config.Account: %q does not accept the identity's token; check that both belong to one tenant, and check this machine's clock", a.name)
 		}
-		return fmt.Sprintf("%s: account %q refuses it; it is wrong or has expired, or this machine's clock is off", a.credential, a.name)
+		return fmt.Sprintf("%s: account %q refuses it; it is wrong or has expired, or this machine's clock is wrong", a.credential, a.name)
 	case bloberror.AuthorizationPermissionMismatch, bloberror.InsufficientAccountPermissions, bloberror.UnauthorizedBlobOverwrite,
 		bloberror.AuthorizationResourceTypeMismatch, bloberror.AuthorizationServiceMismatch:
-		return fmt.Sprintf("%s: access is denied; %s", needs.setting, needs.grant)
+		return fmt.Sprintf("%s: access is denied; %s", needs.field, needs.grant)
 	case bloberror.AuthorizationFailure, bloberror.AuthorizationSourceIPMismatch, bloberror.AuthorizationProtocolMismatch:
-		look := "the account's network rules"
+		check := "check it, and the account's network rules"
 		if a.sas != "" {
-			look += ", and its SAS expiration policy, which may want a SAS with a start (st) and a shorter life"
+			check += ", and its SAS expiration policy, which may require a start time (st) and a shorter lifetime"
 		}
-		return fmt.Sprintf("%s: account %q denies access; check it, and %s; %s", a.credential, a.name, look, needs.grant)
+		return fmt.Sprintf("%s: account %q denies access; %s; %s", a.credential, a.name, check, needs.grant)
 	case "KeyBasedAuthenticationNotPermitted":
-		return fmt.Sprintf("%s: account %q takes no keys; leave it out to use an identity", a.credential, a.name)
+		return fmt.Sprintf("%s: account %q does not accept keys; leave it empty to use an identity", a.credential, a.name)
 	case "BlobAccessTierNotSupportedForAccountType":
-		return fmt.Sprintf("storage.azure.access_tier: account %q is of a type that has none; leave it out", a.name)
+		return fmt.Sprintf("azure.Config.AccessTier: account %q has a type without access tiers; leave it empty", a.name)
 	case bloberror.AccountIsDisabled:
-		return fmt.Sprintf("storage.azure.account: %q is disabled", a.name)
+		return fmt.Sprintf("azure.Config.Account: %q is disabled", a.name)
 	default:
 		return ""
 	}

@@ -40,16 +40,16 @@ func TestAnswers(t *testing.T) {
 		{502, "", drivers.ErrBusy, ""},
 		{507, "InsufficientStorage", drivers.ErrFull, "507"},
 		{404, "BlobNotFound", drivers.ErrNotFound, ""},
-		{404, "ContainerNotFound", drivers.ErrRefused, "storage.azure.container"},
+		{404, "ContainerNotFound", drivers.ErrRefused, "azure.Config.Container"},
 		{404, "ResourceNotFound", nil, "404 ResourceNotFound"},
 		{404, "", nil, "404"},
-		{409, "ContainerBeingDeleted", drivers.ErrRefused, "storage.azure.container"},
+		{409, "ContainerBeingDeleted", drivers.ErrRefused, "azure.Config.Container"},
 		{409, "BlobArchived", nil, "BlobArchived"},
-		{403, "AuthenticationFailed", drivers.ErrRefused, "storage.azure.sas"},
-		{403, "AuthorizationFailure", drivers.ErrRefused, "storage.azure.sas"},
+		{403, "AuthenticationFailed", drivers.ErrRefused, "azure.Config.SAS"},
+		{403, "AuthorizationFailure", drivers.ErrRefused, "azure.Config.SAS"},
 		{403, "AuthorizationFailure", drivers.ErrRefused, "SAS expiration policy"},
-		{403, "AuthorizationPermissionMismatch", drivers.ErrRefused, "racwdl of storage.azure.sas"},
-		{403, "KeyBasedAuthenticationNotPermitted", drivers.ErrRefused, "takes no keys"},
+		{403, "AuthorizationPermissionMismatch", drivers.ErrRefused, "racwdl of azure.Config.SAS"},
+		{403, "KeyBasedAuthenticationNotPermitted", drivers.ErrRefused, "does not accept keys"},
 		{412, "LeaseIdMissing", nil, "LeaseIdMissing"},
 		{302, "", nil, "302"},
 	} {
@@ -97,7 +97,7 @@ func TestConnections(t *testing.T) {
 	}{
 		{dial(syscall.ECONNREFUSED), drivers.ErrBusy, "account.blob.core.windows.net"},
 		{&net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}, drivers.ErrBusy, ""},
-		{dial(&net.DNSError{Err: "no such host", Name: "account.blob.core.windows.net", IsNotFound: true}), drivers.ErrRefused, "storage.azure.account"},
+		{dial(&net.DNSError{Err: "no such host", Name: "account.blob.core.windows.net", IsNotFound: true}), drivers.ErrRefused, "azure.Config.Account"},
 		{dial(&net.DNSError{Err: "server misbehaving", Name: "account.blob.core.windows.net", IsTemporary: true}), drivers.ErrBusy, "server misbehaving"},
 		{dial(&net.DNSError{Err: "i/o timeout", Name: "account.blob.core.windows.net", IsTimeout: true}), drivers.ErrBusy, "i/o timeout"},
 		{fmt.Errorf("transport connection broken: %w", textproto.ProtocolError("malformed MIME header")), drivers.ErrBusy, ""},
@@ -162,7 +162,7 @@ func TestBusyIdentity(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = b.Stat(t.Context(), "k")
-			wantError(t, http.StatusText(status), err, want, "gives no identity that works")
+			wantError(t, http.StatusText(status), err, want, "provides no identity that works")
 		})
 	}
 }
@@ -172,7 +172,7 @@ func TestNoIdentity(t *testing.T) {
 		cfg := fakeConfig(func(req *http.Request) (*http.Response, error) { return answer(req, http.StatusOK, "", nil), nil })
 		cfg.SAS, cfg.identity = "", noIdentity{}
 		_, err := Open(t.Context(), cfg)
-		wantError(t, "no identity", err, drivers.ErrRefused, "storage.azure.shared_key")
+		wantError(t, "no identity", err, drivers.ErrRefused, "azure.Config.SharedKey")
 	})
 }
 
@@ -200,16 +200,16 @@ func TestOpenSaysWhichKey(t *testing.T) {
 		change func(*Config)
 		text   string
 	}{
-		"another container": {func(c *Config) { c.Container = "another" }, "storage.azure.container"},
-		"another key":       {func(c *Config) { c.SharedKey = "AAAA" + c.SharedKey[4:] }, "storage.azure.shared_key"},
-		"another account":   {func(c *Config) { c.Account = "another" }, "storage.azure.shared_key"},
+		"another container": {func(c *Config) { c.Container = "another" }, "azure.Config.Container"},
+		"another key":       {func(c *Config) { c.SharedKey = "AAAA" + c.SharedKey[4:] }, "azure.Config.SharedKey"},
+		"another account":   {func(c *Config) { c.Account = "another" }, "azure.Config.SharedKey"},
 		"a SAS that was changed": {func(c *Config) {
 			c.SAS, c.SharedKey = strings.Replace(containerSAS(t, *c), "sp=racwdl", "sp=racwdlf", 1), ""
-		}, "storage.azure.sas"},
-		"a SAS that may only read": {func(c *Config) { c.SAS, c.SharedKey = readSAS(t, *c), "" }, "racwdl of storage.azure.sas"},
+		}, "azure.Config.SAS"},
+		"a SAS that may only read": {func(c *Config) { c.SAS, c.SharedKey = readSAS(t, *c), "" }, "racwdl of azure.Config.SAS"},
 		"a SAS that has expired": {func(c *Config) {
 			c.SAS, c.SharedKey = expiringSAS(t, *c, time.Now().Add(-time.Minute)), ""
-		}, "storage.azure.sas: it has expired, at 20"},
+		}, "azure.Config.SAS: it expired at 20"},
 		"a tier that the account lacks": {func(c *Config) {
 			c.AccessTier = "Cold"
 			c.Transport = wire(func(req *http.Request) (*http.Response, error) {
@@ -220,7 +220,7 @@ func TestOpenSaysWhichKey(t *testing.T) {
 				}
 				return server.RoundTrip(req)
 			})
-		}, "storage.azure.access_tier"},
+		}, "azure.Config.AccessTier"},
 		"If-None-Match is ignored": {func(c *Config) {
 			c.SAS, c.SharedKey = containerSAS(t, *c), ""
 			c.Transport = without("If-None-Match", http.MethodPut, server)
@@ -261,8 +261,8 @@ func TestOpenSaysWhichKey(t *testing.T) {
 // returns AuthorizationFailure, and an answer about another error.
 func TestSASExpired(t *testing.T) {
 	for code, text := range map[string]string{
-		"AuthenticationFailed":            "storage.azure.sas: it has expired, at 2026-01-02T03:04:00Z",
-		"AuthorizationPermissionMismatch": "racwdl of storage.azure.sas",
+		"AuthenticationFailed":            "azure.Config.SAS: it expired at 2026-01-02T03:04:00Z",
+		"AuthorizationPermissionMismatch": "racwdl of azure.Config.SAS",
 	} {
 		cfg := fakeConfig(func(req *http.Request) (*http.Response, error) {
 			return answer(req, http.StatusForbidden, code, nil), nil
@@ -298,10 +298,10 @@ func TestSASExpires(t *testing.T) {
 	_, stat := b.Stat(t.Context(), "k")
 	_, created := b.Create(t.Context(), "l", body)
 	for call, err := range map[string]error{"Open": opened, "Stat": stat, "Create": created, "Delete": b.Delete(t.Context(), "k")} {
-		wantError(t, call+" with a SAS that has expired", err, drivers.ErrRefused, "storage.azure.sas: it has expired, at "+expires.UTC().Format(time.RFC3339))
+		wantError(t, call+" with a SAS that has expired", err, drivers.ErrRefused, "azure.Config.SAS: it expired at "+expires.UTC().Format(time.RFC3339))
 	}
 	for _, err := range b.List(t.Context(), "", "") {
-		wantError(t, "List with a SAS that has expired", err, drivers.ErrRefused, "storage.azure.sas")
+		wantError(t, "List with a SAS that has expired", err, drivers.ErrRefused, "azure.Config.SAS")
 	}
 }
 
@@ -320,7 +320,7 @@ func TestDown(t *testing.T) {
 	cfg := fakeConfig(nil)
 	cfg.Transport, cfg.Endpoint = nil, "http://127.0.0.1:1/account"
 	_, err := Open(t.Context(), cfg)
-	wantError(t, "a port where nobody listens", err, drivers.ErrBusy, "storage.azure.endpoint: store is busy: 127.0.0.1:1")
+	wantError(t, "a port where nobody listens", err, drivers.ErrBusy, "azure.Config.Endpoint: store is busy: 127.0.0.1:1")
 }
 
 // TestReadBreaksOff has a connection close in the middle of a blob.

@@ -148,7 +148,7 @@ func TestEnvironment(t *testing.T) {
 					}
 					time.Sleep(2 * time.Hour)
 					_, err := b.Stat(t.Context(), "k")
-					wantError(t, fmt.Sprintf("%d instead of a token", status), err, want, "gives no identity that works (see AZURE_CLIENT_ID and its kin)")
+					wantError(t, fmt.Sprintf("%d instead of a token", status), err, want, "provides no identity that works (see AZURE_CLIENT_ID and related variables)")
 					if err != nil && !strings.Contains(err.Error(), "AADSTS7000222") {
 						t.Errorf("Stat = %v, want the reason why there is no token in it", err)
 					}

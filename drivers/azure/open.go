@@ -45,7 +45,6 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
-	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/service"
 
@@ -53,37 +52,32 @@ import (
 	"github.com/berthhq/berth/drivers/presign"
 )
 
-// bucket is a container. Its methods take keys, and pass names of blobs to the
-// SDK.
+// bucket is a container: the blobs in it, and the uploads that will become blobs.
 type bucket struct {
-	*account
-	container *container.Client
-	name      string // of the container
-	prefix    string // of the names of blobs
-	tier      *blob.AccessTier
-	scope     *blob.CPKScopeInfo
-	service   *service.Client
-	sign      *signer
-	client    *http.Client
-	clock     *presign.Clock
-	pageSize  *int32 // of listings; the service's default if nil
+	objectStore
+	uploadStore
+	store   *store
+	service *service.Client
+	sign    *signer
+	client  *http.Client
+	clock   *presign.Clock
 }
 
 var _ drivers.Bucket = (*bucket)(nil)
 
 // Open opens the container that cfg names. It creates, replaces and deletes one
 // small blob under parts/, to check that the service can be reached, that it
-// grants access, and that it supports conditions. An error names the
-// configuration key to check.
+// grants access, and that it supports conditions. An error names the field of
+// cfg to check.
 func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 	b, err := newBucket(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("azure: %w", err)
 	}
-	if err := b.probe(ctx); err != nil {
+	if err := b.store.probe(ctx); err != nil {
 		b.client.CloseIdleConnections()
 		if errors.Is(err, drivers.ErrBusy) {
-			err = fmt.Errorf("storage.azure.endpoint: %w", err)
+			err = fmt.Errorf("azure.Config.Endpoint: %w", err)
 		}
 		return nil, fmt.Errorf("azure: open container %s: %w", cfg.Container, err)
 	}
@@ -92,7 +86,7 @@ func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 
 func newBucket(cfg Config) (*bucket, error) {
 	if cfg.Container == "" {
-		return nil, errors.New("storage.azure.container: name a container")
+		return nil, errors.New("azure.Config.Container: name a container")
 	}
 	account, err := cfg.resolve()
 	if err != nil {
@@ -108,7 +102,7 @@ func newBucket(cfg Config) (*bucket, error) {
 	}
 	public := account.endpoint
 	if cfg.PublicEndpoint != "" {
-		if public, err = parseEndpoint("storage.azure.public_endpoint", cfg.PublicEndpoint); err != nil {
+		if public, err = parseEndpoint("azure.Config.PublicEndpoint", cfg.PublicEndpoint); err != nil {
 			return nil, err
 		}
 	}
@@ -117,34 +111,40 @@ func newBucket(cfg Config) (*bucket, error) {
 		transport = newTransport()
 	}
 	clock := presign.NewClock(cfg.Log)
-	b := &bucket{
-		account: account, name: cfg.Container, prefix: prefix, tier: tier, scope: cfg.scope(),
-		clock: clock,
-		client: &http.Client{Transport: clock.Watch(transport), CheckRedirect: func(*http.Request, []*http.Request) error {
-			return http.ErrUseLastResponse // the service never redirects, and a captive portal is not to be believed
-		}},
-	}
+	client := &http.Client{Transport: clock.Watch(transport), CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse // the service never redirects; a captive portal does
+	}}
 	options := policy.ClientOptions{
-		Transport:        b.client,
+		Transport:        client,
 		Telemetry:        policy.TelemetryOptions{ApplicationID: "berth"},
 		PerCallPolicies:  []policy.Policy{account.version},
 		PerRetryPolicies: []policy.Policy{eachTry{}},
 		Retry:            policy.RetryOptions{MaxRetries: 3, RetryDelay: 300 * time.Millisecond, MaxRetryDelay: 10 * time.Second},
 	}
-	if b.container, err = account.open(cfg.Container, options); err != nil {
-		return nil, fmt.Errorf("storage.azure.endpoint: %w", err)
+	s := &store{account: account, prefix: prefix, tier: tier, scope: cfg.scope()}
+	if s.container, err = account.open(cfg.Container, options); err != nil {
+		return nil, fmt.Errorf("azure.Config.Endpoint: %w", err)
 	}
 	if cfg.pageSize > 0 {
-		b.pageSize = &cfg.pageSize
+		s.pageSize = &cfg.pageSize
 	}
-	if b.service, err = account.openService(options); err != nil {
-		return nil, fmt.Errorf("storage.azure.endpoint: %w", err)
+	service, err := account.openService(options)
+	if err != nil {
+		return nil, fmt.Errorf("azure.Config.Endpoint: %w", err)
 	}
-	b.sign = &signer{account: account, container: cfg.Container, public: public}
+	sign := &signer{account: account, container: cfg.Container, public: public}
 	if account.identity != nil {
-		b.sign.delegated = newDelegation(account, b.service)
+		sign.delegated = newDelegation(account, service)
 	}
-	return b, nil
+	return &bucket{
+		objectStore: objectStore{s},
+		uploadStore: uploadStore{s},
+		store:       s,
+		service:     service,
+		sign:        sign,
+		client:      client,
+		clock:       clock,
+	}, nil
 }
 
 // open returns the SDK's client of a container, with the account's credential.
@@ -197,57 +197,57 @@ func newTransport() *http.Transport {
 // probePrefix starts the keys of the probe's blobs.
 const probePrefix = drivers.PartsPrefix + "probe/"
 
-// probe checks the abilities that the bucket relies on, in six requests and one
-// for flat. It uses the access tier of data, which not every account supports.
+// probe checks the features that the bucket relies on, in six requests and one
+// for checkFlat. It uses the access tier of data, which not every account supports.
 // The fee for the early deletion of so few bytes is less than the price of the
 // requests.
-func (b *bucket) probe(ctx context.Context) error {
+func (s *store) probe(ctx context.Context) error {
 	key := probePrefix + rand.Text()
 	first, second := drivers.NewBody([]byte(rand.Text())), drivers.NewBody([]byte(rand.Text()))
-	created, err := b.create(ctx, key, first)
+	created, err := s.create(ctx, key, first)
 	if err != nil {
-		return b.explain(ctx, err)
+		return s.explain(ctx, err)
 	}
 	refuse := func(what, danger string, err, want error) error {
 		if errors.Is(err, want) {
 			return nil
 		}
 		if err == nil {
-			return fmt.Errorf("storage.azure.endpoint: this store ignores %s: %s, so berth does not serve from it", what, danger)
+			return fmt.Errorf("azure.Config.Endpoint: this store ignores %s: %s, so berth does not serve from it", what, danger)
 		}
-		return fmt.Errorf("%s that must be refused: %w", what, b.explain(ctx, err))
+		return fmt.Errorf("%s that must be refused: %w", what, s.explain(ctx, err))
 	}
-	_, err = b.create(ctx, key, second)
+	_, err = s.create(ctx, key, second)
 	if err := refuse("If-None-Match: * on Put Blob (create-only)", "two uploads could overwrite each other", err, drivers.ErrExists); err != nil {
 		return err
 	}
-	replaced, err := b.replace(ctx, key, created.Tag, second)
+	replaced, err := s.replace(ctx, key, created.Tag, second)
 	if err != nil {
-		return b.explain(ctx, err)
+		return s.explain(ctx, err)
 	}
-	_, err = b.replace(ctx, key, created.Tag, first)
+	_, err = s.replace(ctx, key, created.Tag, first)
 	if err := refuse("If-Match on Put Blob (compare-and-swap)", "a push and the collector could overwrite each other", err, drivers.ErrChanged); err != nil {
 		return err
 	}
-	err = b.deleteIf(ctx, key, created.Tag)
+	err = s.deleteIf(ctx, key, created.Tag)
 	if err := refuse("If-Match on Delete Blob", "a deletion that lands late could take a blob that was pushed since", err, drivers.ErrChanged); err != nil {
 		return err
 	}
-	if err := b.flat(ctx, strings.TrimSuffix(probePrefix, "/")); err != nil {
+	if err := s.checkFlat(ctx, strings.TrimSuffix(probePrefix, "/")); err != nil {
 		return err
 	}
-	return b.explain(ctx, b.deleteIf(ctx, key, replaced.Tag))
+	return s.explain(ctx, s.deleteIf(ctx, key, replaced.Tag))
 }
 
-// flat returns an error if the parent of a blob exists as well. In an account
+// checkFlat returns an error if the parent of a blob exists as well. In an account
 // with a hierarchical namespace, listings contain directories.
-func (b *bucket) flat(ctx context.Context, above string) error {
-	_, err := b.stat(ctx, above)
+func (s *store) checkFlat(ctx context.Context, above string) error {
+	_, err := s.stat(ctx, above)
 	if err == nil {
-		return fmt.Errorf("storage.azure.account: %q has a hierarchical namespace, whose directories are listed like blobs; "+
-			"use an account without", b.account.name)
+		return fmt.Errorf("azure.Config.Account: %q has a hierarchical namespace, whose directories are listed like blobs; "+
+			"use an account without one", s.name)
 	}
-	if err = b.explain(ctx, err); errors.Is(err, drivers.ErrNotFound) {
+	if err = s.explain(ctx, err); errors.Is(err, drivers.ErrNotFound) {
 		return nil
 	}
 	return err
@@ -255,7 +255,9 @@ func (b *bucket) flat(ctx context.Context, above string) error {
 
 // Limits returns the limits of block blobs:
 // https://learn.microsoft.com/rest/api/storageservices/understanding-block-blobs--append-blobs--and-page-blobs.
-func (b *bucket) Limits() drivers.Limits {
+func (b *bucket) Limits() drivers.Limits { return limits() }
+
+func limits() drivers.Limits {
 	return drivers.Limits{MaxPart: maxBlock, MaxParts: maxBlocks}
 }
 
@@ -270,9 +272,6 @@ func (b *bucket) Close() error {
 	b.client.CloseIdleConnections()
 	return nil
 }
-
-// blobName returns the name of the blob that holds a key.
-func (b *bucket) blobName(key string) string { return b.prefix + key }
 
 // check returns an error if a key is not valid, or the context's error.
 func check(ctx context.Context, keys ...string) error {

@@ -18,11 +18,11 @@ import (
 // https://learn.microsoft.com/rest/api/storageservices/put-block.
 const stagedKept = 7 * 24 * time.Hour
 
-// Inspect returns the settings by which the account and its container act on
-// their own, as far as the blob service reports them; lifecycle management
-// belongs to Azure Resource Manager. To find out whether blobs have versions,
-// it creates a blob under parts/ and deletes it. If a setting may not be read,
-// its Err is set. The returned error is one of the configuration.
+// Inspect returns the settings of the account and its container that the blob
+// service reports. Lifecycle rules belong to Azure Resource Manager. To find out
+// whether blobs have versions, Inspect creates a blob under parts/ and deletes
+// it. If the service refuses to return a setting, its Err is set. Inspect itself
+// returns an error only if cfg is not valid.
 func Inspect(ctx context.Context, cfg Config) (inspect.Settings, error) {
 	b, err := newBucket(cfg)
 	if err != nil {
@@ -31,8 +31,8 @@ func Inspect(ctx context.Context, cfg Config) (inspect.Settings, error) {
 	defer b.client.CloseIdleConnections()
 	return inspect.Settings{
 		Lifecycle: inspect.Setting[[]inspect.Rule]{Err: fmt.Errorf(
-			"%w: the blob service does not tell its rules; look with: az storage account management-policy show --account-name %s",
-			errors.ErrUnsupported, b.account.name)},
+			"%w: the blob service does not return its rules; show them with: az storage account management-policy show --account-name %s",
+			errors.ErrUnsupported, b.store.name)},
 		Versioning: b.versioning(ctx),
 		SoftDelete: b.softDelete(ctx),
 		PartsKept:  stagedKept,
@@ -44,7 +44,7 @@ func Inspect(ctx context.Context, cfg Config) (inspect.Settings, error) {
 // https://learn.microsoft.com/rest/api/storageservices/get-blob-service-properties
 func (b *bucket) softDelete(ctx context.Context) inspect.Setting[time.Duration] {
 	s := inspect.Setting[time.Duration]{Permission: "Microsoft.Storage/storageAccounts/blobServices/read"}
-	if b.sas != "" {
+	if b.store.sas != "" {
 		s.Permission = "r of an account SAS for the resource type s"
 	}
 	p, err := b.service.GetProperties(ctx, nil)
@@ -52,7 +52,7 @@ func (b *bucket) softDelete(ctx context.Context) inspect.Setting[time.Duration] 
 		s.Err = fmt.Errorf("access is denied (%s)", e.ErrorCode)
 		return s
 	}
-	s.Err = b.explain(ctx, err)
+	s.Err = b.store.explain(ctx, err)
 	if d := p.DeleteRetentionPolicy; d != nil && d.Enabled != nil && *d.Enabled && d.Days != nil {
 		s.Value = time.Duration(*d.Days) * 24 * time.Hour
 	}
@@ -65,14 +65,14 @@ func (b *bucket) softDelete(ctx context.Context) inspect.Setting[time.Duration] 
 func (b *bucket) versioning(ctx context.Context) inspect.Setting[bool] {
 	s := inspect.Setting[bool]{Permission: "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write"}
 	key := probePrefix + rand.Text()
-	o, err := b.create(ctx, key, drivers.NewBody([]byte(rand.Text())))
+	o, err := b.store.create(ctx, key, drivers.NewBody([]byte(rand.Text())))
 	if err == nil {
-		p, lookErr := b.blob(key).GetProperties(ctx, nil)
-		s.Value, err = p.VersionID != nil, lookErr
-		if deleteErr := b.deleteIf(ctx, key, o.Tag); err == nil {
+		p, readErr := b.store.blob(key).GetProperties(ctx, nil)
+		s.Value, err = p.VersionID != nil, readErr
+		if deleteErr := b.store.deleteIf(ctx, key, o.Tag); err == nil {
 			err = deleteErr
 		}
 	}
-	s.Err = b.explain(ctx, err)
+	s.Err = b.store.explain(ctx, err)
 	return s
 }

@@ -38,9 +38,9 @@ func (b *bucket) SignGet(ctx context.Context, key string, opts drivers.SignOptio
 	if err := check(ctx, key); err != nil {
 		return drivers.Signed{}, failed("sign", key, err)
 	}
-	s, err := b.sign.get(ctx, b.blobName(key), b.clock.Now(), opts)
+	s, err := b.sign.get(ctx, b.store.blobName(key), b.clock.Now(), opts)
 	if err != nil {
-		return drivers.Signed{}, failed("sign", key, b.explain(ctx, err))
+		return drivers.Signed{}, b.store.failed(ctx, "sign", key, err)
 	}
 	s.Expires = b.clock.Local(s.Expires)
 	return s, nil
@@ -72,12 +72,12 @@ func (s *signer) get(ctx context.Context, blob string, now time.Time, opts drive
 	case s.account.key != nil:
 		query, err = values.SignWithSharedKey(s.account.key)
 	case s.delegated == nil:
-		err = fmt.Errorf("%s can sign nothing: %w", s.account.credential, errors.ErrUnsupported)
+		err = fmt.Errorf("%s cannot sign URLs: %w", s.account.credential, errors.ErrUnsupported)
 	case accountOf(s.account.endpoint) != s.account.name:
 		// The SDK signs for the account that the host names.
-		err = fmt.Errorf("the host of storage.azure.endpoint does not begin with the account %q: %w", s.account.name, errors.ErrUnsupported)
+		err = fmt.Errorf("the host of azure.Config.Endpoint does not start with the account %q: %w", s.account.name, errors.ErrUnsupported)
 	case s.account.version < delegationVersion:
-		err = fmt.Errorf("storage.azure.api_version: an identity signs URLs from version %s on: %w", delegationVersion, errors.ErrUnsupported)
+		err = fmt.Errorf("azure.Config.APIVersion: an identity can sign URLs only from version %s on: %w", delegationVersion, errors.ErrUnsupported)
 	default:
 		var key delegatedKey
 		if key, err = s.delegated.key(ctx, now); err != nil {

@@ -103,8 +103,8 @@ func byIdentity(cfg Config) Config {
 func TestSignNothing(t *testing.T) {
 	b := fake(t, nil)
 	s, err := b.SignGet(t.Context(), "k", drivers.SignOptions{Expires: time.Hour})
-	if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "storage.azure.sas") {
-		t.Errorf("SignGet with a SAS = %+v, %v, want %v that names storage.azure.sas", s, err, errors.ErrUnsupported)
+	if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "azure.Config.SAS") {
+		t.Errorf("SignGet with a SAS = %+v, %v, want %v that names azure.Config.SAS", s, err, errors.ErrUnsupported)
 	}
 	cfg := fakeConfig(nil)
 	cfg.SAS, cfg.identity, cfg.Endpoint = "", token{}, "https://blobs.example.com"
@@ -112,8 +112,8 @@ func TestSignNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, err = b.SignGet(t.Context(), "k", drivers.SignOptions{Expires: time.Hour})
-	if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "storage.azure.endpoint") {
-		t.Errorf("SignGet for another host = %+v, %v, want %v that names storage.azure.endpoint", s, err, errors.ErrUnsupported)
+	if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "azure.Config.Endpoint") {
+		t.Errorf("SignGet for another host = %+v, %v, want %v that names azure.Config.Endpoint", s, err, errors.ErrUnsupported)
 	}
 }
 
@@ -230,10 +230,10 @@ func TestDelegationDenied(t *testing.T) {
 	}
 	const action = "Microsoft.Storage/storageAccounts/blobServices/generateUserDelegationKey/action"
 	for code, want := range map[string][]string{
-		"AuthorizationPermissionMismatch": {"storage.azure.account: ", action + ` on the account "account"`},
-		"InsufficientAccountPermissions":  {"storage.azure.account: ", action + ` on the account "account"`},
+		"AuthorizationPermissionMismatch": {"azure.Config.Account: ", action + ` on the account "account"`},
+		"InsufficientAccountPermissions":  {"azure.Config.Account: ", action + ` on the account "account"`},
 		"AuthorizationFailure":            {"network rules", action + ` on the account "account"`},
-		"AuthenticationFailed":            {"storage.azure.account: ", "token"},
+		"AuthenticationFailed":            {"azure.Config.Account: ", "token"},
 	} {
 		b := denied(code)
 		for range 2 { // the second time during the pause

@@ -57,9 +57,14 @@ func uploadID(u drivers.Upload) ([]byte, error) {
 	return id, nil
 }
 
+// uploadStore stages blocks and makes blobs of them.
+type uploadStore struct {
+	*store
+}
+
 // StartUpload returns an upload with a new random id. It makes no request, so
 // Started is by this machine's clock.
-func (b *bucket) StartUpload(ctx context.Context, key string) (drivers.Upload, error) {
+func (s *uploadStore) StartUpload(ctx context.Context, key string) (drivers.Upload, error) {
 	if err := check(ctx, key); err != nil {
 		return drivers.Upload{}, failed("start upload of", key, err)
 	}
@@ -70,15 +75,12 @@ func (b *bucket) StartUpload(ctx context.Context, key string) (drivers.Upload, e
 
 // PutPart stages a block. A second call for the same number stages another
 // block.
-func (b *bucket) PutPart(ctx context.Context, u drivers.Upload, number int, body drivers.Body) (drivers.Part, error) {
-	p, err := b.putPart(ctx, u, number, body)
-	if err != nil {
-		return drivers.Part{}, failed(fmt.Sprintf("put part %d of", number), u.Key, b.explain(ctx, err))
-	}
-	return p, nil
+func (s *uploadStore) PutPart(ctx context.Context, u drivers.Upload, number int, body drivers.Body) (drivers.Part, error) {
+	p, err := s.putPart(ctx, u, number, body)
+	return p, s.failed(ctx, fmt.Sprintf("put part %d of", number), u.Key, err)
 }
 
-func (b *bucket) putPart(ctx context.Context, u drivers.Upload, number int, body drivers.Body) (drivers.Part, error) {
+func (s *uploadStore) putPart(ctx context.Context, u drivers.Upload, number int, body drivers.Body) (drivers.Part, error) {
 	if err := check(ctx, u.Key); err != nil {
 		return drivers.Part{}, err
 	}
@@ -91,14 +93,14 @@ func (b *bucket) putPart(ctx context.Context, u drivers.Upload, number int, body
 	case body.Size > maxBlock:
 		return drivers.Part{}, fmt.Errorf("part of %d bytes, want at most %d", body.Size, int64(maxBlock))
 	}
-	s, err := send(body)
+	write, err := send(body)
 	if err != nil {
 		return drivers.Part{}, err
 	}
-	defer s.end()
+	defer write.end()
 	id := newBlockID(upload, number).String()
-	_, err = b.blob(u.Key).StageBlock(s.in(ctx), id, s.announce(), &blockblob.StageBlockOptions{
-		TransactionalValidation: s.checksum(), CPKScopeInfo: b.scope,
+	_, err = s.blob(u.Key).StageBlock(write.in(ctx), id, write.announce(), &blockblob.StageBlockOptions{
+		TransactionalValidation: write.checksum(), CPKScopeInfo: s.scope,
 	})
 	if err != nil {
 		return drivers.Part{}, err
@@ -108,22 +110,15 @@ func (b *bucket) putPart(ctx context.Context, u drivers.Upload, number int, body
 
 // StreamPart returns errors.ErrUnsupported: a block is sent with its length and
 // its checksum in front.
-func (b *bucket) StreamPart(_ context.Context, u drivers.Upload, number int, _ io.Reader) (drivers.Part, error) {
+func (s *uploadStore) StreamPart(_ context.Context, u drivers.Upload, number int, _ io.Reader) (drivers.Part, error) {
 	return drivers.Part{}, failed(fmt.Sprintf("stream part %d of", number), u.Key, errors.ErrUnsupported)
 }
 
 // Complete commits the blocks. The service drops the upload's other blocks. If
 // the object exists already, Complete returns it. It returns ErrChanged if a
-// part is not staged, ErrNotFound if the object has existed and was deleted.
-func (b *bucket) Complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
-	o, err := b.complete(ctx, u, parts, crc32c)
-	if err != nil {
-		return drivers.Object{}, failed("complete", u.Key, b.explain(ctx, err))
-	}
-	return o, nil
-}
-
-func (b *bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
+// part is not staged, and ErrNotFound if the object was created and deleted.
+func (s *uploadStore) Complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (_ drivers.Object, err error) {
+	defer func() { err = s.failed(ctx, "complete", u.Key, err) }()
 	if err := check(ctx, u.Key); err != nil {
 		return drivers.Object{}, err
 	}
@@ -131,30 +126,30 @@ func (b *bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers
 	if err != nil {
 		return drivers.Object{}, err
 	}
-	size, err := total(parts, crc32c)
+	size, err := drivers.CheckParts(parts, crc32c, limits())
 	if err != nil {
 		return drivers.Object{}, err
 	}
 	ids := make([]string, len(parts))
 	for i, p := range parts {
 		if ids[i] = p.Tag; !names(p.Tag, upload, p.Number) {
-			return b.completed(ctx, u.Key, fmt.Errorf("part %d: %w", p.Number, drivers.ErrChanged))
+			return s.completed(ctx, u.Key, fmt.Errorf("part %d: %w", p.Number, drivers.ErrChanged))
 		}
 	}
-	resp, err := b.blob(u.Key).CommitBlockList(ctx, ids, &blockblob.CommitBlockListOptions{
+	resp, err := s.blob(u.Key).CommitBlockList(ctx, ids, &blockblob.CommitBlockListOptions{
 		AccessConditions: &blob.AccessConditions{
 			ModifiedAccessConditions: &blob.ModifiedAccessConditions{IfNoneMatch: to.Ptr(azcore.ETagAny)},
 		},
-		Tier:         b.tierOf(u.Key),
-		CPKScopeInfo: b.scope,
+		Tier:         s.tierOf(u.Key),
+		CPKScopeInfo: s.scope,
 	})
 	switch {
 	case err == nil:
 		return object(u.Key, size, resp.ETag, resp.LastModified), nil
 	case bloberror.HasCode(err, bloberror.InvalidBlockList, bloberror.InvalidBlobOrBlock, bloberror.InvalidBlockID):
-		return b.completed(ctx, u.Key, fmt.Errorf("a part is not staged: %w", drivers.ErrChanged))
+		return s.completed(ctx, u.Key, fmt.Errorf("a part is not staged: %w", drivers.ErrChanged))
 	case conditionFailed(err):
-		return b.completed(ctx, u.Key, drivers.ErrNotFound)
+		return s.completed(ctx, u.Key, drivers.ErrNotFound)
 	default:
 		return drivers.Object{}, err
 	}
@@ -162,43 +157,21 @@ func (b *bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers
 
 // completed returns the object at the key, which this upload has created if it
 // exists. If there is none, it returns otherwise.
-func (b *bucket) completed(ctx context.Context, key string, otherwise error) (drivers.Object, error) {
-	o, err := b.stat(ctx, key)
+func (s *uploadStore) completed(ctx context.Context, key string, otherwise error) (drivers.Object, error) {
+	o, err := s.stat(ctx, key)
 	if bloberror.HasCode(err, bloberror.BlobNotFound) {
 		err = otherwise
 	}
 	return o, err
 }
 
-// total returns the size of all parts. It returns an error if the parts are not
-// in order or do not have the CRC-32C, because the service has no checksum of
-// the whole.
-func total(parts []drivers.Part, crc32c uint32) (int64, error) {
-	if len(parts) == 0 || len(parts) > maxBlocks {
-		return 0, fmt.Errorf("%d parts, want 1 to %d", len(parts), maxBlocks)
-	}
-	var size int64
-	var crc uint32
-	for i, p := range parts {
-		if i > 0 && p.Number <= parts[i-1].Number {
-			return 0, fmt.Errorf("part %d comes after part %d", p.Number, parts[i-1].Number)
-		}
-		size += p.Size
-		crc = drivers.CombineCRC32C(crc, p.CRC32C, p.Size)
-	}
-	if crc != crc32c {
-		return 0, fmt.Errorf("the parts have CRC-32C %08x, want %08x", crc, crc32c)
-	}
-	return size, nil
-}
-
-// Abort does nothing but check the key: the service drops staged blocks a week
+// Abort only checks the key: the service drops staged blocks a week
 // after the last one was staged.
-func (b *bucket) Abort(ctx context.Context, u drivers.Upload) error {
+func (s *uploadStore) Abort(ctx context.Context, u drivers.Upload) error {
 	return failed("abort", u.Key, check(ctx, u.Key))
 }
 
 // Uploads returns no uploads, because the service ends them itself.
-func (b *bucket) Uploads(context.Context, string) iter.Seq2[drivers.Upload, error] {
+func (s *uploadStore) Uploads(context.Context, string) iter.Seq2[drivers.Upload, error] {
 	return func(func(drivers.Upload, error) bool) {}
 }

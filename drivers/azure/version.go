@@ -44,7 +44,7 @@ func (cfg Config) version() (version, error) {
 		return newestVersion(), nil
 	}
 	if _, err := time.Parse(time.DateOnly, cfg.APIVersion); err != nil || v < leastVersion || v > newestVersion() {
-		return "", fmt.Errorf("storage.azure.api_version: %q, want a date from %s to %s", cfg.APIVersion, leastVersion, newestVersion())
+		return "", fmt.Errorf("azure.Config.APIVersion: %q, want a date from %s to %s", cfg.APIVersion, leastVersion, newestVersion())
 	}
 	return v, nil
 }
@@ -73,13 +73,13 @@ func (a *account) badHeader(e *azcore.ResponseError, answer string) error {
 	}
 	switch strings.ToLower(body.HeaderName) {
 	case "x-ms-version":
-		return fmt.Errorf("%w: storage.azure.endpoint: this endpoint doesn't know service version %s; "+
-			"set storage.azure.api_version to one that it knows, from %s on (%s)", drivers.ErrRefused, a.version, leastVersion, answer)
+		return fmt.Errorf("%w: azure.Config.Endpoint: this endpoint doesn't support service version %s; "+
+			"set azure.Config.APIVersion to a version that it supports, from %s on (%s)", drivers.ErrRefused, a.version, leastVersion, answer)
 	case "x-ms-access-tier":
-		return fmt.Errorf("%w: storage.azure.access_tier: account %q has no tier %s, or not in service version %s (%s)",
+		return fmt.Errorf("%w: azure.Config.AccessTier: account %q has no tier %s, at least in service version %s (%s)",
 			drivers.ErrRefused, a.name, body.HeaderValue, a.version, answer)
 	case "":
-		return fmt.Errorf("%s to a header, which may be that of service version %s (see storage.azure.api_version)", answer, a.version)
+		return fmt.Errorf("%s to a header, which may be that of service version %s (see azure.Config.APIVersion)", answer, a.version)
 	default:
 		return fmt.Errorf("%s to the header %s", answer, body.HeaderName)
 	}

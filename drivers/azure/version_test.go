@@ -20,7 +20,7 @@ func TestVersionRefused(t *testing.T) {
 	rules := emulator.AzureRules{Base: cfg.Transport, Newest: "2025-11-05"}
 	cfg.Transport = rules
 	_, err := Open(t.Context(), cfg)
-	for _, want := range []string{"storage.azure.endpoint", "doesn't know service version " + string(newestVersion()), "storage.azure.api_version"} {
+	for _, want := range []string{"azure.Config.Endpoint", "doesn't support service version " + string(newestVersion()), "azure.Config.APIVersion"} {
 		wantError(t, "Open", err, drivers.ErrRefused, want)
 	}
 
@@ -67,7 +67,7 @@ func TestVersionOfIdentity(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute})
-	wantError(t, "SignGet", err, errors.ErrUnsupported, "storage.azure.api_version")
+	wantError(t, "SignGet", err, errors.ErrUnsupported, "azure.Config.APIVersion")
 }
 
 // TestVersionStartFrom checks that a list starts at a name if the version
@@ -94,8 +94,8 @@ func TestVersionStartFrom(t *testing.T) {
 func TestVersionCheck(t *testing.T) {
 	for _, bad := range []string{"2020-10-02", "2099-01-01", "newest", "2025-13-01", "2025-1-1"} {
 		_, err := newBucket(Config{Account: "account", Container: "c", SharedKey: "AAAA", APIVersion: bad})
-		if err == nil || !strings.Contains(err.Error(), "storage.azure.api_version") {
-			t.Errorf("version %q: %v, want an error that names storage.azure.api_version", bad, err)
+		if err == nil || !strings.Contains(err.Error(), "azure.Config.APIVersion") {
+			t.Errorf("version %q: %v, want an error that names azure.Config.APIVersion", bad, err)
 		}
 	}
 }
@@ -103,9 +103,9 @@ func TestVersionCheck(t *testing.T) {
 // TestBadHeader names the header that the service refuses.
 func TestBadHeader(t *testing.T) {
 	for body, want := range map[string]string{
-		"<Error><HeaderName>x-ms-access-tier</HeaderName><HeaderValue>Cold</HeaderValue></Error>": "storage.azure.access_tier",
+		"<Error><HeaderName>x-ms-access-tier</HeaderName><HeaderValue>Cold</HeaderValue></Error>": "azure.Config.AccessTier",
 		"<Error><HeaderName>x-ms-other</HeaderName></Error>":                                      "the header x-ms-other",
-		"": "storage.azure.api_version",
+		"": "azure.Config.APIVersion",
 	} {
 		b := fake(t, func(req *http.Request) (*http.Response, error) {
 			resp := answer(req, http.StatusBadRequest, "InvalidHeaderValue", http.Header{"Content-Type": {"application/xml"}})

@@ -224,7 +224,7 @@ func TestHeaders(t *testing.T) {
 	}{
 		{"Create of data", func() error { _, err := b.Create(ctx, "data/k", body); return err }, "Cool", "", "*"},
 		{"Create", func() error { _, err := b.Create(ctx, "k", body); return err }, "", "", "*"},
-		{"Create by the probe", func() error { _, err := b.create(ctx, probePrefix+"k", body); return err }, "Cool", "", "*"},
+		{"Create by the probe", func() error { _, err := b.store.create(ctx, probePrefix+"k", body); return err }, "Cool", "", "*"},
 		{"Replace", func() error { _, err := b.Replace(ctx, "k", `"0x1"`, body); return err }, "", "", `"0x1"`},
 		{"PutPart", func() error {
 			p, err := b.PutPart(ctx, u, 1, body)

@@ -235,7 +235,7 @@ func failed(op, key string, err error) error {
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 		err = fmt.Errorf("%w: %w", drivers.ErrBusy, err)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		err = fmt.Errorf("%w: storage.filesystem.root: make room, or raise the quota: %w", drivers.ErrFull, err)
+		err = fmt.Errorf("%w: filesystem.Config.Root: make room, or raise the quota: %w", drivers.ErrFull, err)
 	}
 	return fmt.Errorf("filesystem: %s %s: %w", op, key, err)
 }

@@ -14,8 +14,8 @@ import (
 // treat names that differ only in case as one name, have no flock(2), and do
 // not flush directories.
 func checkPlatform() error {
-	return fmt.Errorf("on %s, blobs cannot be kept in a directory, for lack of flock(2) and of names that differ in case; "+
-		"set storage.driver to s3, gcs, azure or memory, or run berth on Linux, macOS or a BSD", runtime.GOOS)
+	return fmt.Errorf("a bucket cannot be a directory on %s, which lacks flock(2) and case-sensitive names; "+
+		"use the driver s3, gcs, azure or memory, or run berth on Linux, macOS or a BSD", runtime.GOOS)
 }
 
 func tryFlock(*os.File) (bool, error) { return false, errors.ErrUnsupported }

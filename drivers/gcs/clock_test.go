@@ -54,7 +54,7 @@ func TestSignByStoresClock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hc, _, err := connect(t.Context(), &b.cfg, b.clock)
+	hc, _, err := connect(t.Context(), &b.store.cfg, b.clock)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,8 +2,6 @@ package gcs
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,23 +24,17 @@ var (
 	errMissing = errors.New("missing")
 )
 
+// errTag returns the error for a tag that this driver cannot have returned.
 func errTag(p drivers.Part) error {
-	return fmt.Errorf("part %d has a tag that is none: %w", p.Number, drivers.ErrChanged)
+	return fmt.Errorf("part %d has the tag %q, which no PutPart returned: %w", p.Number, p.Tag, drivers.ErrChanged)
 }
 
 // Complete composes the parts, with ⌈(n-1)/31⌉ requests for n parts. If the
 // object exists already, Complete returns it without regard to the parts. It
-// returns ErrChanged if a part is missing or has another tag, ErrNotFound if
+// returns ErrChanged if a part is missing or has another tag, and ErrNotFound if
 // the upload is gone.
-func (b *bucket) Complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
-	o, err := b.complete(ctx, u, parts, crc32c)
-	if err != nil {
-		return drivers.Object{}, fmt.Errorf("gcs: complete %s: %w", u.Key, err)
-	}
-	return o, nil
-}
-
-// complete creates the nodes from the leaves up, independent ones in parallel.
+//
+// Complete creates the nodes from the leaves up, independent ones in parallel.
 // It does not check first which nodes exist, because as a rule there are none.
 // If a compose fails because a source is gone or the node exists, another
 // replica has worked on the same upload, and may still be working.
@@ -50,36 +42,35 @@ func (b *bucket) Complete(ctx context.Context, u drivers.Upload, parts []drivers
 // No coordination between them is needed. The sources of a node are deleted
 // only by the request that creates the node. So if a source is gone, then the
 // node existed at that moment, and now either the node or one above it exists.
-// complete looks for the nodes from this one upwards. If there is none, a part
+// Complete looks for the nodes from this one upwards. If there is none, a part
 // is missing for good. The nodes are the same for all replicas, since only one
 // content completes an upload; size and CRC-32C are compared only as a guard
 // against accidents.
-func (b *bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
+func (s *uploadStore) Complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (_ drivers.Object, err error) {
+	defer func() { err = failed("complete", u.Key, err) }()
 	if err := checkUpload(u); err != nil {
 		return drivers.Object{}, err
 	}
-	if err := checkParts(parts); err != nil {
+	if _, err := drivers.CheckParts(parts, crc32c, limits()); err != nil {
 		return drivers.Object{}, err
 	}
 	root, err := plan(u, parts)
-	if err == nil && root.crc32c != crc32c {
-		err = fmt.Errorf("the parts have CRC-32C %08x, want %08x", root.crc32c, crc32c)
-	}
 	if err == nil {
 		var done *raw.Object
-		if done, err = b.ensureRoot(ctx, root); err == nil {
-			b.dropSources(ctx, u)
+		if done, err = s.ensureRoot(ctx, root); err == nil {
+			s.dropSources(ctx, u)
 			return rawObject(u.Key, done)
 		}
 	}
-	// An existing object is the answer, even if the parts are wrong.
-	switch o, there := b.stat(ctx, u.Key); {
-	case there == nil:
-		return o, nil
-	case !errors.Is(there, drivers.ErrNotFound):
-		return drivers.Object{}, there
+	// If the object exists, it is the result, even if a tag is wrong.
+	existing, statErr := s.stat(ctx, u.Key)
+	switch {
+	case statErr == nil:
+		return existing, nil
+	case !errors.Is(statErr, drivers.ErrNotFound):
+		return drivers.Object{}, statErr
 	case errors.Is(err, errMissing):
-		return drivers.Object{}, b.missing(ctx, u, err)
+		return drivers.Object{}, s.missing(ctx, u, err)
 	default:
 		return drivers.Object{}, err
 	}
@@ -88,31 +79,19 @@ func (b *bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers
 // dropSources deletes the parts of a completed upload if the store does not
 // delete the sources of a compose. If that fails, they are left to the
 // collector.
-func (b *bucket) dropSources(ctx context.Context, u drivers.Upload) {
-	if !b.keepsSources {
+func (s *uploadStore) dropSources(ctx context.Context, u drivers.Upload) {
+	if !s.keepsSources {
 		return
 	}
-	if err := b.abort(ctx, u); err != nil {
-		b.cfg.Log.Warn("the parts of a completed upload are left to the collector", slog.String("key", u.Key), slog.Any("error", err))
+	if err := s.abort(ctx, u); err != nil {
+		s.cfg.Log.Warn("the parts of a completed upload are left to the collector", slog.String("key", u.Key), slog.Any("error", err))
 	}
-}
-
-func checkParts(parts []drivers.Part) error {
-	if len(parts) == 0 || len(parts) > maxParts {
-		return fmt.Errorf("%d parts, want 1 to %d", len(parts), maxParts)
-	}
-	for i, p := range parts[1:] {
-		if p.Number <= parts[i].Number {
-			return fmt.Errorf("part %d comes after part %d", p.Number, parts[i].Number)
-		}
-	}
-	return nil
 }
 
 // missing returns ErrNotFound if the upload is gone, and ErrChanged if it only
 // lacks a part.
-func (b *bucket) missing(ctx context.Context, u drivers.Upload, err error) error {
-	for _, listErr := range b.list(ctx, uploadKey(u), "", "") {
+func (s *uploadStore) missing(ctx context.Context, u drivers.Upload, err error) error {
+	for _, listErr := range s.list(ctx, uploadKey(u), "", "") {
 		if listErr != nil {
 			return listErr
 		}
@@ -122,8 +101,8 @@ func (b *bucket) missing(ctx context.Context, u drivers.Upload, err error) error
 }
 
 // ensureRoot returns the object of the root, and creates it if necessary.
-func (b *bucket) ensureRoot(ctx context.Context, root *node) (*raw.Object, error) {
-	c := newCompletion(b)
+func (s *uploadStore) ensureRoot(ctx context.Context, root *node) (*raw.Object, error) {
+	c := newCompletion(s.store)
 	for range 1 + root.composes() { // overtaken at most once for each node
 		o, err := c.ensure(ctx, root)
 		if !errors.Is(err, errOvertaken) {
@@ -131,18 +110,18 @@ func (b *bucket) ensureRoot(ctx context.Context, root *node) (*raw.Object, error
 		}
 		c.look = true
 	}
-	return nil, fmt.Errorf("others that complete it are always ahead: %w", drivers.ErrBusy)
+	return nil, fmt.Errorf("other replicas that complete the upload are always ahead: %w", drivers.ErrBusy)
 }
 
 // completion is a sequence of walks through the tree.
 type completion struct {
-	*bucket
+	*store
 	slots chan struct{} // one for each request
 	look  bool          // whether to look for a node before creating it
 }
 
-func newCompletion(b *bucket) *completion {
-	return &completion{bucket: b, slots: make(chan struct{}, parallel)}
+func newCompletion(s *store) *completion {
+	return &completion{store: s, slots: make(chan struct{}, parallel)}
 }
 
 // ensure returns the node's object, and creates it if necessary. It returns
@@ -197,6 +176,7 @@ func (c *completion) climb(ctx context.Context, from *node, refused error) (*raw
 	return nil, fmt.Errorf("a part of %s is %w: %w", from.key, errMissing, refused)
 }
 
+// source returns a node as a source of a compose.
 func (c *completion) source(n *node, generation int64) *raw.ComposeRequestSourceObjects {
 	return &raw.ComposeRequestSourceObjects{
 		Name:                c.name(n.key),
@@ -216,7 +196,7 @@ func (c *completion) find(ctx context.Context, n *node) (*raw.Object, error) {
 		return nil, nil
 	case err != nil:
 		return nil, c.cfg.classify(ctx, err, nil)
-	case n.parent != nil && (int64(o.Size) != n.size || o.Crc32c != encodeCRC(n.crc32c)):
+	case n.parent != nil && (int64(o.Size) != n.size || o.Crc32c != drivers.EncodeCRC32C(n.crc32c)):
 		return nil, fmt.Errorf("%s has %d bytes with CRC-32C %s, not those of the parts: %w", n.key, o.Size, o.Crc32c, drivers.ErrChanged)
 	}
 	return o, nil
@@ -227,12 +207,12 @@ func (c *completion) find(ctx context.Context, n *node) (*raw.Object, error) {
 func (c *completion) compose(ctx context.Context, n *node, sources []*raw.ComposeRequestSourceObjects) (*raw.Object, error) {
 	call := c.raw.Objects.Compose(c.cfg.Bucket, c.name(n.key), &raw.ComposeRequest{
 		SourceObjects: sources,
-		// It also waives the fee for early deletion of the sources:
+		// This also waives the fee for early deletion of the sources:
 		// https://cloud.google.com/storage/docs/composite-objects.
 		DeleteSourceObjects: true,
 		Destination: &raw.Object{
 			ContentType:  "application/octet-stream",
-			Crc32c:       encodeCRC(n.crc32c),
+			Crc32c:       drivers.EncodeCRC32C(n.crc32c),
 			StorageClass: c.class(rootOf(n).key),
 		},
 	}).IfGenerationMatch(0).Context(ctx)
@@ -247,12 +227,12 @@ func (c *completion) compose(ctx context.Context, n *node, sources []*raw.Compos
 	return o, err
 }
 
-// request waits for a slot and calls f, which again may call more than once.
+// request waits for a slot and calls f, more than once if retry does.
 func (c *completion) request(ctx context.Context, f func() error) error {
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
-		return again(ctx, f)
+		return retry(ctx, f)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -265,11 +245,7 @@ func rootOf(n *node) *node {
 	return n
 }
 
-// encodeCRC returns a CRC-32C in the form of the JSON API.
-func encodeCRC(crc uint32) string {
-	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, crc))
-}
-
+// rawObject returns the object that an answer of the API's own client describes.
 func rawObject(key string, o *raw.Object) (drivers.Object, error) {
 	updated, err := time.Parse(time.RFC3339Nano, o.Updated)
 	if err != nil {

@@ -26,8 +26,8 @@ func (d *double) completed(t *testing.T, o drivers.Object, parts []drivers.Part)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	there := d.objects[testUpload.Key]
-	if there == nil || there.Size != uint64(size) || there.Crc32c != encodeCRC(crc) {
-		t.Fatalf("the object is %+v, want %d bytes with CRC-32C %s", there, size, encodeCRC(crc))
+	if there == nil || there.Size != uint64(size) || there.Crc32c != drivers.EncodeCRC32C(crc) {
+		t.Fatalf("the object is %+v, want %d bytes with CRC-32C %s", there, size, drivers.EncodeCRC32C(crc))
 	}
 	if o.Key != testUpload.Key || o.Size != size || o.Tag != formatTag(there.Generation) {
 		t.Errorf("Complete = %+v, and there is %+v", o, there)
@@ -284,11 +284,11 @@ func TestComposeRequest(t *testing.T) {
 			return rt.RoundTrip(r)
 		})
 	})
-	b.cfg.KMSKey, b.cfg.StorageClass = "projects/p/locations/l/keyRings/r/cryptoKeys/k", "NEARLINE"
+	b.store.cfg.KMSKey, b.store.cfg.StorageClass = "projects/p/locations/l/keyRings/r/cryptoKeys/k", "NEARLINE"
 	if _, err := complete(t, b, parts); err != nil {
 		t.Fatal(err)
 	}
-	if key != b.cfg.KMSKey || class != b.cfg.StorageClass {
-		t.Errorf("composed with the KMS key %q and the class %q, want %q and %q", key, class, b.cfg.KMSKey, b.cfg.StorageClass)
+	if key != b.store.cfg.KMSKey || class != b.store.cfg.StorageClass {
+		t.Errorf("composed with the KMS key %q and the class %q, want %q and %q", key, class, b.store.cfg.KMSKey, b.store.cfg.StorageClass)
 	}
 }

@@ -74,26 +74,26 @@ const maxPrefix = 128
 // requests.
 func (c *Config) Validate() error {
 	if c.Bucket == "" {
-		return errors.New("storage.gcs.bucket: it is empty: name a bucket")
+		return errors.New("gcs.Config.Bucket: name a bucket")
 	}
 	if strings.ContainsAny(c.Bucket, "/?#%") {
-		return fmt.Errorf("storage.gcs.bucket: %q: want the bare name of a bucket", c.Bucket)
+		return fmt.Errorf("gcs.Config.Bucket: %q: want the bare name of a bucket", c.Bucket)
 	}
 	if p := strings.TrimSuffix(c.Prefix, "/"); p != "" {
 		if len(p) > maxPrefix {
-			return fmt.Errorf("storage.prefix: %d bytes, want at most %d", len(p), maxPrefix)
+			return fmt.Errorf("gcs.Config.Prefix: %d bytes, want at most %d", len(p), maxPrefix)
 		}
 		if err := drivers.CheckKey(p); err != nil {
-			return fmt.Errorf("storage.prefix: %w", err)
+			return fmt.Errorf("gcs.Config.Prefix: %w", err)
 		}
 	}
-	for key, value := range map[string]string{"endpoint": c.Endpoint, "public_endpoint": c.PublicEndpoint} {
+	for field, value := range map[string]string{"Endpoint": c.Endpoint, "PublicEndpoint": c.PublicEndpoint} {
 		if value == "" {
 			continue
 		}
 		u, err := url.Parse(value)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
-			return fmt.Errorf("storage.gcs.%s: want a URL of scheme and host only, such as https://storage.%s", key, DefaultUniverse)
+			return fmt.Errorf("gcs.Config.%s: want a URL of scheme and host only, such as https://storage.%s", field, DefaultUniverse)
 		}
 	}
 	return nil

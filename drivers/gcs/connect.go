@@ -38,7 +38,7 @@ const scope = "https://www.googleapis.com/auth/cloud-platform"
 func connect(ctx context.Context, cfg *Config, clock *presign.Clock) (*http.Client, signer, error) {
 	endpoint, err := url.Parse(cfg.endpoint())
 	if err != nil {
-		return nil, nil, fmt.Errorf("storage.gcs.endpoint: %w", err)
+		return nil, nil, fmt.Errorf("gcs.Config.Endpoint: %w", err)
 	}
 	base := storeWatch{store: bucketWatch{clock.Watch(cfg.Transport)}, others: cfg.Transport, host: endpoint.Host}
 	if cfg.anonymous() {
@@ -55,7 +55,7 @@ func connect(ctx context.Context, cfg *Config, clock *presign.Clock) (*http.Clie
 		DisableTelemetry: true,
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("storage.gcs.credentials_file: %w", err)
+		return nil, nil, fmt.Errorf("gcs.Config.CredentialsFile: %w", err)
 	}
 	creds.TokenProvider = &identity{TokenProvider: creds.TokenProvider, who: cfg.who()} // outside of the client's cache
 	s, err := newSigner(ctx, cfg, creds, hc)
@@ -70,24 +70,24 @@ func findCredentials(cfg *Config) (*auth.Credentials, error) {
 	if cfg.CredentialsFile == "" {
 		creds, err := credentials.DetectDefault(opts)
 		if err != nil {
-			return nil, fmt.Errorf("storage.gcs.credentials_file: it is empty, and there are no Application Default Credentials: "+
+			return nil, fmt.Errorf("gcs.Config.CredentialsFile: it is empty, and there are no Application Default Credentials: "+
 				"name a file, or run where a service account is attached: %w", err)
 		}
 		return creds, nil
 	}
 	data, err := os.ReadFile(cfg.CredentialsFile)
 	if err != nil {
-		return nil, fmt.Errorf("storage.gcs.credentials_file: %w", err)
+		return nil, fmt.Errorf("gcs.Config.CredentialsFile: %w", err)
 	}
 	var file struct {
 		Type credentials.CredType `json:"type"`
 	}
 	if err := json.Unmarshal(data, &file); err != nil {
-		return nil, fmt.Errorf("storage.gcs.credentials_file: %s: %w", cfg.CredentialsFile, err)
+		return nil, fmt.Errorf("gcs.Config.CredentialsFile: %s: %w", cfg.CredentialsFile, err)
 	}
 	creds, err := credentials.NewCredentialsFromJSON(file.Type, data, opts)
 	if err != nil {
-		return nil, fmt.Errorf("storage.gcs.credentials_file: %s: %w", cfg.CredentialsFile, err)
+		return nil, fmt.Errorf("gcs.Config.CredentialsFile: %s: %w", cfg.CredentialsFile, err)
 	}
 	return creds, nil
 }

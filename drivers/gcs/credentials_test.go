@@ -138,8 +138,8 @@ func wantToken(t *testing.T, cfg Config, token, account string) {
 	signed, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute})
 	switch {
 	case account == "":
-		if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "storage.gcs.sign_as") {
-			t.Errorf("SignGet = %+v, %v, want %v that names storage.gcs.sign_as", signed, err, errors.ErrUnsupported)
+		if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "gcs.Config.SignAs") {
+			t.Errorf("SignGet = %+v, %v, want %v that names gcs.Config.SignAs", signed, err, errors.ErrUnsupported)
 		}
 	case err != nil:
 		t.Errorf("SignGet = %v", err)
@@ -174,9 +174,9 @@ func wantNoToken(t *testing.T, cfg Config, class error, why string, mend func())
 		return errs
 	}
 	for _, err := range both() {
-		if !errors.Is(err, class) || !strings.Contains(err.Error(), class.Error()+": storage.gcs.credentials_file: ") ||
+		if !errors.Is(err, class) || !strings.Contains(err.Error(), class.Error()+": gcs.Config.CredentialsFile: ") ||
 			!strings.Contains(err.Error(), why) || strings.Contains(err.Error(), "\n") {
-			t.Errorf("without a token a call = %v, want %v, and a line with storage.gcs.credentials_file and %q", err, class, why)
+			t.Errorf("without a token a call = %v, want %v, and a line with gcs.Config.CredentialsFile and %q", err, class, why)
 		}
 	}
 	mend()
@@ -261,7 +261,7 @@ func TestNoToken(t *testing.T) {
 		if _, err := openUnprobed(t, cfg).Stat(t.Context(), "k"); !errors.Is(err, drivers.ErrBusy) {
 			t.Errorf("Stat = %v, want %v", err, drivers.ErrBusy)
 		}
-		if _, err := Open(t.Context(), cfg); err == nil || strings.Contains(err.Error(), "storage.gcs.endpoint") || !strings.Contains(err.Error(), "storage.gcs.credentials_file") {
+		if _, err := Open(t.Context(), cfg); err == nil || strings.Contains(err.Error(), "gcs.Config.Endpoint") || !strings.Contains(err.Error(), "gcs.Config.CredentialsFile") {
 			t.Errorf("Open = %v, want it to name the setting", err)
 		}
 	})
@@ -297,7 +297,7 @@ func TestKeyDeletedInService(t *testing.T) {
 	s.refuse.Store(http.StatusBadRequest)
 	time.Sleep(1100 * time.Millisecond)
 	_, err := b.Stat(t.Context(), "k")
-	if !errors.Is(err, drivers.ErrRefused) || !strings.Contains(err.Error(), "storage.gcs.credentials_file: ") || !strings.Contains(err.Error(), "clock") {
+	if !errors.Is(err, drivers.ErrRefused) || !strings.Contains(err.Error(), "gcs.Config.CredentialsFile: ") || !strings.Contains(err.Error(), "clock") {
 		t.Errorf("Stat with a key that was deleted = %v, want %v that names the setting, and the clock", err, drivers.ErrRefused)
 	}
 	s.refuse.Store(0)
@@ -370,8 +370,8 @@ func TestMetadataServer(t *testing.T) {
 	wantToken(t, Config{}, token, "")
 	wantToken(t, Config{SignAs: testAccount}, token, testAccount)
 	s.emails.Store(http.StatusServiceUnavailable)
-	if b, err := open(t.Context(), Config{Bucket: "b", Transport: refuseAll}); err == nil || !strings.Contains(err.Error(), "storage.gcs.sign_as") {
-		t.Errorf("with a metadata server that is down open = %v, %v, want an error that names storage.gcs.sign_as", b, err)
+	if b, err := open(t.Context(), Config{Bucket: "b", Transport: refuseAll}); err == nil || !strings.Contains(err.Error(), "gcs.Config.SignAs") {
+		t.Errorf("with a metadata server that is down open = %v, %v, want an error that names gcs.Config.SignAs", b, err)
 	}
 	s.emails.Store(http.StatusOK)
 

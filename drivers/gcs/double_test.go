@@ -64,7 +64,7 @@ func (d *double) stage(u drivers.Upload, parts []drivers.Part) {
 
 func (d *double) put(name string, size int64, crc uint32) *raw.Object {
 	d.last++
-	o := &raw.Object{Name: name, Size: uint64(size), Crc32c: encodeCRC(crc), Generation: d.last, Updated: "2026-01-02T03:04:05Z"}
+	o := &raw.Object{Name: name, Size: uint64(size), Crc32c: drivers.EncodeCRC32C(crc), Generation: d.last, Updated: "2026-01-02T03:04:05Z"}
 	d.objects[name] = o
 	return o
 }
@@ -140,7 +140,7 @@ func (d *double) compose(r *http.Request, name string) (*http.Response, error) {
 		crc = drivers.CombineCRC32C(crc, decodeCRC(o.Crc32c), int64(o.Size))
 		size += int64(o.Size)
 	}
-	if req.Destination.Crc32c != encodeCRC(crc) {
+	if req.Destination.Crc32c != drivers.EncodeCRC32C(crc) {
 		return answer(r, http.StatusBadRequest, "checksum")
 	}
 	o := d.put(name, size, crc)

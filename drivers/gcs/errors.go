@@ -17,6 +17,14 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
+// failed wraps the error of an operation.
+func failed(op, key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("gcs: %s %s: %w", op, key, err)
+}
+
 // errNoBucket does not wrap drivers.ErrNotFound, which is about a key.
 var errNoBucket = errors.New("the bucket does not exist")
 
@@ -127,16 +135,16 @@ func (c *Config) advise(err error) error {
 	}
 	switch code := status(err); {
 	case errors.Is(err, errNoBucket):
-		return fmt.Errorf("storage.gcs.bucket: bucket %q does not exist at %s: check the name: %w", c.Bucket, c.endpoint(), err)
+		return fmt.Errorf("gcs.Config.Bucket: bucket %q does not exist at %s: check the name: %w", c.Bucket, c.endpoint(), err)
 	case code == http.StatusUnauthorized:
-		return fmt.Errorf("storage.gcs.credentials_file: %s are not accepted at %s: %w", c.who(), c.endpoint(), err)
+		return fmt.Errorf("gcs.Config.CredentialsFile: %s are not accepted at %s: %w", c.who(), c.endpoint(), err)
 	case code == http.StatusForbidden:
-		return fmt.Errorf("storage.gcs.credentials_file: %s are denied access to bucket %q: grant roles/storage.objectUser on it: %w", c.who(), c.Bucket, err)
+		return fmt.Errorf("gcs.Config.CredentialsFile: %s are denied access to bucket %q: grant roles/storage.objectUser on it: %w", c.who(), c.Bucket, err)
 	}
 	if _, ok := errors.AsType[*identityError](err); ok {
 		return err // its text names the setting
 	}
-	return fmt.Errorf("storage.gcs.endpoint: the host of %s does not resolve: %w", c.endpoint(), err)
+	return fmt.Errorf("gcs.Config.Endpoint: the host of %s does not resolve: %w", c.endpoint(), err)
 }
 
 // who returns the name of the credentials, for messages.
@@ -156,11 +164,11 @@ func (c *Config) explain(err error) error {
 	case noToken, errors.Is(err, drivers.ErrRefused):
 		return err
 	case noConnection:
-		return fmt.Errorf("storage.gcs.endpoint: %s cannot be reached: %w", c.endpoint(), err)
+		return fmt.Errorf("gcs.Config.Endpoint: %s cannot be reached: %w", c.endpoint(), err)
 	case status(err) == http.StatusBadRequest && c.StorageClass != "":
-		return fmt.Errorf("storage.gcs.storage_class: bucket %q may not take objects of the class %q: %w", c.Bucket, c.StorageClass, err)
+		return fmt.Errorf("gcs.Config.StorageClass: bucket %q may not take objects of the class %q: %w", c.Bucket, c.StorageClass, err)
 	default:
-		return fmt.Errorf("storage.gcs: bucket %q at %s: %w", c.Bucket, c.endpoint(), err)
+		return fmt.Errorf("bucket %q at %s: %w", c.Bucket, c.endpoint(), err)
 	}
 }
 

@@ -54,9 +54,9 @@ func (e *identityError) Error() string {
 	// RFC 6749, section 5.2. A JWT is invalid if its time is wrong, or if its
 	// key is no longer the account's.
 	if refused, ok := errors.AsType[*auth.Error](e.err); ok && bytes.Contains(refused.Body, []byte("invalid_grant")) {
-		return fmt.Sprintf("storage.gcs.credentials_file: %s are not accepted: the key was deleted, or the clock of this machine is wrong: %s", e.who, why)
+		return fmt.Sprintf("gcs.Config.CredentialsFile: %s are not accepted: the key was deleted, or the clock of this machine is wrong: %s", e.who, why)
 	}
-	return fmt.Sprintf("storage.gcs.credentials_file: there is no token for %s: %s", e.who, why)
+	return fmt.Sprintf("gcs.Config.CredentialsFile: there is no token for %s: %s", e.who, why)
 }
 
 // Unwrap returns the SDK's error, so that the SDK can decide whether to retry.

@@ -16,8 +16,7 @@
 // form a tree; the last one creates the object at the key. The names of the
 // nodes depend only on the upload and the numbers of the parts. A node is
 // created only if it does not exist, by a request that also deletes its
-// sources. So any replica can resume a Complete that another has started. See
-// complete.
+// sources. So any replica can resume a Complete that another has started.
 //
 // Some universes do not delete the sources of a compose. Open checks that;
 // Complete then lists the sources and deletes them itself.
@@ -56,25 +55,22 @@ const (
 	parallel = 16
 )
 
+// bucket is a bucket of GCS: the objects in it, and the uploads that will become
+// objects.
 type bucket struct {
-	cfg    Config
-	prefix string
+	objectStore
+	uploadStore
+	store  *store
 	client *storage.Client
-	handle *storage.BucketHandle
-	raw    *raw.Service // for requests that the client cannot send
 	signer signer
 	clock  *presign.Clock
-
-	// keepsSources is whether the store does not delete the sources of a
-	// compose, as in some universes.
-	keepsSources bool
 }
 
 var _ drivers.Bucket = (*bucket)(nil)
 
 // Open opens the bucket, and checks that its store supports create-only writes,
-// compare-and-swap and conditional deletion. An error names the setting of the
-// configuration to check.
+// compare-and-swap and conditional deletion. An error names the field of cfg to
+// check.
 func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 	b, err := open(ctx, cfg)
 	if err != nil {
@@ -84,11 +80,11 @@ func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 		return nil, fmt.Errorf("gcs: open: %w", errors.Join(err, b.Close()))
 	}
 	if b.keepsSources {
-		b.cfg.Log.Warn("storage.gcs.endpoint: this store leaves the parts that a blob was composed of, so berth deletes them one by one; "+
-			"a class with a fee for early deletion charges for each", slog.String("endpoint", b.cfg.endpoint()))
+		b.store.cfg.Log.Warn("gcs.Config.Endpoint: this store keeps the parts of a composed object, so berth deletes them one by one; "+
+			"a class with a fee for early deletion charges for each", slog.String("endpoint", b.store.cfg.endpoint()))
 	}
-	if h := b.hierarchical(ctx); h.Err == nil && h.Value {
-		b.cfg.Log.Warn("storage.gcs.bucket: the bucket has a hierarchical namespace: each upload leaves folders behind, "+
+	if h := b.store.hierarchical(ctx); h.Err == nil && h.Value {
+		b.store.cfg.Log.Warn("gcs.Config.Bucket: the bucket has a hierarchical namespace: each upload leaves folders behind, "+
 			"which slow down listings; use a bucket without one", slog.String("bucket", cfg.Bucket))
 	}
 	return b, nil
@@ -122,14 +118,14 @@ func open(ctx context.Context, cfg Config) (*bucket, error) {
 	if err != nil {
 		return nil, err
 	}
+	s := &store{cfg: cfg, prefix: cfg.prefix(), handle: client.Bucket(cfg.Bucket), raw: service}
 	return &bucket{
-		cfg:    cfg,
-		prefix: cfg.prefix(),
-		client: client,
-		handle: client.Bucket(cfg.Bucket),
-		raw:    service,
-		signer: signer,
-		clock:  clock,
+		objectStore: objectStore{s},
+		uploadStore: uploadStore{store: s},
+		store:       s,
+		client:      client,
+		signer:      signer,
+		clock:       clock,
 	}, nil
 }
 
@@ -152,18 +148,17 @@ func newTransport() http.RoundTripper {
 	}
 }
 
-// name returns the name of a key in the bucket.
-func (b *bucket) name(key string) string { return b.prefix + key }
-
 // Limits returns the limits of GCS. There is no minimum part size: a source of
 // a compose may have any size.
-func (b *bucket) Limits() drivers.Limits {
+func (b *bucket) Limits() drivers.Limits { return limits() }
+
+func limits() drivers.Limits {
 	return drivers.Limits{MaxPart: maxObject, MaxParts: maxParts}
 }
 
 // Close closes the idle connections. The SDK's own Close does not reach the
 // transport below authentication.
 func (b *bucket) Close() error {
-	(&http.Client{Transport: b.cfg.Transport}).CloseIdleConnections()
+	(&http.Client{Transport: b.store.cfg.Transport}).CloseIdleConnections()
 	return b.client.Close()
 }

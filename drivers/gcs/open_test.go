@@ -53,21 +53,21 @@ func TestOpenRefused(t *testing.T) {
 		change func(*Config)
 		want   []string
 	}{
-		"no bucket":             {func(c *Config) { c.Bucket = "" }, []string{"storage.gcs.bucket"}},
-		"a URL as bucket":       {func(c *Config) { c.Bucket = "gs://b" }, []string{"storage.gcs.bucket", "gs://b"}},
-		"bad prefix":            {func(c *Config) { c.Prefix = "a//b" }, []string{"storage.prefix"}},
-		"long prefix":           {func(c *Config) { c.Prefix = strings.Repeat("a/b/", 40) }, []string{"storage.prefix"}},
-		"endpoint, path":        {func(c *Config) { c.Endpoint += "/x" }, []string{"storage.gcs.endpoint"}},
-		"public endpoint":       {func(c *Config) { c.PublicEndpoint = "blobs.example" }, []string{"storage.gcs.public_endpoint"}},
-		"no such file":          {func(c *Config) { c.CredentialsFile += "x" }, []string{"storage.gcs.credentials_file", "no such file"}},
-		"nonsense file":         {func(c *Config) { c.CredentialsFile = nonsense }, []string{"storage.gcs.credentials_file"}},
-		"key of another":        {func(c *Config) { c.CredentialsFile = otherKey(t, server.Endpoint) }, []string{"storage.gcs.credentials_file", "clock"}},
-		"no credentials":        {func(c *Config) { c.CredentialsFile = "" }, []string{"storage.gcs.credentials_file", "not accepted"}},
-		"missing bucket":        {func(c *Config) { c.Bucket = "absent" }, []string{"storage.gcs.bucket", `"absent" does not exist`}},
-		"endpoint down":         {func(c *Config) { c.Endpoint, c.CredentialsFile = "http://127.0.0.1:1", "" }, []string{"storage.gcs.endpoint", "cannot be reached"}},
-		"no create-only":        {drop("create", http.MethodPost), []string{"storage.gcs.endpoint", "ignores ifGenerationMatch=0 on writes (create-only)"}},
-		"no CAS":                {drop("swap", http.MethodPost), []string{"storage.gcs.endpoint", "ignores ifGenerationMatch on writes (compare-and-swap)"}},
-		"no conditional delete": {drop("", http.MethodDelete), []string{"storage.gcs.endpoint", "ignores ifGenerationMatch on DELETE"}},
+		"no bucket":             {func(c *Config) { c.Bucket = "" }, []string{"gcs.Config.Bucket"}},
+		"a URL as bucket":       {func(c *Config) { c.Bucket = "gs://b" }, []string{"gcs.Config.Bucket", "gs://b"}},
+		"bad prefix":            {func(c *Config) { c.Prefix = "a//b" }, []string{"gcs.Config.Prefix"}},
+		"long prefix":           {func(c *Config) { c.Prefix = strings.Repeat("a/b/", 40) }, []string{"gcs.Config.Prefix"}},
+		"endpoint, path":        {func(c *Config) { c.Endpoint += "/x" }, []string{"gcs.Config.Endpoint"}},
+		"public endpoint":       {func(c *Config) { c.PublicEndpoint = "blobs.example" }, []string{"gcs.Config.PublicEndpoint"}},
+		"no such file":          {func(c *Config) { c.CredentialsFile += "x" }, []string{"gcs.Config.CredentialsFile", "no such file"}},
+		"nonsense file":         {func(c *Config) { c.CredentialsFile = nonsense }, []string{"gcs.Config.CredentialsFile"}},
+		"key of another":        {func(c *Config) { c.CredentialsFile = otherKey(t, server.Endpoint) }, []string{"gcs.Config.CredentialsFile", "clock"}},
+		"no credentials":        {func(c *Config) { c.CredentialsFile = "" }, []string{"gcs.Config.CredentialsFile", "not accepted"}},
+		"missing bucket":        {func(c *Config) { c.Bucket = "absent" }, []string{"gcs.Config.Bucket", `"absent" does not exist`}},
+		"endpoint down":         {func(c *Config) { c.Endpoint, c.CredentialsFile = "http://127.0.0.1:1", "" }, []string{"gcs.Config.Endpoint", "cannot be reached"}},
+		"no create-only":        {drop("create", http.MethodPost), []string{"gcs.Config.Endpoint", "ignores ifGenerationMatch=0 on writes (create-only)"}},
+		"no CAS":                {drop("swap", http.MethodPost), []string{"gcs.Config.Endpoint", "ignores ifGenerationMatch on writes (compare-and-swap)"}},
+		"no conditional delete": {drop("", http.MethodDelete), []string{"gcs.Config.Endpoint", "ignores ifGenerationMatch on DELETE"}},
 		"a class of no store's": {func(c *Config) {
 			c.StorageClass = "GLACIAL"
 			c.Transport = transport(func(r *http.Request) (*http.Response, error) {
@@ -81,10 +81,10 @@ func TestOpenRefused(t *testing.T) {
 				}
 				return wire.RoundTrip(r)
 			})
-		}, []string{"storage.gcs.storage_class", "GLACIAL"}},
+		}, []string{"gcs.Config.StorageClass", "GLACIAL"}},
 		"denied": {through(func(r *http.Request) (*http.Response, error) {
 			return answer(r, http.StatusForbidden, "writer does not have storage.objects.create access")
-		}), []string{"storage.gcs.credentials_file", "roles/storage.objectUser", "storage.objects.create"}},
+		}), []string{"gcs.Config.CredentialsFile", "roles/storage.objectUser", "storage.objects.create"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -117,7 +117,7 @@ func TestOpenWithoutCredentials(t *testing.T) {
 		b.Close()
 		t.Fatal("Open succeeds: is this a machine of Google's?")
 	}
-	if s := sentinel(err); s != nil || !strings.Contains(err.Error(), "storage.gcs.credentials_file: it is empty") {
+	if s := sentinel(err); s != nil || !strings.Contains(err.Error(), "gcs.Config.CredentialsFile: it is empty") {
 		t.Errorf("Open = %v (%v), want it to name the setting", err, s)
 	}
 }

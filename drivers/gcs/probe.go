@@ -19,72 +19,72 @@ import (
 // berth can write to the bucket at all, and in the storage class of data. The
 // fee for the early deletion of so few bytes is less than the price of the
 // request.
-func (b *bucket) probe(ctx context.Context) error {
-	u, err := b.StartUpload(ctx, drivers.BulkPrefix+"probe")
+func (s *uploadStore) probe(ctx context.Context) error {
+	u, err := s.StartUpload(ctx, drivers.BulkPrefix+"probe")
 	if err != nil {
 		return err
 	}
-	p, err := b.putPart(ctx, u, 1, drivers.NewBody([]byte("berth asks whether preconditions hold\n")))
+	p, err := s.putPart(ctx, u, 1, drivers.NewBody([]byte("berth asks whether preconditions hold\n")))
 	if err != nil {
-		return b.cfg.explain(err)
+		return s.cfg.explain(err)
 	}
 	a, _ := parseAttempt(p.Tag)
 	part := partKey(u, 1, a.id)
-	err = b.refuses(ctx, b.name(part), a.generation)
+	err = s.refuses(ctx, s.name(part), a.generation)
 	if err == nil {
-		err = b.composes(ctx, u, p)
+		err = s.composes(ctx, u, p)
 	}
-	left, listErr := b.staged(ctx, u)
-	b.keepsSources = slices.Contains(left, b.name(part))
-	if cleanup := cmp.Or(listErr, b.deleteAll(ctx, left)); err == nil && cleanup != nil {
-		err = b.cfg.explain(cleanup)
+	left, listErr := s.staged(ctx, u)
+	s.keepsSources = slices.Contains(left, s.name(part))
+	if cleanup := cmp.Or(listErr, s.deleteAll(ctx, left)); err == nil && cleanup != nil {
+		err = s.cfg.explain(cleanup)
 	}
 	return err
 }
 
 // composes creates a node from the only part of an upload, as Complete does. It
 // returns an error if the compose fails.
-func (b *bucket) composes(ctx context.Context, u drivers.Upload, p drivers.Part) error {
+func (s *uploadStore) composes(ctx context.Context, u drivers.Upload, p drivers.Part) error {
 	root, err := plan(u, []drivers.Part{p})
 	if err != nil {
 		return err
 	}
 	n := &node{key: nodeKey(u, p.Number, p.Number), size: p.Size, crc32c: p.CRC32C, sources: root.sources, parent: root}
-	c := newCompletion(b)
+	c := newCompletion(s.store)
 	part := n.sources[0]
 	_, err = c.compose(ctx, n, []*raw.ComposeRequestSourceObjects{c.source(part, part.generation)})
 	if err != nil {
-		return b.cfg.explain(fmt.Errorf("compose parts: %w", b.cfg.classify(ctx, err, nil)))
+		return s.cfg.explain(fmt.Errorf("compose parts: %w", s.cfg.classify(ctx, err, nil)))
 	}
 	return nil
 }
 
 // refuses returns an error unless the store refuses writes and a deletion of
 // the object with preconditions that do not hold.
-func (b *bucket) refuses(ctx context.Context, name string, generation int64) error {
+func (s *uploadStore) refuses(ctx context.Context, name string, generation int64) error {
 	body := drivers.NewBody([]byte("this should not have been written\n"))
 	for _, c := range []struct {
 		what, danger string
 		try          func() error
 	}{
 		{"ifGenerationMatch=0 on writes (create-only)", "two uploads could overwrite each other", func() error {
-			_, err := b.write(ctx, name, "", whenAbsent(), body, drivers.ErrChanged)
+			_, err := s.write(ctx, name, "", whenAbsent(), body, drivers.ErrChanged)
 			return err
 		}},
 		{"ifGenerationMatch on writes (compare-and-swap)", "a push and the collector could overwrite each other", func() error {
-			_, err := b.write(ctx, name, "", whenAt(generation+1), body, drivers.ErrChanged)
+			_, err := s.write(ctx, name, "", whenAt(generation+1), body, drivers.ErrChanged)
 			return err
 		}},
 		{"ifGenerationMatch on DELETE", "a deletion that lands late could take a blob that was pushed since", func() error {
-			return b.cfg.classify(ctx, b.handle.Object(name).If(whenAt(generation+1)).Delete(ctx), drivers.ErrChanged)
+			return s.cfg.classify(ctx, s.handle.Object(name).If(whenAt(generation+1)).Delete(ctx), drivers.ErrChanged)
 		}},
 	} {
 		err := c.try()
 		if err == nil || errors.Is(err, drivers.ErrNotFound) {
-			return fmt.Errorf("storage.gcs.endpoint: %s ignores %s: %s, so berth does not serve from it", b.cfg.endpoint(), c.what, c.danger)
+			return fmt.Errorf("gcs.Config.Endpoint: %s ignores %s: %s, so berth does not serve from it", s.cfg.endpoint(), c.what, c.danger)
 		}
 		if !errors.Is(err, drivers.ErrChanged) {
-			return b.cfg.explain(err)
+			return s.cfg.explain(err)
 		}
 	}
 	return nil

@@ -97,24 +97,24 @@ func (a answered) sentinel() error {
 func (c *Config) reasonAdvice(a answered) string {
 	switch {
 	case a.is("retentionpolicynotmet"):
-		return fmt.Sprintf("storage.gcs.bucket: bucket %q has a retention policy, under which young objects can't be replaced or deleted, "+
+		return fmt.Sprintf("gcs.Config.Bucket: bucket %q has a retention policy, under which young objects can't be replaced or deleted, "+
 			"and berth does both all the time: remove the policy, or use another bucket", c.Bucket)
 	case a.is("objectunderactivehold"):
-		return fmt.Sprintf("storage.gcs.bucket: objects of bucket %q are held, so that they can't be replaced or deleted: "+
+		return fmt.Sprintf("gcs.Config.Bucket: objects of bucket %q are held, so that they can't be replaced or deleted: "+
 			"switch the bucket's default event-based hold off, and release what is held", c.Bucket)
 	case a.requesterPays():
-		return fmt.Sprintf("storage.gcs.bucket: bucket %q is set to Requester Pays, which berth doesn't support: switch it off", c.Bucket)
+		return fmt.Sprintf("gcs.Config.Bucket: bucket %q is set to Requester Pays, which berth doesn't support: switch it off", c.Bucket)
 	case a.kms():
 		return c.kmsAdvice(a)
 	case a.is("orgpolicyconstraintfailed"):
-		return fmt.Sprintf("storage.gcs.bucket: a policy of the organization forbids what berth asks of bucket %q: see the policy that the answer names", c.Bucket)
+		return fmt.Sprintf("gcs.Config.Bucket: a policy of the organization forbids what berth asks of bucket %q: see the policy that the answer names", c.Bucket)
 	case a.scope():
-		return fmt.Sprintf("storage.gcs.credentials_file: the tokens of %s have a scope that does not cover the request: "+
+		return fmt.Sprintf("gcs.Config.CredentialsFile: the tokens of %s have a scope that does not cover the request: "+
 			"give the virtual machine the access scope cloud-platform, or use other credentials", c.who())
 	case a.disabled():
-		return "storage.gcs.bucket: an API of Google Cloud is off: " + a.enable("storage.googleapis.com")
+		return "gcs.Config.Bucket: an API of Google Cloud is off: " + a.enable("storage.googleapis.com")
 	case a.is("accountdisabled", "userprojectaccountproblem", "billing_disabled"):
-		return fmt.Sprintf("storage.gcs.bucket: the account of bucket %q's project is disabled: look at its billing", c.Bucket)
+		return fmt.Sprintf("gcs.Config.Bucket: the account of bucket %q's project is disabled: look at its billing", c.Bucket)
 	}
 	return ""
 }
@@ -126,7 +126,7 @@ func (c *Config) kmsAdvice(a answered) string {
 	if c.KMSKey != "" {
 		key = c.KMSKey
 	}
-	const where = "storage.gcs.kms_key: "
+	const where = "gcs.Config.KMSKey: "
 	switch {
 	case a.is("cloudkmsdisabledkey"):
 		return where + key + " is disabled or destroyed: enable it"

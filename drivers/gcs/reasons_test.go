@@ -50,7 +50,7 @@ func TestReasons(t *testing.T) {
 		{400, jsonError(400, "required", "Bucket is requester pays bucket but no user project provided."), drivers.ErrRefused, "Requester Pays"},
 		{400, jsonError(400, "userProjectMissing", "no"), drivers.ErrRefused, "Requester Pays"},
 		{403, jsonError(403, "forbidden", "Permission denied on Cloud KMS key. Please ensure that your Cloud Storage service account has been authorized to use this key."),
-			drivers.ErrRefused, "storage.gcs.kms_key: " + kms + " can't be used: grant roles/cloudkms.cryptoKeyEncrypterDecrypter"},
+			drivers.ErrRefused, "gcs.Config.KMSKey: " + kms + " can't be used: grant roles/cloudkms.cryptoKeyEncrypterDecrypter"},
 		{400, jsonError(400, "cloudKmsDisabledKey", "no"), drivers.ErrRefused, kms + " is disabled"},
 		{400, jsonError(400, "cloudKmsKeyLocationNotAllowed", "no"), drivers.ErrRefused, "another location"},
 		{403, jsonError(403, "cloudKmsEncryptionKeyNotFound", "no"), drivers.ErrRefused, kms + " does not exist"},

@@ -17,10 +17,10 @@ func backoff() gax.Backoff {
 	return gax.Backoff{Initial: 300 * time.Millisecond, Max: 10 * time.Second, Multiplier: 2}
 }
 
-// again calls f until it succeeds, or fails with an error that a retry does not
+// retry calls f until it succeeds, or fails with an error that a retry does not
 // fix. It returns the last error. The SDK retries only requests without a body:
 // a writer keeps no copy of its body to send again.
-func again(ctx context.Context, f func() error) error {
+func retry(ctx context.Context, f func() error) error {
 	pause := backoff()
 	for n := 1; ; n++ {
 		err := f()

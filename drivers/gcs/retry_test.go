@@ -89,14 +89,14 @@ func TestBusy(t *testing.T) {
 // the error names the setting.
 func TestRefused(t *testing.T) {
 	for setting, refuse := range map[string]func(*http.Request) (*http.Response, error){
-		"storage.gcs.credentials_file: the Application Default Credentials are not accepted": func(r *http.Request) (*http.Response, error) {
+		"gcs.Config.CredentialsFile: the Application Default Credentials are not accepted": func(r *http.Request) (*http.Response, error) {
 			return answer(r, http.StatusUnauthorized, "no")
 		},
-		"storage.gcs.credentials_file: the Application Default Credentials are denied": func(r *http.Request) (*http.Response, error) {
+		"gcs.Config.CredentialsFile: the Application Default Credentials are denied": func(r *http.Request) (*http.Response, error) {
 			return answer(r, http.StatusForbidden, "no")
 		},
-		"storage.gcs.bucket: bucket": func(*http.Request) (*http.Response, error) { return nil, errNoBucket },
-		"storage.gcs.endpoint: the host": func(*http.Request) (*http.Response, error) {
+		"gcs.Config.Bucket: bucket": func(*http.Request) (*http.Response, error) { return nil, errNoBucket },
+		"gcs.Config.Endpoint: the host": func(*http.Request) (*http.Response, error) {
 			return nil, &net.DNSError{Err: "no such host", IsNotFound: true}
 		},
 	} {

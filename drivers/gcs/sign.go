@@ -27,7 +27,7 @@ const (
 func (b *bucket) SignGet(ctx context.Context, key string, opts drivers.SignOptions) (drivers.Signed, error) {
 	s, err := b.signGet(ctx, key, opts, b.clock.Now())
 	if err != nil {
-		return drivers.Signed{}, fmt.Errorf("gcs: sign %s: %w", key, err)
+		return drivers.Signed{}, failed("sign", key, err)
 	}
 	s.Expires = b.clock.Local(s.Expires)
 	return s, nil
@@ -41,19 +41,19 @@ func (b *bucket) signGet(ctx context.Context, key string, opts drivers.SignOptio
 	if err != nil {
 		return drivers.Signed{}, err
 	}
-	u, err := url.Parse(b.cfg.publicEndpoint())
+	u, err := url.Parse(b.store.cfg.publicEndpoint())
 	if err != nil {
 		return drivers.Signed{}, err
 	}
 	u.Host = presign.Authority(u)
-	u.Path = "/" + b.cfg.Bucket + "/" + b.name(key)
+	u.Path = "/" + b.store.cfg.Bucket + "/" + b.store.name(key)
 	u.RawPath = escapePath(u.Path)
 
 	from := now.UTC().Truncate(max(opts.Window, time.Second))
 	// Whole seconds, rounded up, counted from up to one window ago.
 	lifetime := (opts.Expires + max(opts.Window, time.Second) + time.Second - 1).Truncate(time.Second)
 	if most := b.signer.lifetime(); lifetime > most {
-		return drivers.Signed{}, fmt.Errorf("a URL for %v, signed up to %v ago, would outlive its signature, which is good for %v at most",
+		return drivers.Signed{}, fmt.Errorf("a URL for %v, signed up to %v ago, would outlive its signature, which is valid for at most %v",
 			opts.Expires, opts.Window, most)
 	}
 	scope := from.Format("20060102") + "/auto/storage/goog4_request"

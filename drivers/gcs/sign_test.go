@@ -95,7 +95,7 @@ func TestSignLikeSDK(t *testing.T) {
 	opts := drivers.SignOptions{Expires: time.Hour, ContentType: "application/vnd.oci.image.layer.v1.tar+gzip", ContentDisposition: `attachment; filename="a b.txt"`}
 	const name = "data/x!y_z-1:2+3.4"
 	for range 10 { // a second may end in between, but not every time
-		theirs, err := storage.SignedURL(b.cfg.Bucket, b.name(name), &storage.SignedURLOptions{
+		theirs, err := storage.SignedURL(b.store.cfg.Bucket, b.store.name(name), &storage.SignedURLOptions{
 			GoogleAccessID: testAccount, PrivateKey: []byte(keyPEM(key)), Method: http.MethodGet, Scheme: storage.SigningSchemeV4,
 			Expires: time.Now().Add(time.Hour + 1500*time.Millisecond),
 			QueryParameters: url.Values{
@@ -154,7 +154,7 @@ func TestSignLifetime(t *testing.T) {
 		if got := u.Query().Get("X-Goog-Date"); !s.Expires.Equal(c.until) || got != c.from.Format(dateTime) {
 			t.Errorf("signGet for %v in a window of %v = from %s until %v, want from %v until %v", c.expires, c.window, got, s.Expires, c.from, c.until)
 		}
-		if u.Host != "blobs.example:8443" || u.Path != "/"+b.cfg.Bucket+"/data/k" {
+		if u.Host != "blobs.example:8443" || u.Path != "/"+b.store.cfg.Bucket+"/data/k" {
 			t.Errorf("signGet = %s, want a URL of the public endpoint", s.URL)
 		}
 	}
@@ -341,8 +341,8 @@ func TestSignRefusedByIAM(t *testing.T) {
 		class error
 		says  string
 	}{
-		http.StatusForbidden:          {drivers.ErrRefused, "storage.gcs.sign_as: grant iam.serviceAccounts.signBlob on the service account " + testAccount + " itself"},
-		http.StatusNotFound:           {drivers.ErrRefused, "storage.gcs.sign_as: grant iam.serviceAccounts.signBlob on the service account " + testAccount + " itself"},
+		http.StatusForbidden:          {drivers.ErrRefused, "gcs.Config.SignAs: grant iam.serviceAccounts.signBlob on the service account " + testAccount + " itself"},
+		http.StatusNotFound:           {drivers.ErrRefused, "gcs.Config.SignAs: grant iam.serviceAccounts.signBlob on the service account " + testAccount + " itself"},
 		http.StatusUnauthorized:       {drivers.ErrRefused, "signBlob as " + testAccount},
 		http.StatusTooManyRequests:    {drivers.ErrBusy, "signBlob as " + testAccount},
 		http.StatusServiceUnavailable: {drivers.ErrBusy, "signBlob as " + testAccount},
@@ -404,10 +404,10 @@ func TestSignSlashes(t *testing.T) {
 		CredentialsFile: writeCredentials(t, newKey(t)), Endpoint: "https://store.example//", PublicEndpoint: "https://public.example//", Transport: refuseAll,
 	})
 	s, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute})
-	if want := "https://public.example/" + b.cfg.Bucket + "/data/k?"; err != nil || !strings.HasPrefix(s.URL, want) {
+	if want := "https://public.example/" + b.store.cfg.Bucket + "/data/k?"; err != nil || !strings.HasPrefix(s.URL, want) {
 		t.Errorf("SignGet = %+v, %v, want %s…", s, err, want)
 	}
-	if got := b.cfg.endpoint(); got != "https://store.example" {
+	if got := b.store.cfg.endpoint(); got != "https://store.example" {
 		t.Errorf("the endpoint is %s, want it without slashes", got)
 	}
 }

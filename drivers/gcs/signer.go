@@ -62,7 +62,7 @@ func newSigner(ctx context.Context, cfg *Config, creds *auth.Credentials, hc *ht
 	}
 	if data := creds.JSON(); len(data) > 0 {
 		if err := json.Unmarshal(data, &file); err != nil {
-			return nil, fmt.Errorf("storage.gcs.credentials_file: %w", err)
+			return nil, fmt.Errorf("gcs.Config.CredentialsFile: %w", err)
 		}
 	}
 	email := cfg.SignAs
@@ -72,7 +72,7 @@ func newSigner(ctx context.Context, cfg *Config, creds *auth.Credentials, hc *ht
 	if file.PrivateKey != "" && email == file.ClientEmail {
 		key, err := parseKey(file.PrivateKey)
 		if err != nil {
-			return nil, fmt.Errorf("storage.gcs.credentials_file: private_key: %w", err)
+			return nil, fmt.Errorf("gcs.Config.CredentialsFile: private_key: %w", err)
 		}
 		return keySigner{email, key}, nil
 	}
@@ -86,13 +86,13 @@ func newSigner(ctx context.Context, cfg *Config, creds *auth.Credentials, hc *ht
 		_, none := errors.AsType[metadata.NotDefinedError](err)
 		switch {
 		case err != nil && !none:
-			return nil, fmt.Errorf("storage.gcs.sign_as: it is empty, and the metadata server does not tell whose account this is: %w", err)
+			return nil, fmt.Errorf("gcs.Config.SignAs: it is empty, and the metadata server does not tell whose account this is: %w", err)
 		case !strings.Contains(email, "@"): // no account, or the pool of a workload identity without a service account
-			return noSigner("storage.gcs.sign_as: it is empty, and the metadata server names no service account"), nil
+			return noSigner("gcs.Config.SignAs: it is empty, and the metadata server names no service account"), nil
 		}
 	}
 	if email == "" {
-		return noSigner("storage.gcs.sign_as: it is empty, and the credentials stand for no service account"), nil
+		return noSigner("gcs.Config.SignAs: it is empty, and the credentials stand for no service account"), nil
 	}
 	service, err := iamcredentials.NewService(ctx, option.WithHTTPClient(hc), option.WithEndpoint("https://iamcredentials."+cfg.universe()+"/"))
 	if err != nil {
@@ -197,7 +197,7 @@ func (s *iamSigner) ask(ctx context.Context, data []byte) ([]byte, error) {
 	call := s.service.Projects.ServiceAccounts.SignBlob("projects/-/serviceAccounts/"+s.email,
 		&iamcredentials.SignBlobRequest{Payload: base64.StdEncoding.EncodeToString(data)}).Context(ctx)
 	var answer *iamcredentials.SignBlobResponse
-	err := again(ctx, func() (err error) {
+	err := retry(ctx, func() (err error) {
 		answer, err = call.Do()
 		return err
 	})
@@ -217,13 +217,13 @@ func (s *iamSigner) ask(ctx context.Context, data []byte) ([]byte, error) {
 func (s *iamSigner) explain(err error) error {
 	switch a := reasonsOf(err); {
 	case a.disabled():
-		return fmt.Errorf("%w: storage.gcs.sign_as: the API by which IAM signs is off: %s: %w",
+		return fmt.Errorf("%w: gcs.Config.SignAs: the API by which IAM signs is off: %s: %w",
 			drivers.ErrRefused, a.enable("iamcredentials.googleapis.com"), err)
 	case a.scope():
-		return fmt.Errorf("%w: storage.gcs.sign_as: the credentials' tokens have a scope that does not cover signing: "+
+		return fmt.Errorf("%w: gcs.Config.SignAs: the credentials' tokens have a scope that does not cover signing: "+
 			"give the virtual machine the access scope cloud-platform, or use other credentials: %w", drivers.ErrRefused, err)
 	case status(err) == http.StatusForbidden && a.sentinel() == nil, status(err) == http.StatusNotFound:
-		return fmt.Errorf("%w: storage.gcs.sign_as: grant iam.serviceAccounts.signBlob on the service account %s itself, if there is such an account: %w",
+		return fmt.Errorf("%w: gcs.Config.SignAs: grant iam.serviceAccounts.signBlob on the service account %s itself, if there is such an account: %w",
 			drivers.ErrRefused, s.email, err)
 	}
 	err = fmt.Errorf("signBlob as %s: %w", s.email, err)

@@ -13,26 +13,32 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
+// uploadStore makes objects of parts. Each part is an object too, until Complete.
+type uploadStore struct {
+	*store
+
+	// keepsSources is whether the store does not delete the sources of a
+	// compose, as in some universes.
+	keepsSources bool
+}
+
 // StartUpload returns an upload with a new random id. It makes no request, so
 // Started is by this machine's clock; Uploads returns the store's time.
-func (b *bucket) StartUpload(_ context.Context, key string) (drivers.Upload, error) {
+func (s *uploadStore) StartUpload(_ context.Context, key string) (drivers.Upload, error) {
 	if err := drivers.CheckKey(key); err != nil {
-		return drivers.Upload{}, fmt.Errorf("gcs: start upload of %s: %w", key, err)
+		return drivers.Upload{}, failed("start upload of", key, err)
 	}
 	return drivers.Upload{Key: key, ID: rand.Text(), Started: time.Now().UTC().Truncate(time.Second)}, nil
 }
 
 // PutPart writes the part as a separate object. A second call for the same
 // number writes another object.
-func (b *bucket) PutPart(ctx context.Context, u drivers.Upload, number int, body drivers.Body) (drivers.Part, error) {
-	p, err := b.putPart(ctx, u, number, body)
-	if err != nil {
-		return drivers.Part{}, fmt.Errorf("gcs: put part %d of %s: %w", number, u.Key, err)
-	}
-	return p, nil
+func (s *uploadStore) PutPart(ctx context.Context, u drivers.Upload, number int, body drivers.Body) (drivers.Part, error) {
+	p, err := s.putPart(ctx, u, number, body)
+	return p, failed(fmt.Sprintf("put part %d of", number), u.Key, err)
 }
 
-func (b *bucket) putPart(ctx context.Context, u drivers.Upload, number int, body drivers.Body) (drivers.Part, error) {
+func (s *uploadStore) putPart(ctx context.Context, u drivers.Upload, number int, body drivers.Body) (drivers.Part, error) {
 	if err := checkUpload(u); err != nil {
 		return drivers.Part{}, err
 	}
@@ -43,13 +49,13 @@ func (b *bucket) putPart(ctx context.Context, u drivers.Upload, number int, body
 		return drivers.Part{}, fmt.Errorf("part of %d bytes, want at most %d", body.Size, int64(maxObject))
 	}
 	a := attempt{id: rand.Text()}
-	name := b.name(partKey(u, number, a.id))
-	attrs, err := b.write(ctx, name, b.class(u.Key), whenAbsent(), body, drivers.ErrExists)
+	name := s.name(partKey(u, number, a.id))
+	attrs, err := s.write(ctx, name, s.class(u.Key), whenAbsent(), body, drivers.ErrExists)
 	if errors.Is(err, drivers.ErrExists) {
 		// The name is unique to this attempt, so a request has written it, and
 		// its answer was lost.
-		attrs, err = b.handle.Object(name).Attrs(ctx)
-		err = b.cfg.classify(ctx, err, nil)
+		attrs, err = s.handle.Object(name).Attrs(ctx)
+		err = s.cfg.classify(ctx, err, nil)
 	}
 	if err != nil {
 		return drivers.Part{}, err
@@ -60,34 +66,31 @@ func (b *bucket) putPart(ctx context.Context, u drivers.Upload, number int, body
 
 // StreamPart returns errors.ErrUnsupported: a part is sent with its checksum in
 // front, so that no write can store other bytes than intended.
-func (b *bucket) StreamPart(_ context.Context, u drivers.Upload, number int, _ io.Reader) (drivers.Part, error) {
-	return drivers.Part{}, fmt.Errorf("gcs: stream part %d of %s: %w", number, u.Key, errors.ErrUnsupported)
+func (s *uploadStore) StreamPart(_ context.Context, u drivers.Upload, number int, _ io.Reader) (drivers.Part, error) {
+	return drivers.Part{}, failed(fmt.Sprintf("stream part %d of", number), u.Key, errors.ErrUnsupported)
 }
 
 // Abort deletes all objects of the upload. Parts may still arrive later;
 // Uploads then returns the upload again.
-func (b *bucket) Abort(ctx context.Context, u drivers.Upload) error {
-	if err := b.abort(ctx, u); err != nil {
-		return fmt.Errorf("gcs: abort %s: %w", u.Key, err)
-	}
-	return nil
+func (s *uploadStore) Abort(ctx context.Context, u drivers.Upload) error {
+	return failed("abort", u.Key, s.abort(ctx, u))
 }
 
-func (b *bucket) abort(ctx context.Context, u drivers.Upload) error {
+func (s *uploadStore) abort(ctx context.Context, u drivers.Upload) error {
 	if notOurs := checkUpload(u); notOurs != nil {
-		return nil //nolint:nilerr // of what has no parts here, none are left
+		return nil //nolint:nilerr // no part has the id of another driver's upload
 	}
-	names, err := b.staged(ctx, u)
+	names, err := s.staged(ctx, u)
 	if err != nil {
 		return err
 	}
-	return b.deleteAll(ctx, names)
+	return s.deleteAll(ctx, names)
 }
 
 // staged returns the names of the existing parts and nodes of an upload.
-func (b *bucket) staged(ctx context.Context, u drivers.Upload) ([]string, error) {
+func (s *uploadStore) staged(ctx context.Context, u drivers.Upload) ([]string, error) {
 	var names []string
-	for attrs, err := range b.list(ctx, uploadKey(u), "", "") {
+	for attrs, err := range s.list(ctx, uploadKey(u), "", "") {
 		if err != nil {
 			return nil, err
 		}
@@ -98,15 +101,15 @@ func (b *bucket) staged(ctx context.Context, u drivers.Upload) ([]string, error)
 
 // Uploads returns each upload with an object under parts/. Started is the time
 // of the oldest of these objects.
-func (b *bucket) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.Upload, error] {
+func (s *uploadStore) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.Upload, error] {
 	return func(yield func(drivers.Upload, error) bool) {
 		var current drivers.Upload // names of one upload follow one another
-		for attrs, err := range b.list(ctx, drivers.PartsPrefix+prefix, "", "") {
+		for attrs, err := range s.list(ctx, drivers.PartsPrefix+prefix, "", "") {
 			if err != nil {
-				yield(drivers.Upload{}, fmt.Errorf("gcs: list uploads of %s: %w", prefix, err))
+				yield(drivers.Upload{}, failed("list uploads of", prefix, err))
 				return
 			}
-			u, ok := parseUploadKey(strings.TrimPrefix(attrs.Name, b.prefix))
+			u, ok := parseUploadKey(strings.TrimPrefix(attrs.Name, s.prefix))
 			if !ok || !strings.HasPrefix(u.Key, prefix) {
 				continue
 			}

@@ -101,7 +101,7 @@ func names(t *testing.T, driver string, permissions []string, open func(t *testi
 				takes[step] = append(takes[step], permission)
 			}
 			named := func(steps map[string]check.Result) bool {
-				_, needs, _ := strings.Cut(steps[step].Mend, "It needs the permission")
+				_, needs, _ := strings.Cut(steps[step].Fix, "It needs the permission")
 				return slices.Contains(strings.FieldsFunc(needs, func(r rune) bool { return strings.ContainsRune(" ,()", r) }), permission) ||
 					strings.HasSuffix(needs, " "+permission+".")
 			}

@@ -20,21 +20,21 @@ import (
 	"github.com/berthhq/berth/redirect"
 )
 
-var errCheckFailed = errors.New("the store does not do what berth needs, or was too busy to show it")
+var errCheckFailed = errors.New("the store lacks what berth needs, or was too busy to be checked")
 
 func checkCommand(stdout io.Writer) *cobra.Command {
 	var options checkOptions
 	cmd := configured(&cobra.Command{
 		Use:   "check",
-		Short: "Prove that the configured store does what berth needs",
-		Long: "Prove, step by step, that the configured store does what berth needs, that it takes nothing away by itself, and that CDNs\n" +
-			"show what they should and no more; and say what breaks and what mends it where that is not so. It exits with 1 if a step\n" +
-			"failed, or found the store busy; warnings don't count. It writes small objects under meta/check/ and data/, deletes them\n" +
-			"again, and can run beside live traffic.",
+		Short: "Check that the configured store does what berth needs",
+		Long: "Check that the configured store does what berth needs, that its settings neither delete nor archive what is in use, and\n" +
+			"that CDNs serve blobs and nothing else. For each problem the output has the impact and the fix. The exit code is 1 if a\n" +
+			"step failed or found the store busy. Warnings do not count. The command writes small objects under meta/check/ and data/,\n" +
+			"deletes them at the end, and can run beside live traffic.",
 	}, func(ctx context.Context, cfg *config.Config) error { return checkStore(ctx, cfg, options, stdout) })
 	cmd.Flags().BoolVar(&options.asJSON, "json", false, "print the results as JSON")
 	cmd.Flags().StringArrayVar(&options.alsoThrough, "also-through", nil,
-		"race through this endpoint of the same bucket too, such as another node's or region's; may be given more than once")
+		"another endpoint of the same bucket, such as that of another node or region, to use in races and listings; can be repeated")
 	return cmd
 }
 
@@ -51,7 +51,7 @@ func checkStore(ctx context.Context, cfg *config.Config, options checkOptions, s
 	store, results, failed := runChecks(ctx, cfg, options.alsoThrough)
 	for i := range results {
 		r := &results[i]
-		r.Detail, r.Breaks, r.Mend = config.KeysIn(r.Detail), config.KeysIn(r.Breaks), config.KeysIn(r.Mend)
+		r.Detail, r.Impact, r.Fix = config.KeysIn(r.Detail), config.KeysIn(r.Impact), config.KeysIn(r.Fix)
 	}
 	var err error
 	if options.asJSON {
@@ -65,8 +65,8 @@ func checkStore(ctx context.Context, cfg *config.Config, options checkOptions, s
 	return errors.Join(err, failed)
 }
 
-// runChecks runs all steps and returns their results. It returns an error if
-// further steps cannot run.
+// runChecks runs all steps and returns their results. If a step makes the
+// remaining steps impossible, runChecks returns its error too.
 func runChecks(ctx context.Context, cfg *config.Config, alsoThrough []string) (store string, results []check.Result, err error) {
 	policy, err := redirect.New(cfg.Redirect)
 	if err != nil {
@@ -96,8 +96,8 @@ func runChecks(ctx context.Context, cfg *config.Config, alsoThrough []string) (s
 	return name, append(results, check.Redirects(ctx, bucket, policy)...), nil
 }
 
-// openThrough opens the bucket by further endpoints, with all other settings
-// unchanged.
+// openThrough opens the bucket through further endpoints. All other settings are
+// those of cfg.
 func openThrough(ctx context.Context, cfg config.Storage, endpoints []string) (opened []drivers.Bucket, err error) {
 	defer func() {
 		if err != nil {
@@ -106,11 +106,11 @@ func openThrough(ctx context.Context, cfg config.Storage, endpoints []string) (o
 	}()
 	for _, endpoint := range endpoints {
 		u, err := url.Parse(endpoint)
-		if err == nil && u.User != nil { // which must not be shown, nor be in errors of requests
+		if err == nil && u.User != nil { // a password must not appear in output or in errors of requests
 			return opened, fmt.Errorf("--also-through: %s: want a URL without user and password", u.Host)
 		}
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return opened, fmt.Errorf("--also-through: %q, want a URL such as https://node2.example.com", endpoint)
+			return opened, fmt.Errorf("--also-through: %q: want a URL such as https://node2.example.com", endpoint)
 		}
 		switch cfg.Driver {
 		case "s3":
@@ -143,14 +143,14 @@ func readSettings(ctx context.Context, cfg config.Storage) (inspect.Settings, er
 	return inspectBucket(ctx, cfg)
 }
 
-// printResults prints results for people: a table, and then the details of each
-// step that found a problem.
+// printResults prints a table of the results, and then the details of each
+// problem.
 func printResults(w io.Writer, store string, results []check.Result) error {
 	fmt.Fprintln(w, store)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, r := range results {
 		detail := r.Detail
-		if r.Breaks != "" {
+		if r.Impact != "" {
 			detail = "see below"
 		}
 		fmt.Fprintf(t, "  %s\t%s\t%s\n", r.Status, r.Step, detail)
@@ -159,8 +159,8 @@ func printResults(w io.Writer, store string, results []check.Result) error {
 		return err
 	}
 	for _, r := range results {
-		if r.Breaks != "" {
-			fmt.Fprintf(w, "\n%s: %s\n  What breaks: %s\n  What to do:  %s\n", r.Step, r.Detail, r.Breaks, r.Mend)
+		if r.Impact != "" {
+			fmt.Fprintf(w, "\n%s: %s\n  Impact: %s\n  Fix:    %s\n", r.Step, r.Detail, r.Impact, r.Fix)
 		}
 	}
 	return nil

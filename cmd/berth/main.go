@@ -1,6 +1,6 @@
-// Command berth serves blobs out of a bucket: the blob half of the OCI
-// Distribution API. `berth serve` needs no configuration; `berth config` prints
-// the configuration in force.
+// Command berth serves the blobs of a bucket through the blob half of the OCI
+// Distribution API. `berth serve` works without any configuration. `berth config`
+// prints the configuration that is in effect.
 package main
 
 import (
@@ -26,21 +26,21 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	context.AfterFunc(ctx, stop) // a second signal ends the process immediately
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run runs berth with these arguments and returns the exit code of the process.
+// run runs the command line and returns the exit code of the process.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	began := false // the command line is valid
+	valid := false // the command line
 	root := &cobra.Command{
 		Use:               "berth",
-		Short:             "A content-addressed blob service out of one bucket",
-		Long:              "berth serves the blobs of an OCI registry out of one bucket, and needs nothing else.",
+		Short:             "A content-addressed blob service on one bucket",
+		Long:              "berth serves the blobs of an OCI registry. It stores everything in one bucket and needs nothing else.",
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
-		PersistentPreRun:  func(*cobra.Command, []string) { began = true },
+		PersistentPreRun:  func(*cobra.Command, []string) { valid = true },
 	}
 	root.SetArgs(args)
 	root.SetOut(stdout)
@@ -59,16 +59,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if _, bad := errors.AsType[*config.Error](err); bad {
 		return exitUsage
 	}
-	if !began {
+	if !valid {
 		fmt.Fprintln(stderr, "berth: see berth --help")
 		return exitUsage
 	}
 	return exitFailed
 }
 
-// configured adds the flags of the configuration to a command and returns it. The
-// command loads the configuration from its flags, the file and the environment,
-// and calls do with it.
+// configured adds the flags of the configuration to cmd and returns it. When cmd
+// runs, it loads the configuration and calls do with it.
 func configured(cmd *cobra.Command, do func(context.Context, *config.Config) error) *cobra.Command {
 	var file string
 	cmd.Flags().StringVar(&file, "config", "", "YAML file with the configuration")
@@ -87,9 +86,9 @@ func configured(cmd *cobra.Command, do func(context.Context, *config.Config) err
 func configCommand(stdout io.Writer) *cobra.Command {
 	return configured(&cobra.Command{
 		Use:   "config",
-		Short: "Print the configuration in force, and where each value came from",
-		Long: "Print the configuration in force as a file that --config takes. A comment at each value says where it came from:\n" +
-			"a default, a line of the file, an environment variable or a flag. REDACTED stands for secrets.",
+		Short: "Print the configuration that is in effect, and the source of each value",
+		Long: "Print the configuration that is in effect, in the form of a file for --config. A comment at each value names its source:\n" +
+			"the default, a line of the file, an environment variable or a flag. Secrets are replaced with REDACTED.",
 	}, func(_ context.Context, cfg *config.Config) error { return cfg.WriteYAML(stdout) })
 }
 
@@ -97,8 +96,8 @@ func serveCommand(stdout, stderr io.Writer) *cobra.Command {
 	return configured(&cobra.Command{
 		Use:   "serve",
 		Short: "Serve blobs",
-		Long: "Serve blobs over HTTP until SIGTERM or SIGINT comes. Requests then have limits.shutdown to finish; what is left is\n" +
-			"cut off, and uploads keep what they have sent. A second signal ends the process at once.",
+		Long: "Serve blobs over HTTP until SIGTERM or SIGINT arrives. Running requests then have limits.shutdown to finish. After that\n" +
+			"they are cut off, and uploads keep the bytes that they have received. A second signal ends the process immediately.",
 	}, func(ctx context.Context, cfg *config.Config) error {
 		return serve(ctx, cfg, stdout, newLogger(cfg.Telemetry, stderr))
 	})

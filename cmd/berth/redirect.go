@@ -19,9 +19,9 @@ import (
 func redirectCommand(stdout io.Writer) *cobra.Command {
 	group := &cobra.Command{
 		Use:   "redirect",
-		Short: "Find out where reads are sent",
+		Short: "Explain where reads are redirected",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() }, // otherwise cobra takes any word for "help"
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() }, // without it, cobra treats any word as "help"
 	}
 	group.AddCommand(explainCommand(stdout))
 	return group
@@ -32,9 +32,9 @@ func explainCommand(stdout io.Writer) *cobra.Command {
 	var req redirect.Request
 	cmd := configured(&cobra.Command{
 		Use:   "explain",
-		Short: "Say which rule decides about a read, and print the URL",
-		Long: "Say, rule by rule, why it applies to such a read or not, and print the URL that a client would be sent to, with its\n" +
-			"signature. The blob need not exist.",
+		Short: "Explain which rule applies to a read, and print the URL",
+		Long: "Print for each rule whether it applies to the read, and why. Then print the URL that a client would be redirected to,\n" +
+			"with its signature. The blob need not exist.",
 	}, func(ctx context.Context, cfg *config.Config) error {
 		var err error
 		if from != "" {
@@ -50,21 +50,23 @@ func explainCommand(stdout io.Writer) *cobra.Command {
 			req.Key = key
 		} else if req.Size > cfg.Blobs.InlineMax {
 			req.Key = catalog.ExampleDataKey
-		} // otherwise the bytes are in the record, and have no key
+		} // otherwise the record holds the bytes, and they have no key
 		return explain(ctx, cfg, req, stdout)
 	})
-	cmd.Flags().StringVar(&req.Repository, "repo", "", "repository that is read")
+	cmd.Flags().StringVar(&req.Repository, "repo", "", "repository of the read")
 	cmd.Flags().StringVar(&size, "size", "64MiB", "size of the blob")
 	cmd.Flags().StringVar(&from, "from", "", "address of the client")
 	cmd.Flags().StringVar(&req.UserAgent, "user-agent", "", "User-Agent of the client")
-	cmd.Flags().StringVar(&key, "key", "", "where the bytes are in the bucket; by its size if empty: up to storage.inline_max with the blob's record, else under data/")
+	cmd.Flags().StringVar(&key, "key", "", "key of the blob's bytes in the bucket; if empty, a blob of up to storage.inline_max is in its record, and a larger one is under data/")
 	return cmd
 }
 
+// badFlag returns the error of a flag with an invalid value.
 func badFlag(name, value, want string) error {
 	return &config.Error{Problems: []string{fmt.Sprintf("--%s: %.40q: want %s", name, value, want)}}
 }
 
+// explain prints the decision about a read.
 func explain(ctx context.Context, cfg *config.Config, req redirect.Request, stdout io.Writer) error {
 	policy, err := redirect.New(cfg.Redirect)
 	if err != nil {

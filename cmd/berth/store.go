@@ -19,12 +19,12 @@ import (
 	"github.com/berthhq/berth/redirect"
 )
 
-// openTimeout limits how long opening a store may take: some sixty requests, in
-// about ten round trips, and the requests for credentials.
+// openTimeout limits how long opening a store may take. It sends some sixty
+// requests in about ten round trips, and the requests for credentials.
 const openTimeout = 30 * time.Second
 
-// openBucket opens the store that the configuration names, and returns it with a
-// name for people. The driver logs to log.
+// openBucket opens the configured store, and returns it with a name for messages.
+// The driver logs to log.
 func openBucket(ctx context.Context, cfg config.Storage, log *slog.Logger) (bucket drivers.Bucket, name string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -46,24 +46,24 @@ func openBucket(ctx context.Context, cfg config.Storage, log *slog.Logger) (buck
 		name = "azure " + cfg.Azure.Container
 	case "memory":
 		bucket, err = memory.Open(ctx, memory.Config{})
-		name = "memory, which forgets everything at the end"
+		name = "memory, which loses everything when berth ends"
 	default:
 		return nil, "", &config.Error{Problems: []string{fmt.Sprintf(
-			"storage.driver: %q is not built into this berth: want filesystem, s3, gcs, azure or memory", cfg.Driver)}}
+			"storage.driver: %q: want filesystem, s3, gcs, azure or memory", cfg.Driver)}}
 	}
 	switch timedOut := errors.Is(ctx.Err(), context.DeadlineExceeded); {
 	case err != nil && timedOut && cfg.Driver == "filesystem":
-		return nil, "", fmt.Errorf("storage.filesystem.root: the file system has not answered in time (check its mount): %w", err)
+		return nil, "", fmt.Errorf("storage.filesystem.root: the file system has not answered in time; check its mount: %w", err)
 	case err != nil && timedOut:
-		return nil, "", fmt.Errorf("storage.%s.endpoint: the store has not answered in time (check it, and firewalls and proxies on the way): %w", cfg.Driver, err)
+		return nil, "", fmt.Errorf("storage.%s.endpoint: the store has not answered in time; check the endpoint, firewalls and proxies: %w", cfg.Driver, err)
 	case err != nil:
 		return nil, "", fmt.Errorf("storage.%s: %w", cfg.Driver, err)
 	}
 	return bucket, name, nil
 }
 
-// inspectBucket returns the settings of the bucket that the configuration names.
-// It returns errors.ErrUnsupported for drivers of no cloud.
+// inspectBucket returns the settings of the configured bucket. It returns
+// errors.ErrUnsupported unless the driver is that of a cloud.
 func inspectBucket(ctx context.Context, cfg config.Storage) (inspect.Settings, error) {
 	switch cfg.Driver {
 	case "s3":
@@ -77,8 +77,8 @@ func inspectBucket(ctx context.Context, cfg config.Storage) (inspect.Settings, e
 	}
 }
 
-// openStore opens the blob store in a bucket, with policy for redirects. It
-// returns an error if policy is unsafe with the URLs that the bucket signs.
+// openStore opens the blob store in a bucket. Its reads are redirected by policy.
+// openStore returns an error if policy is unsafe with the URLs of the bucket.
 func openStore(ctx context.Context, bucket drivers.Bucket, cfg *config.Config, policy *redirect.Policy, log *slog.Logger) (*blobstore.Store, error) {
 	if err := policy.Check(ctx, bucket); err != nil {
 		return nil, err

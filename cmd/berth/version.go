@@ -21,8 +21,8 @@ func versionCommand(stdout io.Writer) *cobra.Command {
 	}
 }
 
-// version returns the version that the go command recorded: a tag, or the commit
-// and its time.
+// version returns the version that the go command recorded in the binary: a tag,
+// or a commit and its time.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {

@@ -14,11 +14,11 @@ import (
 	"github.com/berthhq/berth/redirect"
 )
 
-// Redirects checks the targets of redirects and returns the results. Each CDN
-// must serve objects under data/ to clients with a signed URL, must serve
-// nothing else of the bucket to any client, and must not let clients write.
-// Redirects creates a few objects under data/, and one that a CDN must not
-// serve, and deletes them at the end.
+// Redirects tests the targets of redirects and returns the results. Each CDN must
+// serve objects under data/ to clients with a signed URL, must serve no other
+// object of the bucket to any client, and must not let clients write. Redirects
+// creates a few objects under data/ and one that a CDN must not serve, and
+// deletes them at the end.
 func Redirects(ctx context.Context, bucket drivers.Bucket, policy *redirect.Policy) []Result {
 	var results []Result
 	if err := policy.Check(ctx, bucket); err != nil {
@@ -26,67 +26,68 @@ func Redirects(ctx context.Context, bucket drivers.Bucket, policy *redirect.Poli
 	}
 	edges := policy.Edges()
 	if len(edges) == 0 {
-		return results // empty if Check found nothing
+		return results
 	}
-	b := newBench(bucket, "")
-	bait, err := b.layBait(ctx)
+	b := newRun(bucket, "")
+	c, err := b.placeCanaries(ctx)
 	for _, e := range edges {
-		for _, s := range edgeSteps(e, bait) {
+		for _, s := range edgeSteps(e, c) {
 			if err != nil {
-				s.run = func(context.Context, *bench) (string, error) { return "", err }
+				s.run = func(context.Context, *run) (string, error) { return "", err }
 			}
-			results = append(results, s.take(ctx, b))
+			results = append(results, s.execute(ctx, b))
 		}
 	}
-	return append(results, cleanUp.take(context.WithoutCancel(ctx), b))
+	return append(results, cleanUp.execute(context.WithoutCancel(ctx), b))
 }
 
 var redirectHost = step{
 	name:   "redirect host",
-	breaks: "Clients that follow a redirect would send along the credentials that are meant for this service.",
-	mend:   "Give the store or the CDN a host name that is not the service's own, nor below it, and https if the service has it.",
+	impact: "Clients that follow a redirect would send the credentials for this service to another host.",
+	fix:    "Give the store or the CDN a host name that is neither the service's own nor a subdomain of it, and https if the service has https.",
 }
 
-// bait is the set of keys that the steps request from a CDN.
-type bait struct {
-	shown, other object // under data/
-	hidden       string // key of an object that a CDN must not serve
-	record       string // key of a blob's record; empty if there is no blob
+// canaries are the objects that the steps request from a CDN.
+type canaries struct {
+	public, other object // under data/
+	hidden        string // key of an object that a CDN must not serve
+	record        string // key of a blob's record; empty if there is no blob
 }
 
 type object struct {
 	key, content string
 }
 
-func (b *bench) layBait(ctx context.Context) (bait, error) {
-	var lure bait
-	for _, o := range []*object{&lure.shown, &lure.other} {
+// placeCanaries creates the canaries.
+func (b *run) placeCanaries(ctx context.Context) (canaries, error) {
+	var c canaries
+	for _, o := range []*object{&c.public, &c.other} {
 		var err error
-		if *o, err = b.show(ctx); err != nil {
-			return lure, err
+		if *o, err = b.publicObject(ctx); err != nil {
+			return c, err
 		}
 	}
-	// Like the key of upload tokens, it is under meta/. It certainly exists.
-	lure.hidden = b.key("hidden")
-	if _, err := b.Create(ctx, lure.hidden, drivers.NewBody([]byte("no CDN shows this"))); err != nil {
-		return lure, err
+	// Like the key of upload tokens, it is under meta/.
+	c.hidden = b.key("hidden")
+	if _, err := b.Create(ctx, c.hidden, drivers.NewBody([]byte("a CDN must not serve this"))); err != nil {
+		return c, err
 	}
 	var err error
-	lure.record, err = someRecord(ctx, b)
-	return lure, err
+	c.record, err = someRecord(ctx, b)
+	return c, err
 }
 
-// show creates an object that a CDN may serve.
-func (b *bench) show(ctx context.Context) (object, error) {
-	o := object{content: "berth asks what a CDN shows: " + rand.Text()}
+// publicObject creates an object that a CDN may serve.
+func (b *run) publicObject(ctx context.Context) (object, error) {
+	o := object{content: "a CDN may serve this: " + rand.Text()}
 	o.key = b.dataKey([]byte(o.content))
 	_, err := b.Create(ctx, o.key, drivers.NewBody([]byte(o.content)))
 	return o, err
 }
 
-// someRecord returns the key of a blob's record, or of a link if the record comes
-// after many links. It returns "" if there is no blob.
-func someRecord(ctx context.Context, b *bench) (string, error) {
+// someRecord returns the key of a blob's record, or of a link to a blob if no
+// record is among the first keys. It returns "" if there is no blob.
+func someRecord(ctx context.Context, b *run) (string, error) {
 	const enough = 1000 // keys, a page of a listing
 	key, seen := "", 0
 	for o, err := range b.List(ctx, catalog.BlobsPrefix, "") {
@@ -102,80 +103,82 @@ func someRecord(ctx context.Context, b *bench) (string, error) {
 	return key, nil
 }
 
-func edgeSteps(e redirect.Edge, lure bait) []step {
+// edgeSteps returns the steps that test a CDN.
+func edgeSteps(e redirect.Edge, c canaries) []step {
 	name := "CDN " + e.Name + ": "
 	return []step{
 		{
 			name:   name + "data",
-			breaks: "Downloads that are sent to this CDN fail.",
-			mend: fmt.Sprintf("Check redirect.cdn.%s: base_url ends where the bucket's keys begin, storage.prefix included; the key is one that the CDN knows; "+
-				"and the CDN may read data/ of the bucket.", e.Name),
-			run: func(ctx context.Context, b *bench) (string, error) { return edgeShows(ctx, b, e, lure.shown) },
+			impact: "Downloads that are redirected to this CDN fail.",
+			fix: fmt.Sprintf("Check redirect.cdn.%s: keys of the bucket, storage.prefix included, must follow base_url; the CDN must have the signing key; "+
+				"and the CDN must be allowed to read data/ of the bucket.", e.Name),
+			run: func(ctx context.Context, b *run) (string, error) { return edgeServes(ctx, b, e, c.public) },
 		},
 		{
 			name:   name + "signatures",
-			breaks: "Whoever sees a URL of this CDN once could read other blobs, or read this one for good.",
-			mend:   "Have the CDN check the signature and the expiry of every request, also of what it has in its cache.",
-			run:    func(ctx context.Context, b *bench) (string, error) { return edgeRefuses(ctx, b, e, lure) },
+			impact: "A client with a URL of this CDN could read other blobs, or read this blob forever.",
+			fix:    "Make the CDN check the signature and the expiry of every request, also for objects in its cache.",
+			run:    func(ctx context.Context, b *run) (string, error) { return edgeRefuses(ctx, b, e, c) },
 		},
 		{
 			name:   name + "reads only",
-			breaks: "Whoever is sent to this CDN could overwrite or delete what it shows.",
-			mend:   "Have the CDN refuse all methods but GET and HEAD, and give its identity no right but to get objects.",
-			run:    func(ctx context.Context, b *bench) (string, error) { return edgeOnlyReads(ctx, b, e) },
+			impact: "Clients that are redirected to this CDN could overwrite or delete blobs.",
+			fix:    "Make the CDN refuse all methods except GET and HEAD, and allow its identity nothing except to get objects.",
+			run:    func(ctx context.Context, b *run) (string, error) { return edgeOnlyReads(ctx, b, e) },
 		},
 		{
 			name: name + "nothing but data",
-			breaks: "Whoever can ask the CDN reads what is not theirs: meta/token-key would forge every upload token, " +
+			impact: "Clients of the CDN can read objects that are not for them: with meta/token-key they could forge upload tokens, " +
 				"and blobs/ holds the content of small blobs.",
-			mend: "Let the CDN's origin read data/ only (its identity may get objects under <storage.prefix>/data/, and nothing else), " +
-				"have the CDN refuse all other paths, and purge its cache.",
-			run: func(ctx context.Context, b *bench) (string, error) { return edgeHides(ctx, b, e, lure) },
+			fix: "Allow the CDN's identity to get objects under <storage.prefix>/data/ and nothing else, " +
+				"make the CDN refuse all other paths, and purge its cache.",
+			run: func(ctx context.Context, b *run) (string, error) { return edgeHides(ctx, b, e, c) },
 		},
 	}
 }
 
-func edgeShows(ctx context.Context, b *bench, e redirect.Edge, o object) (string, error) {
+// edgeServes reads an object by a signed URL of the CDN: all of it, and a range.
+func edgeServes(ctx context.Context, b *run, e redirect.Edge, o object) (string, error) {
 	signed, err := e.Sign(ctx, b, o.key)
 	if err != nil {
 		return "", err
 	}
-	a, err := b.fetch(ctx, question{url: signed.URL, follow: true})
+	a, err := b.fetch(ctx, request{url: signed.URL, follow: true})
 	if err != nil {
 		return "", err
 	}
 	if a.status != http.StatusOK || a.body != o.content {
-		return "", fmt.Errorf("%s answers %d with %d bytes, want 200 and the %d that are there", redirect.Redacted(signed.URL), a.status, len(a.body), len(o.content))
+		return "", fmt.Errorf("%s returned %d with %d bytes, want 200 and the %d bytes of the object", redirect.Redacted(signed.URL), a.status, len(a.body), len(o.content))
 	}
-	a, err = b.fetch(ctx, question{url: signed.URL, bytes: "6-9", follow: true})
+	a, err = b.fetch(ctx, request{url: signed.URL, bytes: "6-9", follow: true})
 	if err != nil {
 		return "", err
 	}
 	if a.status != http.StatusPartialContent || a.body != o.content[6:10] {
-		return "", finding{fmt.Errorf("%s answers %d to a Range, want 206", redirect.Redacted(signed.URL), a.status)}
+		return "", warning{fmt.Errorf("%s returned %d for a Range, want 206", redirect.Redacted(signed.URL), a.status)}
 	}
-	return "whole, and by Range", nil
+	return "all of it, and a range", nil
 }
 
-// edgeRefuses requests an object that the CDN has just fetched from the store, so
-// that it may be in its cache.
-func edgeRefuses(ctx context.Context, b *bench, e redirect.Edge, lure bait) (string, error) {
+// edgeRefuses requests an object without a valid signature. The CDN may have the
+// object in its cache, because edgeServes has read it.
+func edgeRefuses(ctx context.Context, b *run, e redirect.Edge, c canaries) (string, error) {
 	if !e.Signs() {
-		return "", skipped{errors.New("URLs of kind plain carry no signature: whoever has one can read that blob for as long as it exists")}
+		return "", skipped{errors.New("URLs of kind plain carry no signature: any client with a URL can read that blob for as long as it exists")}
 	}
-	signed, err := e.Sign(ctx, b, lure.shown.key)
+	signed, err := e.Sign(ctx, b, c.public.key)
 	if err != nil {
 		return "", err
 	}
-	if err := b.refused(ctx, e.URL(lure.shown.key), "without its signature"); err != nil {
+	if err := b.refused(ctx, e.URL(c.public.key), "without its signature"); err != nil {
 		return "", err
 	}
-	if err := b.refused(ctx, strings.Replace(signed.URL, lure.shown.key, lure.other.key, 1), "with another's signature"); err != nil {
+	if err := b.refused(ctx, strings.Replace(signed.URL, c.public.key, c.other.key, 1), "with the signature of another object"); err != nil {
 		return "", err
 	}
-	expired, err := e.SignExpired(lure.shown.key)
+	expired, err := e.SignExpired(c.public.key)
 	if errors.Is(err, errors.ErrUnsupported) {
-		return "missing or another's are refused; the store's own expire as for presigned GET", nil
+		return "missing signatures and those of other objects are refused; the store's signatures expire, see presigned GET", nil
 	}
 	if err != nil {
 		return "", err
@@ -183,27 +186,27 @@ func edgeRefuses(ctx context.Context, b *bench, e redirect.Edge, lure bait) (str
 	if err := b.refused(ctx, expired.URL, "after it expired"); err != nil {
 		return "", err
 	}
-	return "missing, another's and expired are refused", nil
+	return "missing and expired signatures and those of other objects are refused", nil
 }
 
 // edgeOnlyReads tries to change an object that clients may only read.
-func edgeOnlyReads(ctx context.Context, b *bench, e redirect.Edge) (string, error) {
-	victim, err := b.show(ctx)
+func edgeOnlyReads(ctx context.Context, b *run, e redirect.Edge) (string, error) {
+	target, err := b.publicObject(ctx)
 	if err != nil {
 		return "", err
 	}
-	signed, err := e.Sign(ctx, b, victim.key)
+	signed, err := e.Sign(ctx, b, target.key)
 	if err != nil {
 		return "", err
 	}
 	for _, method := range []string{http.MethodPut, http.MethodDelete} {
-		a, err := b.fetch(ctx, question{method: method, url: signed.URL, body: "written through a CDN"})
+		a, err := b.fetch(ctx, request{method: method, url: signed.URL, body: "written through the CDN"})
 		if err != nil {
-			return "", finding{err}
+			return "", warning{err}
 		}
-		got, err := read(ctx, b, victim.key, 0, -1)
-		if errors.Is(err, drivers.ErrNotFound) || err == nil && string(got) != victim.content {
-			return "", fmt.Errorf("%s of %s answers %d, and does it", method, redirect.Redacted(signed.URL), a.status)
+		got, err := read(ctx, b, target.key, 0, -1)
+		if errors.Is(err, drivers.ErrNotFound) || err == nil && string(got) != target.content {
+			return "", fmt.Errorf("%s of %s returned %d, and changed the object", method, redirect.Redacted(signed.URL), a.status)
 		}
 		if err != nil {
 			return "", err
@@ -215,44 +218,45 @@ func edgeOnlyReads(ctx context.Context, b *bench, e redirect.Edge) (string, erro
 // attempt is a request for an object that a CDN must not serve.
 type attempt struct {
 	url, how string
-	host     string // in the header, if it is not the host of url
-	detour   bool   // whether the path or host is in an unusual form
+	host     string // of the Host header, if it is not the host of url
+	detour   bool   // the path or host is in an unusual form
 	signed   bool
 }
 
-// edgeHides requests keys that a CDN must not serve, without a signature and with
-// one of berth's form. It requests the plain path, other forms of the same path,
-// and paths that seem to be below data/. It also requests listings.
-func edgeHides(ctx context.Context, b *bench, e redirect.Edge, lure bait) (string, error) {
-	attempts, err := attemptsAt(ctx, b, e, lure)
+// edgeHides requests keys that a CDN must not serve, with a valid signature and
+// without one: by their plain path, by other forms of that path, and by paths that
+// look as if they were below data/. It also requests listings.
+func edgeHides(ctx context.Context, b *run, e redirect.Edge, c canaries) (string, error) {
+	attempts, err := attemptsAt(ctx, b, e, c)
 	if err != nil {
 		return "", err
 	}
 	for _, try := range attempts {
-		a, err := b.fetch(ctx, question{url: try.url, host: try.host, follow: try.detour}) // the CDN may redirect to the plain path
+		a, err := b.fetch(ctx, request{url: try.url, host: try.host, follow: try.detour}) // the CDN may redirect to the plain path
 		if err != nil {
 			return "", err
 		}
 		if !hidden(a, try) {
-			return "", fmt.Errorf("%s, %s, answers %d, want 403 or 404", redirect.Redacted(try.url), try.how, a.status)
+			return "", fmt.Errorf("%s, %s, returned %d, want 403 or 404", redirect.Redacted(try.url), try.how, a.status)
 		}
 	}
 	for _, url := range listings(e) {
-		a, err := b.fetch(ctx, question{url: url})
+		a, err := b.fetch(ctx, request{url: url})
 		if err != nil {
 			return "", err
 		}
 		if strings.Contains(a.body, "<ListBucketResult") || strings.Contains(a.body, "<EnumerationResults") {
-			return "", fmt.Errorf("%s answers %d with a list of what is in the bucket", url, a.status)
+			return "", fmt.Errorf("%s returned %d with a listing of the bucket", url, a.status)
 		}
 	}
-	if lure.record == "" {
-		return "meta/ and listings are refused; of blobs/ nothing could be asked for, since there is no blob yet", nil
+	if c.record == "" {
+		return "meta/ and listings are refused; blobs/ could not be tested because there is no blob yet", nil
 	}
 	return "meta/, blobs/ and listings are refused, with and without a signature", nil
 }
 
-func attemptsAt(ctx context.Context, b *bench, e redirect.Edge, lure bait) ([]attempt, error) {
+// attemptsAt returns the requests of edgeHides for single objects.
+func attemptsAt(ctx context.Context, b *run, e redirect.Edge, c canaries) ([]attempt, error) {
 	var attempts []attempt
 	add := func(key string, like attempt) error {
 		signed, err := e.Sign(ctx, b, key)
@@ -262,7 +266,7 @@ func attemptsAt(ctx context.Context, b *bench, e redirect.Edge, lure bait) ([]at
 		attempts = append(attempts, like)
 		return err
 	}
-	for _, key := range []string{lure.hidden, catalog.FormatKey, lure.record} {
+	for _, key := range []string{c.hidden, catalog.FormatKey, c.record} {
 		if key == "" {
 			continue
 		}
@@ -272,36 +276,36 @@ func attemptsAt(ctx context.Context, b *bench, e redirect.Edge, lure bait) ([]at
 	}
 	const data = drivers.BulkPrefix
 	for _, before := range []string{data + "../", data + "%2e%2e/", data + "..%2f", data + "%252e%252e/", "/", "./"} {
-		if err := add(before+lure.hidden, attempt{detour: true}); err != nil {
+		if err := add(before+c.hidden, attempt{detour: true}); err != nil {
 			return nil, err
 		}
 	}
-	if err := add(fmt.Sprintf("%%%02x%s", lure.hidden[0], lure.hidden[1:]), attempt{detour: true}); err != nil {
+	if err := add(fmt.Sprintf("%%%02x%s", c.hidden[0], c.hidden[1:]), attempt{detour: true}); err != nil {
 		return nil, err
 	}
 	base, err := url.Parse(e.URL(""))
 	if err != nil {
 		return nil, err
 	}
-	if err := add(lure.hidden, attempt{detour: true, host: strings.ToUpper(base.Host)}); err != nil {
+	if err := add(c.hidden, attempt{detour: true, host: strings.ToUpper(base.Host)}); err != nil {
 		return nil, err
 	}
-	// A signature may be valid for all paths with the signed path as a prefix.
-	shown, err := e.Sign(ctx, b, lure.shown.key)
+	// A signature may be valid for all paths that start with the signed path.
+	public, err := e.Sign(ctx, b, c.public.key)
 	if err != nil {
 		return nil, err
 	}
 	for _, up := range []string{"../", "%2e%2e/", "..%2f"} {
-		beyond := lure.shown.key + "/" + strings.Repeat(up, strings.Count(lure.shown.key, "/")+1) + lure.hidden
+		beyond := c.public.key + "/" + strings.Repeat(up, strings.Count(c.public.key, "/")+1) + c.hidden
 		attempts = append(attempts, attempt{
-			url: strings.Replace(shown.URL, lure.shown.key, beyond, 1), how: "with the signature of what is under data/", detour: true, signed: true,
+			url: strings.Replace(public.URL, c.public.key, beyond, 1), how: "with the signature of an object under data/", detour: true, signed: true,
 		})
 	}
 	return attempts, nil
 }
 
-// listings returns URLs by which stores list their objects, at a CDN's base URL
-// and at each path above it.
+// listings returns the URLs at which stores list their objects: at a CDN's base
+// URL and at each path above it.
 func listings(e redirect.Edge) []string {
 	var urls []string
 	at, err := url.Parse(e.URL(""))
@@ -319,16 +323,16 @@ func listings(e redirect.Edge) []string {
 	return urls
 }
 
-// hidden reports whether a is an answer with which a CDN hides an object. A CDN
-// may refuse a detour as a bad request. A store may refuse a CDN's signature as
-// a bad signature of its own: if Cloud CDN is not enabled, its signatures are
-// forwarded to Google's store, where the parameters have the same names.
+// hidden reports whether a response hides an object. A CDN may refuse a detour as
+// a bad request. A store may refuse a CDN's signature as a bad signature of the
+// store: Cloud CDN forwards signatures to Google's store unless they are enabled,
+// and the store has parameters with the same names.
 // https://cloud.google.com/cdn/docs/using-signed-urls
 // https://cloud.google.com/storage/docs/xml-api/reference-status
 //
-// Azure has an answer of its own if it allows no reads without a signature:
+// Azure has another response if it allows no reads without a signature:
 // https://learn.microsoft.com/azure/storage/blobs/anonymous-read-access-prevent.
-func hidden(a answer, try attempt) bool {
+func hidden(a response, try attempt) bool {
 	switch a.status {
 	case http.StatusForbidden, http.StatusNotFound:
 		return true

@@ -160,25 +160,25 @@ func TestCDNs(t *testing.T) {
 	}{
 		{"nginx", "nginx", func(*cdn) {}, []Status{OK, OK, OK, OK, OK}, ""},
 		{"nginx, dots refused", "nginx", func(c *cdn) { c.prim = true }, []Status{OK, OK, OK, OK, OK}, ""},
-		{"nginx, all of the bucket", "nginx", func(c *cdn) { c.shows = "" }, []Status{OK, OK, OK, Failed, OK}, "with a signature, answers 200"},
-		{"nginx, all but data", "nginx", func(c *cdn) { c.shows = "meta/" }, []Status{Failed, OK, OK, Failed, OK}, "answers 404"},
+		{"nginx, all of the bucket", "nginx", func(c *cdn) { c.shows = "" }, []Status{OK, OK, OK, Failed, OK}, "with a signature, returned 200"},
+		{"nginx, all but data", "nginx", func(c *cdn) { c.shows = "meta/" }, []Status{Failed, OK, OK, Failed, OK}, "returned 404"},
 		{"nginx, dots", "nginx", func(c *cdn) { c.cleans = true }, []Status{OK, OK, OK, Failed, OK}, "data/../"},
-		{"cloudcdn, dots past what is signed", "cloudcdn", func(c *cdn) { c.cleans, c.shows = true, "data/sha256/" }, []Status{OK, OK, OK, Failed, OK}, "with the signature of what is under data/, answers 200"},
+		{"cloudcdn, dots past what is signed", "cloudcdn", func(c *cdn) { c.cleans, c.shows = true, "data/sha256/" }, []Status{OK, OK, OK, Failed, OK}, "with the signature of an object under data/, returned 200"},
 		{"cloudcdn, a signature that is not known elsewhere", "cloudcdn", func(c *cdn) { c.answersFor = http.StatusBadRequest }, []Status{OK, OK, OK, OK, OK}, ""},
 		{"cloudcdn, a signature that lets nobody in elsewhere", "cloudcdn", func(c *cdn) { c.answersFor = http.StatusUnauthorized }, []Status{OK, OK, OK, OK, OK}, ""},
-		{"nginx, records", "nginx", func(c *cdn) { c.leaks = "/record" }, []Status{OK, OK, OK, Failed, OK}, "/record?REDACTED, with a signature, answers 200"},
-		{"nginx, another way to write the host", "nginx", func(c *cdn) { c.oneHost = true }, []Status{OK, OK, OK, Failed, OK}, "with a signature, answers 200"},
-		{"nginx, a login page", "nginx", func(c *cdn) { c.sendsTo = "/login" }, []Status{OK, OK, OK, Failed, OK}, "answers 302"},
-		{"nginx, the one key that all buckets have", "nginx", func(c *cdn) { c.leaks = "meta/format" }, []Status{OK, OK, OK, Failed, OK}, "/meta/format?REDACTED, with a signature, answers 200"},
-		{"nginx, what is new under meta/", "nginx", func(c *cdn) { c.leaks = "/hidden" }, []Status{OK, OK, OK, Failed, OK}, "/hidden?REDACTED, with a signature, answers 200"},
+		{"nginx, records", "nginx", func(c *cdn) { c.leaks = "/record" }, []Status{OK, OK, OK, Failed, OK}, "/record?REDACTED, with a signature, returned 200"},
+		{"nginx, another way to write the host", "nginx", func(c *cdn) { c.oneHost = true }, []Status{OK, OK, OK, Failed, OK}, "with a signature, returned 200"},
+		{"nginx, a login page", "nginx", func(c *cdn) { c.sendsTo = "/login" }, []Status{OK, OK, OK, Failed, OK}, "returned 302"},
+		{"nginx, the one key that all buckets have", "nginx", func(c *cdn) { c.leaks = "meta/format" }, []Status{OK, OK, OK, Failed, OK}, "/meta/format?REDACTED, with a signature, returned 200"},
+		{"nginx, what is new under meta/", "nginx", func(c *cdn) { c.leaks = "/hidden" }, []Status{OK, OK, OK, Failed, OK}, "/hidden?REDACTED, with a signature, returned 200"},
 		{"plain, tidied", "plain", func(c *cdn) { c.tidies = true }, []Status{OK, Skipped, OK, OK, OK}, "for as long as it exists"},
 		{"nginx, writes", "nginx", func(c *cdn) { c.writes = http.MethodPut }, []Status{OK, OK, Failed, OK, OK}, "PUT of"},
 		{"nginx, deletes", "nginx", func(c *cdn) { c.writes = http.MethodDelete }, []Status{OK, OK, Failed, OK, OK}, "DELETE of"},
-		{"nginx, no signatures", "nginx", func(c *cdn) { c.unsigned, c.immortal = true, true }, []Status{OK, Failed, OK, OK, OK}, "without its signature answers 200"},
-		{"nginx, no expiry", "nginx", func(c *cdn) { c.immortal = true }, []Status{OK, Failed, OK, OK, OK}, "after it expired answers 200"},
-		{"nginx, a cache for anybody", "nginx", func(c *cdn) { c.careless = true }, []Status{OK, Failed, OK, OK, OK}, "without its signature answers 200"},
-		{"nginx, no ranges", "nginx", func(c *cdn) { c.rangeless = true }, []Status{Warning, OK, OK, OK, OK}, "to a Range"},
-		{"nginx, broken", "nginx", func(c *cdn) { c.answersFor = http.StatusBadGateway }, []Status{OK, OK, OK, Failed, OK}, "answers 502"},
+		{"nginx, no signatures", "nginx", func(c *cdn) { c.unsigned, c.immortal = true, true }, []Status{OK, Failed, OK, OK, OK}, "without its signature returned 200"},
+		{"nginx, no expiry", "nginx", func(c *cdn) { c.immortal = true }, []Status{OK, Failed, OK, OK, OK}, "after it expired returned 200"},
+		{"nginx, a cache for anybody", "nginx", func(c *cdn) { c.careless = true }, []Status{OK, Failed, OK, OK, OK}, "without its signature returned 200"},
+		{"nginx, no ranges", "nginx", func(c *cdn) { c.rangeless = true }, []Status{Warning, OK, OK, OK, OK}, "for a Range"},
+		{"nginx, broken", "nginx", func(c *cdn) { c.answersFor = http.StatusBadGateway }, []Status{OK, OK, OK, Failed, OK}, "returned 502"},
 		{"plain", "plain", func(*cdn) {}, []Status{OK, Skipped, OK, OK, OK}, "for as long as it exists"},
 		{"plain, no such request", "plain", func(c *cdn) { c.answersFor = http.StatusBadRequest }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
 		{"plain, a password", "plain", func(c *cdn) { c.answersFor = http.StatusUnauthorized }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
@@ -188,7 +188,7 @@ func TestCDNs(t *testing.T) {
 		{"plain, all of the bucket", "plain", func(c *cdn) { c.shows = "" }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
 		{"frontdoor", "frontdoor", func(*cdn) {}, []Status{OK, OK, OK, OK, OK}, ""},
 		{"frontdoor, as Azure answers", "frontdoor", func(c *cdn) { c.answersFor = http.StatusConflict }, []Status{OK, OK, OK, OK, OK}, ""},
-		{"frontdoor, a cache without the query", "frontdoor", func(c *cdn) { c.careless = true }, []Status{OK, Failed, OK, OK, OK}, "without its signature answers 200"},
+		{"frontdoor, a cache without the query", "frontdoor", func(c *cdn) { c.careless = true }, []Status{OK, Failed, OK, OK, OK}, "without its signature returned 200"},
 		{"frontdoor, a public container", "frontdoor", func(c *cdn) { c.unsigned, c.immortal, c.shows = true, true, "" }, []Status{OK, Failed, OK, Failed, OK}, "without its signature"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -231,7 +231,7 @@ func TestCDNs(t *testing.T) {
 				if r.Status != OK && said == "" {
 					said = r.Detail
 				}
-				if strings.Contains(strings.ReplaceAll(r.Detail, "?"+c.lists+" answers 200", ""), "=") {
+				if strings.Contains(strings.ReplaceAll(r.Detail, "?"+c.lists+" returned 200", ""), "=") {
 					t.Errorf("%s shows a signature: %s", r.Step, r.Detail)
 				}
 			}

@@ -1,7 +1,8 @@
-// Package check tests, step by step, whether berth can use a bucket: the bucket
-// itself (Run), its settings (Settings), and the CDNs in front of it
-// (Redirects). It uses an open bucket only through the driver's contract, under
-// keys of its own that it deletes at the end, and can run beside live traffic.
+// Package check tests in steps whether berth can use a bucket: the bucket itself
+// (Run), its settings (Settings), its signed URLs (Presigned) and the CDNs in
+// front of it (Redirects). It uses an open bucket only through the driver's
+// contract, creates objects only under keys that nothing else uses, and deletes
+// them at the end. It can run beside live traffic.
 package check
 
 import (
@@ -24,22 +25,21 @@ import (
 type Status string
 
 const (
-	// OK is the status if the bucket does what the step needs.
+	// OK means that the bucket has the property that the step tests.
 	OK Status = "ok"
 
-	// Failed is the status if the bucket does not, so that berth must not be
-	// used on it.
+	// Failed means that it does not, so berth must not use the bucket.
 	Failed Status = "failed"
 
-	// Warning is the status if berth works, but not as well as it could.
+	// Warning means that berth works, but not as well as it could.
 	Warning Status = "warning"
 
-	// Skipped is the status if the store has no such feature, and berth does not
-	// need it.
+	// Skipped means that the store does not have the feature, and that berth
+	// does not need it.
 	Skipped Status = "skipped"
 
-	// Busy is the status if the store throttles or is unavailable, so that the
-	// step has no outcome.
+	// Busy means that the store was throttling or unavailable, so the step has
+	// no outcome.
 	Busy Status = "busy"
 )
 
@@ -49,13 +49,13 @@ type Result struct {
 	Status Status `json:"status"`
 	Detail string `json:"detail,omitempty"` // what the step found
 
-	// Breaks is the consequence for berth, and Mend the way to fix it, of a step
-	// that failed, warns or found the store busy.
-	Breaks string `json:"breaks,omitempty"`
-	Mend   string `json:"mend,omitempty"`
+	// Impact is the consequence for berth, and Fix is what to do about it. Both
+	// are empty if Status is OK or Skipped.
+	Impact string `json:"impact,omitempty"`
+	Fix    string `json:"fix,omitempty"`
 }
 
-// Passed reports whether no step failed and none found the store busy.
+// Passed reports whether no result is Failed or Busy.
 func Passed(results []Result) bool {
 	return !slices.ContainsFunc(results, func(r Result) bool { return r.Status == Failed || r.Status == Busy })
 }
@@ -65,81 +65,82 @@ const (
 	fetchTimeout = 30 * time.Second // for one request by URL
 )
 
-// step is one property to test. run returns a description of what it found. It
-// returns a finding for a warning, and errors.ErrUnsupported if the store has no
-// such feature.
+// step tests one property of the bucket. run returns a description of what it
+// found. Its error is a warning if berth works anyway, a skipped if the step has
+// nothing to test, and errors.ErrUnsupported if the store does not have the
+// feature.
 type step struct {
 	name   string
-	breaks string
-	mend   string
+	impact string
+	fix    string
 	needs  []permissions
-	run    func(ctx context.Context, b *bench) (string, error)
+	run    func(ctx context.Context, b *run) (string, error)
 }
 
-// finding is an error that results in a warning: berth works in spite of it.
-type finding struct {
+// warning is an error that berth can work with.
+type warning struct {
 	error
 }
 
-// skipped is the reason why a step has nothing to test.
+// skipped is the reason that a step has nothing to test.
 type skipped struct {
 	error
 }
 
-// bench is the bucket under test, with the state that steps share.
-type bench struct {
+// run is the bucket under test and the state that the steps of a run share.
+type run struct {
 	drivers.Bucket
 	through []drivers.Bucket // the same bucket, opened by further endpoints
-	driver  string           // empty if results name no permissions
-	client  *http.Client     // without any credentials
+	driver  string           // selects the permissions in results; none if it is empty
+	client  *http.Client     // sends no credentials
 	root    string           // prefix of this run's keys, except those under data/
-	used    []string
-	uploads []drivers.Upload
+	used    []string         // keys to delete at the end
+	uploads []drivers.Upload // to abort at the end
 
-	completed drivers.Upload // by a step, if any
+	completed drivers.Upload // zero if no step has completed one
 }
 
-func newBench(bucket drivers.Bucket, driver string) *bench {
-	return &bench{
+func newRun(bucket drivers.Bucket, driver string) *run {
+	return &run{
 		Bucket: bucket,
 		driver: driver,
 		client: &http.Client{Timeout: fetchTimeout, Transport: &http.Transport{
 			Proxy:             http.ProxyFromEnvironment,
-			DisableKeepAlives: true, // each request represents another client
+			DisableKeepAlives: true, // each request stands for another client
 		}},
 		root: catalog.CheckPrefix + rand.Text() + "/",
 	}
 }
 
-// at returns the bucket opened by endpoint i, modulo the number of endpoints.
-func (b *bench) at(i int) drivers.Bucket {
+// at returns the bucket as opened through endpoint i modulo the number of
+// endpoints.
+func (b *run) at(i int) drivers.Bucket {
 	if i %= b.endpoints(); i > 0 {
 		return b.through[i-1]
 	}
 	return b.Bucket
 }
 
-func (b *bench) endpoints() int { return 1 + len(b.through) }
+func (b *run) endpoints() int { return 1 + len(b.through) }
 
-// key returns a key that no other run uses. The last step deletes it.
-func (b *bench) key(name string) string {
+// key returns a key that no other run uses. cleanUp deletes it.
+func (b *run) key(name string) string {
 	k := b.root + name
 	b.used = append(b.used, k)
 	return k
 }
 
-// dataKey returns a key for a blob with this content, so that the store uses the
-// storage class of blobs. The last step deletes it. The key has the form for
-// bytes with a digest known before they were stored, so that the collector
-// deletes the object if it is left behind.
-func (b *bench) dataKey(content []byte) string {
+// dataKey returns a key for the bytes of a blob, so that the store uses the
+// storage class of blobs. cleanUp deletes it. If this process dies first, the
+// collector deletes the object, because the key contains the digest of content.
+func (b *run) dataKey(content []byte) string {
 	k := catalog.NewDataKey(digest.FromBytes(content))
 	b.used = append(b.used, k)
 	return k
 }
 
-// upload starts an upload. The last step aborts it, even if it is completed.
-func (b *bench) upload(ctx context.Context, key string) (drivers.Upload, error) {
+// upload starts an upload. cleanUp aborts it, even if it is completed by then.
+func (b *run) upload(ctx context.Context, key string) (drivers.Upload, error) {
 	u, err := b.StartUpload(ctx, key)
 	if err == nil {
 		b.uploads = append(b.uploads, u)
@@ -147,77 +148,80 @@ func (b *bench) upload(ctx context.Context, key string) (drivers.Upload, error) 
 	return u, err
 }
 
-// Opened returns the result of opening the bucket, before all other steps. The
-// error of a driver names the setting to fix.
+// Opened returns the result of opening the bucket, the first step. err is the
+// error of the driver's Open, which names the setting to fix.
 func Opened(err error) Result {
 	this := step{
 		name:   "open",
-		breaks: "Nothing works: berth serve ends with the same error.",
-		mend:   "Look at the setting that the error names.",
+		impact: "Nothing works: berth serve fails with the same error.",
+		fix:    "Correct the setting that the error names.",
 	}
-	return this.result("reachable, and keeps to create-only and compare-and-swap", err)
+	return this.result("reachable; enforces create-only writes and compare-and-swap", err)
 }
 
-// Run runs all steps, even after one failed, deletes what they left and returns
-// their results. driver is the name of the driver; it selects the permissions
-// that results name and the exceptions for its store. through is the same
-// bucket, opened by further endpoints: races and listings use all of them.
+// Run runs all steps, even after a step has failed, deletes their objects and
+// returns the results. driver is the name of the driver. It selects the
+// permissions in results and the exceptions for the driver's store. through is
+// the same bucket opened through further endpoints, which races and listings use
+// too.
 func Run(ctx context.Context, bucket drivers.Bucket, driver string, through ...drivers.Bucket) []Result {
-	b := newBench(bucket, driver)
+	b := newRun(bucket, driver)
 	b.through = through
 	var results []Result
 	for _, s := range steps {
-		results = append(results, s.take(ctx, b))
+		results = append(results, s.execute(ctx, b))
 	}
-	return append(results, cleanUp.take(context.WithoutCancel(ctx), b))
+	return append(results, cleanUp.execute(context.WithoutCancel(ctx), b))
 }
 
-func (s step) take(ctx context.Context, b *bench) Result {
+// execute runs the step and returns its result.
+func (s step) execute(ctx context.Context, b *run) Result {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	seen, err := s.run(ctx, b)
-	return s.result(seen, err, names(b.driver, s.needs)...)
+	found, err := s.run(ctx, b)
+	return s.result(found, err, names(b.driver, s.needs)...)
 }
 
-// result returns the result of a step that needs these permissions.
-func (s step) result(seen string, err error, permissions ...string) Result {
-	r := Result{Step: s.name, Status: OK, Detail: seen}
-	_, worth := errors.AsType[finding](err)
-	why, nothing := errors.AsType[skipped](err)
+// result returns the result of a step that found this or returned this error. The
+// step needs these permissions.
+func (s step) result(found string, err error, permissions ...string) Result {
+	r := Result{Step: s.name, Status: OK, Detail: found}
+	_, isWarning := errors.AsType[warning](err)
+	reason, isSkipped := errors.AsType[skipped](err)
 	switch {
 	case err == nil:
 		return r
-	case nothing:
-		return Result{Step: s.name, Status: Skipped, Detail: why.Error()}
+	case isSkipped:
+		return Result{Step: s.name, Status: Skipped, Detail: reason.Error()}
 	case errors.Is(err, errors.ErrUnsupported):
-		return Result{Step: s.name, Status: Skipped, Detail: "this store has no such thing, and berth does without"}
-	case worth:
+		return Result{Step: s.name, Status: Skipped, Detail: "the store does not have this feature, and berth does not need it"}
+	case isWarning:
 		r.Status = Warning
 	case errors.Is(err, drivers.ErrBusy):
 		return Result{
 			Step: s.name, Status: Busy, Detail: err.Error(),
-			Breaks: "Nothing is known, since the store was busy or down. At worst: " + lower(s.breaks),
-			Mend:   "Run berth check again when the store is up, and has less to do.",
+			Impact: "Unknown, because the store was busy or down. At worst: " + lower(s.impact),
+			Fix:    "Run berth check again when the store is up and less busy.",
 		}
 	default:
 		r.Status = Failed
 	}
-	r.Detail, r.Breaks, r.Mend = err.Error(), s.breaks, s.mend+sentence(permissions)
+	r.Detail, r.Impact, r.Fix = err.Error(), s.impact, s.fix+sentence(permissions)
 	return r
 }
 
 var cleanUp = step{
 	name:   "clean up",
-	breaks: "Nothing, but a few small objects under meta/check/ and data/, or the parts of an upload, stay in the bucket.",
-	mend:   "Allow deleting and aborting; the collector needs them too.",
+	impact: "A few small objects under meta/check/ and data/, or the parts of an upload, stay in the bucket.",
+	fix:    "Allow deleting objects and aborting uploads. The collector needs both too.",
 	needs:  []permissions{toAbort, toDeleteMany},
-	run: func(ctx context.Context, b *bench) (string, error) {
+	run: func(ctx context.Context, b *run) (string, error) {
 		var failed error
 		for _, u := range b.uploads {
 			failed = cmp.Or(failed, b.Abort(ctx, u))
 		}
 		if failed = cmp.Or(failed, b.Delete(ctx, b.used...)); failed != nil {
-			return "", finding{failed}
+			return "", warning{failed}
 		}
 		return fmt.Sprintf("%d keys deleted", len(b.used)), nil
 	},

@@ -120,8 +120,8 @@ func TestBadStores(t *testing.T) {
 					t.Errorf("Passed = %v", passed)
 				}
 				r := stepOf(t, results, tc.step)
-				if r.Status != tc.status || r.Breaks == "" || r.Mend == "" {
-					t.Errorf("got %+v, want %s, with what breaks and what mends it", r, tc.status)
+				if r.Status != tc.status || r.Impact == "" || r.Fix == "" {
+					t.Errorf("got %+v, want %s with an impact and a fix", r, tc.status)
 				}
 			})
 		})
@@ -133,14 +133,14 @@ func TestOpened(t *testing.T) {
 	for _, test := range []struct {
 		err    error
 		status Status
-		mend   string
+		fix    string
 	}{
 		{nil, OK, ""},
 		{fmt.Errorf("open: %w", drivers.ErrBusy), Busy, "Run berth check again"},
-		{fmt.Errorf("open: %w", drivers.ErrRefused), Failed, "Look at the setting"},
+		{fmt.Errorf("open: %w", drivers.ErrRefused), Failed, "Correct the setting"},
 	} {
-		if r := Opened(test.err); r.Status != test.status || !strings.HasPrefix(r.Mend, test.mend) {
-			t.Errorf("Opened(%v) = %+v, want %s and %q", test.err, r, test.status, test.mend)
+		if r := Opened(test.err); r.Status != test.status || !strings.HasPrefix(r.Fix, test.fix) {
+			t.Errorf("Opened(%v) = %+v, want %s and %q", test.err, r, test.status, test.fix)
 		}
 	}
 }
@@ -190,7 +190,7 @@ func TestDenied(t *testing.T) {
 	} {
 		results := Run(t.Context(), denied{partless{openMemory(t, memory.S3())}}, driver)
 		for step, end := range want {
-			if r := stepOf(t, results, step); r.Status != Failed || !strings.HasSuffix(r.Mend, end) {
+			if r := stepOf(t, results, step); r.Status != Failed || !strings.HasSuffix(r.Fix, end) {
 				t.Errorf("%s: %+v, want a failure that ends with %q", driver, r, end)
 			}
 		}
@@ -479,11 +479,11 @@ func TestPresigned(t *testing.T) {
 		says  string
 	}{
 		{"good", flaws{}, nil, ""},
-		{"no ranges", flaws{whole: true}, map[string]Status{get: Warning}, "answers 200 to a Range"},
-		{"its own headers", flaws{stored: true}, map[string]Status{get: Warning}, "the signed URL asks for Content-"},
-		{"a public bucket", flaws{bare: true}, map[string]Status{refused: Failed}, "without its signature answers 200"},
-		{"one signature for all keys", flaws{others: true}, map[string]Status{refused: Failed}, "for another object answers 200"},
-		{"never expires", flaws{forever: true}, map[string]Status{refused: Failed}, "after it expired answers 200"},
+		{"no ranges", flaws{whole: true}, map[string]Status{get: Warning}, "returned 200 for a Range"},
+		{"its own headers", flaws{stored: true}, map[string]Status{get: Warning}, "the signed URL requests Content-"},
+		{"a public bucket", flaws{bare: true}, map[string]Status{refused: Failed}, "without its signature returned 200"},
+		{"one signature for all keys", flaws{others: true}, map[string]Status{refused: Failed}, "for another object returned 200"},
+		{"never expires", flaws{forever: true}, map[string]Status{refused: Failed}, "after it expired returned 200"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

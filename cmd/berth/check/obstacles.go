@@ -8,8 +8,8 @@ import (
 	"github.com/berthhq/berth/drivers/inspect"
 )
 
-// obstacles returns the results for settings that prevent berth from serving a
-// bucket. It leaves out settings that the store does not have.
+// obstacles returns the results for settings that prevent berth from using the
+// bucket. It skips settings that the store does not have.
 func obstacles(s inspect.Settings) []Result {
 	var results []Result
 	if has(s.Retention) {
@@ -32,20 +32,20 @@ func has[T any](setting inspect.Setting[T]) bool {
 	return setting.Permission != "" || setting.Err != nil
 }
 
-// shown returns the result for a setting that cannot be read, but that makes the
-// steps of Run fail where it is on.
+// shown returns the result for a setting that could not be read, but that would
+// have made the steps of Run fail if it were on.
 func shown[T any](s step, setting inspect.Setting[T]) Result {
 	return Result{
 		Step: s.name, Status: Skipped,
-		Detail: fmt.Sprintf("can't be read (%v); objects could be created, replaced and deleted, which this would prevent", setting.Err),
+		Detail: fmt.Sprintf("cannot be read (%v), but objects could be created, replaced and deleted, which it would prevent", setting.Err),
 	}
 }
 
 func retention(setting inspect.Setting[time.Duration]) Result {
 	this := step{
 		name:   "retention",
-		breaks: "Records can't be replaced, nor parts and unused blobs deleted, until they have that age.",
-		mend:   "Remove the bucket's retention policy, or use another bucket. A locked policy can't be removed.",
+		impact: "Records can't be replaced, and parts and unused blobs can't be deleted, until they reach that age.",
+		fix:    "Remove the bucket's retention policy, or use another bucket. A locked policy can't be removed.",
 	}
 	switch {
 	case setting.Err != nil:
@@ -60,8 +60,8 @@ func retention(setting inspect.Setting[time.Duration]) Result {
 func held(setting inspect.Setting[bool]) Result {
 	this := step{
 		name:   "holds",
-		breaks: "Records can't be replaced, nor parts and unused blobs deleted, until an operator releases them one by one.",
-		mend:   "Switch the bucket's default event-based hold off, and release the objects that berth has stored.",
+		impact: "Records can't be replaced, and parts and unused blobs can't be deleted, until an operator releases each of them.",
+		fix:    "Switch the bucket's default event-based hold off, and release the existing objects.",
 	}
 	switch {
 	case setting.Err != nil:
@@ -76,8 +76,8 @@ func held(setting inspect.Setting[bool]) Result {
 func requesterPays(setting inspect.Setting[bool]) Result {
 	this := step{
 		name:   "requester pays",
-		breaks: "Every request of berth's is refused, and so is every signed URL, because neither names a project that pays.",
-		mend:   "Switch Requester Pays off.",
+		impact: "The store refuses all requests and signed URLs of berth, because they name no project that pays.",
+		fix:    "Switch Requester Pays off.",
 	}
 	switch {
 	case setting.Err != nil:
@@ -92,8 +92,8 @@ func requesterPays(setting inspect.Setting[bool]) Result {
 func hierarchical(setting inspect.Setting[bool]) Result {
 	this := step{
 		name:   "hierarchical namespace",
-		breaks: "Each upload leaves folders behind that berth doesn't delete. They slow down listings, and with them the collector.",
-		mend:   "Use a bucket without a hierarchical namespace. An existing bucket can't be changed.",
+		impact: "Each upload leaves folders behind that berth does not delete. They slow down listings, and thus the collector.",
+		fix:    "Use a bucket without a hierarchical namespace. An existing bucket can't be changed.",
 	}
 	switch {
 	case setting.Err != nil:

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// permissions are the permissions that a call of the bucket needs, by driver,
-// under the names of its cloud.
+// permissions are the names of the permissions that a call of the bucket needs, by
+// driver.
 type permissions map[string][]string
 
 const (
@@ -14,10 +14,10 @@ const (
 	azureBlobs   = azureService + "containers/blobs/"
 )
 
-// The permissions of each call. In S3 a condition on an ETag needs permission to
-// read, and S3 only answers that an object is absent to clients with permission
-// to list. In Cloud Storage overwriting an object needs permission to delete it,
-// and parts are objects. In Azure an upload does not have to be aborted.
+// The permissions of each call. In S3, a condition on an ETag needs permission to
+// read, and only clients with permission to list learn that an object is absent.
+// In Cloud Storage, overwriting an object needs permission to delete it, and parts
+// are objects. In Azure, uploads need not be aborted.
 var (
 	toCreate = permissions{
 		"s3":    {"s3:PutObject"},
@@ -67,7 +67,7 @@ var (
 		"gcs":   {"storage.objects.create", "storage.objects.get", "storage.objects.delete"},
 		"azure": {azureBlobs + "write"},
 	}
-	toTellParts = permissions{ // to find which of two parts of one number a completed upload contains
+	toListParts = permissions{ // to find which of two parts with one number a completed upload contains
 		"s3":    {"s3:ListMultipartUploadParts (under SSE-KMS)"},
 		"gcs":   {"storage.objects.get"},
 		"azure": {azureBlobs + "read"},
@@ -99,8 +99,8 @@ func names(driver string, needs []permissions) []string {
 	return names
 }
 
-// sentence returns a sentence that lists the permissions which a step needs, or
-// "" if there are none. It leaves out permissions without a name.
+// sentence returns a sentence that lists the permissions that a step needs, or ""
+// if there are none. It skips empty names.
 func sentence(permissions []string) string {
 	permissions = slices.DeleteFunc(slices.Clone(permissions), func(name string) bool { return name == "" })
 	switch last := len(permissions) - 1; {

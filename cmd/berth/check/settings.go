@@ -12,15 +12,15 @@ import (
 	"github.com/berthhq/berth/drivers/inspect"
 )
 
-// Lifetimes are the times for which berth needs what an upload has stored.
+// Lifetimes limit how long berth needs the parts of an upload.
 type Lifetimes struct {
 	Session time.Duration // upload.session_lifetime
 	Request time.Duration // limits.request; a request can outlive its session
 }
 
-// Settings returns the results for settings of a bucket. A setting fails if it
-// would lose blobs or uploads. It is a warning if it costs money or could not be
-// read.
+// Settings returns the results for the settings of a bucket. A setting has failed
+// if blobs or uploads would be lost. It is a warning if it costs money or could
+// not be read.
 func Settings(s inspect.Settings, l Lifetimes) []Result {
 	results := []Result{
 		abandonedUploads(s, l),
@@ -31,85 +31,86 @@ func Settings(s inspect.Settings, l Lifetimes) []Result {
 	return append(append(results, obstacles(s)...), ofS3(s)...)
 }
 
-// unread returns the result of a step with a setting that could not be read.
+// unread returns the result of a step whose setting could not be read.
 func unread[T any](s step, setting inspect.Setting[T]) Result {
 	if errors.Is(setting.Err, errors.ErrUnsupported) {
 		return Result{Step: s.name, Status: Skipped, Detail: strings.TrimPrefix(setting.Err.Error(), errors.ErrUnsupported.Error()+": ")}
 	}
-	s.breaks = "Nothing by itself, but nobody has looked: " + lower(s.breaks)
-	s.mend = "Let berth check read the setting, or look yourself: " + lower(s.mend)
-	return s.result("", finding{fmt.Errorf("can't be read: %w", setting.Err)}, setting.Permission)
+	s.impact = "Unknown, because the setting was not read. At worst: " + lower(s.impact)
+	s.fix = "Grant berth check the permission to read the setting, or check it yourself. If it is wrong: " + lower(s.fix)
+	return s.result("", warning{fmt.Errorf("cannot be read: %w", setting.Err)}, setting.Permission)
 }
 
+// lower returns a sentence that starts with a lower case letter.
 func lower(sentence string) string { return strings.ToLower(sentence[:1]) + sentence[1:] }
 
-// abandonedUploads checks that the store drops uploads that no client completes,
-// but only when berth no longer needs them.
+// abandonedUploads checks that the store deletes uploads that no client completes,
+// but not before berth stops needing them.
 func abandonedUploads(s inspect.Settings, l Lifetimes) Result {
 	this := step{
 		name:   "abandoned uploads",
-		breaks: "The parts of uploads that nobody completes are stored and paid for until berth's collector finds them.",
-		mend: fmt.Sprintf("Add a lifecycle rule that aborts incomplete multipart uploads after %d days (AbortIncompleteMultipartUpload). "+
-			"Other stores than Amazon's may drop uploads by a setting of their own, which can't be read here and must leave them "+
+		impact: "The parts of uploads that no client completes cost money until berth's collector finds them.",
+		fix: fmt.Sprintf("Add a lifecycle rule that aborts incomplete multipart uploads after %d days (AbortIncompleteMultipartUpload). "+
+			"Stores other than Amazon S3 may delete uploads by a setting that berth check can't read. It must keep them for at least "+
 			"upload.session_lifetime (MinIO: api stale_uploads_expiry, 24h by default).", days(l.Session+l.Request)+2),
 	}
 	if s.PartsAreObjects {
-		this.mend = fmt.Sprintf("Add a lifecycle rule that deletes objects under %s (after storage.prefix) of an age of %d days.", drivers.PartsPrefix, days(l.Session+l.Request)+2)
+		this.fix = fmt.Sprintf("Add a lifecycle rule that deletes objects under %s (after storage.prefix) at an age of %d days.", drivers.PartsPrefix, days(l.Session+l.Request)+2)
 	}
 	short := this
-	short.breaks = "Uploads that are not done lose what they have sent."
-	short.mend = "Make the rule wait for longer than upload.session_lifetime and limits.request together, or leave out what berth stores."
+	short.impact = "Uploads in progress lose the bytes that clients have sent."
+	short.fix = "Increase the age in the rule to more than upload.session_lifetime plus limits.request, or exclude berth's objects from the rule."
 
-	dropped := "" // what drops them, and when
+	deletedBy := "" // what deletes abandoned uploads, and when
 	if s.PartsKept > 0 {
 		if s.PartsKept < l.Session {
-			short.mend = "Set upload.session_lifetime to less."
-			return short.result("", fmt.Errorf("the store drops parts %s, and uploads live %v", after(s.PartsKept), l.Session))
+			short.fix = "Reduce upload.session_lifetime."
+			return short.result("", fmt.Errorf("the store deletes parts %s, but uploads live for %v", after(s.PartsKept), l.Session))
 		}
-		dropped = fmt.Sprintf("the store drops their parts %s", after(s.PartsKept))
+		deletedBy = fmt.Sprintf("the store deletes their parts %s", after(s.PartsKept))
 	}
 	for _, r := range s.Lifecycle.Value {
-		drops := r.Action == inspect.RuleAbortUploads
+		deletes := r.Action == inspect.RuleAbortUploads
 		where := drivers.BulkPrefix
 		if s.PartsAreObjects {
-			drops, where = r.Action == inspect.RuleExpire, drivers.PartsPrefix
+			deletes, where = r.Action == inspect.RuleExpire, drivers.PartsPrefix
 		}
 		// Parts of different classes cannot be composed.
-		ends := drops || s.PartsAreObjects && r.Action == inspect.RuleCool
+		ends := deletes || s.PartsAreObjects && r.Action == inspect.RuleCool
 		switch {
 		case !ends || !r.Touches(where):
 		case r.Age < l.Session:
-			return short.result("", fmt.Errorf("%s ends uploads %s, and they live %v", title(r), after(r.Age), l.Session))
+			return short.result("", fmt.Errorf("%s ends uploads %s, but they live for %v", title(r), after(r.Age), l.Session))
 		case r.Age < l.Session+l.Request:
-			return short.result("", finding{fmt.Errorf("%s ends uploads %s, and their last request may end %v later than their %v",
+			return short.result("", warning{fmt.Errorf("%s ends uploads %s, but their last request may run until %v after their lifetime of %v",
 				title(r), after(r.Age), l.Request, l.Session)})
-		case drops && r.Covers(where):
-			dropped = fmt.Sprintf("%s drops them %s", title(r), after(r.Age))
+		case deletes && r.Covers(where):
+			deletedBy = fmt.Sprintf("%s deletes them %s", title(r), after(r.Age))
 		}
 	}
 	switch {
-	case dropped != "":
-		return this.result(dropped, nil)
+	case deletedBy != "":
+		return this.result(deletedBy, nil)
 	case s.Lifecycle.Err != nil:
 		return unread(this, s.Lifecycle)
 	default:
-		return this.result("", finding{errors.New("no lifecycle rule drops them")})
+		return this.result("", warning{errors.New("no lifecycle rule deletes them")})
 	}
 }
 
-// isOurs reports whether a rule may apply to keys that berth needs. A bucket can
-// have rules for other keys, and no process needs what check leaves behind.
+// isOurs reports whether a rule can apply to keys that berth needs. Rules for
+// other keys are fine, and so are rules for what a killed berth check leaves.
 func isOurs(r inspect.Rule) bool {
 	ours := []string{catalog.AliasesPrefix, catalog.BlobsPrefix, catalog.MetaPrefix, catalog.UploadsPrefix, drivers.BulkPrefix, drivers.PartsPrefix}
 	return slices.ContainsFunc(ours, r.Touches) && !strings.HasPrefix(r.Prefix, catalog.CheckPrefix)
 }
 
-// keptObjects checks that no rule deletes or archives what berth has stored.
+// keptObjects checks that no rule deletes or archives berth's objects.
 func keptObjects(s inspect.Settings) Result {
 	this := step{
 		name:   "lifecycle rules",
-		breaks: "Blobs vanish, or their records do, while repositories still name them.",
-		mend:   "Narrow the rule to a prefix that berth does not use, or delete it: only berth knows what is unused.",
+		impact: "Blobs or their records disappear while repositories still link to them.",
+		fix:    "Restrict the rule to a prefix that berth does not use, or delete it. Only berth can tell which blobs are unused.",
 	}
 	if s.Lifecycle.Err != nil {
 		return unread(this, s.Lifecycle)
@@ -122,73 +123,75 @@ func keptObjects(s inspect.Settings) Result {
 		case r.Action == inspect.RuleExpire:
 			return this.result("", fmt.Errorf("%s deletes objects%s %s", title(r), under(r), after(r.Age)))
 		case r.Action == inspect.RuleArchive:
-			this.breaks = "Blobs that old, or their records, can't be read until somebody restores them."
-			this.mend = "Move objects to a class that is read at once, or leave the rule out."
+			this.impact = "Blobs of that age, or their records, can't be read until an operator restores them."
+			this.fix = "Move objects to a class that can be read immediately, or delete the rule."
 			return this.result("", fmt.Errorf("%s moves objects%s to %s %s", title(r), under(r), r.Class, after(r.Age)))
 		case r.Action == inspect.RuleCool && !strings.HasPrefix(r.Prefix, drivers.BulkPrefix):
-			cool = fmt.Sprintf("%s moves all%s to %s %s", title(r), under(r), r.Class, after(r.Age))
+			cool = fmt.Sprintf("%s moves all objects%s to %s %s", title(r), under(r), r.Class, after(r.Age))
 		}
 	}
 	if cool != "" {
-		this.breaks = "Nothing, but records are small and read all the time, and each read of one costs more there."
-		this.mend = fmt.Sprintf("Narrow the rule to the prefix %s.", drivers.BulkPrefix)
-		return this.result("", finding{errors.New(cool)})
+		this.impact = "Higher costs: records are small and read often, and each read costs more in that class."
+		this.fix = fmt.Sprintf("Restrict the rule to the prefix %s.", drivers.BulkPrefix)
+		return this.result("", warning{errors.New(cool)})
 	}
-	return this.result("none takes what is in use", nil)
+	return this.result("none affects what is in use", nil)
 }
 
-// versions checks that the bucket keeps no versions, or has a rule that drops
-// them. berth tracks itself what is in use, and never reads an old version.
+// versions checks that the bucket keeps no versions, or has a rule that deletes
+// them. berth never reads an old version.
 func versions(s inspect.Settings) Result {
 	this := step{
 		name:   "versions",
-		breaks: "Nothing, but what berth replaces and deletes stays, and is paid for.",
-		mend: "Switch versioning off, or add a lifecycle rule that drops versions which are not current " +
+		impact: "Higher costs: objects that berth replaces or deletes stay as old versions.",
+		fix: "Switch versioning off, or add a lifecycle rule that deletes noncurrent versions " +
 			"(NoncurrentVersionExpiration, daysSinceNoncurrentTime, or version.delete of a management policy).",
 	}
 	if s.Versioning.Err != nil {
 		return unread(this, s.Versioning)
 	}
-	kept := "they are kept"
+	kept := "old versions are kept"
 	switch {
 	case s.Suspended:
-		kept = "versioning is suspended: versions from before are kept, and deletions leave markers"
+		kept = "versioning is suspended: older versions are kept, and deletions leave markers"
 	case !s.Versioning.Value:
-		return this.result("none are kept", nil)
+		return this.result("off", nil)
 	}
 	for _, r := range s.Lifecycle.Value {
 		if r.Action == inspect.RuleDropVersions && r.Covers("") {
-			return this.result(fmt.Sprintf("%s drops them %s", title(r), after(r.Age)), nil)
+			return this.result(fmt.Sprintf("%s deletes them %s", title(r), after(r.Age)), nil)
 		}
 	}
 	if s.Lifecycle.Err != nil {
-		return this.result("", finding{errors.New(kept + "; whether a rule drops them can't be read")}, s.Lifecycle.Permission)
+		return this.result("", warning{errors.New(kept + "; whether a rule deletes them cannot be read")}, s.Lifecycle.Permission)
 	}
-	return this.result("", finding{errors.New(kept + ", and no lifecycle rule drops all of them")})
+	return this.result("", warning{errors.New(kept + ", and no lifecycle rule deletes all of them")})
 }
 
+// softDelete checks that deleted objects are not kept.
 func softDelete(s inspect.Settings) Result {
 	this := step{
 		name:   "soft delete",
-		breaks: "Nothing, but what berth replaces and deletes is paid for that much longer.",
-		mend:   "Switch soft delete off, or shorten it, unless you want it against accidents.",
+		impact: "Higher costs: objects that berth replaces or deletes are kept, and charged for, during that time.",
+		fix:    "Switch soft delete off or shorten it, unless you want it as a protection against accidents.",
 	}
 	if s.PartsAreObjects {
 		// Sources that a compose deletes are neither kept nor charged for:
 		// https://cloud.google.com/storage/docs/composite-objects.
-		this.breaks = "Nothing, but the parts of aborted uploads, replaced records and deleted blobs are paid for that much longer. " +
+		this.impact = "Higher costs: parts of aborted uploads, replaced records and deleted blobs are kept, and charged for, during that time. " +
 			"Parts that a blob was composed of are not kept."
 	}
 	switch kept := s.SoftDelete.Value; {
 	case s.SoftDelete.Err != nil:
 		return unread(this, s.SoftDelete)
 	case kept > 0:
-		return this.result("", finding{fmt.Errorf("what is deleted is kept for %d more days", days(kept))})
+		return this.result("", warning{fmt.Errorf("deleted objects are kept for %d more days", days(kept))})
 	default:
 		return this.result("off", nil)
 	}
 }
 
+// title returns a phrase for a rule.
 func title(r inspect.Rule) string {
 	if r.ID == "" {
 		return "a lifecycle rule"
@@ -196,6 +199,7 @@ func title(r inspect.Rule) string {
 	return fmt.Sprintf("the lifecycle rule %q", r.ID)
 }
 
+// under returns a phrase for the prefix of a rule.
 func under(r inspect.Rule) string {
 	if r.Prefix == "" {
 		return ""
@@ -207,7 +211,7 @@ func under(r inspect.Rule) string {
 func after(age time.Duration) string {
 	switch n := days(age); n {
 	case 0:
-		return "at once"
+		return "immediately"
 	case 1:
 		return "after a day"
 	default:

@@ -47,9 +47,9 @@ func TestSettings(t *testing.T) {
 		status   Status
 		says     string // in the detail, or in how to fix it
 	}{
-		{"S3", s3Settings(abort), "abandoned uploads", OK, `"abort" drops them after 9 days`},
+		{"S3", s3Settings(abort), "abandoned uploads", OK, `"abort" deletes them after 9 days`},
 		{"S3", s3Settings(abort), "lifecycle rules", OK, ""},
-		{"S3", s3Settings(abort), "versions", OK, "none"},
+		{"S3", s3Settings(abort), "versions", OK, "off"},
 		{"S3", s3Settings(abort), "soft delete", Skipped, ""},
 		{"S3 without a rule", s3Settings(), "abandoned uploads", Warning, "AbortIncompleteMultipartUpload"},
 		{"a rule for some", s3Settings(changed(abort, func(r *inspect.Rule) { r.Prefix = "data/new/" })), "abandoned uploads", Warning, "no lifecycle rule"},
@@ -69,7 +69,7 @@ func TestSettings(t *testing.T) {
 			"lifecycle rules", Failed, "GLACIER"},
 		{"a rule for what is not berth's", s3Settings(inspect.Rule{Action: inspect.RuleExpire, Prefix: "logs/", Age: day}), "lifecycle rules", OK, ""},
 		{"a rule for what check leaves", s3Settings(inspect.Rule{Action: inspect.RuleExpire, Prefix: "meta/check/", Age: day}), "lifecycle rules", OK, ""},
-		{"a rule at once", s3Settings(inspect.Rule{Action: inspect.RuleExpire, Prefix: "uploads/"}), "lifecycle rules", Failed, "under uploads/ at once"},
+		{"a rule at once", s3Settings(inspect.Rule{Action: inspect.RuleExpire, Prefix: "uploads/"}), "lifecycle rules", Failed, "under uploads/ immediately"},
 		{"versions", with(s3Settings(abort), func(s *inspect.Settings) { s.Versioning.Value = true }), "versions", Warning, "NoncurrentVersionExpiration"},
 		{"versions, and a rule", with(s3Settings(inspect.Rule{Action: inspect.RuleDropVersions, Age: 7 * day}), func(s *inspect.Settings) { s.Versioning.Value = true }),
 			"versions", OK, "after 7 days"},
@@ -77,16 +77,16 @@ func TestSettings(t *testing.T) {
 			func(s *inspect.Settings) { s.Versioning.Value = true }), "versions", Warning, "all of them"},
 		{"versions that may not be read", with(s3Settings(), func(s *inspect.Settings) { s.Versioning.Err = denied }), "versions", Warning, "s3:GetBucketVersioning"},
 
-		{"suspended versions", with(s3Settings(abort), func(s *inspect.Settings) { s.Suspended = true }), "versions", Warning, "versions from before are kept"},
+		{"suspended versions", with(s3Settings(abort), func(s *inspect.Settings) { s.Suspended = true }), "versions", Warning, "older versions are kept"},
 		{"suspended versions, and a rule", with(s3Settings(inspect.Rule{Action: inspect.RuleDropVersions, Age: 7 * day}), func(s *inspect.Settings) { s.Suspended = true }),
 			"versions", OK, "after 7 days"},
-		{"archive tiers", s3Settings(abort), "archive tiers", OK, "none takes"},
+		{"archive tiers", s3Settings(abort), "archive tiers", OK, "none affects"},
 		{"archive tiers of all", with(s3Settings(abort), func(s *inspect.Settings) {
 			s.Tiering.Value = []inspect.Rule{{ID: "cold", Action: inspect.RuleArchive, Age: 90 * day, Class: "ARCHIVE_ACCESS"}}
 		}), "archive tiers", Failed, `"cold" of S3 Intelligent-Tiering moves objects to ARCHIVE_ACCESS after 90 days`},
 		{"archive tiers of others", with(s3Settings(abort), func(s *inspect.Settings) {
 			s.Tiering.Value = []inspect.Rule{{ID: "cold", Action: inspect.RuleArchive, Prefix: "logs/", Age: 90 * day}}
-		}), "archive tiers", OK, "none takes"},
+		}), "archive tiers", OK, "none affects"},
 		{"archive tiers that may not be read", with(s3Settings(abort), func(s *inspect.Settings) { s.Tiering.Err = denied }),
 			"archive tiers", Warning, "s3:GetIntelligentTieringConfiguration"},
 		{"no archive tiers on this store", with(s3Settings(abort), func(s *inspect.Settings) { s.Tiering.Err = errors.ErrUnsupported }), "archive tiers", Skipped, ""},
@@ -102,7 +102,7 @@ func TestSettings(t *testing.T) {
 		{"GCS", gcsSettings(parts), "abandoned uploads", OK, "after 9 days"},
 		{"GCS", gcsSettings(parts), "lifecycle rules", OK, ""},
 		{"GCS", gcsSettings(parts), "soft delete", OK, "off"},
-		{"GCS without a rule", gcsSettings(), "abandoned uploads", Warning, "under parts/ (after storage.prefix) of an age of 9 days"},
+		{"GCS without a rule", gcsSettings(), "abandoned uploads", Warning, "under parts/ (after storage.prefix) at an age of 9 days"},
 		{"GCS, a rule that deletes all", gcsSettings(inspect.Rule{Action: inspect.RuleExpire, Age: day}), "abandoned uploads", Failed, "after a day"},
 		{"GCS, a rule that deletes all", gcsSettings(inspect.Rule{Action: inspect.RuleExpire, Age: day}), "lifecycle rules", Failed, "deletes objects"},
 		{"GCS, a class that parts move to", gcsSettings(parts, inspect.Rule{Action: inspect.RuleCool, Class: "NEARLINE", Age: day}),
@@ -139,7 +139,7 @@ func TestSettings(t *testing.T) {
 		{"Azure, versions", inspect.Settings{
 			Versioning: inspect.Setting[bool]{Value: true},
 			Lifecycle:  inspect.Setting[[]inspect.Rule]{Err: errors.ErrUnsupported},
-		}, "versions", Warning, "can't be read"},
+		}, "versions", Warning, "cannot be read"},
 	} {
 		t.Run(tc.name+", "+tc.step, func(t *testing.T) {
 			results := Settings(tc.settings, Lifetimes{Session: 144 * time.Hour, Request: 6 * time.Hour})
@@ -147,11 +147,11 @@ func TestSettings(t *testing.T) {
 				if r.Step != tc.step {
 					continue
 				}
-				if r.Status != tc.status || !strings.Contains(r.Detail+" "+r.Breaks+" "+r.Mend, tc.says) {
+				if r.Status != tc.status || !strings.Contains(r.Detail+" "+r.Impact+" "+r.Fix, tc.says) {
 					t.Errorf("got %+v, want %s with %q", r, tc.status, tc.says)
 				}
-				if wrong := r.Status == Failed || r.Status == Warning; wrong != (r.Breaks != "" && r.Mend != "") {
-					t.Errorf("got %+v, want what breaks and what mends it just where something is wrong", r)
+				if wrong := r.Status == Failed || r.Status == Warning; wrong != (r.Impact != "" && r.Fix != "") {
+					t.Errorf("got %+v, want an impact and a fix if and only if something is wrong", r)
 				}
 				return
 			}

@@ -70,7 +70,7 @@ func TestCheckUnequalParts(t *testing.T) {
 	s := s3double.New(t, s3double.CloudflareR2())
 	env := doubleEnv(s)
 	const step = "parts of different sizes"
-	if r := runCheck(t, env)[step]; r.Status != check.Failed || !strings.Contains(r.Mend, "storage.s3.equal_parts") {
+	if r := runCheck(t, env)[step]; r.Status != check.Failed || !strings.Contains(r.Fix, "storage.s3.equal_parts") {
 		t.Errorf("%+v, want %s, and storage.s3.equal_parts", r, check.Failed)
 	}
 	if r := runCheck(t, append(env, "BERTH_STORAGE_S3_EQUAL_PARTS=true"))[step]; r.Status != check.Skipped {

@@ -28,7 +28,7 @@ func TestUnequalParts(t *testing.T) {
 	if r := stepOf(t, Run(t.Context(), b, "s3"), step); r.Status != Skipped {
 		t.Errorf("%+v, want %s", r, Skipped)
 	}
-	if r := stepOf(t, Run(t.Context(), anySize{b}, "s3"), step); r.Status != Failed || !strings.Contains(r.Mend, "storage.s3.equal_parts") {
+	if r := stepOf(t, Run(t.Context(), anySize{b}, "s3"), step); r.Status != Failed || !strings.Contains(r.Fix, "storage.s3.equal_parts") {
 		t.Errorf("%+v, want %s, and storage.s3.equal_parts", r, Failed)
 	}
 	nothingLeft(t, b)

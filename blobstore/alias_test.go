@@ -51,7 +51,7 @@ func TestAliasIsRenewed(t *testing.T) {
 					if _, err := from.FinishUpload(t.Context(), u.ID, u.State, Body{bytes.NewReader(p), -1, -1, nil}, Descriptor{Digest: sha512}); err != nil {
 						t.Fatal(err)
 					}
-					before, err := s.readAlias(t.Context(), sha512)
+					before, err := s.catalog.ReadAlias(t.Context(), sha512)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -59,7 +59,7 @@ func TestAliasIsRenewed(t *testing.T) {
 					if err := use(t.Context(), from, to); err != nil {
 						t.Fatal(err)
 					}
-					after, err := s.readAlias(t.Context(), sha512)
+					after, err := s.catalog.ReadAlias(t.Context(), sha512)
 					if err != nil || (after.Object.Tag != before.Object.Tag) != renewed {
 						t.Errorf("alias %v old: its tag was %s and is %s, %v; want another: %v", age, before.Object.Tag, after.Object.Tag, err, renewed)
 					}

@@ -10,20 +10,20 @@ import (
 	"github.com/berthhq/berth/blobstore/catalog"
 )
 
-// inlineBudget bounds the content of inline blobs that is kept in memory, in
-// bytes.
+// inlineBudget limits the bytes of inline blobs that are kept in memory.
 const inlineBudget = 32 << 20
 
-// cache remembers links and aliases that were read. It serves reads only, and
-// has positive answers only: what it doesn't know, the store is asked.
+// cache holds links and aliases that were read. It serves reads only, and holds
+// positive answers only: for everything else the store is asked. A nil cache is
+// always empty.
 type cache struct {
 	ttl     time.Duration
 	links   *lru.Cache[linkID, expiring[catalog.Record]]
 	inline  *lru.Cache[linkID, expiring[[]byte]]
 	aliases *lru.Cache[digest.Digest, expiring[digest.Digest]]
 
-	// A read that began before a deletion must not put back what that took
-	// away.
+	// epoch is the number of deletions. A read that started before a deletion
+	// must not put the deleted link back.
 	mu    sync.Mutex
 	epoch uint64
 }
@@ -38,10 +38,10 @@ type expiring[T any] struct {
 	until time.Time
 }
 
-// newCache returns nil if there is to be none.
+// newCache returns nil if the cache is turned off.
 func newCache(cfg CacheConfig, inlineMax int64) (*cache, error) {
 	if cfg.Entries < 1 || cfg.TTL < 1 {
-		return nil, nil //nolint:nilnil // a nil cache works, and knows nothing
+		return nil, nil //nolint:nilnil // a nil cache is always empty
 	}
 	c := &cache{ttl: cfg.TTL}
 	var err error
@@ -55,7 +55,7 @@ func newCache(cfg CacheConfig, inlineMax int64) (*cache, error) {
 	return c, err
 }
 
-// now is the epoch in which a read begins.
+// now returns the epoch of a read that starts now.
 func (c *cache) now() uint64 {
 	if c == nil {
 		return 0
@@ -65,45 +65,47 @@ func (c *cache) now() uint64 {
 	return c.epoch
 }
 
-// link is what is known of a link. Content is kept of fewer blobs than links
-// are: if it is wanted and isn't there, nothing is known.
-func (c *cache) link(id linkID, wantRaw bool) (catalog.Record, []byte, bool) {
+// link returns a link, and reports whether it is in the cache. If wantInline is
+// set, the link of an inline blob is in the cache only together with the blob's
+// bytes, of which the cache holds fewer than links.
+func (c *cache) link(id linkID, wantInline bool) (link catalog.Record, inline []byte, ok bool) {
 	if c == nil {
 		return catalog.Record{}, nil, false
 	}
 	now := time.Now()
-	r, ok := c.links.Get(id)
-	if !ok || now.After(r.until) {
+	l, ok := c.links.Get(id)
+	if !ok || now.After(l.until) {
 		return catalog.Record{}, nil, false
 	}
-	if !wantRaw || r.value.Data != "" || r.value.Size == 0 {
-		return r.value, nil, true
+	if !wantInline || l.value.Data != "" || l.value.Size == 0 {
+		return l.value, nil, true
 	}
-	raw, ok := c.inline.Get(id)
-	if !ok || now.After(raw.until) {
+	p, ok := c.inline.Get(id)
+	if !ok || now.After(p.until) {
 		return catalog.Record{}, nil, false
 	}
-	return r.value, raw.value, true
+	return l.value, p.value, true
 }
 
-// putLink remembers a link, unless something was deleted since the read began.
-func (c *cache) putLink(began uint64, id linkID, r catalog.Record, raw []byte) {
+// putLink adds a link that was read, unless a link was deleted since the read
+// started, in that epoch.
+func (c *cache) putLink(epoch uint64, id linkID, link catalog.Record, inline []byte) {
 	if c == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if began != c.epoch {
+	if epoch != c.epoch {
 		return
 	}
 	until := time.Now().Add(c.ttl)
-	c.links.Add(id, expiring[catalog.Record]{r, until})
-	if r.Data == "" {
-		c.inline.Add(id, expiring[[]byte]{raw, until})
+	c.links.Add(id, expiring[catalog.Record]{link, until})
+	if link.Data == "" {
+		c.inline.Add(id, expiring[[]byte]{inline, until})
 	}
 }
 
-// forget a link that was deleted.
+// forget removes a link that was deleted or replaced.
 func (c *cache) forget(id linkID) {
 	if c == nil {
 		return
@@ -115,7 +117,9 @@ func (c *cache) forget(id linkID) {
 	c.inline.Remove(id)
 }
 
-func (c *cache) alias(d digest.Digest) (digest.Digest, bool) {
+// alias returns the canonical digest that the alias of d names, and reports whether
+// it is in the cache.
+func (c *cache) alias(d digest.Digest) (canonical digest.Digest, ok bool) {
 	if c == nil {
 		return "", false
 	}
@@ -123,7 +127,7 @@ func (c *cache) alias(d digest.Digest) (digest.Digest, bool) {
 	return a.value, ok && !time.Now().After(a.until)
 }
 
-// putAlias needs no epoch: what an alias says stays true.
+// putAlias adds an alias. It needs no epoch, because an alias stays true.
 func (c *cache) putAlias(d, canonical digest.Digest) {
 	if c != nil {
 		c.aliases.Add(d, expiring[digest.Digest]{canonical, time.Now().Add(c.ttl)})

@@ -5,102 +5,64 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers/deadline"
 	"github.com/berthhq/berth/upload"
 )
 
-const defaultMediaType = "application/octet-stream"
+// commit is one request that makes the bytes of an upload a blob.
+type commit struct {
+	r   *Repository
+	due deadline.Deadline
 
-// receiving is one request's bytes of an upload.
-type receiving struct {
-	length    int64 // bytes to come, -1 if nobody knows
-	final     bool  // they are committed at once, or not kept
-	repeat    bool  // the first ones may have been sent before
-	digest    digest.Digest
-	interrupt func()
-	due       deadline.Deadline
+	// desc is the client's. Its digest is well-formed. Its size and media type
+	// may be zero.
+	desc Descriptor
 }
 
-// writer is an upload.Writer, and what was learnt about the blob on the way.
-type writer struct {
-	*upload.Writer
-	due  deadline.Deadline
-	seen *string // data key that was found to be there, of the right size
-}
-
-// resume goes on with an upload.
-func (r *Repository) resume(ctx context.Context, t upload.Token, in receiving) (writer, error) {
-	seen := new(string)
-	opts := upload.Options{Deadline: in.due, Length: in.length, Final: in.final, Repeat: in.repeat, Digest: in.digest, Interrupt: in.interrupt}
-	if in.final && in.digest.Algorithm() == digest.Canonical {
-		opts.Known = func(ctx context.Context) (bool, error) {
-			existing, ok, err := r.s.catalog.Stored(ctx, in.digest)
-			*seen = existing.Data
-			return ok, err
-		}
-	}
-	w, err := r.s.uploads.Resume(ctx, t, opts)
-	return writer{w, in.due, seen}, err
-}
-
-// commit makes what w received a blob of this repository, in the time that the
-// request may last.
-func (r *Repository) commit(ctx context.Context, w writer, desc Descriptor) (Descriptor, error) {
-	done, err := r.tryCommit(ctx, w, desc)
-	if errors.Is(err, upload.ErrDigest) {
-		return Descriptor{}, ErrBlobInvalidDigest{desc.Digest, err}
-	}
-	return done, translate(err)
-}
-
-func (r *Repository) tryCommit(ctx context.Context, w writer, desc Descriptor) (Descriptor, error) {
-	if err := checkDigest(desc.Digest); err != nil {
-		return Descriptor{}, err
-	}
-	if size := w.Size(); desc.Size > 0 && desc.Size != size {
-		return Descriptor{}, fmt.Errorf("%w: %d bytes came, not %d", ErrBlobInvalidLength, size, desc.Size)
-	}
-	due := w.due
-	ctx, cancel := due.Context(ctx)
+// run makes the bytes that w has received a blob of the repository.
+func (c commit) run(ctx context.Context, w *writer) (Descriptor, error) {
+	ctx, cancel := c.due.Context(ctx)
 	defer cancel()
-	as := naming{w.Digest(), desc.Digest, w.Proves(desc.Digest)}
-	existing, published, err := r.seal(ctx, due, w, as)
+	desc, err := c.sealAndPublish(ctx, w)
+	if errors.Is(err, upload.ErrDigest) {
+		return Descriptor{}, ErrBlobInvalidDigest{c.desc.Digest, err}
+	}
+	return desc, publicError(err)
+}
+
+func (c commit) sealAndPublish(ctx context.Context, w *writer) (Descriptor, error) {
+	if size := w.Size(); c.desc.Size > 0 && c.desc.Size != size {
+		return Descriptor{}, fmt.Errorf("%w: received %d bytes, want %d", ErrBlobInvalidLength, size, c.desc.Size)
+	}
+	as := naming{w.Digest(), c.desc.Digest, w.Proves(c.desc.Digest)}
+	existing, published, err := c.seal(ctx, w, as)
 	ended, isEnd := errors.AsType[*upload.EndedError](err)
 	switch {
 	case isEnd && ended.Digest == as.canonical:
-		return r.commitAgain(ctx, due, w.Token(), ended, as, desc)
+		return c.again(ctx, w.Token(), ended, as)
 	case err != nil:
 		return Descriptor{}, err
 	case published:
-		return descriptorOf(existing), due.Check()
+		return descriptorOf(existing), c.due.Check()
 	}
-	c, err := w.Store(ctx)
-	if err == nil && !w.Proves(desc.Digest) {
-		err = r.prove(ctx, due, c, desc.Digest)
-	}
+	desc, err := c.publish(ctx, w)
 	if err != nil {
 		return Descriptor{}, err
 	}
-	done, err := r.publish(ctx, due, contentOf(c, desc, *w.seen), desc.Digest)
-	if err != nil {
-		return Descriptor{}, err
-	}
-	w.Spend(ctx, desc.Digest)
-	return done, due.Check()
+	w.Spend(ctx, c.desc.Digest)
+	return desc, c.due.Check()
 }
 
-// seal ends the upload. If another request has ended it with the same digest and
+// seal ends the upload. If another request has ended it with the same digest, and
 // the blob is published in this repository, seal returns the blob's record, and
 // the commit is complete.
-func (r *Repository) seal(ctx context.Context, due deadline.Deadline, w writer, as naming) (catalog.Record, bool, error) {
+func (c commit) seal(ctx context.Context, w *writer, as naming) (catalog.Record, bool, error) {
 	result, err := w.Seal(ctx, as.named)
 	if err != nil || result == upload.Sealed {
 		return catalog.Record{}, false, err
 	}
-	existing, published, err := r.published(ctx, due, as)
+	existing, published, err := c.r.links().published(ctx, c.due, as)
 	if err != nil {
 		return catalog.Record{}, false, err
 	}
@@ -108,4 +70,17 @@ func (r *Repository) seal(ctx context.Context, due deadline.Deadline, w writer, 
 		result, err = w.ResolveSeal(ctx)
 	}
 	return existing, published && result != upload.Sealed, err
+}
+
+// publish stores the bytes of a sealed upload, and makes them a blob.
+func (c commit) publish(ctx context.Context, w *writer) (Descriptor, error) {
+	stored, err := w.Store(ctx)
+	if err == nil && !w.Proves(c.desc.Digest) {
+		err = c.prove(ctx, stored)
+	}
+	if err != nil {
+		return Descriptor{}, err
+	}
+	content := contentOf(stored, c.desc.MediaType, w.verifiedKey)
+	return c.r.links().publish(ctx, c.due, content, c.desc.Digest)
 }

@@ -13,54 +13,59 @@ import (
 	"github.com/berthhq/berth/upload"
 )
 
-// Errors that callers can do something about. Others are failures of the store;
-// those among them that pass by themselves are ErrUnavailable.
+// Errors that a caller can act on, to be matched with [errors.Is]. Any other error
+// is a failure of the store that needs an operator.
 var (
-	// ErrBlobExists says that a blob is there already.
+	// ErrBlobExists is reserved: no function returns it. A push of a blob that
+	// exists succeeds, because the bytes of a digest are always the same.
 	ErrBlobExists = errors.New("blob exists")
 
-	// ErrBlobDigestUnsupported says that blobs are not known by digests of
-	// this algorithm.
+	// ErrBlobDigestUnsupported reports that the digest has another algorithm
+	// than sha256 and sha512.
 	ErrBlobDigestUnsupported = errors.New("unsupported digest algorithm (want sha256 or sha512)")
 
-	// ErrBlobUnknown says that this repository has no such blob, whatever
-	// others have.
+	// ErrBlobUnknown reports that this repository does not have the blob. Other
+	// repositories may have it.
 	ErrBlobUnknown = errors.New("unknown blob")
 
-	// ErrBlobUploadUnknown says that there is no such upload, or no longer:
-	// start again.
+	// ErrBlobUploadUnknown reports that the upload does not exist, or has ended.
+	// The client starts a new upload.
 	ErrBlobUploadUnknown = errors.New("blob upload unknown")
 
-	// ErrBlobInvalidLength says that there are more or fewer bytes than was
-	// said.
-	ErrBlobInvalidLength = errors.New("blob has another length than was said")
+	// ErrBlobInvalidLength reports that the number of bytes differs from the
+	// declared length.
+	ErrBlobInvalidLength = errors.New("blob length differs from the declared length")
 
-	// ErrOutOfOrder says that bytes don't follow the ones that are there, or
-	// that another request was first. The upload's status tells where to go
-	// on.
+	// ErrOutOfOrder reports that the bytes do not continue the upload where it
+	// is, or that another request has continued it first. The status of the
+	// upload has the offset of the next byte.
 	ErrOutOfOrder = errors.New("blob upload is not at this offset")
 
-	// ErrTooLarge says that a blob is over the size that may be uploaded.
+	// ErrTooLarge reports that the blob exceeds the largest size that can be
+	// uploaded.
 	ErrTooLarge = errors.New("blob is too large")
 
-	// ErrTooMany says that too many uploads are going on. Try again later.
+	// ErrTooMany reports that too many uploads wait for memory. The client may
+	// retry later.
 	ErrTooMany = errors.New("too many uploads")
 
-	// ErrFull reports that the store has no room. What was uploaded stays, and
-	// the upload can be resumed once an operator has made room.
+	// ErrFull reports that the store has no room. What was recorded of an upload
+	// is kept, and the upload can be resumed after an operator has made room.
 	ErrFull = errors.New("the store is full")
 
-	// ErrUnavailable says that this can't be done now. Try again later.
+	// ErrUnavailable reports a failure that is expected to pass. The client may
+	// retry later.
 	ErrUnavailable = errors.New("temporarily unavailable")
 )
 
-// ErrBlobInvalidDigest says that a digest is malformed, or not that of the
-// bytes.
+// ErrBlobInvalidDigest reports that a digest is malformed or unsupported, or is not
+// the digest of the bytes.
 type ErrBlobInvalidDigest struct {
 	Digest digest.Digest
 	Reason error
 }
 
+// Error returns the digest and the reason.
 func (err ErrBlobInvalidDigest) Error() string {
 	return fmt.Sprintf("invalid digest %q: %v", err.Digest, err.Reason)
 }
@@ -68,18 +73,21 @@ func (err ErrBlobInvalidDigest) Error() string {
 // Unwrap returns the reason.
 func (err ErrBlobInvalidDigest) Unwrap() error { return err.Reason }
 
-// ErrBlobMounted says that a blob was mounted, so there is nothing to upload.
+// ErrBlobMounted reports that Create has mounted the blob, so that there is nothing
+// to upload.
 type ErrBlobMounted struct {
 	From       reference.Canonical
 	Descriptor Descriptor
 }
 
+// Error returns the source and the digest of the blob.
 func (err ErrBlobMounted) Error() string {
 	return fmt.Sprintf("blob mounted from %v: %s", err.From, err.Descriptor.Digest)
 }
 
-// translate gives the errors of the packages below this package's terms.
-func translate(err error) error {
+// publicError returns err as an error of this package, if it is an error of a
+// package below that a caller can act on. The result wraps both.
+func publicError(err error) error {
 	for _, t := range []struct{ from, to error }{
 		{upload.ErrUnknown, ErrBlobUploadUnknown},
 		{catalog.ErrDamaged, ErrBlobUploadUnknown},
@@ -89,8 +97,8 @@ func translate(err error) error {
 		{drivers.ErrFull, ErrFull},
 		{upload.ErrCut, ErrUnavailable},
 		{drivers.ErrBusy, ErrUnavailable},
-		{drivers.ErrRefused, ErrUnavailable},       // until an operator has mended it; other services may be well
-		{context.DeadlineExceeded, ErrUnavailable}, // a call to the store, or the request as a whole, took too long
+		{drivers.ErrRefused, ErrUnavailable},       // until an operator has fixed it; other stores may work
+		{context.DeadlineExceeded, ErrUnavailable}, // of a call to the store, or of the whole request
 	} {
 		if errors.Is(err, t.from) && !errors.Is(err, t.to) {
 			return fmt.Errorf("%w: %w", t.to, err)

@@ -9,15 +9,16 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// maxHolders is how many repositories MountAny asks about: about as many as one
-// request to the store lists.
+// maxHolders is the number of repositories that MountAny tries. It is about the
+// number of keys in one page of a listing.
 const maxHolders = 1000
 
-// Holders gives the repositories that have the blob, in the order of their
-// names in the bucket. It asks the store as it goes, and no cache.
+// Holders returns the repositories that have the blob, in the order of their
+// links' keys. It lists as the caller iterates, without the cache, and ends with
+// the first error. A blob that no repository has is no error.
 func (s *Store) Holders(ctx context.Context, dgst digest.Digest) iter.Seq2[reference.Named, error] {
 	return func(yield func(reference.Named, error) bool) {
-		canonical, err := s.canonical(ctx, dgst, true)
+		canonical, _, err := s.resolve(ctx, dgst)
 		if errors.Is(err, ErrBlobUnknown) {
 			return
 		}
@@ -27,7 +28,7 @@ func (s *Store) Holders(ctx context.Context, dgst digest.Digest) iter.Seq2[refer
 		}
 		for repository, err := range s.catalog.Repositories(ctx, canonical) {
 			if err != nil {
-				yield(nil, translate(err))
+				yield(nil, publicError(err))
 				return
 			}
 			name, err := reference.WithName(repository)
@@ -38,24 +39,28 @@ func (s *Store) Holders(ctx context.Context, dgst digest.Digest) iter.Seq2[refer
 	}
 }
 
-// MountAny is Mount out of any repository that may be read: may is asked about
-// one after the other that has the blob, up to a thousand of them, until it
-// says yes. It reports ErrBlobUnknown if there is none.
-func (r *Repository) MountAny(ctx context.Context, dgst digest.Digest, may func(ctx context.Context, repository string) bool) (Descriptor, error) {
-	asked := 0
+// MountAny mounts a blob from any repository that has it and that the caller may
+// read. It calls mayRead for up to 1,000 of these repositories, in the order of
+// Holders, until mayRead reports true and Mount succeeds. It returns
+// ErrBlobUnknown if there is no such repository, and otherwise the errors of Mount.
+//
+// It is for the mount without a source that the OCI distribution specification
+// allows a registry to offer. The caller decides about access.
+func (r *Repository) MountAny(ctx context.Context, dgst digest.Digest, mayRead func(ctx context.Context, repository string) bool) (Descriptor, error) {
+	tried := 0
 	for from, err := range r.s.Holders(ctx, dgst) {
 		if err != nil {
 			return Descriptor{}, err
 		}
-		if may(ctx, from.Name()) {
+		if mayRead(ctx, from.Name()) {
 			desc, err := r.Mount(ctx, from, dgst)
-			if !errors.Is(err, ErrBlobUnknown) { // else the link has gone since
+			if !errors.Is(err, ErrBlobUnknown) { // the link may have been deleted since
 				return desc, err
 			}
 		}
-		if asked++; asked == maxHolders {
+		if tried++; tried == maxHolders {
 			break
 		}
 	}
-	return Descriptor{}, unknown(dgst)
+	return Descriptor{}, errUnknownBlob(dgst)
 }

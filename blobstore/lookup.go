@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/opencontainers/go-digest"
 
@@ -12,7 +11,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// checkDigest says what is wrong with a digest that a caller gave.
+// checkDigest returns an ErrBlobInvalidDigest unless d is a well-formed sha256 or
+// sha512.
 func checkDigest(d digest.Digest) error {
 	err := d.Validate()
 	switch {
@@ -25,7 +25,7 @@ func checkDigest(d digest.Digest) error {
 	}
 }
 
-// checkCanonical is checkDigest for a digest that must be canonical.
+// checkCanonical returns an ErrBlobInvalidDigest unless d is a well-formed sha256.
 func checkCanonical(d digest.Digest) error {
 	if err := checkDigest(d); err != nil {
 		return err
@@ -36,141 +36,95 @@ func checkCanonical(d digest.Digest) error {
 	return nil
 }
 
-// canonical is the canonical digest of the same bytes, which an alias tells for
-// a digest of another algorithm. It reports ErrBlobUnknown if there is none.
-// fresh asks the store, not the cache.
-func (s *Store) canonical(ctx context.Context, d digest.Digest, fresh bool) (digest.Digest, error) {
-	if err := checkDigest(d); err != nil {
-		return "", err
-	}
-	if d.Algorithm() == digest.Canonical {
-		return d, nil
-	}
-	if c, ok := s.cache.alias(d); ok && !fresh {
-		return c, nil
-	}
-	a, err := s.readAlias(ctx, d)
-	return a.Value.Digest, err
-}
+// errUnknownBlob returns an ErrBlobUnknown for d.
+func errUnknownBlob(d digest.Digest) error { return fmt.Errorf("%w: %s", ErrBlobUnknown, d) }
 
-// readAlias asks the store for the alias of a digest of another algorithm. It
-// reports ErrBlobUnknown if there is none.
-func (s *Store) readAlias(ctx context.Context, d digest.Digest) (catalog.StoredAlias, error) {
-	a, err := s.catalog.ReadAlias(ctx, d)
-	if err != nil {
-		return a, blobError(err, d)
-	}
-	s.cache.putAlias(d, a.Value.Digest)
-	return a, nil
-}
-
-func unknown(d digest.Digest) error { return fmt.Errorf("%w: %s", ErrBlobUnknown, d) }
-
-// blobError is translate for an error about one blob: it returns ErrBlobUnknown
-// for a blob that is absent.
+// blobError is publicError for an error about the blob d. A key that the store
+// does not have means that the blob is unknown.
 func blobError(err error, d digest.Digest) error {
 	if errors.Is(err, drivers.ErrNotFound) {
-		return unknown(d)
+		return errUnknownBlob(d)
 	}
-	return translate(err)
+	return publicError(err)
 }
 
-// link reads the repository's link to a blob, from the cache if it can. It
-// reports ErrBlobUnknown if there is none, or if the blob can't be read. The
-// content of an inline blob comes with it, for sure only if it is wanted.
-func (r *Repository) link(ctx context.Context, d digest.Digest, wantRaw bool) (catalog.Record, []byte, error) {
-	began := r.s.cache.now()
-	canonical, err := r.s.canonical(ctx, d, false)
+// canonical returns the canonical digest of the bytes that have the digest d. It
+// asks the cache first, and checks d.
+func (s *Store) canonical(ctx context.Context, d digest.Digest) (digest.Digest, error) {
+	if canonical, ok := s.cache.alias(d); ok {
+		return canonical, nil
+	}
+	canonical, _, err := s.resolve(ctx, d)
+	return canonical, err
+}
+
+// resolve returns the canonical digest of the bytes that have the digest d, and
+// the alias that names it, if d is of another algorithm. It checks d, and asks the
+// store. It returns ErrBlobUnknown if there is no alias.
+func (s *Store) resolve(ctx context.Context, d digest.Digest) (digest.Digest, catalog.StoredAlias, error) {
+	if err := checkDigest(d); err != nil {
+		return "", catalog.StoredAlias{}, err
+	}
+	if d.Algorithm() == digest.Canonical {
+		return d, catalog.StoredAlias{}, nil
+	}
+	alias, err := s.catalog.ReadAlias(ctx, d)
+	if err != nil {
+		return "", catalog.StoredAlias{}, blobError(err, d)
+	}
+	s.cache.putAlias(d, alias.Value.Digest)
+	return alias.Value.Digest, alias, nil
+}
+
+// links is the links of one repository.
+type links struct {
+	s          *Store
+	repository string
+}
+
+func (l links) id(canonical digest.Digest) linkID { return linkID{l.repository, canonical} }
+
+// find returns the link to a blob that can be read, from the cache if it is there.
+// It returns ErrBlobUnknown if there is no link, or if the blob is damaged. With
+// the link of an inline blob it returns the blob's bytes, which are certain to be
+// returned only if wantInline is set.
+func (l links) find(ctx context.Context, d digest.Digest, wantInline bool) (catalog.Record, []byte, error) {
+	epoch := l.s.cache.now()
+	canonical, err := l.s.canonical(ctx, d)
 	if err != nil {
 		return catalog.Record{}, nil, err
 	}
-	id := linkID{r.name, canonical}
-	if rec, raw, ok := r.s.cache.link(id, wantRaw); ok {
-		return rec, raw, nil
+	if link, inline, ok := l.s.cache.link(l.id(canonical), wantInline); ok {
+		return link, inline, nil
 	}
-	l, err := r.s.catalog.ReadLink(ctx, canonical, r.name)
+	link, err := l.read(ctx, canonical)
 	if err != nil {
-		return catalog.Record{}, nil, blobError(err, canonical)
+		return catalog.Record{}, nil, err
 	}
-	if l.Value.State == catalog.Damaged {
-		return catalog.Record{}, nil, unknown(d)
-	}
-	r.s.cache.putLink(began, id, l.Value, l.Raw)
-	return l.Value, l.Raw, nil
+	l.s.cache.putLink(epoch, l.id(canonical), link.Value, link.Raw)
+	return link.Value, link.Raw, nil
 }
 
-// descriptors is the BlobDescriptorService of a repository, before access
-// control.
-type descriptors struct {
-	r *Repository
-}
-
-func (s descriptors) Stat(ctx context.Context, d digest.Digest) (Descriptor, error) {
-	rec, _, err := s.r.link(ctx, d, false)
-	if err != nil {
-		return Descriptor{}, err
+// read returns the link to a blob that can be read. It asks the store. It returns
+// ErrBlobUnknown if there is no link, or if the blob is damaged.
+func (l links) read(ctx context.Context, canonical digest.Digest) (catalog.StoredRecord, error) {
+	link, err := l.s.catalog.ReadLink(ctx, canonical, l.repository)
+	if err == nil && link.Value.State == catalog.Damaged {
+		err = fmt.Errorf("it is damaged: %w", drivers.ErrNotFound)
 	}
-	return descriptorOf(rec), nil
+	return link, blobError(err, canonical)
 }
 
-// SetDescriptor reads the whole blob and computes both digests, for an alias that
-// is not true would let other bytes be read by that digest, in every repository.
-// The store is asked for the link, not the cache.
-func (s descriptors) SetDescriptor(ctx context.Context, d digest.Digest, desc Descriptor) error {
-	due := s.r.s.newDeadline()
+// delete deletes the link to a blob. It returns ErrBlobUnknown if there is none.
+func (l links) delete(ctx context.Context, d digest.Digest) error {
+	due := l.s.newDeadline()
 	ctx, cancel := due.Context(ctx)
 	defer cancel()
-	if err := checkDigest(d); err != nil {
-		return err
-	}
-	if err := checkCanonical(desc.Digest); err != nil {
-		return err
-	}
-	if d.Algorithm() == digest.Canonical {
-		if d != desc.Digest {
-			return ErrBlobInvalidDigest{d, errors.New("want the digest of the descriptor, or one of another algorithm")}
-		}
-		return nil
-	}
-	l, err := s.r.s.catalog.ReadLink(ctx, desc.Digest, s.r.name)
-	if err != nil {
-		return blobError(err, desc.Digest)
-	}
-	if l.Value.State == catalog.Damaged {
-		return unknown(desc.Digest)
-	}
-	rc, err := s.r.openData(ctx, l.Value, l.Raw, 0, l.Value.Size)
+	canonical, _, err := l.s.resolve(ctx, d)
 	if err != nil {
 		return err
 	}
-	defer rc.Close()
-	named, canonical := d.Verifier(), desc.Digest.Verifier()
-	if err := copyAll(io.MultiWriter(named, canonical), rc); err != nil {
-		return err
-	}
-	switch {
-	case !canonical.Verified(): // nobody hashed it here, or it was damaged since
-		return ErrBlobInvalidDigest{desc.Digest, errors.New("the stored bytes have another")}
-	case !named.Verified():
-		return notOf(d, desc.Digest)
-	}
-	if err := s.r.s.catalog.WriteAlias(ctx, due, d, desc.Digest, catalog.StoredAlias{}); err != nil {
-		return translate(err)
-	}
-	return translate(due.Check())
-}
-
-// Clear removes the link, by the tag just read: an unconditional deletion that
-// lands late would take away a newer link.
-func (s descriptors) Clear(ctx context.Context, d digest.Digest) error {
-	due := s.r.s.newDeadline()
-	ctx, cancel := due.Context(ctx)
-	defer cancel()
-	canonical, err := s.r.s.canonical(ctx, d, true)
-	if err != nil {
-		return err
-	}
-	err = s.r.s.catalog.DeleteLink(ctx, due, canonical, s.r.name)
-	s.r.s.cache.forget(linkID{s.r.name, canonical})
+	err = l.s.catalog.DeleteLink(ctx, due, canonical, l.repository)
+	l.s.cache.forget(l.id(canonical))
 	return blobError(err, canonical)
 }

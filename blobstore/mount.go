@@ -5,13 +5,14 @@ import (
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
-
-	"github.com/berthhq/berth/blobstore/catalog"
 )
 
-// Mount makes a blob of another repository one of this one. No byte is copied.
-// It reports ErrBlobUnknown if the other one doesn't have it, or if its bytes
-// must be pushed all the same.
+// Mount makes a blob of another repository a blob of this repository. It copies
+// no byte. It returns ErrBlobUnknown if the source does not have the blob, or if
+// the blob's bytes have to be uploaded again. A retry is harmless.
+//
+// It is the cross-repository mount of the OCI distribution specification
+// (https://github.com/opencontainers/distribution-spec/blob/main/spec.md#mounting-a-blob-from-another-repository).
 func (r *Repository) Mount(ctx context.Context, from reference.Named, dgst digest.Digest) (Descriptor, error) {
 	due := r.s.newDeadline()
 	ctx, cancel := due.Context(ctx)
@@ -22,18 +23,11 @@ func (r *Repository) Mount(ctx context.Context, from reference.Named, dgst diges
 			return Descriptor{}, err
 		}
 	}
-	if err := checkDigest(dgst); err != nil {
+	canonical, alias, err := r.s.resolve(ctx, dgst)
+	if err != nil {
 		return Descriptor{}, err
 	}
-	canonical := dgst
-	var named catalog.StoredAlias
-	if dgst.Algorithm() != digest.Canonical {
-		var err error
-		if named, err = r.s.readAlias(ctx, dgst); err != nil {
-			return Descriptor{}, err
-		}
-		canonical = named.Value.Digest
-	}
+	// A damaged link is enough here: the record decides.
 	if _, err := r.s.catalog.ReadLink(ctx, canonical, source.name); err != nil {
 		return Descriptor{}, blobError(err, canonical)
 	}
@@ -41,6 +35,6 @@ func (r *Repository) Mount(ctx context.Context, from reference.Named, dgst diges
 	if err != nil {
 		return Descriptor{}, blobError(err, dgst)
 	}
-	desc, err := r.grant(ctx, due, rec, dgst, named)
-	return desc, translate(err)
+	desc, err := r.links().grant(ctx, due, rec, dgst, alias)
+	return desc, publicError(err)
 }

@@ -89,7 +89,7 @@ func (r *Repository) decide(ctx context.Context, read redirect.Request, dgst dig
 	decision, err := r.s.cfg.Redirect.Decide(ctx, r.s.bucket, read)
 	switch {
 	case err != nil && ctx.Err() != nil: // the client disconnected
-		return redirect.Decision{}, translate(ctx.Err())
+		return redirect.Decision{}, publicError(ctx.Err())
 	case err != nil:
 		r.s.cfg.Log.WarnContext(ctx, "no redirect", "digest", dgst, "error", err)
 		return redirect.Decision{}, nil

@@ -13,39 +13,43 @@ import (
 	"github.com/berthhq/berth/upload"
 )
 
-// prove reads the data of an upload that was completed back, through both
-// hashes: the client named a digest of an algorithm that its session did not
-// compute, and an alias states a mathematical fact. It returns nil if the stored
-// bytes have both digests, and an ErrBlobInvalidDigest if they do not have the
-// named one. It reports upload.ErrUnknown if they are gone, or are no longer the
-// bytes that were stored, and ErrUnavailable if they cannot be read now.
+// prove reads the data of a completed upload back, through both hashes: the client
+// named a digest of an algorithm that its session did not compute, and a wrong
+// alias would let all repositories read other bytes.
 //
-// The data is the upload's own, whatever the blob's record names: it is what
-// this client sent.
-func (r *Repository) prove(ctx context.Context, due deadline.Deadline, c upload.Content, named digest.Digest) error {
-	asNamed, asStored := named.Verifier(), c.Digest.Verifier()
-	err := r.readBack(ctx, c, io.MultiWriter(within{due}, asNamed, asStored))
+// It returns nil if the stored bytes have both digests, and an
+// ErrBlobInvalidDigest if they do not have the digest that the client named. It
+// returns upload.ErrUnknown if the bytes are gone or have changed since, and
+// ErrUnavailable if they cannot be read now.
+//
+// It reads the upload's own data, even if the blob's record names other data,
+// because that is what this client sent.
+func (c commit) prove(ctx context.Context, stored upload.Content) error {
+	named := c.desc.Digest
+	asNamed, asStored := named.Verifier(), stored.Digest.Verifier()
+	err := c.readBack(ctx, stored, io.MultiWriter(untilDeadline{c.due}, asNamed, asStored))
 	switch {
 	case errors.Is(err, ErrBlobUnknown):
 		return fmt.Errorf("%w: its data is gone", upload.ErrUnknown)
 	case err != nil:
-		return fmt.Errorf("%w: read %s back: %w", ErrUnavailable, c.Digest, err)
+		return fmt.Errorf("%w: read %s back: %w", ErrUnavailable, stored.Digest, err)
 	case !asStored.Verified():
-		return fmt.Errorf("%w: its data no longer has the digest %s", upload.ErrUnknown, c.Digest)
+		return fmt.Errorf("%w: its data no longer has the digest %s", upload.ErrUnknown, stored.Digest)
 	case !asNamed.Verified():
-		return notOf(named, c.Digest)
+		return errOtherBytes(named, stored.Digest)
 	}
 	return nil
 }
 
-// notOf is the error for a digest that is not of the bytes that the canonical
-// one is of.
-func notOf(named, canonical digest.Digest) error {
-	return ErrBlobInvalidDigest{named, fmt.Errorf("%s has another", canonical)}
+// errOtherBytes returns the error for a digest that is named for the bytes of the
+// canonical digest, but is not a digest of them.
+func errOtherBytes(named, canonical digest.Digest) error {
+	return ErrBlobInvalidDigest{named, fmt.Errorf("it is not a digest of the bytes of %s", canonical)}
 }
 
-func (r *Repository) readBack(ctx context.Context, c upload.Content, to io.Writer) error {
-	rc, err := r.openData(ctx, catalog.Record{Digest: c.Digest, Size: c.Size, Data: c.Key}, nil, 0, c.Size)
+func (c commit) readBack(ctx context.Context, stored upload.Content, to io.Writer) error {
+	rec := catalog.Record{Digest: stored.Digest, Size: stored.Size, Data: stored.Key}
+	rc, err := c.r.openData(ctx, rec, nil, 0, stored.Size)
 	if err != nil {
 		return err
 	}
@@ -53,8 +57,9 @@ func (r *Repository) readBack(ctx context.Context, c upload.Content, to io.Write
 	return copyAll(to, rc)
 }
 
-// within is a writer that fails once the request has lasted too long. A file is
-// read without a context.
-type within struct{ due deadline.Deadline }
+// untilDeadline is a writer that fails once the deadline has passed. It ends the
+// read of a file, which has no context.
+type untilDeadline struct{ due deadline.Deadline }
 
-func (w within) Write(p []byte) (int, error) { return len(p), w.due.Check() }
+// Write discards p.
+func (w untilDeadline) Write(p []byte) (int, error) { return len(p), w.due.Check() }

@@ -13,6 +13,8 @@ import (
 	"github.com/berthhq/berth/upload"
 )
 
+const defaultMediaType = "application/octet-stream"
+
 // naming is the digest that a client names for its bytes.
 type naming struct {
 	canonical digest.Digest // of the bytes
@@ -25,35 +27,38 @@ type naming struct {
 
 // contentOf returns the content of a completed upload for the catalog.
 // verifiedKey is a data key of the same blob that this request has checked, if any.
-func contentOf(c upload.Content, desc Descriptor, verifiedKey string) catalog.Content {
-	mediaType := desc.MediaType
+func contentOf(stored upload.Content, mediaType, verifiedKey string) catalog.Content {
 	if mediaType == "" {
 		mediaType = defaultMediaType
 	}
 	return catalog.Content{
-		Digest:      c.Digest,
-		Size:        c.Size,
-		CRC32C:      c.CRC32C,
+		Digest:      stored.Digest,
+		Size:        stored.Size,
+		CRC32C:      stored.CRC32C,
 		MediaType:   mediaType,
-		Key:         c.Key,
-		Inline:      c.Inline,
-		Dropped:     c.Dropped,
+		Key:         stored.Key,
+		Inline:      stored.Inline,
+		Dropped:     stored.Dropped,
 		VerifiedKey: verifiedKey,
 	}
+}
+
+func descriptorOf(rec catalog.Record) Descriptor {
+	return Descriptor{MediaType: rec.MediaType, Size: rec.Size, Digest: rec.Digest}
 }
 
 // publish makes content a blob of this repository, which can also be read by the
 // digest that the client named. When it returns without an error, the link is
 // durable.
-func (r *Repository) publish(ctx context.Context, due deadline.Deadline, content catalog.Content, named digest.Digest) (Descriptor, error) {
-	rec, err := r.s.catalog.EnsureRecord(ctx, due, content)
+func (l links) publish(ctx context.Context, due deadline.Deadline, content catalog.Content, named digest.Digest) (Descriptor, error) {
+	rec, err := l.s.catalog.EnsureRecord(ctx, due, content)
 	if content.Dropped && errors.Is(err, drivers.ErrNotFound) {
 		return Descriptor{}, errDropped(content.Digest)
 	}
 	if err != nil {
 		return Descriptor{}, err
 	}
-	return r.grant(ctx, due, rec, named, catalog.StoredAlias{})
+	return l.grant(ctx, due, rec, named, catalog.StoredAlias{})
 }
 
 // errDropped returns the error for a push that discarded its bytes because the
@@ -65,17 +70,17 @@ func errDropped(d digest.Digest) error {
 
 // grant links the blob of a live record to this repository. It writes the alias
 // before the link, so that an acknowledged blob can be read by the digest that the
-// client named. read is the alias that this request has read, if any.
-func (r *Repository) grant(ctx context.Context, due deadline.Deadline, rec catalog.StoredRecord, named digest.Digest, read catalog.StoredAlias) (Descriptor, error) {
-	d := rec.Value.Digest
-	if named != d {
-		if err := r.s.catalog.WriteAlias(ctx, due, named, d, read); err != nil {
+// client named. alias is the alias that this request has read, if any.
+func (l links) grant(ctx context.Context, due deadline.Deadline, rec catalog.StoredRecord, named digest.Digest, alias catalog.StoredAlias) (Descriptor, error) {
+	canonical := rec.Value.Digest
+	if named != canonical {
+		if err := l.s.catalog.WriteAlias(ctx, due, named, canonical, alias); err != nil {
 			return Descriptor{}, err
 		}
 	}
-	replaced, err := r.s.catalog.WriteLink(ctx, due, r.name, rec)
+	replaced, err := l.s.catalog.WriteLink(ctx, due, l.repository, rec)
 	if replaced {
-		r.s.cache.forget(linkID{r.name, d})
+		l.s.cache.forget(l.id(canonical))
 	}
 	if err == nil {
 		err = due.Check() // after the deadline the collector may remove the record
@@ -88,35 +93,32 @@ func (r *Repository) grant(ctx context.Context, due deadline.Deadline, rec catal
 
 // published reports whether the blob is in this repository already, by the digest
 // that the client names, and returns its record. It asks the store, not the cache.
-// If the digest is proven but has no alias, published writes the alias.
-func (r *Repository) published(ctx context.Context, due deadline.Deadline, as naming) (catalog.Record, bool, error) {
-	rec, ok, err := r.s.catalog.Published(ctx, as.canonical, r.name)
+// If the digest is proven, published creates a missing alias.
+func (l links) published(ctx context.Context, due deadline.Deadline, as naming) (catalog.Record, bool, error) {
+	rec, ok, err := l.s.catalog.Published(ctx, as.canonical, l.repository)
+	if ok && as.named != as.canonical {
+		ok, err = l.s.ensureAlias(ctx, due, as)
+	}
 	if !ok || err != nil {
 		return catalog.Record{}, false, err
-	}
-	if as.named != as.canonical {
-		ok, err := r.ensureAlias(ctx, due, as)
-		if !ok || err != nil {
-			return catalog.Record{}, false, err
-		}
 	}
 	return rec, true, due.Check()
 }
 
 // ensureAlias reports whether there is an alias from the digest named to the
 // canonical one. If the digest is proven, ensureAlias creates a missing alias.
-func (r *Repository) ensureAlias(ctx context.Context, due deadline.Deadline, as naming) (bool, error) {
-	var existing catalog.StoredAlias
+func (s *Store) ensureAlias(ctx context.Context, due deadline.Deadline, as naming) (bool, error) {
+	var alias catalog.StoredAlias
 	if !as.proven {
-		var err error
-		existing, err = r.s.readAlias(ctx, as.named)
-		if errors.Is(err, ErrBlobUnknown) || err == nil && existing.Value.Digest != as.canonical {
+		canonical, existing, err := s.resolve(ctx, as.named)
+		if errors.Is(err, ErrBlobUnknown) || err == nil && canonical != as.canonical {
 			return false, nil
 		}
 		if err != nil {
 			return false, err
 		}
+		alias = existing
 	}
-	err := r.s.catalog.WriteAlias(ctx, due, as.named, as.canonical, existing)
+	err := s.catalog.WriteAlias(ctx, due, as.named, as.canonical, alias)
 	return err == nil, err
 }

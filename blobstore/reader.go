@@ -133,7 +133,7 @@ func (d *dataReader) open() error {
 	case errors.Is(err, drivers.ErrNotFound), errors.Is(err, drivers.ErrRange):
 		return fmt.Errorf("%w: %s: its data is gone", ErrBlobUnknown, d.digest)
 	case err != nil:
-		return translate(err)
+		return publicError(err)
 	case o.Size != d.size:
 		s.close()
 		return fmt.Errorf("%w: %s: its data has %d bytes, want %d", ErrBlobUnknown, d.digest, o.Size, d.size)
@@ -198,7 +198,7 @@ func (d *dataReader) giveUp(err error) error {
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	err = fmt.Errorf("blobstore: read %s at %d: %w", d.digest, d.off, translate(err))
+	err = fmt.Errorf("blobstore: read %s at %d: %w", d.digest, d.off, publicError(err))
 	if d.ctx.Err() == nil {
 		d.failed = err
 	}

@@ -371,7 +371,7 @@ func TestNoAliasForDamagedBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rec, _, err := r.link(t.Context(), desc.Digest, false)
+	rec, _, err := r.links().find(t.Context(), desc.Digest, false)
 	if err != nil {
 		t.Fatal(err)
 	}

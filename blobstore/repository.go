@@ -10,56 +10,68 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore/catalog"
+	"github.com/berthhq/berth/upload"
 )
 
-// Repository is the blobs of one repository.
+// Repository is the blobs that one repository can read and write. It is safe for
+// concurrent use. [Store.Repository] returns it.
+//
+// Besides [BlobStore] it has the steps of an upload that an HTTP API needs, each
+// of which any process can take: StartUpload, UploadStatus, AppendUpload,
+// FinishUpload and CancelUpload.
 type Repository struct {
 	s      *Store
 	name   string
 	access BlobDescriptorService
 }
 
-var _ BlobStore = (*Repository)(nil)
+var (
+	_ BlobStore             = (*Repository)(nil)
+	_ BlobDescriptorService = (*Repository)(nil)
+)
 
-// Stat describes the blob, by its canonical digest.
+// Stat describes the blob, by its canonical digest. It returns ErrBlobUnknown if
+// this repository does not have the blob. The description may come from the cache.
 func (r *Repository) Stat(ctx context.Context, dgst digest.Digest) (Descriptor, error) {
 	return r.access.Stat(ctx, dgst)
 }
 
-// Delete removes the blob from this repository. Other repositories keep it, and
-// its bytes go once none has it. Other processes may give it out from their
-// caches until their TTL ends.
+// Delete removes the blob from this repository. Other repositories keep the blob,
+// and the collector removes its bytes once no repository has it. Other processes
+// may serve the blob from their caches until Config.Cache.TTL has passed.
+//
+// It returns ErrBlobUnknown if this repository does not have the blob, also to a
+// retry after a lost response.
 func (r *Repository) Delete(ctx context.Context, dgst digest.Digest) error {
 	return r.access.Clear(ctx, dgst)
 }
 
-// SetDescriptor lets a blob of this repository be read by another digest.
+// SetDescriptor lets the blob that desc names by its canonical digest be read by
+// dgst too. See [BlobDescriptorService].
 func (r *Repository) SetDescriptor(ctx context.Context, dgst digest.Digest, desc Descriptor) error {
 	return r.access.SetDescriptor(ctx, dgst, desc)
 }
 
-// Clear is Delete.
+// Clear is Delete, as [BlobDescriptorService] names it.
 func (r *Repository) Clear(ctx context.Context, dgst digest.Digest) error {
 	return r.access.Clear(ctx, dgst)
 }
 
-var _ BlobDescriptorService = (*Repository)(nil)
+func (r *Repository) links() links { return links{r.s, r.name} }
 
-func descriptorOf(rec catalog.Record) Descriptor {
-	return Descriptor{MediaType: rec.MediaType, Size: rec.Size, Digest: rec.Digest}
-}
-
-// readable is the link to a blob that may be read.
-func (r *Repository) readable(ctx context.Context, dgst digest.Digest, wantRaw bool) (catalog.Record, []byte, error) {
+// readable returns the link to a blob that the caller may read, and the bytes of an
+// inline blob if wantInline is set.
+func (r *Repository) readable(ctx context.Context, dgst digest.Digest, wantInline bool) (catalog.Record, []byte, error) {
 	if r.s.cfg.Access != nil {
 		if _, err := r.access.Stat(ctx, dgst); err != nil {
 			return catalog.Record{}, nil, err
 		}
 	}
-	return r.link(ctx, dgst, wantRaw)
+	return r.links().find(ctx, dgst, wantInline)
 }
 
-// Get returns the whole blob.
+// Get returns the bytes of the blob. It returns ErrBlobUnknown if this repository
+// does not have the blob.
 func (r *Repository) Get(ctx context.Context, dgst digest.Digest) ([]byte, error) {
 	rc, err := r.Open(ctx, dgst)
 	if err != nil {
@@ -73,31 +85,40 @@ func (r *Repository) Get(ctx context.Context, dgst digest.Digest) ([]byte, error
 	return p, nil
 }
 
-// Open reads the blob.
+// Open returns a reader of the blob, which the caller has to close. It returns
+// ErrBlobUnknown if this repository does not have the blob. The reader does not
+// verify the digest.
 func (r *Repository) Open(ctx context.Context, dgst digest.Digest) (ReadSeekCloser, error) {
-	rec, raw, err := r.readable(ctx, dgst, true)
+	link, inline, err := r.readable(ctx, dgst, true)
 	if err != nil {
 		return nil, err
 	}
-	return r.openData(ctx, rec, raw, 0, rec.Size)
+	return r.openData(ctx, link, inline, 0, link.Size)
 }
 
-// Put stores p.
+// Put stores p as a blob. When it returns without an error, the blob is durable. A
+// retry is harmless.
 func (r *Repository) Put(ctx context.Context, mediaType string, p []byte) (Descriptor, error) {
 	desc := Descriptor{MediaType: mediaType, Size: int64(len(p)), Digest: digest.FromBytes(p)}
-	t := r.s.uploads.Start(r.name, digest.Canonical)
-	w, err := r.resume(ctx, t, receiving{due: r.s.newDeadline(), length: int64(len(p)), final: true, digest: desc.Digest})
+	due := r.s.newDeadline()
+	w, err := newWriter(ctx, r.s, r.s.uploads.Start(r.name, digest.Canonical), upload.Options{
+		Deadline: due,
+		Length:   desc.Size,
+		Final:    true,
+		Digest:   desc.Digest,
+	})
 	if err != nil {
-		return Descriptor{}, translate(err)
+		return Descriptor{}, publicError(err)
 	}
 	defer w.Close()
 	if _, err := w.Write(p); err != nil {
-		return Descriptor{}, translate(err)
+		return Descriptor{}, publicError(err)
 	}
-	return r.commit(ctx, w, desc)
+	return commit{r, due, desc}.run(ctx, w)
 }
 
-// Create begins an upload.
+// Create starts an upload. With the option MountFrom it first tries to mount the
+// blob, and returns an ErrBlobMounted if it has: then there is nothing to upload.
 func (r *Repository) Create(ctx context.Context, options ...BlobCreateOption) (BlobWriter, error) {
 	var o CreateOptions
 	for _, option := range options {
@@ -118,11 +139,11 @@ func (r *Repository) Create(ctx context.Context, options ...BlobCreateOption) (B
 	if err != nil {
 		return nil, err
 	}
-	return r.newWriter(ctx, r.s.uploads.Start(r.name, alg))
+	return newBlobWriter(ctx, r, r.s.uploads.Start(r.name, alg))
 }
 
-// algorithm is the one that a session computes, the canonical one if it is to
-// be no other.
+// algorithm returns the algorithm that a session computes, which is the canonical
+// one if alg is empty.
 func algorithm(alg digest.Algorithm) (digest.Algorithm, error) {
 	switch alg {
 	case "", digest.Canonical:
@@ -134,23 +155,26 @@ func algorithm(alg digest.Algorithm) (digest.Algorithm, error) {
 	}
 }
 
-// Resume goes on with an upload.
+// Resume continues the upload with this id from what was recorded when its writer
+// was closed, in this process or another. It returns ErrBlobUploadUnknown if
+// nothing was recorded, or if the upload has ended.
 func (r *Repository) Resume(ctx context.Context, id string) (BlobWriter, error) {
 	t, _, err := r.s.uploads.Find(ctx, r.name, id)
 	if err != nil {
-		return nil, translate(err)
+		return nil, publicError(err)
 	}
-	return r.newWriter(ctx, t)
+	return newBlobWriter(ctx, r, t)
 }
 
-// MountFrom asks Create to mount a blob out of another repository, if that has
-// it, instead of beginning an upload.
+// MountFrom is the option of Create to mount a blob of another repository, if that
+// repository has it, instead of starting an upload.
 func MountFrom(from reference.Canonical) BlobCreateOption { return mountFrom{from} }
 
 type mountFrom struct {
 	from reference.Canonical
 }
 
+// Apply sets CreateOptions.Mount.
 func (m mountFrom) Apply(v any) error {
 	o, ok := v.(*CreateOptions)
 	if !ok {

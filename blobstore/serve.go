@@ -166,5 +166,5 @@ func copyAll(w io.Writer, r io.Reader) error {
 	if err != nil && !errors.Is(err, ErrBlobUnknown) {
 		err = fmt.Errorf("blobstore: %w", err)
 	}
-	return translate(err)
+	return publicError(err)
 }

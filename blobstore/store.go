@@ -3,9 +3,6 @@ package blobstore
 import (
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
-	"time"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
@@ -18,79 +15,8 @@ import (
 	"github.com/berthhq/berth/upload"
 )
 
-// Config says how a Store works. The zero value of each field stands for the
-// default that its comment gives.
-type Config struct {
-	Log *slog.Logger // nil: discard
-
-	InlineMax int64 // bytes; a blob up to that is stored in its record. 16 KiB; at most 64 KiB
-	Upload    UploadConfig
-	Cache     CacheConfig
-
-	RequestLimit time.Duration // the longest that a request may last. 6 h
-	Grace        time.Duration // the collector's: what is younger is not collected. 24 h
-
-	// Redirect decides where reads are sent. nil: sign if the driver can, else
-	// serve directly.
-	Redirect *redirect.Policy
-
-	// Access, if not nil, stands before every access to a blob.
-	Access BlobDescriptorServiceFactory
-}
-
-// UploadConfig bounds uploads. Fields that are zero have these defaults: 256 MiB
-// of Memory, a PartSize of 16 MiB, 4 ParallelParts, a SessionLifetime of 144 h,
-// and 4096 requests for MaxWaiting, of which a negative number is none.
-type UploadConfig = upload.Settings
-
-// CacheConfig bounds what is remembered of links that were read.
-type CacheConfig struct {
-	Entries int           // 100,000; a negative number is no cache
-	TTL     time.Duration // 1 min
-}
-
-func (c Config) withDefaults() Config {
-	orDefault(&c.Log, slog.New(slog.DiscardHandler))
-	orDefault(&c.InlineMax, 16<<10)
-	orDefault(&c.Upload.Memory, 256<<20)
-	orDefault(&c.Upload.PartSize, 16<<20)
-	orDefault(&c.Upload.ParallelParts, 4)
-	orDefault(&c.Upload.SessionLifetime, 144*time.Hour)
-	orDefault(&c.Upload.MaxWaiting, 4096)
-	c.Upload.MaxWaiting = max(c.Upload.MaxWaiting, 0)
-	orDefault(&c.Cache.Entries, 100_000)
-	orDefault(&c.Cache.TTL, time.Minute)
-	orDefault(&c.RequestLimit, 6*time.Hour)
-	orDefault(&c.Grace, 24*time.Hour)
-	return c
-}
-
-// Validate returns an error for each field that no store allows. It names the
-// field, and makes no requests.
-func (c Config) Validate() error {
-	c = c.withDefaults()
-	var problems []error
-	if c.InlineMax < 0 || c.InlineMax > envelope.MaxRaw {
-		problems = append(problems, fmt.Errorf("blobstore.Config.InlineMax: %d bytes, want 0 to %d", c.InlineMax, envelope.MaxRaw))
-	}
-	if c.RequestLimit < 0 {
-		problems = append(problems, fmt.Errorf("blobstore.Config.RequestLimit: %v, want more than 0", c.RequestLimit))
-	}
-	if c.Grace < 2*c.RequestLimit {
-		problems = append(problems, fmt.Errorf("blobstore.Config.Grace: %v, want at least twice blobstore.Config.RequestLimit (%v)", c.Grace, c.RequestLimit))
-	}
-	return errors.Join(append(problems, c.Upload.Validate())...)
-}
-
-func orDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
-}
-
 // Store is the blobs of all repositories in a bucket. It is safe for concurrent
-// use.
+// use. Any number of processes may open a Store on the same bucket.
 type Store struct {
 	bucket  drivers.Bucket
 	cfg     Config
@@ -102,22 +28,25 @@ type Store struct {
 
 var _ BlobEnumerator = (*Store)(nil)
 
-// Open opens the blob service in a bucket, and makes one of a bucket that is
-// empty. The bucket stays the caller's to close. Errors name the key of the
-// configuration that is wrong.
+// Open opens the blob service in a bucket. In an empty bucket it creates the
+// service. The caller closes the bucket once the Store is no longer used.
+//
+// Open returns an error that names the field of cfg if a value is wrong, and an
+// error if the bucket has another format version. It may be called again after any
+// error.
 func Open(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Store, error) {
 	cfg = cfg.withDefaults()
-	s := &Store{bucket: bucket, cfg: cfg, catalog: catalog.New(bucket, cfg.Grace)}
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if s.cfg.Redirect == nil {
+	if cfg.Redirect == nil {
 		policy, err := redirect.New(redirect.Config{})
 		if err != nil {
 			return nil, err
 		}
-		s.cfg.Redirect = policy
+		cfg.Redirect = policy
 	}
+	s := &Store{bucket: bucket, cfg: cfg, catalog: catalog.New(bucket, cfg.Grace)}
 	if err := s.catalog.CheckFormat(ctx); err != nil {
 		return nil, err
 	}
@@ -137,7 +66,8 @@ func Open(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Store, error
 	return s, err
 }
 
-// canSign reports whether the bucket signs URLs, also if it can't at the moment.
+// canSign reports whether the bucket signs URLs. A bucket that fails to sign at the
+// moment is one that does.
 func canSign(ctx context.Context, bucket drivers.Bucket) bool {
 	ctx, cancel := context.WithTimeout(ctx, envelope.SmallCallTimeout)
 	defer cancel()
@@ -145,22 +75,20 @@ func canSign(ctx context.Context, bucket drivers.Bucket) bool {
 	return !errors.Is(err, errors.ErrUnsupported)
 }
 
-// Ping asks the bucket for an object that every service has. It costs one
-// request, and an error is the store's or the network's.
-func (s *Store) Ping(ctx context.Context) error {
-	return s.catalog.Ping(ctx)
-}
+// Ping sends one request to the store, for an object that every bucket has that
+// was opened. It returns the error of the store or of the network.
+func (s *Store) Ping(ctx context.Context) error { return s.catalog.Ping(ctx) }
 
 // newDeadline returns the deadline of a request that starts now.
 func (s *Store) newDeadline() deadline.Deadline { return deadline.New(s.cfg.RequestLimit) }
 
-// Drain cuts off all uploads that are still receiving, and keeps what their
-// clients have sent. It is for a process that shuts down, when waiting for
-// them has taken too long.
+// Drain stops all uploads that are still receiving, and records what their
+// clients have sent. A process that shuts down calls it once it has waited long
+// enough. Drain does not wait until the uploads are recorded.
 func (s *Store) Drain() { s.uploads.Drain() }
 
-// Repository is the blobs that one repository can read and write. Its whole
-// name counts, with the domain if it has one.
+// Repository returns the repository with this name, which includes the domain if
+// there is one. Every name is a repository. It sends no request to the store.
 func (s *Store) Repository(name reference.Named) *Repository {
 	r := &Repository{s: s, name: name.Name()}
 	r.access = descriptors{r}
@@ -170,14 +98,16 @@ func (s *Store) Repository(name reference.Named) *Repository {
 	return r
 }
 
-// Enumerate calls ingester for each digest that some repository has, in
-// ascending order.
+// Enumerate calls ingester for the canonical digest of each blob that at least one
+// repository has, in ascending order. It returns the first error, of the store or
+// of ingester. It holds one page of a listing in memory.
 func (s *Store) Enumerate(ctx context.Context, ingester func(digest.Digest) error) error {
 	return s.EnumerateAfter(ctx, "", ingester)
 }
 
-// EnumerateAfter is Enumerate for the digests after a given one, which need not
-// be there, so that an enumeration can go on where another one stopped.
+// EnumerateAfter is Enumerate for the digests after the given canonical digest,
+// which need not exist. An enumeration that stopped continues after the last
+// digest that its ingester was called for.
 func (s *Store) EnumerateAfter(ctx context.Context, after digest.Digest, ingester func(digest.Digest) error) error {
 	if after != "" {
 		if err := checkCanonical(after); err != nil {
@@ -186,7 +116,7 @@ func (s *Store) EnumerateAfter(ctx context.Context, after digest.Digest, ingeste
 	}
 	for d, err := range s.catalog.Linked(ctx, after) {
 		if err != nil {
-			return translate(err)
+			return publicError(err)
 		}
 		if err := ingester(d); err != nil {
 			return err

@@ -6,29 +6,24 @@
 //
 // # What is stored
 //
-// A blob is a record and its data. The data is the blob's bytes, under a key
-// drawn at random for one upload and never used again. The record is a small
-// object at the digest; its creation is the single moment at which the blob
-// comes to exist. Committing an upload therefore never copies or moves a byte.
-// A blob of at most Config.InlineMax bytes is kept in its record and has no
-// data.
+// A blob is a record and its data. The data is the blob's bytes, under a key that
+// is drawn at random for one upload and never used again. The record is a small
+// object at the digest. The blob exists from the moment at which its record is
+// created, so committing an upload never copies or moves a byte. A blob of at most
+// Config.InlineMax bytes is kept in its record and has no data.
 //
-//	blobs/sha256/<xx>/<hex>/record         the record: where the bytes are
-//	blobs/sha256/<xx>/<hex>/links/<name>   the link: this repository may read the blob
-//	aliases/<alg>/<xx>/<hex>               the alias: a digest of another algorithm
-//	data/sha256/<xx>/<hex>/<id>            bytes whose sha256 was known before they came
-//	data/new/<xx>/<id>                     bytes whose sha256 was computed as they came
-//	uploads/<upload-id>/<seq>              session records; see package upload
-//	meta/…                                 format version, token key, dead list
+// A link lets one repository read the blob. It repeats the record, so a read costs
+// one request. An alias maps a digest of another algorithm, such as a sha512, to
+// the sha256 of the same bytes. It states a mathematical fact and grants nothing.
 //
-// A link lets one repository read the blob. It repeats the record, so a read
-// costs one request. An alias maps, say, a sha512 to the sha256 of the same
-// bytes. It states a mathematical fact and grants nothing.
+// Package catalog has the keys, the records and the rules by which they change.
+// Package upload has the sessions of uploads. This package adds what a client
+// sees: errors, access, reads, the cache, and the steps of a push.
 //
-// Every object except data is one line of JSON with a nonce, and then raw
-// bytes; see package envelope. The nonce makes the tags of two writes differ
-// even if their content is equal, and it lets a writer recognize its own write
-// when the answer was lost.
+// Every object except data is one line of JSON with a nonce, followed by raw bytes;
+// see package envelope. The nonce makes the tags of two writes differ even if their
+// content is equal, and it lets a writer recognise its own write after a lost
+// response.
 //
 // # States of a record
 //
@@ -65,9 +60,9 @@
 // A push creates the record only if it is absent, then creates the link. If the
 // record exists already, its state decides:
 //
-//   - live: the push checks that the data is there and has the right size,
-//     unless it is the push's own or inline. If so, it continues with the link.
-//     If not, the record is treated as damaged.
+//   - live: the push checks that the data exists and has the right size, unless
+//     it is the push's own or inline. If it does, the push continues with the
+//     link. If not, the record is treated as damaged.
 //   - condemned: after the same check, the push replaces the record with a live
 //     one, and continues with the link.
 //   - damaged or unverified: the push enters the old data key in the dead list,
@@ -97,8 +92,8 @@
 //   - After C: the push made the record live again, which changed its tag. The
 //     collector's removal names the old tag and fails.
 //
-// Ages are always differences of the store's own modification times. No rule
-// depends on the clock of a replica.
+// The collector computes ages as differences of the store's own modification
+// times. No rule about records and links depends on the clock of a replica.
 //
 // The tests called TestAttack<n>… run the interleavings that broke earlier
 // drafts of this protocol. attacks_test.go lists them.

@@ -77,8 +77,8 @@ func (c *Catalog) DeleteLink(ctx context.Context, due deadline.Deadline, d diges
 // WriteAlias lets a blob be read by d, a digest of another algorithm than the
 // canonical one. The caller has hashed the bytes by both algorithms, or has read
 // the alias, which it passes as existing; otherwise existing is zero. WriteAlias
-// replaces an alias older than half of the grace with an equal one, so that the
-// collector, which deletes by tag, does not delete it.
+// replaces an alias that is older than half of the grace, by the clock of this
+// process, with an equal one. The new tag keeps the collector from deleting it.
 //
 // It returns drivers.ErrBusy if the deadline has passed before a write. After an
 // error the alias may have been written. A retry is harmless.

@@ -3,7 +3,6 @@ package blobstore_test
 import (
 	"context"
 	"fmt"
-	"log"
 	"sync/atomic"
 
 	"github.com/distribution/reference"
@@ -18,26 +17,31 @@ func Example() {
 	ctx := context.Background()
 	bucket, err := memory.Open(ctx, memory.Config{})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer bucket.Close()
 	store, err := blobstore.Open(ctx, bucket, blobstore.Config{})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	name, err := reference.WithName("team/app")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	blobs := store.Repository(name)
 
 	desc, err := blobs.Put(ctx, "text/plain", []byte("hello"))
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	p, err := blobs.Get(ctx, desc.Digest)
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	fmt.Println(desc.Digest)
 	fmt.Printf("%d bytes of %s: %s\n", desc.Size, desc.MediaType, p)
@@ -67,22 +71,26 @@ func ExampleOpen_bucketOfYourOwn() {
 	ctx := context.Background()
 	inner, err := memory.Open(ctx, memory.Config{})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	bucket := &countingBucket{Bucket: inner}
 	defer bucket.Close()
 	store, err := blobstore.Open(ctx, bucket, blobstore.Config{})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	name, err := reference.WithName("team/app")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 
 	before := bucket.created.Load()
 	if _, err := store.Repository(name).Put(ctx, "", []byte("hello")); err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	fmt.Println("objects created:", bucket.created.Load()-before)
 

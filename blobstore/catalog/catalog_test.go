@@ -100,12 +100,6 @@ func TestLists(t *testing.T) {
 	if want := []string{"a", "a/c", "b"}; !slices.Equal(repositories, want) {
 		t.Errorf("Repositories = %q, want %q", repositories, want)
 	}
-	for range c.Linked(t.Context(), "") {
-		break
-	}
-	for range c.Repositories(t.Context(), digests[0]) {
-		break
-	}
 }
 
 // Any number of processes may open an empty bucket at once.

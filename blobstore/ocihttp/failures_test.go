@@ -16,116 +16,114 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// operation is a request whose calls of the store are made to fail one by one.
+// doFunc sends a request to a handler whose store does not fail.
+type doFunc func(method, target, body string) *httptest.ResponseRecorder
+
+// operation is a request for which each call of the store is made to fail in turn.
 type operation struct {
-	prepare func(do func(method, target, body string) *httptest.ResponseRecorder) (method, target, body string)
-	ok      int // its status when nothing fails
-	miss    int // the one when the store says that what it needs isn't there, if that is none of an error
+	name    string
+	prepare func(do doFunc) (method, target, body string)
+	ok      int // status if nothing fails
+	miss    int // other successful status if the store reports that an object is missing, or 0
 }
 
-func operations() map[string]operation {
-	const blob, uploads = "/v2/a/blobs/", "/v2/a/blobs/uploads/"
-	long := strings.Repeat("long enough for data of its own ", 10)
-	dgst := func(s string) string { return digest.FromString(s).String() }
-	type do = func(method, target, body string) *httptest.ResponseRecorder
-	push := func(do do, repository, content string) {
-		do("POST", "/v2/"+repository+"/blobs/uploads/?digest="+dgst(content), content)
-	}
-	location := func(w *httptest.ResponseRecorder) string { return w.Header().Get("Location") }
-	return map[string]operation{
-		"single POST": {func(do do) (string, string, string) {
-			return "POST", uploads + "?digest=" + dgst("hello"), "hello"
+// long is content that is stored as data, and hello is stored inline.
+var long = strings.Repeat("long enough for data of its own ", 10)
+
+const (
+	blobURL    = "/v2/a/blobs/"
+	uploadsURL = "/v2/a/blobs/uploads/"
+)
+
+func digestOf(s string) string { return digest.FromString(s).String() }
+
+// push pushes content to a repository.
+func (do doFunc) push(repository, content string) {
+	do("POST", "/v2/"+repository+"/blobs/uploads/?digest="+digestOf(content), content)
+}
+
+// start starts an upload in repository a and returns its Location.
+func (do doFunc) start() string { return do("POST", uploadsURL, "").Header().Get("Location") }
+
+// patched starts an upload, stores long in it, and returns its Location.
+func (do doFunc) patched() string { return do("PATCH", do.start(), long).Header().Get("Location") }
+
+func pushOperations() []operation {
+	return []operation{
+		{"single POST", func(do doFunc) (string, string, string) {
+			return "POST", uploadsURL + "?digest=" + digestOf("hello"), "hello"
 		}, 201, 0},
-		"single POST of data": {func(do do) (string, string, string) {
-			return "POST", uploads + "?digest=" + dgst(long), long
+		{"single POST of data", func(do doFunc) (string, string, string) {
+			return "POST", uploadsURL + "?digest=" + digestOf(long), long
 		}, 201, 0},
-		"single POST of what is there": {func(do do) (string, string, string) {
-			push(do, "b", long)
-			return "POST", uploads + "?digest=" + dgst(long), long
+		{"single POST of an existing blob", func(do doFunc) (string, string, string) {
+			do.push("b", long)
+			return "POST", uploadsURL + "?digest=" + digestOf(long), long
 		}, 201, 0},
-		"single POST by sha512": {func(do do) (string, string, string) {
-			return "POST", uploads + "?digest=" + digest.SHA512.FromString(long).String(), long
+		{"single POST by sha512", func(do doFunc) (string, string, string) {
+			return "POST", uploadsURL + "?digest=" + digest.SHA512.FromString(long).String(), long
 		}, 201, 0},
-		"first PATCH": {func(do do) (string, string, string) {
-			return "PATCH", location(do("POST", uploads, "")), long
-		}, 202, 0},
-		"second PATCH": {func(do do) (string, string, string) {
-			return "PATCH", location(do("PATCH", location(do("POST", uploads, "")), long)), "more"
-		}, 202, 0},
-		"PATCH out of order": {func(do do) (string, string, string) {
-			start := location(do("POST", uploads, ""))
+		{"first PATCH", func(do doFunc) (string, string, string) { return "PATCH", do.start(), long }, 202, 0},
+		{"second PATCH", func(do doFunc) (string, string, string) { return "PATCH", do.patched(), "more" }, 202, 0},
+		{"PATCH out of order", func(do doFunc) (string, string, string) {
+			start := do.start()
 			do("PATCH", start, long)
 			return "PATCH", start, "more"
 		}, 416, 0},
-		"PUT": {func(do do) (string, string, string) {
-			patched := location(do("PATCH", location(do("POST", uploads, "")), long))
-			return "PUT", patched + "&digest=" + dgst(long+"more"), "more"
+		{"PUT", func(do doFunc) (string, string, string) {
+			return "PUT", do.patched() + "&digest=" + digestOf(long+"more"), "more"
 		}, 201, 0},
-		"PUT again": {func(do do) (string, string, string) {
-			patched := location(do("PATCH", location(do("POST", uploads, "")), long))
-			do("PUT", patched+"&digest="+dgst(long+"more"), "more")
-			return "PUT", patched + "&digest=" + dgst(long+"more"), "more"
+		{"PUT again", func(do doFunc) (string, string, string) {
+			target := do.patched() + "&digest=" + digestOf(long+"more")
+			do("PUT", target, "more")
+			return "PUT", target, "more"
 		}, 201, 0},
-		"PUT of another digest": {func(do do) (string, string, string) {
-			patched := location(do("PATCH", location(do("POST", uploads, "")), long))
-			return "PUT", patched + "&digest=" + dgst("other"), "more"
+		{"PUT of another digest", func(do doFunc) (string, string, string) {
+			return "PUT", do.patched() + "&digest=" + digestOf("other"), "more"
 		}, 400, 0},
-		"status": {func(do do) (string, string, string) {
-			return "GET", location(do("PATCH", location(do("POST", uploads, "")), long)), ""
-		}, 204, 0},
-		"cancel": {func(do do) (string, string, string) {
-			return "DELETE", location(do("PATCH", location(do("POST", uploads, "")), long)), ""
-		}, 204, 0},
-		"mount": {func(do do) (string, string, string) {
-			push(do, "b", long)
-			return "POST", uploads + "?mount=" + dgst(long) + "&from=b", ""
+		{"status", func(do doFunc) (string, string, string) { return "GET", do.patched(), "" }, 204, 0},
+		{"cancel", func(do doFunc) (string, string, string) { return "DELETE", do.patched(), "" }, 204, 0},
+		{"mount", func(do doFunc) (string, string, string) {
+			do.push("b", long)
+			return "POST", uploadsURL + "?mount=" + digestOf(long) + "&from=b", ""
 		}, 201, 202},
-		"GET": {func(do do) (string, string, string) {
-			push(do, "a", long)
-			return "GET", blob + dgst(long), ""
+	}
+}
+
+func readOperations() []operation {
+	return []operation{
+		{"GET", func(do doFunc) (string, string, string) {
+			do.push("a", long)
+			return "GET", blobURL + digestOf(long), ""
 		}, 200, 0},
-		"HEAD": {func(do do) (string, string, string) {
-			push(do, "a", "hello")
-			return "HEAD", blob + dgst("hello"), ""
+		{"HEAD", func(do doFunc) (string, string, string) {
+			do.push("a", "hello")
+			return "HEAD", blobURL + digestOf("hello"), ""
 		}, 200, 0},
-		"GET by sha512": {func(do do) (string, string, string) {
-			d := digest.SHA512.FromString("hello").String()
-			do("POST", uploads+"?digest="+d, "hello")
-			return "GET", blob + d, ""
+		{"GET by sha512", func(do doFunc) (string, string, string) {
+			do("POST", uploadsURL+"?digest="+sha512Hello, "hello")
+			return "GET", blobURL + sha512Hello, ""
 		}, 200, 0},
-		"DELETE": {func(do do) (string, string, string) {
-			push(do, "a", long)
-			return "DELETE", blob + dgst(long), ""
+		{"DELETE", func(do doFunc) (string, string, string) {
+			do.push("a", long)
+			return "DELETE", blobURL + digestOf(long), ""
 		}, 202, 0},
 	}
 }
 
-// TestFailures lets every call of the store fail, in every way, lost and with
-// only its answer lost, and wants an answer that the specification knows, says
-// nothing of the store, and is in the log if it is this side's failure.
+// TestFailures makes each call of the store fail in every way, both before and
+// after it took effect. The response must be one of the specification without
+// details of the store. A failure of the service or its store must be in the log.
 func TestFailures(t *testing.T) {
 	for habit, h := range habits() {
-		for name, op := range operations() {
-			t.Run(habit+"/"+name, func(t *testing.T) {
+		for _, op := range append(pushOperations(), readOperations()...) {
+			t.Run(habit+"/"+op.name, func(t *testing.T) {
 				t.Parallel()
 				for failure, err := range failures {
-					for _, mode := range []drivertest.Mode{drivertest.Lost, drivertest.Unanswered} {
-						if mode == drivertest.Unanswered && failure != "denied" && failure != "busy" {
-							continue // a claim by the store about a key is never that of a call that took effect
-						}
-						for nth := 1; ; nth++ {
-							faulty := &drivertest.Faulty{Mode: mode, Nth: nth, Err: err}
-							call, hit := fail(t, h, op, faulty, fmt.Sprintf("%s, %s %s, call %d", name, failure, mode, nth))
-							if !hit {
-								if nth == 1 {
-									t.Fatal("no call failed: the test shows nothing")
-								}
-								break
-							}
-							if nth > 100 {
-								t.Fatalf("%d calls, the last %s: there is no end to them", nth, call)
-							}
-						}
+					testFailure(t, h, op, drivertest.Lost, failure, err)
+					// A sentinel about a key never reports a call that took effect.
+					if failure == "denied" || failure == "busy" {
+						testFailure(t, h, op, drivertest.Unanswered, failure, err)
 					}
 				}
 			})
@@ -133,43 +131,70 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-func fail(t *testing.T, h memory.Habits, op operation, faulty *drivertest.Faulty, what string) (drivertest.Call, bool) {
+// testFailure runs the operation once for each call of the store, which fails
+// with err.
+func testFailure(t *testing.T, h memory.Habits, op operation, mode drivertest.Mode, failure string, err error) {
+	t.Helper()
+	for nth := 1; ; nth++ {
+		faulty := &drivertest.Faulty{Mode: mode, Nth: nth, Err: err}
+		call, hit := runFaulty(t, h, op, faulty, fmt.Sprintf("%s, %s %s, call %d", op.name, failure, mode, nth))
+		if !hit {
+			if nth == 1 {
+				t.Fatal("no call failed, want at least one")
+			}
+			return
+		}
+		if nth > 100 {
+			t.Fatalf("the operation made %d calls, the last %s, want fewer than 100", nth, call)
+		}
+	}
+}
+
+// runFaulty runs the operation with a store that fails as faulty describes, and
+// checks the response. It reports whether a call failed, and which.
+func runFaulty(t *testing.T, h memory.Habits, op operation, faulty *drivertest.Faulty, what string) (drivertest.Call, bool) {
 	t.Helper()
 	var log lockedBuffer
 	store := &memory.Store{Habits: h}
 	config := blobstore.Config{InlineMax: 64, Upload: smallMemory}
-	good := newHandler(t, openMemory(t, store), config, Config{})
-	do := func(handler http.Handler, method, target, body string) *httptest.ResponseRecorder {
+	send := func(handler http.Handler, method, target, body string) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body)))
 		return w
 	}
+	good := newHandler(t, openMemory(t, store), config, Config{})
 	method, target, body := op.prepare(func(method, target, body string) *httptest.ResponseRecorder {
-		return do(good, method, target, body)
+		return send(good, method, target, body)
 	})
 	opened := false
 	match := faulty.Match
 	faulty.Match = func(c drivertest.Call) bool { return opened && (match == nil || match(c)) }
 	bad := newHandler(t, drivertest.Wrap(openMemory(t, store), faulty.Intercept), config, Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
 	opened = true
-	w := do(bad, method, target, body)
+	w := send(bad, method, target, body)
 	call, hit := faulty.Hit()
 	what += ", " + call.String()
-	checkLeaks(t, what, received{w.Result(), w.Body.String()})
-	if w.Code < 400 {
+	checkLeaks(t, what, fullResponse{w.Result(), w.Body.String()})
+	switch {
+	case w.Code < 400:
 		if w.Code != op.ok && w.Code != op.miss {
-			t.Errorf("%s: answered %d, want %d or an error", what, w.Code, op.ok)
+			t.Errorf("%s = %d, want %d or an error", what, w.Code, op.ok)
 		}
-		return call, hit
+	case method != http.MethodHead:
+		checkError(t, what, w, faulty.Err, log.String())
 	}
-	if method == http.MethodHead {
-		return call, hit
-	}
+	return call, hit
+}
+
+// checkError checks an error response: its format, its code, Retry-After, and
+// that the log has a failure of the service, which err caused.
+func checkError(t *testing.T, what string, w *httptest.ResponseRecorder, err error, log string) {
+	t.Helper()
 	var e struct {
 		Errors []struct{ Code, Message string }
 	}
 	if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || len(e.Errors) != 1 || e.Errors[0].Message == "" {
-		t.Fatalf("%s: answered %d with %q: %v", what, w.Code, w.Body.String(), err)
+		t.Fatalf("%s = %d with the body %q, %v, want one error", what, w.Code, w.Body.String(), err)
 	}
 	want := map[int]string{
 		400: codeDigestInvalid,
@@ -180,14 +205,15 @@ func fail(t *testing.T, h memory.Habits, op operation, faulty *drivertest.Faulty
 		507: codeUnavailable,
 	}[w.Code]
 	if !strings.Contains(want, e.Errors[0].Code) || e.Errors[0].Code == "" {
-		t.Errorf("%s: answered %d %s, want the code to be %q", what, w.Code, e.Errors[0].Code, want)
+		t.Errorf("%s = %d %s, want the code %q", what, w.Code, e.Errors[0].Code, want)
 	}
 	if w.Code == http.StatusServiceUnavailable && w.Header().Get("Retry-After") == "" {
-		t.Errorf("%s: 503 without Retry-After", what)
+		t.Errorf("%s = 503 without Retry-After", what)
 	}
-	if id := w.Header().Get(RequestID); w.Code >= 500 && !strings.Contains(faulty.Err.Error(), "canceled") &&
-		(!strings.Contains(log.String(), id) || !strings.Contains(w.Body.String(), id)) {
-		t.Errorf("%s: answered %d, and its id %s is not in the log (%q) and the body (%q)", what, w.Code, id, log.String(), w.Body.String())
+	if w.Code < 500 || strings.Contains(err.Error(), "canceled") {
+		return
 	}
-	return call, hit
+	if id := w.Header().Get(RequestID); !strings.Contains(log, id) || !strings.Contains(w.Body.String(), id) {
+		t.Errorf("%s = %d, want its id %s in the log (%q) and in the body (%q)", what, w.Code, id, log, w.Body.String())
+	}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// A client learns that the store is full, and resumes its upload when it no
-// longer is. Blobs are read and deleted meanwhile.
+// While the store is full, clients get 507, and blobs can be read and deleted.
+// Afterwards an upload is resumed.
 func TestFullStore(t *testing.T) {
 	for name, h := range habits() {
 		t.Run(name, func(t *testing.T) {
@@ -34,9 +34,9 @@ func TestFullStore(t *testing.T) {
 			w.finish(t, w.start(t), "a blob", digest.FromString("a blob"))
 			content := strings.Repeat("0123456789", 30_000)
 			d := digest.FromString(content)
-			send := func(method, target, body string) received {
+			send := func(method, target, body string) fullResponse {
 				w.send(t, "%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", method, target, len(body), body)
-				return w.answer(t, method)
+				return w.readResponse(t, method)
 			}
 			location := send("PATCH", w.start(t), content[:10]).Header.Get("Location")
 
@@ -50,7 +50,7 @@ func TestFullStore(t *testing.T) {
 			} {
 				resp := send(c.method, c.target, c.body)
 				if resp.StatusCode != http.StatusInsufficientStorage || !strings.Contains(resp.body, `"message":"the store is full`) || resp.Header.Get("Retry-After") != "" {
-					t.Errorf("%s of %d bytes = %s, %s, Retry-After %q, want 507 with a sentence, and none", c.method, len(c.body), resp.Status, resp.body, resp.Header.Get("Retry-After"))
+					t.Errorf("%s of %d bytes = %s, %s, Retry-After %q, want 507 with a message and without Retry-After", c.method, len(c.body), resp.Status, resp.body, resp.Header.Get("Retry-After"))
 				}
 			}
 			status := w.status(t, location)

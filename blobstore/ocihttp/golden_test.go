@@ -28,28 +28,28 @@ import (
 	"github.com/berthhq/berth/redirect"
 )
 
-var update = flag.Bool("update", false, "write the answers that are compared into testdata")
+var update = flag.Bool("update", false, "write the responses to testdata instead of comparing them")
 
-// TestGolden sends the requests of each file in testdata and wants its answers.
-// A file is read line by line:
+// TestGolden sends the requests of each file in testdata and compares the
+// responses. A file is read line by line:
 //
-//	# text               says what follows
-//	server NAME          the next requests go to that one of the servers below; all have one bucket
-//	fail METHOD ERROR    those calls of the bucket fail during the next request
-//	> text               a line of a request; an empty one comes before the body
-//	< text               a line of its answer, likewise
-//	save NAME            {NAME} is the Location of the answer
+//	# text               a comment
+//	server NAME          send the next requests to this server; all servers have the same bucket
+//	fail METHOD ERROR    make these calls of the bucket fail during the next request
+//	> text               a line of a request; an empty line precedes the body
+//	< text               a line of its response, likewise
+//	save NAME            save the Location of the response as {NAME}
 //
-// The lines of a body are joined by line feeds. Host and, where they are
-// missing, Content-Length come by themselves. In a request, {sha256 TEXT} is a
-// digest, {times N TEXT} so much text, {path NAME}, {state NAME} and {id NAME}
-// are parts of a Location that was saved, and {forge NAME} is that with one
-// character of its state changed. In an answer headers are sorted, and what
-// differs from run to run is in angle brackets.
+// The lines of a body are joined by line feeds. Host is added to each request,
+// and so is Content-Length if it is missing. In a request, {sha256 TEXT} is a
+// digest, {times N TEXT} is a text repeated N times, {path NAME}, {state NAME} and
+// {id NAME} are parts of a saved Location, and {forge NAME} is a saved Location
+// with one character of its state changed. In a response, headers are sorted, and
+// values that differ between runs are replaced by names in angle brackets.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("testdata", "*.txt"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("testdata: %v, %v", files, err)
+		t.Fatalf("files in testdata = %v, %v, want some", files, err)
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
@@ -66,16 +66,16 @@ func TestGolden(t *testing.T) {
 				return
 			}
 			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("%s (-want +got; -update writes it):\n%s", file, diff)
+				t.Errorf("%s differs (-want +got; update it with -update):\n%s", file, diff)
 			}
 		})
 	}
 }
 
-// secret stands for what the errors of a store say and nobody else may know.
+// secret is part of the errors of a store, and must not be in a response.
 const secret = "sdk: GET https://prod-bucket.internal/blobs/sha256/ab/record: AKIAEXAMPLE"
 
-// failures are what a store's calls can fail with.
+// failures are the errors that calls of a store can return.
 var failures = map[string]error{
 	"busy":        fmt.Errorf("%s: %w", secret, drivers.ErrBusy),
 	"full":        fmt.Errorf("%s: %w", secret, drivers.ErrFull),
@@ -89,11 +89,11 @@ var failures = map[string]error{
 	"canceled":    fmt.Errorf("%s: %w", secret, context.Canceled),
 }
 
-// leak finds what no answer may have in it: keys in the bucket, and what errors
-// of the store say.
+// leak matches text that must not be in a response: keys in the bucket, and parts
+// of the errors of a store.
 var leak = regexp.MustCompile(`blobs/sha256/|aliases/|data/|uploads/[0-9a-f-]+/\d|meta/|parts/|sdk:|AKIAEXAMPLE|prod-bucket|drivertest|envelope|memory:|blobstore:`)
 
-func checkLeaks(t *testing.T, request string, resp received) {
+func checkLeaks(t *testing.T, request string, resp fullResponse) {
 	t.Helper()
 	text := resp.body
 	for name, values := range resp.Header {
@@ -102,11 +102,11 @@ func checkLeaks(t *testing.T, request string, resp received) {
 		}
 	}
 	if found := leak.FindString(text); found != "" {
-		t.Errorf("%s: the answer has %q in it:\n%v\n%s", request, found, resp.Header, resp.body)
+		t.Errorf("%s: the response contains %q:\n%v\n%s", request, found, resp.Header, resp.body)
 	}
 }
 
-// script runs one file.
+// script runs the requests of one file.
 type script struct {
 	servers map[string]string // addresses
 	faulty  *atomic.Pointer[drivertest.Faulty]
@@ -114,7 +114,7 @@ type script struct {
 	conns  map[string]*wire
 	server string
 	saved  map[string]string
-	last   received
+	last   fullResponse
 }
 
 func newScript(t *testing.T) *script {
@@ -133,7 +133,7 @@ func newScript(t *testing.T) *script {
 	}
 	open := func(bucket drivers.Bucket, storeConfig blobstore.Config, cfg Config) string {
 		storeConfig.InlineMax = 16
-		// Each request is to ask the store, where it can fail.
+		// Without a cache every request reads the store, which can fail.
 		storeConfig.Cache.Entries = -1
 		return serve(t, newHandler(t, drivertest.Wrap(bucket, intercept), storeConfig, cfg))
 	}
@@ -155,7 +155,8 @@ func newScript(t *testing.T) *script {
 	return s
 }
 
-// edgePolicy sends every read to a CDN that answers any ranges.
+// edgePolicy returns a policy that redirects every read to a CDN that answers all
+// kinds of ranges.
 func edgePolicy(t *testing.T) *redirect.Policy {
 	t.Helper()
 	p, err := redirect.New(redirect.Config{Default: "cdn:edge", CDN: map[string]redirect.CDN{
@@ -167,14 +168,14 @@ func edgePolicy(t *testing.T) *redirect.Policy {
 	return p
 }
 
-// panics is an access controller with a bug.
+// panics is an access controller that panics.
 type panics struct{}
 
 func (panics) BlobAccessController(blobstore.BlobDescriptorService) blobstore.BlobDescriptorService {
 	panic(secret)
 }
 
-// run returns the file with the answers that came.
+// run returns the file with the actual responses.
 func (s *script) run(t *testing.T, file string) string {
 	t.Helper()
 	var out strings.Builder
@@ -218,11 +219,11 @@ func (s *script) command(t *testing.T, f []string) {
 	case len(f) == 2 && f[0] == "save" && s.last.Header.Get("Location") != "":
 		s.saved[f[1]] = s.last.Header.Get("Location")
 	default:
-		t.Fatalf("no such command: %q", f)
+		t.Fatalf("unknown command %q", f)
 	}
 }
 
-func (s *script) exchange(t *testing.T, lines []string) received {
+func (s *script) exchange(t *testing.T, lines []string) fullResponse {
 	t.Helper()
 	for i := range lines {
 		lines[i] = s.expand(t, lines[i])
@@ -251,7 +252,7 @@ func (s *script) exchange(t *testing.T, lines []string) received {
 		s.conns[s.server] = w
 	}
 	w.send(t, "%s\r\n%s", text, body)
-	resp := w.answer(t, method)
+	resp := w.readResponse(t, method)
 	if resp.Close {
 		w.Close()
 		delete(s.conns, s.server)
@@ -287,10 +288,10 @@ func (s *script) expand(t *testing.T, line string) string {
 			return s.location(t, m[2]).Query().Get("_state")
 		case "forge":
 			state := []byte(s.location(t, m[2]).Query().Get("_state"))
-			state[60] ^= 1 // in what is signed; letters and digits stay such, or nearly
+			state[60] ^= 1 // in the part that is signed; the result is still valid base64
 			return s.location(t, m[2]).Path + "?_state=" + url.QueryEscape(string(state))
 		}
-		t.Fatalf("no such variable: %s", v)
+		t.Fatalf("unknown variable %s", v)
 		return ""
 	})
 }
@@ -299,14 +300,15 @@ func (s *script) location(t *testing.T, name string) *url.URL {
 	t.Helper()
 	u, err := url.Parse(s.saved[name])
 	if err != nil || u.Path == "" {
-		t.Fatalf("nothing was saved as %q", name)
+		t.Fatalf("no Location was saved as %q", name)
 	}
 	return u
 }
 
+// volatile are values that differ between runs.
 var volatile = []struct {
-	is *regexp.Regexp
-	as string
+	pattern *regexp.Regexp
+	name    string
 }{
 	{regexp.MustCompile(`_state=[\w-]+`), "_state=<state>"},
 	{regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`), "<uuid>"},
@@ -315,8 +317,8 @@ var volatile = []struct {
 	{regexp.MustCompile(`expires=\d+`), "expires=<unix>"},
 }
 
-// describe writes an answer down without what differs from run to run.
-func (s *script) describe(r received) string {
+// describe returns a response as lines of a file.
+func (s *script) describe(r fullResponse) string {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s\n", r.Status)
 	replace := map[string]string{}
@@ -351,7 +353,7 @@ func (s *script) describe(r received) string {
 		text = strings.ReplaceAll(text, old, replacement)
 	}
 	for _, v := range volatile {
-		text = v.is.ReplaceAllString(text, v.as)
+		text = v.pattern.ReplaceAllString(text, v.name)
 	}
 	out := ""
 	for line := range strings.SplitSeq(text, "\n") {

@@ -20,12 +20,12 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// A chunk is a part of a layer that a client is missing.
+// chunk is a part of a layer.
 type chunk struct{ off, n int }
 
 // TestPartialPull pulls parts of a layer as containers/image does for
-// zstd:chunked, through a connection: one request for all chunks, in their
-// order, of which each must come as a part of its own.
+// zstd:chunked: with one request for all chunks. Each chunk must be a part of the
+// response, in the order of the request.
 func TestPartialPull(t *testing.T) {
 	layer := make([]byte, 8<<20)
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(layer) // never an error
@@ -39,10 +39,10 @@ func TestPartialPull(t *testing.T) {
 	}
 	for name, open := range map[string]func(t *testing.T) drivers.Bucket{
 		"memory": func(t *testing.T) drivers.Bucket { return openMemory(t, &memory.Store{}) },
-		"a store that signs": func(t *testing.T) drivers.Bucket {
+		"signing store": func(t *testing.T) drivers.Bucket {
 			return drivertest.Signing(openMemory(t, &memory.Store{}))
 		},
-		"a directory": func(t *testing.T) drivers.Bucket {
+		"directory": func(t *testing.T) drivers.Bucket {
 			b, err := filesystem.Open(t.Context(), filesystem.Config{Root: t.TempDir()})
 			if err != nil {
 				t.Fatal(err)
@@ -60,15 +60,15 @@ func TestPartialPull(t *testing.T) {
 		res.Body.Close()
 		for _, test := range []struct {
 			chunks   []chunk
-			requests int // to the store, which a directory is asked once
+			requests int // to the store; one for a directory
 		}{{chunks, 1}, {sparse, 8}} {
-			for range 2 { // the first reads the link, too
+			for range 2 { // the first time also reads the link
 				counter.Reset()
 				if err := pullChunks(t, base+path, layer, test.chunks); err != nil {
 					t.Errorf("%s: %d chunks: %v", name, len(test.chunks), err)
 				}
 			}
-			if name == "a directory" {
+			if name == "directory" {
 				test.requests = 1
 			}
 			if n := counter.Total(); n != test.requests {
@@ -78,7 +78,7 @@ func TestPartialPull(t *testing.T) {
 	}
 }
 
-// pullChunks asks for the chunks, and wants their bytes.
+// pullChunks requests the chunks and checks their bytes.
 func pullChunks(t *testing.T, url string, layer []byte, chunks []chunk) error {
 	t.Helper()
 	var ranges []string
@@ -97,7 +97,7 @@ func pullChunks(t *testing.T, url string, layer []byte, chunks []chunk) error {
 	defer res.Body.Close()
 	mediaType, params, err := mime.ParseMediaType(res.Header.Get("Content-Type"))
 	if err != nil || res.StatusCode != http.StatusPartialContent || mediaType != "multipart/byteranges" {
-		return fmt.Errorf("%s, Content-Type %q, %w, want 206 and parts", res.Status, res.Header.Get("Content-Type"), err)
+		return fmt.Errorf("%s, Content-Type %q, %w, want 206 with parts", res.Status, res.Header.Get("Content-Type"), err)
 	}
 	body := &countingReader{Reader: res.Body}
 	parts := multipart.NewReader(body, params["boundary"])
@@ -108,15 +108,15 @@ func pullChunks(t *testing.T, url string, layer []byte, chunks []chunk) error {
 		}
 		want := fmt.Sprintf("bytes %d-%d/%d", c.off, c.off+c.n-1, len(layer))
 		if got := part.Header.Get("Content-Range"); got != want {
-			return fmt.Errorf("part %d is %q, want %q", i, got, want)
+			return fmt.Errorf("Content-Range of part %d = %q, want %q", i, got, want)
 		}
 		p, err := io.ReadAll(part)
 		if err != nil || !bytes.Equal(p, layer[c.off:c.off+c.n]) {
-			return fmt.Errorf("part %d: %d other bytes, %w", i, len(p), err)
+			return fmt.Errorf("part %d = %d bytes that differ from the chunk, %w", i, len(p), err)
 		}
 	}
 	if _, err := parts.NextPart(); err != io.EOF {
-		return fmt.Errorf("after the last part: %w, want the end", err)
+		return fmt.Errorf("NextPart after the last part: %w, want io.EOF", err)
 	}
 	if _, err := io.Copy(io.Discard, body); err != nil || body.n != res.ContentLength {
 		return fmt.Errorf("%d bytes, %w, want the %d of Content-Length", body.n, err, res.ContentLength)

@@ -15,12 +15,12 @@ import (
 	"github.com/berthhq/berth/drivers/filesystem"
 )
 
-// sendfileWriter is a connection as net/http has it: it sends a file from the
-// kernel if ReadFrom is given one, with a limit around it.
+// sendfileWriter counts the calls for which net/http would use sendfile(2): calls
+// of ReadFrom with a file that is limited to a number of bytes.
 type sendfileWriter struct {
 	*httptest.ResponseRecorder
 
-	files int // that ReadFrom was given
+	files int // number of calls
 }
 
 func (w *sendfileWriter) ReadFrom(r io.Reader) (int64, error) {
@@ -33,9 +33,8 @@ func (w *sendfileWriter) ReadFrom(r io.Reader) (int64, error) {
 	return w.Body.ReadFrom(r)
 }
 
-// TestFilesAreSentFromTheKernel reads a blob out of a directory, whole and in
-// part, by way of the whole handler.
-func TestFilesAreSentFromTheKernel(t *testing.T) {
+// Blobs in a directory are sent with sendfile(2), through all of the handler.
+func TestSendfile(t *testing.T) {
 	bucket, err := filesystem.Open(t.Context(), filesystem.Config{Root: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -73,10 +72,10 @@ func TestFilesAreSentFromTheKernel(t *testing.T) {
 		handler.ServeHTTP(w, req)
 		several := strings.Contains(header, ",")
 		if several && !bytes.Contains(w.Body.Bytes(), want) || !several && !bytes.Equal(w.Body.Bytes(), want) {
-			t.Errorf("GET with Range %q = %d, %d bytes, want the %d bytes asked for", header, w.Code, w.Body.Len(), len(want))
+			t.Errorf("GET with Range %q = %d, %d bytes, want the %d bytes of the range", header, w.Code, w.Body.Len(), len(want))
 		}
 		if w.files != 1 {
-			t.Errorf("GET with Range %q: ReadFrom was given a file %d times, want once", header, w.files)
+			t.Errorf("GET with Range %q used sendfile %d times, want once", header, w.files)
 		}
 	}
 }

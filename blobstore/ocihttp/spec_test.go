@@ -18,15 +18,14 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// specClient does what the distribution specification lets a client of blobs
-// do, with no more knowledge of the service than that: it follows Locations
-// and wants the headers that an answer must have.
+// specClient is a client that relies on nothing but the distribution
+// specification. It follows Locations and checks the required headers.
 type specClient struct {
 	t    *testing.T
 	base *url.URL
 }
 
-// want is a request with the status that it must be answered with.
+// want sends a request and checks the status of the response.
 func (c specClient) want(status int, method, target string, body []byte, header ...string) *http.Response {
 	c.t.Helper()
 	u, err := c.base.Parse(target)
@@ -63,7 +62,8 @@ func (c specClient) want(status int, method, target string, body []byte, header 
 	return resp
 }
 
-// location is where an answer says to go on, with a query parameter more.
+// location returns the Location of a response, with a query parameter added unless
+// key is empty.
 func (c specClient) location(resp *http.Response, key, value string) string {
 	c.t.Helper()
 	u, err := url.Parse(resp.Header.Get("Location"))
@@ -78,7 +78,7 @@ func (c specClient) location(resp *http.Response, key, value string) string {
 	return u.String()
 }
 
-// pushed wants a blob at the Location, and under its name.
+// pushed checks that the blob can be read at the Location and by its digest.
 func (c specClient) pushed(resp *http.Response, repository string, d digest.Digest, p []byte) {
 	c.t.Helper()
 	if got := resp.Header.Get("Docker-Content-Digest"); got != d.String() {
@@ -91,14 +91,13 @@ func (c specClient) pushed(resp *http.Response, repository string, d digest.Dige
 				c.t.Errorf("%s: Content-Length %d, Docker-Content-Digest %q, want %d, %q", method, resp.ContentLength, resp.Header.Get("Docker-Content-Digest"), len(p), d)
 			}
 			if got, _ := io.ReadAll(resp.Body); method == "GET" && !bytes.Equal(got, p) {
-				c.t.Errorf("GET gives %d other bytes", len(got))
+				c.t.Errorf("GET returns %d bytes that differ from the blob", len(got))
 			}
 		}
 	}
 }
 
-// start begins an upload that may be in chunks, and returns the least size of
-// one that is not the last.
+// start starts an upload. It returns the minimum size of chunks before the last.
 func (c specClient) start(repository string, alg digest.Algorithm) (resp *http.Response, least int) {
 	c.t.Helper()
 	target := "/v2/" + repository + "/blobs/uploads/"
@@ -117,8 +116,8 @@ func (c specClient) start(repository string, alg digest.Algorithm) (resp *http.R
 
 const octets = "application/octet-stream"
 
-// inChunks sends p in three chunks, the last one with PUT if putLast, and
-// before each one that is out of order if disorderly.
+// inChunks sends p in three chunks. If putLast, the last one is sent with PUT. If
+// disorderly, a chunk that is out of order is sent before each.
 func (c specClient) inChunks(repository string, d digest.Digest, p []byte, putLast, disorderly bool) {
 	c.t.Helper()
 	resp, least := c.start(repository, d.Algorithm())
@@ -157,10 +156,10 @@ func (c specClient) inChunks(repository string, d digest.Digest, p []byte, putLa
 	c.pushed(resp, repository, d, p)
 }
 
-// specTests are the ways of the specification
-// (https://github.com/opencontainers/distribution-spec/blob/main/spec.md), and
-// what its own suite tries besides, as far as they are about blobs. That suite
-// is a program for a registry with manifests, without which it runs nothing.
+// specTests are what the specification
+// (https://github.com/opencontainers/distribution-spec/blob/main/spec.md) and its
+// conformance suite require for blobs. The suite itself runs nothing against a
+// registry without manifests.
 var specTests = map[string]func(c specClient, repository string, alg digest.Algorithm, random func(n int) []byte){
 	"single POST": func(c specClient, repository string, alg digest.Algorithm, random func(int) []byte) {
 		p := random(5000)
@@ -244,7 +243,7 @@ var specTests = map[string]func(c specClient, repository string, alg digest.Algo
 		d := alg.FromBytes(p)
 		mount := "/v2/" + repository + "/blobs/uploads/?mount=" + d.String()
 		other := repository + "/other"
-		for _, target := range []string{mount + "&from=" + other, mount} { // it isn't there
+		for _, target := range []string{mount + "&from=" + other, mount} { // the source does not have it
 			resp := c.want(http.StatusAccepted, "POST", target, nil)
 			c.want(http.StatusNoContent, "DELETE", c.location(resp, "", ""), nil)
 		}

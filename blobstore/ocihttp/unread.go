@@ -9,61 +9,63 @@ import (
 	"time"
 )
 
-// Unread limits what is read of a request's body after its answer was sent.
+// Unread limits how much of a request's body [AnswerFirst] reads after the
+// response was sent.
 type Unread struct {
-	// After an answer that is not a success the rest of the body is read for
-	// Time, as long as the client is not silent for Silence, up to Bytes. Zero
-	// is 30 seconds, 5 seconds and 1 GiB.
-	Time    time.Duration
-	Silence time.Duration
-	Bytes   int64
+	// The limits after a response that is not a success (2xx): the rest of the
+	// body is read for RejectedTime and up to RejectedBytes, unless the client
+	// sends nothing for RejectedIdle. Zero is 30 seconds, 1 GiB and 5 seconds.
+	RejectedTime  time.Duration
+	RejectedBytes int64
+	RejectedIdle  time.Duration
 
-	// After a success the rest of the body is read to its end, within the limits
-	// of a body that is stored: the client may be silent for Idle (zero is 2
-	// minutes), the request may last for Request, and its body have Body bytes
-	// (zero is no limit).
-	Idle    time.Duration
-	Request time.Duration
-	Body    int64
+	// The limits after a success, which are those of a body that is stored: the
+	// request may last for AcceptedTime in all, and its body may have
+	// AcceptedBytes in all (zero is no limit), unless the client sends nothing
+	// for AcceptedIdle (zero is 2 minutes).
+	AcceptedTime  time.Duration
+	AcceptedBytes int64
+	AcceptedIdle  time.Duration
 }
 
 func (u Unread) withDefaults() Unread {
-	orElse := func(d *time.Duration, v time.Duration) {
+	orDefault := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {
 			*d = v
 		}
 	}
-	orElse(&u.Time, 30*time.Second)
-	orElse(&u.Silence, 5*time.Second)
-	orElse(&u.Idle, defaultIdleTimeout)
-	if u.Bytes == 0 {
-		u.Bytes = 1 << 30
+	orDefault(&u.RejectedTime, 30*time.Second)
+	orDefault(&u.RejectedIdle, 5*time.Second)
+	orDefault(&u.AcceptedIdle, defaultIdleTimeout)
+	if u.RejectedBytes == 0 {
+		u.RejectedBytes = 1 << 30
 	}
 	return u
 }
 
-// AnswerFirst returns a handler that sends the answers of next as soon as they
-// are complete, also when the request's body has not come yet, and then reads
-// the rest of the body and drops it.
+// AnswerFirst returns a handler that sends the responses of next as soon as they
+// are complete, even if the request's body has not arrived yet. It then reads the
+// rest of the body and discards it.
 //
-// It exists because most proxies and many clients send a body to its end before
-// they read an answer. A server that closes the connection while they send
-// resets it, and they report a broken pipe, or answer 502, and the answer is
-// lost. So the connection stays open until the client has sent its body or
-// closes the connection, or until a limit ends it. At the end of a body the
-// connection is used again; at a limit it is closed.
+// Most proxies and many clients send a whole body before they read the response.
+// If the server closes the connection while they send, the connection is reset:
+// they report a broken pipe, or answer 502, and the response is lost. So
+// AnswerFirst keeps the connection open until the client has sent its body or
+// closes the connection, or until a limit is reached. After the end of a body the
+// connection is reused; after a limit it is closed.
 //
-// Answers need a Content-Length, except those that have no body: otherwise their
-// end comes with that of the request's body. Over HTTP/2 it always does, because
-// net/http ends an answer and resets the stream in one. By RFC 9113, section 8.1,
-// the answer would reach the client, but proxies between HTTP/1.1 and HTTP/2 close
-// the client's connection then. Other clients stop sending when they see an
-// answer, and wait for its end. So the body is read over HTTP/2 too, but a client
-// may be silent for less: after a success for Silence, and after any other answer
-// for a fifth of Silence until it has sent more than was on its way.
+// Responses need a Content-Length, except those without a body. Otherwise the
+// client sees their end only when the request's body ends. Over HTTP/2 that is
+// always so, because net/http ends a response and resets the stream in one step.
+// By RFC 9113, section 8.1, clients would still get the response, but proxies
+// between HTTP/1.1 and HTTP/2 then close the connection to the client. Other
+// clients stop sending when the response starts, and wait for its end. So the
+// body is read over HTTP/2 as well, but with a shorter idle limit: RejectedIdle
+// after a success; after any other response a fifth of it, until the client has
+// sent more than was in transit.
 //
-// When stop ends, so does the reading. The buffers that it takes are small: what
-// a client costs here is little more than its connection.
+// Reading ends when stop does. Its buffers are small: a client costs little more
+// than its connection.
 func AnswerFirst(stop context.Context, next http.Handler, limits Unread) http.Handler {
 	limits = limits.withDefaults()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -71,57 +73,57 @@ func AnswerFirst(stop context.Context, next http.Handler, limits Unread) http.Ha
 			next.ServeHTTP(w, r)
 			return
 		}
-		body := &arriving{ReadCloser: r.Body}
-		first := &firstWriter{ResponseWriter: w, control: http.NewResponseController(w), request: r, body: body, limits: limits, began: time.Now()}
-		// Without full duplex net/http would read of the body before it sends the
-		// answer, and give up the connection of one that is longer.
-		_ = first.control.EnableFullDuplex() // HTTP/2 always is
-		inner := *r                          // net/http looks at the body of its own
+		body := &trackingBody{ReadCloser: r.Body}
+		first := &firstWriter{ResponseWriter: w, control: http.NewResponseController(w), request: r, body: body, limits: limits, start: time.Now()}
+		// Without full duplex, net/http would read part of the body before it
+		// sends the response, and close the connection if the body is longer.
+		_ = first.control.EnableFullDuplex() // an error over HTTP/2, which is always full duplex
+		inner := *r                          // a copy, because net/http uses the Body of its own request
 		inner.Body = body
 		next.ServeHTTP(first, &inner)
 		if !body.ended {
-			first.drop(stop)
+			first.discardBody(stop)
 		}
 	})
 }
 
-// arriving remembers how far a body was read.
-type arriving struct {
+// trackingBody is a body that records how much of it was read.
+type trackingBody struct {
 	io.ReadCloser
 
 	read   int64
 	ended  bool
-	broken bool // a Read failed
+	failed bool // a Read failed
 }
 
-func (b *arriving) Read(p []byte) (int, error) {
+func (b *trackingBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.read += int64(n)
 	switch {
 	case err == io.EOF:
 		b.ended = true
 	case err != nil:
-		b.broken = true
+		b.failed = true
 	}
 	return n, err
 }
 
-// firstWriter is an answer that is sent before its request's body has come.
+// firstWriter is a response that is sent before the request's body has arrived.
 type firstWriter struct {
 	http.ResponseWriter
 
 	control *http.ResponseController
 	request *http.Request
-	body    *arriving
+	body    *trackingBody
 	limits  Unread
-	began   time.Time
-	status  int // zero until the answer begins
+	start   time.Time // of the request
+	status  int       // zero before the response is started
 }
 
 func (w *firstWriter) success() bool { return w.status >= 200 && w.status < 300 }
 
-// WriteHeader announces the end of a connection whose body is known not to be
-// read to its end.
+// WriteHeader implements [http.ResponseWriter]. It announces that the connection
+// will be closed, if it is known that the body will not be read to its end.
 func (w *firstWriter) WriteHeader(status int) {
 	if status < 200 {
 		w.ResponseWriter.WriteHeader(status)
@@ -129,160 +131,167 @@ func (w *firstWriter) WriteHeader(status int) {
 	}
 	if w.status == 0 {
 		w.status = status
-		if tooMuch := !w.success() && w.request.ContentLength-w.body.read > w.limits.Bytes; w.request.ProtoMajor == 1 && (tooMuch || w.body.broken) {
+		tooLong := !w.success() && w.request.ContentLength-w.body.read > w.limits.RejectedBytes
+		if w.request.ProtoMajor == 1 && (tooLong || w.body.failed) {
 			w.Header().Set("Connection", "close")
 		}
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
-func (w *firstWriter) begin() {
+func (w *firstWriter) ensureHeader() {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
 }
 
+// Write implements [http.ResponseWriter].
 func (w *firstWriter) Write(p []byte) (int, error) {
-	w.begin()
+	w.ensureHeader()
 	return w.ResponseWriter.Write(p)
 }
 
-// ReadFrom keeps the way open that files take to a connection, sendfile(2).
+// ReadFrom lets net/http send files with sendfile(2).
 func (w *firstWriter) ReadFrom(r io.Reader) (int64, error) {
-	w.begin()
+	w.ensureHeader()
 	return io.Copy(w.ResponseWriter, r)
 }
 
 // Unwrap is for [http.ResponseController].
 func (w *firstWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// drop sends the answer, and then reads what there is still of the body.
-func (w *firstWriter) drop(stop context.Context) {
-	if w.status == 0 { // the handler has nothing to send
+// discardBody sends the response, and then reads the rest of the body.
+func (w *firstWriter) discardBody(stop context.Context) {
+	if w.status == 0 { // the handler wrote nothing
 		w.Header().Set("Content-Length", "0")
-		w.begin()
+		w.ensureHeader()
 	}
-	// This writes nothing, and net/http takes it for the sign that it must not
-	// send 100 Continue any more.
+	// An empty Write sends nothing, but stops net/http from sending 100 Continue
+	// when the body is read.
 	_, _ = w.ResponseWriter.Write(nil)
 	if err := w.control.Flush(); err != nil {
-		return // there is no connection any more
+		return // the connection is gone
 	}
-	rest := w.rest()
-	rest.small = w.request.ContentLength < 0 && w.request.ProtoMajor == 1
-	err := rest.drop(stop, w.body, w.control.SetReadDeadline)
+	d := w.newDiscarder()
+	d.small = w.request.ContentLength < 0 && w.request.ProtoMajor == 1
+	err := d.discard(stop, w.body, w.control.SetReadDeadline)
 	if err == nil {
 		_ = w.control.SetReadDeadline(time.Time{})
 		return
 	}
 	if w.request.ProtoMajor > 1 {
-		return // net/http tells the client to stop, and the connection serves other requests
+		return // net/http resets the stream, and the connection serves other requests
 	}
-	// What comes next on this connection is no request: it must not be read as one.
+	// What follows on this connection is the rest of the body. It must not be
+	// read as a request.
 	conn, buffered, hijackErr := w.control.Hijack()
 	if hijackErr != nil {
 		panic(http.ErrAbortHandler) //nolint:forbidigo // net/http's own way to drop a connection
 	}
 	defer conn.Close()
-	if !errors.Is(err, errEnough) {
-		// The body can't be told from what follows it: its encoding is broken, or
-		// was cut off in the middle of a chunk. Its client sends it all the same.
-		rest.silence, rest.small = w.limits.Silence, false
-		_ = rest.drop(stop, buffered, conn.SetReadDeadline) // the connection is closed, however it ends
+	if !errors.Is(err, errLimit) {
+		// The end of the body cannot be found, because its encoding is invalid
+		// or was interrupted in the middle of a chunk. The client continues to
+		// send it.
+		d.idle, d.small = w.limits.RejectedIdle, false
+		_ = d.discard(stop, buffered, conn.SetReadDeadline) // in any case the connection is closed
 	}
 }
 
-// rest is what may still come of the body.
-func (w *firstWriter) rest() *rest {
+// newDiscarder returns a discarder with the limits for this response.
+func (w *firstWriter) newDiscarder() *discarder {
 	http2 := w.request.ProtoMajor > 1
 	if !w.success() {
-		r := &rest{until: time.Now().Add(w.limits.Time), silence: w.limits.Silence, left: w.limits.Bytes, limited: true}
+		d := &discarder{until: time.Now().Add(w.limits.RejectedTime), idle: w.limits.RejectedIdle, left: w.limits.RejectedBytes, limited: true}
 		if http2 {
-			r.hasty = onItsWay
+			d.inTransit = streamWindow
 		}
-		return r
+		return d
 	}
-	idle := w.limits.Idle
+	idle := w.limits.AcceptedIdle
 	if http2 {
-		idle = w.limits.Silence
+		idle = w.limits.RejectedIdle
 	}
-	r := &rest{silence: idle, left: max(w.limits.Body-w.body.read, 0), limited: w.limits.Body > 0}
-	if w.limits.Request > 0 {
-		r.until = w.began.Add(w.limits.Request)
+	d := &discarder{idle: idle, left: max(w.limits.AcceptedBytes-w.body.read, 0), limited: w.limits.AcceptedBytes > 0}
+	if w.limits.AcceptedTime > 0 {
+		d.until = w.start.Add(w.limits.AcceptedTime)
 	}
-	return r
+	return d
 }
 
-// rest reads what is to be dropped of a body.
-type rest struct {
-	until   time.Time // zero is never
-	silence time.Duration
-	left    int64
-	limited bool  // left counts
-	small   bool  // a Read waits until it is full
-	hasty   int64 // bytes until which a fifth of silence is enough
+// discarder reads the rest of a body, within limits, and discards it.
+type discarder struct {
+	until     time.Time // zero for never
+	idle      time.Duration
+	left      int64 // bytes
+	limited   bool  // left is a limit
+	small     bool  // a Read of the body returns only when its buffer is full
+	inTransit int64 // bytes that may still arrive although the client has stopped sending; until then a fifth of idle is the limit
 
 	from        io.Reader
 	setDeadline func(time.Time) error
 	stopped     func() error
 }
 
-// smallRead is what is read at once of a chunked body, in bytes: net/http waits
-// until a Read is full, or the chunk at its end, which must not take a slow
-// client longer than it may be silent.
+// smallRead is the size of the reads of a chunked body, in bytes. net/http returns
+// from a Read when its buffer is full or the chunk ends, and a slow client must
+// not take longer than the idle limit for that.
 const smallRead = 512
 
-// onItsWay is how many bytes may come over HTTP/2 from a client that has stopped
-// sending: what the window of a stream lets through.
-const onItsWay = 1 << 20
+// streamWindow is the number of bytes that a client over HTTP/2 may have sent
+// before it saw the response: the flow-control window of a stream.
+const streamWindow = 1 << 20
 
-// errEnough is what a body that goes beyond its limits ends with.
-var errEnough = errors.New("enough of the body was dropped")
+// errLimit reports that a body reached a limit before its end.
+var errLimit = errors.New("the body reached a limit")
 
-// drop returns nil if the body came to its end, errEnough at a limit and when
-// stop has ended, and otherwise the error of the body.
-func (r *rest) drop(stop context.Context, from io.Reader, setDeadline func(time.Time) error) error {
-	r.from, r.setDeadline, r.stopped = from, setDeadline, stop.Err
+// discard reads from until its end. It returns nil at the end of the body,
+// errLimit at a limit or when stop ends, and otherwise the error of the body.
+func (d *discarder) discard(stop context.Context, from io.Reader, setDeadline func(time.Time) error) error {
+	d.from, d.setDeadline, d.stopped = from, setDeadline, stop.Err
 	interrupted := make(chan struct{})
-	keep := context.AfterFunc(stop, func() {
+	disarm := context.AfterFunc(stop, func() {
 		defer close(interrupted)
 		_ = setDeadline(time.Unix(1, 0))
 	})
-	_, err := io.Copy(io.Discard, r) // whose buffers are small, and pooled
-	if !keep() {
-		<-interrupted // after the handler net/http has no stream that could get a deadline, and panics
+	_, err := io.Copy(io.Discard, d) // its buffers are small and pooled
+	if !disarm() {
+		// net/http panics if a deadline is set after the handler has returned,
+		// because the stream is gone.
+		<-interrupted
 	}
 	return err
 }
 
-func (r *rest) Read(p []byte) (int, error) {
-	silence := r.silence
-	if r.hasty > 0 {
-		silence /= 5
+// Read implements [io.Reader] for discard.
+func (d *discarder) Read(p []byte) (int, error) {
+	idle := d.idle
+	if d.inTransit > 0 {
+		idle /= 5
 	}
-	at := time.Now().Add(silence)
-	if !r.until.IsZero() && r.until.Before(at) {
-		at = r.until
+	deadline := time.Now().Add(idle)
+	if !d.until.IsZero() && d.until.Before(deadline) {
+		deadline = d.until
 	}
-	_ = r.setDeadline(at)
-	if r.small {
+	_ = d.setDeadline(deadline)
+	if d.small {
 		p = p[:min(len(p), smallRead)]
 	}
-	if r.limited {
-		p = p[:min(int64(len(p)), r.left+1)]
+	if d.limited {
+		p = p[:min(int64(len(p)), d.left+1)]
 	}
-	if r.stopped() != nil { // before the deadline was set, or it is set once more
-		return 0, errEnough
+	if d.stopped() != nil { // if stop ends only now, discard sets the deadline once more
+		return 0, errLimit
 	}
-	n, err := r.from.Read(p)
-	r.left -= int64(n)
-	r.hasty -= int64(n)
-	// A chunked body that has missed a deadline can't be read any more, although
-	// something may have come: it returns the error of an earlier Read, or bytes
-	// with the error.
-	silent := errors.Is(err, os.ErrDeadlineExceeded) && n == 0 && !time.Now().Before(at)
-	if silent || r.limited && r.left < 0 {
-		err = errEnough
+	n, err := d.from.Read(p)
+	d.left -= int64(n)
+	d.inTransit -= int64(n)
+	// After a chunked body has missed a deadline it cannot be read any more, even
+	// if bytes arrived: it returns the error of an earlier Read, or bytes with
+	// the error. That is not a limit.
+	timedOut := errors.Is(err, os.ErrDeadlineExceeded) && n == 0 && !time.Now().Before(deadline)
+	if timedOut || d.limited && d.left < 0 {
+		err = errLimit
 	}
 	return n, err
 }

@@ -60,19 +60,19 @@ func headerBlock(headers ...string) (p []byte) {
 	return p
 }
 
-// endless is a client over HTTP/2 that sends a body without an end, whatever the
-// answer is, until its stream is reset. net/http's own stops at a refusal.
-type endless struct {
+// endlessClient is a client over HTTP/2 that sends an endless body until its
+// stream is reset. The client of net/http stops when the response is an error.
+type endlessClient struct {
 	conn           net.Conn
-	stream, window int64 // how many bytes it may send, in the stream and in all
+	stream, window int64 // bytes that the flow control allows it to send, in the stream and in all
 	initial        int64 // window of a stream
 	sent           int64
-	answer         string
-	answered       bool
+	body           string // of the response
+	ended          bool   // the response
 }
 
 // run sends a PUT and returns when the server has reset its stream.
-func (c *endless) run(path string) error {
+func (c *endlessClient) run(path string) error {
 	if _, err := io.WriteString(c.conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"); err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (c *endless) run(path string) error {
 			if f.kind == frameReset {
 				return nil
 			}
-			if err := c.take(f); err != nil {
+			if err := c.receive(f); err != nil {
 				return err
 			}
 		case err := <-failed:
@@ -120,7 +120,8 @@ func (c *endless) run(path string) error {
 	}
 }
 
-func (c *endless) take(f frame) error {
+// receive handles a frame from the server.
+func (c *endlessClient) receive(f frame) error {
 	switch f.kind {
 	case frameSettings:
 		if f.flags&flagAck != 0 {
@@ -141,31 +142,31 @@ func (c *endless) take(f frame) error {
 			c.stream += n
 		}
 	case frameData:
-		c.answer += string(f.payload)
+		c.body += string(f.payload)
 	}
 	if (f.kind == frameData || f.kind == frameHeaders) && f.flags&flagEndStream != 0 {
-		c.answered = true
+		c.ended = true
 	}
 	return nil
 }
 
-// Over HTTP/2 a client that does not stop sending has its answer, and its stream
-// is reset at the limits.
+// Over HTTP/2 a client that does not stop sending gets the response, and its
+// stream is reset at the limits.
 func TestUnreadOverHTTP2IsLimited(t *testing.T) {
 	t.Parallel()
 	const limit, never = 4 << 20, 1 << 50
 	for name, c := range map[string]struct {
 		status int
 		limits Unread
-		least  int64 // bytes that the client sends
-		most   int64 // with what the server's window lets through
+		least  int64 // number of bytes that the client sends
+		most   int64 // including what the window of the server allows
 	}{
-		"time":               {404, Unread{Time: 300 * time.Millisecond, Bytes: never}, 1 << 20, never},
-		"bytes":              {404, Unread{Time: time.Hour, Bytes: limit}, limit, limit + 4<<20},
-		"time of a request":  {201, Unread{Request: 300 * time.Millisecond}, 1 << 20, never},
-		"bytes of a success": {201, Unread{Body: limit}, limit, limit + 4<<20},
+		"time":               {404, Unread{RejectedTime: 300 * time.Millisecond, RejectedBytes: never}, 1 << 20, never},
+		"bytes":              {404, Unread{RejectedTime: time.Hour, RejectedBytes: limit}, limit, limit + 4<<20},
+		"time of a success":  {201, Unread{AcceptedTime: 300 * time.Millisecond}, 1 << 20, never},
+		"bytes of a success": {201, Unread{AcceptedBytes: limit}, limit, limit + 4<<20},
 	} {
-		s := httptest.NewUnstartedServer(AnswerFirst(t.Context(), answering(), c.limits))
+		s := httptest.NewUnstartedServer(AnswerFirst(t.Context(), statusHandler(), c.limits))
 		s.Config.Protocols = new(http.Protocols)
 		s.Config.Protocols.SetUnencryptedHTTP2(true)
 		s.Start()
@@ -175,10 +176,10 @@ func TestUnreadOverHTTP2IsLimited(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
-		client := &endless{conn: conn}
+		client := &endlessClient{conn: conn}
 		err = client.run(fmt.Sprintf("/?%d", c.status))
-		if err != nil || !client.answered || client.answer != "answer" {
-			t.Errorf("%s: %v, answer %q, its end %v, want a stream that is reset after the answer", name, err, client.answer, client.answered)
+		if err != nil || !client.ended || client.body != "answer" {
+			t.Errorf("%s: %v, response %q, ended %v, want the whole response and then a reset", name, err, client.body, client.ended)
 		}
 		if client.sent < c.least || client.sent > c.most {
 			t.Errorf("%s: the client sent %d bytes, want %d to %d", name, client.sent, c.least, c.most)

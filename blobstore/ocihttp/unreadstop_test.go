@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// No deadline is set after a handler has returned, not even when the server
-// stops at that moment: over HTTP/2 net/http would panic outside of any request,
-// which ends the process.
-func TestUnreadStopsAtItsEnd(t *testing.T) {
+// No deadline is set after a handler has returned, even if the server stops at
+// that moment. Over HTTP/2 net/http would panic, outside of any request, and end
+// the process.
+func TestUnreadSetsNoDeadlineAfterReturn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stopping, stop := context.WithCancel(t.Context())
 		returned := false
@@ -23,18 +23,18 @@ func TestUnreadStopsAtItsEnd(t *testing.T) {
 			stop()
 			return 0, io.EOF
 		})
-		err := (&rest{silence: time.Second}).drop(stopping, body, func(at time.Time) error {
-			if at.Before(time.Now()) { // by stop
+		err := (&discarder{idle: time.Second}).discard(stopping, body, func(at time.Time) error {
+			if at.Before(time.Now()) { // set by stop
 				time.Sleep(time.Second)
 			}
 			if returned {
-				t.Error("a deadline was set after the body was dropped")
+				t.Error("a deadline was set after discard returned")
 			}
 			return nil
 		})
 		returned = true
 		if err != nil {
-			t.Errorf("drop = %v", err)
+			t.Errorf("discard = %v, want nil", err)
 		}
 		time.Sleep(time.Minute)
 	})
@@ -44,14 +44,15 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// A limit that a handler has read beyond ends the body at its next byte.
+// If the handler has already read more than the limit, at most one byte more is
+// read.
 func TestUnreadAfterTooMuchWasRead(t *testing.T) {
-	w := &firstWriter{limits: Unread{Body: 50}, body: &arriving{read: 100}, status: http.StatusCreated, request: httptest.NewRequest(http.MethodPut, "/", nil)}
+	w := &firstWriter{limits: Unread{AcceptedBytes: 50}, body: &trackingBody{read: 100}, status: http.StatusCreated, request: httptest.NewRequest(http.MethodPut, "/", nil)}
 	body := strings.NewReader("more than was announced")
-	if err := w.rest().drop(t.Context(), body, func(time.Time) error { return nil }); !errors.Is(err, errEnough) {
-		t.Errorf("drop = %v, want %v", err, errEnough)
+	if err := w.newDiscarder().discard(t.Context(), body, func(time.Time) error { return nil }); !errors.Is(err, errLimit) {
+		t.Errorf("discard = %v, want %v", err, errLimit)
 	}
 	if read := body.Size() - int64(body.Len()); read > 1 {
-		t.Errorf("%d bytes were read", read)
+		t.Errorf("discard read %d bytes, want at most 1", read)
 	}
 }

@@ -109,7 +109,7 @@ func newServer(serving, reading context.Context, cfg *Config) *http.Server {
 	handler := logged(health(serving, api, newReadiness(cfg.Ping, cfg.Log)), cfg)
 	return &http.Server{
 		Handler: ocihttp.AnswerFirst(reading, handler,
-			ocihttp.Unread{Request: cfg.RequestLimit, Body: cfg.MaxBody}),
+			ocihttp.Unread{AcceptedTime: cfg.RequestLimit, AcceptedBytes: cfg.MaxBody}),
 		ReadHeaderTimeout: headerTimeout,
 		WriteTimeout:      cfg.RequestLimit + cutoffTimeout,
 		IdleTimeout:       idleTimeout,

@@ -72,7 +72,7 @@ func TestClockSlow(t *testing.T) {
 	t.Parallel()
 	for _, ahead := range []time.Duration{time.Hour, -time.Hour} {
 		store := s3double.New(t, s3double.Knobs{Skew: ahead})
-		b := openBucket(t, configOfDouble(store))
+		b := openBucket(t, newBucketOfDouble(store))
 		create(t, b, "text")
 		wantObject(t, b, "k", "text")
 		signed, err := b.SignGet(t.Context(), "k", drivers.SignOptions{Expires: 5 * time.Minute, Window: time.Minute})

@@ -61,7 +61,7 @@ func TestCheck(t *testing.T) {
 // clients need no headers.
 func TestStanding(t *testing.T) {
 	t.Parallel()
-	proxy, cfg := newProxyOf(t, emulator.MinIO(t))
+	proxy, cfg := newProxyOf(t, newBucketOf(t, emulator.MinIO(t)))
 	want := map[string]string{"x-amz-expected-bucket-owner": "012345678901", "x-amz-request-payer": "requester"}
 	cfg.ExpectedBucketOwner, cfg.RequestPayer = "012345678901", "requester"
 	var mu sync.Mutex
@@ -109,7 +109,7 @@ func TestStanding(t *testing.T) {
 func TestOtherOwner(t *testing.T) {
 	t.Parallel()
 	s := emulator.VersityGW(t)
-	cfg := configOf(s, s.Bucket(t))
+	cfg := newBucketOf(t, s)
 	cfg.ExpectedBucketOwner = "012345678901"
 	_, err := Open(t.Context(), cfg)
 	wantRefused(t, err, "Open of another account's bucket")

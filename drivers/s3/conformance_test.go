@@ -16,147 +16,157 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// gaps are the cases that a server does not pass, with the reasons. No case is
-// a gap of both servers, so each ability that berth depends on is tested on at
-// least one. The emulator's proxy makes versitygw's conditional deletes atomic.
-var gaps = map[string]map[string]string{
-	"versitygw": {},
-	"versitygw alone": {
-		"Keys":         "versitygw 1.8.0 replaces no key whose last segment is longer than 227 bytes, and says ExistingObjectIsDirectory: it takes a longer temporary name",
-		"ReadReplaced": "versitygw 1.8.0 refuses a conditional PUT before it has read the body, and may close the connection of a large one without an answer: so it is for a Create of megabytes over an empty object, which berth never makes",
-	},
-	"MinIO": {},
+// subject is a store under test, with the reasons why some cases are not run. No case is
+// left out for both versitygw and MinIO, so each capability that berth depends
+// on is tested on at least one of them.
+type subject struct {
+	// start starts the store, and returns a function that creates a bucket and
+	// returns its configuration.
+	start func(t *testing.T) func(t *testing.T) Config
+	gaps  map[string]string
+	long  bool // whether only TestLongConformance runs the suite on it
 }
 
-// The following behavior of Amazon S3 or Cloudflare R2 is not shown by the
-// servers. The right column names the reason and what covers it:
+// subjects returns the stores that the suite runs on.
 //
-//	409 to writes that are in conflict       only 412 comes: TestConflict, TestCompleteConflict
+// They do not show the following behavior of Amazon S3 or Cloudflare R2. The
+// right column names the reason and the tests that cover it:
+//
+//	409 to conflicting writes                they answer 412 only: TestConflict, TestCompleteConflict
 //	503 SlowDown, 429                        TestBusy
 //	an error in the 200 to a Complete        TestCompleteError200
 //	400 to a HEAD, without a reason          TestRefused
-//	403 for a missing key if the client      both answer 404: TestOpenAdvice
+//	403 for a missing key if the client      both servers answer 404: TestOpenRefused
 //	can't list
-//	policies and roles                       the key may do everything: TestOpenAdvice and TestRefused,
+//	policies and roles                       the key may do everything: TestOpenRefused and TestRefused,
 //	                                         and deploy's TestS3, which checks what each call needs
 //	credentials that expire                  neither issues any: TestCredentialsSources, TestCredentialsRefresh
-//	301 from another region                  MinIO takes any, versitygw answers 400: TestOpenAdvice
-//	storage classes                          versitygw takes all as STANDARD, MinIO has few: TestRequests
+//	301 from another region                  MinIO accepts any, versitygw answers 400: TestOpenRefused
+//	storage classes                          versitygw stores all as STANDARD, MinIO has few: TestRequests
 //	                                         checks the requests
-//	SSE-S3 and SSE-KMS                       versitygw ignores them: TestProbe and TestConformanceKMS on MinIO
-//	deletes by tag                           MinIO ignores the tag: TestConformanceVersityGW
-//	a prefix of uploads                      MinIO finds nothing by it: not asked for
-//	more than 1,000 keys in a DeleteObjects  versitygw takes them: TestConformanceMinIO
-//	an object that is as old as its upload   both report when it was completed: memory.S3, on
+//	SSE-S3 and SSE-KMS                       versitygw ignores them: TestProbe, and the suite on MinIO
+//	deletes by tag                           MinIO ignores the tag: the suite on versitygw
+//	a prefix of uploads                      MinIO finds nothing by it: not requested
+//	more than 1,000 keys in a DeleteObjects  versitygw accepts them: TestDeleteBatches
+//	an object that is as old as its upload   both report the time of completion: memory.S3, on
 //	                                         which blobstore is tested
-//	uploads that a lifecycle rule aborts     neither has the rule: TestPartRefusedEarly aborts one,
+//	uploads that a lifecycle rule aborts     neither has the rule: TestPartRefusedEarly aborts an upload,
 //	                                         deploy's TestS3Lifecycle reads the rule
-//	no CRC-32C of the whole (R2)             TestLongConformanceDouble, TestProbeUnknown
-//	parts of one size (R2)                   TestLongConformanceDouble, TestEqualParts
+//	no CRC-32C of the whole object (R2)      the suite on the double, TestProbeUnsupportedRequests
+//	parts of one size (R2)                   the suite on the double, TestEqualParts
 //	one write of a key a second (R2)         TestBusy, TestProbeBusyRaces
-//	conditions that are not obeyed at once,  TestProbeAtomic, TestUnchecked, TestCompleteCondition
-//	wrong checksums taken, Complete that
-//	replaces (other makes)
+//	conditions that are not atomic, wrong    TestProbeAtomic, TestIgnoredChecksums,
+//	checksums accepted, Complete that        TestCompleteCondition
+//	replaces (other stores)
 //	accelerated, dual-stack, FIPS endpoints  TestSignBase checks the URLs
-//	versions and locks                       they cost money, and change no answer
+//	versions and locks                       they cost money, and change no response
+func subjects() map[string]subject {
+	on := func(server func(testing.TB) *emulator.S3, change func(*Config)) func(*testing.T) func(*testing.T) Config {
+		return func(t *testing.T) func(*testing.T) Config {
+			s := server(t)
+			return func(t *testing.T) Config {
+				cfg := newBucketOf(t, s)
+				change(&cfg)
+				return cfg
+			}
+		}
+	}
+	double := func(knobs s3double.Knobs) func(*testing.T) func(*testing.T) Config {
+		return func(t *testing.T) func(*testing.T) Config {
+			s := s3double.New(t, knobs)
+			return func(*testing.T) Config { return newBucketOfDouble(s) }
+		}
+	}
+	return map[string]subject{
+		"double":          {start: double(s3double.Knobs{PageSize: 20})},
+		"double as R2":    {start: double(s3double.CloudflareR2()), long: true},
+		"double with KMS": {start: double(s3double.Knobs{RandomETags: true}), long: true},
 
-// suite runs each case in a new bucket, under a prefix.
-func suite(s *emulator.S3, change func(*Config)) drivertest.Suite {
-	return drivertest.Suite{
-		Like: memory.S3(),
-		New: func(t *testing.T) drivertest.Opener {
-			cfg := configOf(s, s.Bucket(t))
-			cfg.Prefix = "some/prefix"
-			change(&cfg)
-			return func(ctx context.Context) (drivers.Bucket, error) { return Open(ctx, cfg) }
-		},
-		Keys: 1100, Parts: 8, Workers: 8, Steps: 100,
+		// The emulator's proxy makes versitygw's conditional deletes atomic.
+		"versitygw": {start: on(emulator.VersityGW, func(*Config) {})},
+		// Without the proxy, versitygw's delete by tag can remove a concurrent
+		// write, so deletions leave empty objects.
+		"versitygw alone": {start: on(emulator.VersityGWAlone, func(*Config) {}), gaps: map[string]string{
+			"Keys":         "versitygw 1.8.0 replaces no key whose last segment is longer than 227 bytes: it answers ExistingObjectIsDirectory, because its temporary name is longer",
+			"ReadReplaced": "versitygw 1.8.0 refuses a conditional PUT before it has read the body, and may close the connection of a large one without a response: here a Create of megabytes over an empty object, which berth never sends",
+		}},
+		// Without checksums payloads are hashed, and DeleteObjects has
+		// Content-MD5 only.
+		"versitygw without checksums": {start: on(emulator.VersityGW, func(c *Config) { c.Checksum = "none" }), gaps: map[string]string{
+			"BodyChecksum": "the CRC-32C is not sent",
+			"CancelParts":  "while one CompleteMultipartUpload runs, versitygw 1.8.0 answers a second one with 200 before the object exists; only a missing checksum shows it",
+		}},
+		// MinIO ignores If-Match on DeleteObject, so deletions leave empty
+		// objects.
+		"MinIO": {start: on(emulator.MinIO, func(*Config) {})},
+		// With SSE-KMS the ETags of equal parts differ.
+		"MinIO with SSE-KMS": {start: on(emulator.MinIO, func(c *Config) { c.SSE, c.KMSKeyID = "aws:kms", emulator.MinIOKey })},
 	}
 }
 
-// TestConformanceDouble checks that the tests' double behaves like a store.
-func TestConformanceDouble(t *testing.T) {
+// TestConformance runs the suite with few keys, parts and steps. Each store is
+// probed once.
+func TestConformance(t *testing.T) {
 	t.Parallel()
-	drivertest.Run(t, doubleSuite(s3double.Knobs{}))
+	for name, s := range subjects() {
+		if s.long {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			config := s.start(t)
+			can := openBucket(t, config(t)).capabilities
+			suite := s.suite(config, func(ctx context.Context, cfg Config) (drivers.Bucket, error) {
+				c, err := connect(ctx, cfg)
+				if err != nil {
+					return nil, err
+				}
+				signer, err := newSigner(ctx, &cfg, c.sdk)
+				if err != nil {
+					return nil, err
+				}
+				return newBucket(c, signer, can), nil
+			})
+			suite.Keys, suite.Parts, suite.Workers, suite.Steps = 50, 3, 4, 40
+			drivertest.Run(t, suite)
+		})
+	}
 }
 
-// TestLongConformanceDouble does the same for the double as Cloudflare R2, and
-// with SSE-KMS.
-func TestLongConformanceDouble(t *testing.T) {
+// TestLongConformance runs the suite with more than a page of keys. Every Open
+// probes the store.
+func TestLongConformance(t *testing.T) {
 	if os.Getenv("BERTH_TEST_LONG") == "" {
-		t.Skip("takes half a minute: BERTH_TEST_LONG is not set")
+		t.Skip("takes minutes: BERTH_TEST_LONG is not set")
 	}
 	t.Parallel()
-	for name, knobs := range map[string]s3double.Knobs{"R2": s3double.CloudflareR2(), "KMS": {RandomETags: true}} {
-		t.Run(name, func(t *testing.T) { drivertest.Run(t, doubleSuite(knobs)) })
+	for name, s := range subjects() {
+		t.Run(name, func(t *testing.T) {
+			suite := s.suite(s.start(t), Open)
+			suite.Keys, suite.Parts, suite.Workers, suite.Steps = 1100, 8, 8, 100
+			drivertest.Run(t, suite)
+		})
 	}
 }
 
-func doubleSuite(knobs s3double.Knobs) drivertest.Suite {
+// suite returns a suite that runs each case in a new bucket, under a prefix.
+func (s subject) suite(config func(*testing.T) Config, open func(context.Context, Config) (drivers.Bucket, error)) drivertest.Suite {
 	return drivertest.Suite{
 		Like: memory.S3(),
+		Gaps: s.gaps,
 		New: func(t *testing.T) drivertest.Opener {
-			cfg := configOfDouble(s3double.New(t, knobs))
+			cfg := config(t)
 			cfg.Prefix = "some/prefix"
-			return func(ctx context.Context) (drivers.Bucket, error) { return Open(ctx, cfg) }
+			return func(ctx context.Context) (drivers.Bucket, error) { return open(ctx, cfg) }
 		},
-		Keys: 1100, Parts: 8, Workers: 8, Steps: 100,
 	}
 }
 
-// Behind the emulator's proxy versitygw deletes by tag.
-func TestConformanceVersityGW(t *testing.T) {
-	t.Parallel()
-	s := suite(emulator.VersityGW(t), func(*Config) {})
-	s.Gaps = gaps["versitygw"]
-	drivertest.Run(t, s)
-}
-
-// Without the proxy, versitygw's delete by tag can remove a concurrent write,
-// so deletions leave empty objects.
-func TestConformanceVersityGWAlone(t *testing.T) {
-	t.Parallel()
-	s := suite(emulator.VersityGWAlone(t), func(*Config) {})
-	s.Gaps = gaps["versitygw alone"]
-	s.Keys, s.Steps = 50, 50
-	drivertest.Run(t, s)
-}
-
-// MinIO ignores If-Match on DeleteObject, so deletions leave empty objects.
-func TestConformanceMinIO(t *testing.T) {
-	t.Parallel()
-	s := suite(emulator.MinIO(t), func(*Config) {})
-	s.Gaps = gaps["MinIO"]
-	drivertest.Run(t, s)
-}
-
-// With SSE-KMS the ETags of equal parts differ.
-func TestConformanceKMS(t *testing.T) {
-	t.Parallel()
-	s := suite(emulator.MinIO(t), func(cfg *Config) { cfg.SSE, cfg.KMSKeyID = "aws:kms", emulator.MinIOKey })
-	s.Gaps = gaps["MinIO"]
-	s.Keys = 50 // paging does not depend on it
-	drivertest.Run(t, s)
-}
-
-// Stores without checksums get hashed payloads, and DeleteObjects with
-// Content-MD5 only.
-func TestConformanceNoChecksums(t *testing.T) {
-	t.Parallel()
-	s := suite(emulator.VersityGW(t), func(cfg *Config) { cfg.Checksum = "none" })
-	s.Gaps = map[string]string{
-		"BodyChecksum": "the CRC-32C is not sent",
-		"CancelParts":  "while one CompleteMultipartUpload runs, versitygw 1.8.0 answers a second one 200 before there is an object; only the checksum that is not there tells",
-	}
-	s.Keys, s.Steps = 50, 50
-	drivertest.Run(t, s)
-}
-
-// TestConformanceReal runs on a real bucket, with the SDK's default
+// TestConformanceReal runs the suite on a real bucket, with the SDK's default
 // credentials. BERTH_TEST_S3 names it as s3://bucket/prefix, with any of the
 // parameters region, endpoint, path_style, sse, kms_key_id, checksum and
-// equal_parts. Each case has a separate prefix under it, which the case empties
-// at its end.
+// equal_parts. Each case has a separate prefix under that prefix, and deletes
+// everything there at its end.
 func TestConformanceReal(t *testing.T) {
 	name := os.Getenv("BERTH_TEST_S3")
 	if name == "" {
@@ -195,19 +205,19 @@ func empty(t *testing.T, b *bucket) {
 			err = b.Abort(ctx, u)
 		}
 		if err != nil {
-			t.Errorf("emptying the bucket: %v", err)
+			t.Errorf("cleanup of the bucket: %v", err)
 		}
 	}
 	keys := []string{emptyMark}
 	all := *b
-	all.emptyIsAbsent = false
+	all.emptyIsAbsent = false // so that List returns empty objects too
 	for o, err := range all.List(ctx, "", "") {
 		if err != nil {
-			t.Errorf("emptying the bucket: %v", err)
+			t.Errorf("cleanup of the bucket: %v", err)
 		}
 		keys = append(keys, o.Key)
 	}
 	if err := b.store.deleteAll(ctx, keys); err != nil {
-		t.Errorf("emptying the bucket: %v", err)
+		t.Errorf("cleanup of the bucket: %v", err)
 	}
 }

@@ -20,7 +20,7 @@ func TestEqualParts(t *testing.T) {
 		wantRefused(t, err, call)
 		wantText(t, err, "s3.Config.EqualParts", call)
 	}
-	cfg := configOfDouble(s)
+	cfg := newBucketOfDouble(s)
 	b := openBucket(t, cfg)
 	if b.Limits().EqualParts {
 		t.Error("EqualParts = true at an endpoint that is not R2's")

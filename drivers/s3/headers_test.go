@@ -16,7 +16,7 @@ import (
 func TestHeaders(t *testing.T) {
 	t.Parallel()
 	s := s3double.New(t, s3double.Knobs{})
-	cfg := configOfDouble(s)
+	cfg := newBucketOfDouble(s)
 	cfg.Headers = map[string]string{"x-gateway-key": "some, value"}
 	b := openBucket(t, cfg)
 	create(t, b, "text")
@@ -70,7 +70,7 @@ func TestRegions(t *testing.T) {
 		{map[string]string{strings.ToLower(consistentHeader): "true"}, 1},
 	} {
 		s := s3double.New(t, s3double.Knobs{Lag: time.Minute})
-		cfg := configOfDouble(s)
+		cfg := newBucketOfDouble(s)
 		created := 0
 		for _, region := range []string{"a", "b"} {
 			cfg.Headers = map[string]string{s3double.RegionHeader: region}

@@ -1,9 +1,13 @@
 package s3
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/berthhq/berth/drivers/drivertest/s3double"
 )
 
 // TestUploadsPrefix checks that uploads are listed by their prefix on Amazon
@@ -28,5 +32,34 @@ func TestUploadsPrefix(t *testing.T) {
 		if got := aws.ToString(b.uploadsPrefix("data/")); got != test.want {
 			t.Errorf("uploadsPrefix at %q with AWS_ENDPOINT_URL_S3=%q = %q, want %q", test.endpoint, test.environment, got, test.want)
 		}
+	}
+}
+
+// TestDeleteBatches deletes more keys than one DeleteObjects may have.
+func TestDeleteBatches(t *testing.T) {
+	t.Parallel()
+	s := s3double.New(t, s3double.Knobs{})
+	b, _ := connectBucket(t, newBucketOfDouble(s))
+	last := fmt.Sprint("k", deleteBatch)
+	if _, err := b.Create(t.Context(), last, textBody("text")); err != nil {
+		t.Fatal(err)
+	}
+	s.Seen()
+	var keys []string
+	for i := range deleteBatch + 1 {
+		keys = append(keys, fmt.Sprint("k", i))
+	}
+	if err := b.Delete(t.Context(), keys...); err != nil {
+		t.Fatalf("Delete of %d keys = %v", len(keys), err)
+	}
+	var operations []string
+	for _, r := range s.Seen() {
+		operations = append(operations, r.Operation)
+	}
+	if want := []string{"DeleteObjects", "DeleteObjects"}; !slices.Equal(operations, want) {
+		t.Errorf("Delete of %d keys sent %q, want %q", len(keys), operations, want)
+	}
+	if objects, _ := s.Left(b.store.cfg.Bucket); len(objects) > 0 {
+		t.Errorf("Delete of %d keys leaves %q", len(keys), objects)
 	}
 }

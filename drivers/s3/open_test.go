@@ -17,7 +17,7 @@ func TestOpenAdvice(t *testing.T) {
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	t.Setenv("AWS_CONFIG_FILE", "/nonexistent")
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-	good := configOf(s, s.Bucket(t))
+	good := newBucketOf(t, s)
 	for name, test := range map[string]struct {
 		change func(*Config)
 		want   string
@@ -96,7 +96,7 @@ func TestOpenDown(t *testing.T) {
 func TestEndpointOfEnvironment(t *testing.T) {
 	noCredentials(t)
 	store := s3double.New(t, s3double.Knobs{})
-	cfg := configOfDouble(store)
+	cfg := newBucketOfDouble(store)
 	if _, log := openLogged(t, cfg); log != "" {
 		t.Errorf("with Config.Endpoint the log is:\n%s", log)
 	}

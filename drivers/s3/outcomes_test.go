@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
 // TestConflict checks writes that the store answers with 409, as S3 does while
@@ -116,7 +117,7 @@ func testCompleteConflict(t *testing.T, proxy *proxyServer, b *bucket, status in
 // unknown.
 func TestLostAnswer(t *testing.T) {
 	t.Parallel()
-	proxy, cfg := newProxy(t)
+	proxy, cfg := newProxyOf(t, newBucketOf(t, emulator.VersityGW(t)))
 	b := openBucket(t, cfg)
 	tag := func() string {
 		t.Helper()

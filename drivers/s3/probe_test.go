@@ -47,7 +47,7 @@ func TestProbe(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			cfg := configOf(test.server, test.server.Bucket(t))
+			cfg := newBucketOf(t, test.server)
 			test.change(&cfg)
 			b := openBucket(t, cfg)
 			if b.capabilities != test.want {
@@ -150,7 +150,7 @@ func TestProbeFails(t *testing.T) {
 		t.Run(operation, func(t *testing.T) {
 			t.Parallel()
 			s := s3double.New(t, s3double.Knobs{})
-			cfg := configOfDouble(s)
+			cfg := newBucketOfDouble(s)
 			s.Set(s3double.Knobs{Faults: map[string]s3double.Fault{operation: {Status: http.StatusForbidden, Code: "AccessDenied"}}})
 			if _, err := Open(t.Context(), cfg); !errors.Is(err, drivers.ErrRefused) {
 				t.Errorf("Open = %v, want %v", err, drivers.ErrRefused)
@@ -159,7 +159,7 @@ func TestProbeFails(t *testing.T) {
 		})
 	}
 	s := s3double.New(t, s3double.Knobs{Conditions: s3double.Ignored})
-	cfg := configOfDouble(s)
+	cfg := newBucketOfDouble(s)
 	_, err := Open(t.Context(), cfg)
 	wantText(t, err, "ignores If-None-Match", "Open of a store that ignores conditions")
 	wantNothingLeft(t, s, cfg.Bucket, "Open of a store that ignores conditions")
@@ -169,7 +169,7 @@ func TestProbeFails(t *testing.T) {
 func TestProbeNoConditions(t *testing.T) {
 	t.Parallel()
 	s := s3double.New(t, s3double.Knobs{Conditions: s3double.Unsupported})
-	cfg := configOfDouble(s)
+	cfg := newBucketOfDouble(s)
 	_, err := Open(t.Context(), cfg)
 	wantText(t, err, "this store has no conditional writes (If-None-Match), which berth needs; see the table of stores in the README", "Open")
 	wantNoClaim(t, err, "Open")
@@ -186,7 +186,7 @@ func TestProbeNoConditions(t *testing.T) {
 func TestProbeCost(t *testing.T) {
 	t.Parallel()
 	s := s3double.New(t, s3double.Knobs{})
-	cfg := configOfDouble(s)
+	cfg := newBucketOfDouble(s)
 	openBucket(t, cfg)
 	seen := s.Seen()
 	if len(seen) > 70 {
@@ -217,7 +217,7 @@ func TestProbeCost(t *testing.T) {
 func TestProbesAtOnce(t *testing.T) {
 	t.Parallel()
 	s := s3double.New(t, s3double.CloudflareR2())
-	cfg := configOfDouble(s)
+	cfg := newBucketOfDouble(s)
 	var wg sync.WaitGroup
 	for range 6 {
 		wg.Go(func() {
@@ -257,7 +257,7 @@ func TestIgnoredChecksums(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := s3double.New(t, test.knobs)
-			cfg := configOfDouble(s)
+			cfg := newBucketOfDouble(s)
 			b, log := openLogged(t, cfg)
 			if got := strings.Contains(log, "wrong checksum"); got != test.ignores || strings.Count(log, "wrong checksum") > 1 {
 				t.Errorf("the log mentions ignored checksums: %t, want %t, and at most once:\n%s", got, test.ignores, log)
@@ -301,7 +301,7 @@ func TestCompleteCondition(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := s3double.New(t, test.knobs)
-			cfg := configOfDouble(s)
+			cfg := newBucketOfDouble(s)
 			b, log := openLogged(t, cfg)
 			if got := strings.Contains(log, "ignores If-None-Match on CompleteMultipartUpload"); got != test.replaces {
 				t.Errorf("Open warns: %t, want %t; the log is:\n%s", got, test.replaces, log)

@@ -11,11 +11,11 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/berthhq/berth/drivers/drivertest/emulator"
+	"github.com/berthhq/berth/drivers/drivertest/s3double"
 )
 
-// proxyServer is a proxy in front of a real server, for behavior that the
-// server lacks. It answers some requests itself, drops the responses to others,
+// proxyServer is a proxy in front of a store, for behavior that the store
+// lacks. It answers some requests itself, drops the responses to others,
 // and records all requests.
 type proxyServer struct {
 	t       *testing.T
@@ -27,7 +27,7 @@ type proxyServer struct {
 }
 
 // interceptor answers a request and reports true, or reports false to have the
-// server answer it.
+// store answer it.
 type interceptor func(w http.ResponseWriter, r *http.Request) bool
 
 // request is a recorded request.
@@ -36,17 +36,18 @@ type request struct {
 	header    http.Header
 }
 
-// newProxy starts a proxy in front of versitygw, and returns the configuration
+// newProxy starts a proxy in front of the double, and returns the configuration
 // for an empty bucket behind it.
 func newProxy(t *testing.T) (*proxyServer, Config) {
 	t.Helper()
-	return newProxyOf(t, emulator.VersityGW(t))
+	return newProxyOf(t, newBucketOfDouble(s3double.New(t, s3double.Knobs{})))
 }
 
-// newProxyOf is newProxy in front of the given server.
-func newProxyOf(t *testing.T, s *emulator.S3) (*proxyServer, Config) {
+// newProxyOf starts a proxy in front of the endpoint of cfg, and returns cfg
+// with the proxy's endpoint.
+func newProxyOf(t *testing.T, cfg Config) (*proxyServer, Config) {
 	t.Helper()
-	target, err := url.Parse(s.Endpoint)
+	target, err := url.Parse(cfg.Endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +62,6 @@ func newProxyOf(t *testing.T, s *emulator.S3) (*proxyServer, Config) {
 	}}
 	server := httptest.NewServer(p)
 	t.Cleanup(server.Close)
-	cfg := configOf(s, s.Bucket(t))
 	cfg.Endpoint = server.URL
 	return p, cfg
 }
@@ -105,7 +105,7 @@ func operation(r *http.Request) string {
 }
 
 // intercept sets the interceptor of requests, and forgets the requests that
-// were recorded. With nil the server answers all requests.
+// were recorded. With nil the store answers all requests.
 func (p *proxyServer) intercept(play interceptor) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -174,7 +174,7 @@ func hangUp(w http.ResponseWriter, _ *http.Request) bool {
 	return true
 }
 
-// dropResponse lets the server handle the request, and closes the connection
+// dropResponse lets the store handle the request, and closes the connection
 // instead of answering.
 func (p *proxyServer) dropResponse(w http.ResponseWriter, r *http.Request) bool {
 	p.backend.ServeHTTP(httptest.NewRecorder(), r)

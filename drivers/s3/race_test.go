@@ -26,7 +26,7 @@ func TestProbeAtomic(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := s3double.New(t, test.knobs)
-			cfg := configOfDouble(s)
+			cfg := newBucketOfDouble(s)
 			b, err := Open(t.Context(), cfg)
 			switch {
 			case test.want != "":

@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
 // TestRequests checks the requests of each call, and their headers.
 func TestRequests(t *testing.T) {
 	t.Parallel()
-	proxy, cfg := newProxy(t)
+	proxy, cfg := newProxyOf(t, newBucketOf(t, emulator.VersityGW(t)))
 	cfg.SSE, cfg.StorageClass = "AES256", "STANDARD_IA"
 	b := openBucket(t, cfg)
 	ctx := t.Context()
@@ -77,7 +78,7 @@ func TestRequests(t *testing.T) {
 // instead, and that DeleteObjects has the checksum that it requires.
 func TestRequestsNoChecksums(t *testing.T) {
 	t.Parallel()
-	proxy, cfg := newProxy(t)
+	proxy, cfg := newProxyOf(t, newBucketOf(t, emulator.VersityGW(t)))
 	cfg.Checksum = "none"
 	b := openBucket(t, cfg)
 	proxy.intercept(nil)

@@ -13,16 +13,17 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/s3double"
 )
 
-// configOf returns the configuration for a bucket of the server.
-func configOf(s *emulator.S3, bucket string) Config {
+// newBucketOf creates a bucket on the server, and returns its configuration.
+func newBucketOf(t *testing.T, s *emulator.S3) Config {
+	t.Helper()
 	return Config{
-		Bucket: bucket, Region: s.Region, Endpoint: s.Endpoint, PathStyle: true,
+		Bucket: s.Bucket(t), Region: s.Region, Endpoint: s.Endpoint, PathStyle: true,
 		AccessKeyID: s.AccessKeyID, SecretAccessKey: s.SecretAccessKey,
 	}
 }
 
-// configOfDouble returns the configuration for an empty bucket of the double.
-func configOfDouble(s *s3double.Store) Config {
+// newBucketOfDouble creates a bucket on the double, and returns its configuration.
+func newBucketOfDouble(s *s3double.Store) Config {
 	return Config{
 		Bucket: s.Bucket(), Region: s3double.Region, Endpoint: s.Endpoint(), PathStyle: true,
 		AccessKeyID: s3double.AccessKeyID, SecretAccessKey: s3double.SecretAccessKey,

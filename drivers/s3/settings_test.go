@@ -25,7 +25,7 @@ func TestInspect(t *testing.T) {
 	t.Parallel()
 	t.Run("MinIO", func(t *testing.T) {
 		server := emulator.MinIO(t)
-		cfg := configOf(server, server.Bucket(t))
+		cfg := newBucketOf(t, server)
 		cfg.Prefix = "team"
 		settings := settingsOf(t, cfg)
 		if s := settings.Lifecycle; s.Err != nil || len(s.Value) != 0 {
@@ -79,7 +79,7 @@ func TestInspect(t *testing.T) {
 	})
 	t.Run("versitygw", func(t *testing.T) {
 		server := emulator.VersityGW(t)
-		settings := settingsOf(t, configOf(server, server.Bucket(t)))
+		settings := settingsOf(t, newBucketOf(t, server))
 		if s := settings.Lifecycle; !errors.Is(s.Err, errors.ErrUnsupported) {
 			t.Errorf("lifecycle: %+v, want %v", s, errors.ErrUnsupported)
 		}

@@ -21,7 +21,7 @@ import (
 func TestTransport(t *testing.T) {
 	t.Parallel()
 	s := s3double.New(t, s3double.Knobs{})
-	cfg := configOfDouble(s)
+	cfg := newBucketOfDouble(s)
 	counted := &countingTransport{RoundTripper: new(http.Transport)}
 	cfg.Transport = counted
 	b := openBucket(t, cfg)

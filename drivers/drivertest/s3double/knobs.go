@@ -42,6 +42,10 @@ type Knobs struct {
 	// RandomETags makes equal bytes get different ETags, as with SSE-KMS.
 	RandomETags bool
 
+	// PageSize is the maximum number of entries of a listing. It is 1,000 if
+	// zero.
+	PageSize int
+
 	// Faults maps the name of an operation to the error that the store answers
 	// instead. The name "" means every operation.
 	Faults map[string]Fault

@@ -1,6 +1,7 @@
 package s3double
 
 import (
+	"cmp"
 	"crypto/md5"
 	"encoding/xml"
 	"net/http"
@@ -157,7 +158,7 @@ func (c *call) listObjects() error {
 
 // pageSize returns the maximum number of entries of a response.
 func (c *call) pageSize(parameter string) int {
-	const most = 1000
+	most := cmp.Or(c.knobs.PageSize, 1000)
 	n, err := strconv.Atoi(c.r.URL.Query().Get(parameter))
 	if err != nil {
 		return most

@@ -18,7 +18,7 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// runCheck runs `berth check --json`, and returns how each step went.
+// runCheck runs `berth check --json` and returns the result of each step.
 func runCheck(t *testing.T, env []string, args ...string) map[string]check.Result {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), filepath.Join(buildDir, "berth"), append([]string{"check", "--json"}, args...)...)
@@ -30,7 +30,7 @@ func runCheck(t *testing.T, env []string, args ...string) map[string]check.Resul
 		t.Fatalf("berth check --json: %v\n%s%s", err, &stdout, &stderr)
 	}
 	if failed == check.Passed(results) {
-		t.Errorf("berth check exits with %v, want 1 just where a step failed\n%s%s", cmd.ProcessState, &stdout, &stderr)
+		t.Errorf("berth check exited with %v, want 1 if a step failed, otherwise 0\n%s%s", cmd.ProcessState, &stdout, &stderr)
 	}
 	steps := map[string]check.Result{}
 	for _, r := range results {
@@ -39,70 +39,65 @@ func runCheck(t *testing.T, env []string, args ...string) map[string]check.Resul
 	return steps
 }
 
-// bucketSteps are what berth check does with any bucket.
+// bucketSteps are the steps of berth check on any bucket.
 var bucketSteps = []string{
 	"open", "write and read", "write and read data", "create-only, raced", "compare-and-swap, raced", "conditional delete", "list after write",
 	"ranged reads", "multipart upload", "parts of different sizes", "a replaced part is refused", "uploads listed and aborted", "clock", "presigned GET",
 	"presigned GET, tampered or expired", "redirected GET", "clean up", "abandoned uploads", "lifecycle rules", "versions", "soft delete",
 }
 
-// TestCheckOnServers proves each server, all steps but those named here being ok.
-func TestCheckOnServers(t *testing.T) {
-	versity := map[string]check.Status{
+// checkedServer is a server, and the results that differ from check.OK.
+type checkedServer struct {
+	name  string
+	env   func(t *testing.T) []string
+	steps []string // in addition to bucketSteps
+	want  map[string]check.Status
+}
+
+var (
+	s3Steps  = []string{"archive tiers", "object lock", "requester pays"}
+	gcsSteps = []string{"retention", "holds", "requester pays", "hierarchical namespace"}
+)
+
+func checkedServers() []checkedServer {
+	versityGW := map[string]check.Status{
 		"abandoned uploads": check.Skipped, "lifecycle rules": check.Skipped, "soft delete": check.Skipped,
 		"archive tiers": check.Skipped, "requester pays": check.Skipped,
 	}
-	for name, c := range map[string]struct {
-		env  func(t *testing.T) []string
-		want map[string]check.Status
-	}{
-		"versitygw": {
-			func(t *testing.T) []string { return s3Env(t, emulator.VersityGW(t)) },
-			versity,
-		},
-		"versitygw alone, where the driver makes conditional deletes": {
-			func(t *testing.T) []string { return s3Env(t, emulator.VersityGWAlone(t)) },
-			versity,
-		},
-		"MinIO": {
-			func(t *testing.T) []string { return s3Env(t, emulator.MinIO(t)) },
-			map[string]check.Status{"abandoned uploads": check.Warning, "soft delete": check.Skipped, "archive tiers": check.Skipped},
-		},
-		"MinIO, set to lose blobs": {
-			func(t *testing.T) []string {
-				server := emulator.MinIO(t)
-				env := s3Env(t, server)
-				expireAll(t, server, env)
-				return env
-			},
-			map[string]check.Status{
-				"abandoned uploads": check.Warning, "lifecycle rules": check.Failed, "versions": check.Warning, "soft delete": check.Skipped,
-				"archive tiers": check.Skipped,
-			},
-		},
-		"MinIO, without the class": {
-			func(t *testing.T) []string {
-				return append(s3Env(t, emulator.MinIO(t)), "BERTH_STORAGE_S3_STORAGE_CLASS=NONSENSE")
-			},
-			map[string]check.Status{
-				"write and read data": check.Failed, "multipart upload": check.Failed, "abandoned uploads": check.Warning, "soft delete": check.Skipped,
-				"redirected GET": check.Failed, "archive tiers": check.Skipped, "parts of different sizes": check.Failed,
-			},
-		},
-		"fake-gcs-server": {
-			func(t *testing.T) []string { return gcsEnv(t, emulator.FakeGCS(t)) },
-			map[string]check.Status{"abandoned uploads": check.Warning},
-		},
-		"Azurite": {
-			func(t *testing.T) []string { return azureEnv(t, emulator.Azurite(t)) },
-			map[string]check.Status{"lifecycle rules": check.Skipped, "uploads listed and aborted": check.Skipped},
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
+	return []checkedServer{
+		{"versitygw", func(t *testing.T) []string { return s3Env(t, emulator.VersityGW(t)) }, s3Steps, versityGW},
+		{"versitygw without a proxy", func(t *testing.T) []string { return s3Env(t, emulator.VersityGWAlone(t)) }, s3Steps, versityGW},
+		{"MinIO", func(t *testing.T) []string { return s3Env(t, emulator.MinIO(t)) }, s3Steps, map[string]check.Status{
+			"abandoned uploads": check.Warning, "soft delete": check.Skipped, "archive tiers": check.Skipped,
+		}},
+		{"MinIO with a rule that deletes blobs", expiringMinIO, s3Steps, map[string]check.Status{
+			"abandoned uploads": check.Warning, "lifecycle rules": check.Failed, "versions": check.Warning, "soft delete": check.Skipped,
+			"archive tiers": check.Skipped,
+		}},
+		{"MinIO without the storage class", func(t *testing.T) []string {
+			return append(s3Env(t, emulator.MinIO(t)), "BERTH_STORAGE_S3_STORAGE_CLASS=NONSENSE")
+		}, s3Steps, map[string]check.Status{
+			"write and read data": check.Failed, "multipart upload": check.Failed, "abandoned uploads": check.Warning, "soft delete": check.Skipped,
+			"redirected GET": check.Failed, "archive tiers": check.Skipped, "parts of different sizes": check.Failed,
+		}},
+		{"fake-gcs-server", func(t *testing.T) []string { return gcsEnv(t, emulator.FakeGCS(t)) }, gcsSteps, map[string]check.Status{
+			"abandoned uploads": check.Warning,
+		}},
+		{"Azurite", func(t *testing.T) []string { return azureEnv(t, emulator.Azurite(t)) }, nil, map[string]check.Status{
+			"lifecycle rules": check.Skipped, "uploads listed and aborted": check.Skipped,
+		}},
+	}
+}
+
+// TestCheckOnServers runs `berth check` on each server.
+func TestCheckOnServers(t *testing.T) {
+	t.Parallel()
+	for _, s := range checkedServers() {
+		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			steps := runCheck(t, c.env(t))
+			steps := runCheck(t, s.env(t))
 			for step, r := range steps {
-				want, ok := c.want[step]
+				want, ok := s.want[step]
 				if !ok {
 					want = check.OK
 				}
@@ -110,31 +105,21 @@ func TestCheckOnServers(t *testing.T) {
 					t.Errorf("%+v, want %s", r, want)
 				}
 			}
-			all := bucketSteps
-			switch name {
-			case "fake-gcs-server":
-				all = slices.Concat(all, []string{"retention", "holds", "requester pays", "hierarchical namespace"})
-			case "Azurite":
-			default:
-				all = slices.Concat(all, []string{"archive tiers", "object lock", "requester pays"})
-			}
-			if diff := cmp.Diff(slices.Sorted(slices.Values(all)), slices.Sorted(maps.Keys(steps))); diff != "" {
+			want := slices.Sorted(slices.Values(slices.Concat(bucketSteps, s.steps)))
+			if diff := cmp.Diff(want, slices.Sorted(maps.Keys(steps))); diff != "" {
 				t.Errorf("steps (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-// expireAll gives the bucket of env a rule that deletes objects by their age, and
-// versions.
-func expireAll(t *testing.T, server *emulator.S3, env []string) {
+// expiringMinIO returns the environment of a berth on a bucket of MinIO that keeps
+// versions and deletes objects by their age.
+func expiringMinIO(t *testing.T) []string {
 	t.Helper()
-	var bucket string
-	for _, s := range env {
-		if name, ok := strings.CutPrefix(s, "BERTH_STORAGE_S3_BUCKET="); ok {
-			bucket = name
-		}
-	}
+	server := emulator.MinIO(t)
+	env := s3Env(t, server)
+	bucket := settingOf(env, "BERTH_STORAGE_S3_BUCKET")
 	client := s3Client(server)
 	_, err := client.PutBucketLifecycleConfiguration(t.Context(), &s3.PutBucketLifecycleConfigurationInput{
 		Bucket: &bucket, LifecycleConfiguration: &types.BucketLifecycleConfiguration{Rules: []types.LifecycleRule{{
@@ -151,23 +136,24 @@ func expireAll(t *testing.T, server *emulator.S3, env []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return env
 }
 
-// TestCheckCDN checks nginx as deploy/cdn sets it up, with a blob in the bucket
-// with a record that nginx must not serve.
+// TestCheckCDN runs `berth check` with a CDN set up as in deploy/cdn. The bucket has
+// the record of a blob, which the CDN must not serve.
 func TestCheckCDN(t *testing.T) {
 	t.Parallel()
 	e := startEdge(t)
-	if err := e.push(t.Context(), []byte("a small blob, which is in its record")); err != nil {
+	if err := e.push(t.Context(), []byte("a small blob, which is stored in its record")); err != nil {
 		t.Fatal(err)
 	}
 	steps := runCheck(t, e.env, "--config", e.config)
 	for _, step := range []string{"data", "signatures", "reads only", "nothing but data"} {
 		if r := steps["CDN edge: "+step]; r.Status != check.OK {
-			t.Errorf("CDN edge: %s: %+v, want %s", step, r, check.OK)
+			t.Errorf("CDN edge: %s = %+v, want %s", step, r, check.OK)
 		}
 	}
 	if r := steps["CDN edge: nothing but data"]; !strings.Contains(r.Detail, "blobs/ and listings are refused") {
-		t.Errorf("CDN edge: nothing but data: %q, want the record asked for", r.Detail)
+		t.Errorf("CDN edge: nothing but data = %q, want the record requested", r.Detail)
 	}
 }

@@ -14,14 +14,14 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// answer is what a server answered.
+// answer is the answer to a request.
 type answer struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// request sends a request to a running berth. An error is the connection's.
+// request sends a request to a running berth and reads the answer.
 func request(ctx context.Context, p *process, method, path string, body io.Reader) (answer, error) {
 	req, err := http.NewRequestWithContext(ctx, method, p.url+path, body)
 	if err != nil {
@@ -31,8 +31,8 @@ func request(ctx context.Context, p *process, method, path string, body io.Reade
 		req.Header.Set("Content-Type", "application/octet-stream")
 	}
 	client := p.client
-	if _, stalls := body.(*stalling); stalls {
-		client = hesitant(p)
+	if _, stalls := body.(*stallingBody); stalls {
+		client = waitingClient(p)
 		defer client.CloseIdleConnections()
 		req.Header.Set("Expect", "100-continue")
 	}
@@ -45,21 +45,23 @@ func request(ctx context.Context, p *process, method, path string, body io.Reade
 	return answer{res.StatusCode, res.Header, data}, err
 }
 
-// hesitant is a client that sends a body when the server has started to read it.
-// What the system holds for a server that has not is no request to it yet, and
-// is lost when the server shuts down.
-func hesitant(p *process) *http.Client {
+// waitingClient returns a client that sends a body only once the server has started
+// to read it. A server that shuts down drops requests that are still in the kernel's
+// buffers.
+func waitingClient(p *process) *http.Client {
 	t := p.client.Transport.(*http.Transport).Clone()
 	t.ExpectContinueTimeout = patience
 	return &http.Client{Transport: t}
 }
 
-// ownTransport shares no connections with other tests: each httptest.Server that
-// is closed closes the idle ones of http.DefaultTransport, and an answer without
-// a body, whose connection is idle already when it comes, may then be lost.
+// ownTransport returns a transport that shares no connections with other tests.
+// When an httptest.Server is closed, it closes the idle connections of
+// http.DefaultTransport. The connection of an answer without a body is idle before
+// the client has the answer, which may then be lost.
 func ownTransport() *http.Transport { return http.DefaultTransport.(*http.Transport).Clone() }
 
-// want sends a request, and stops the test if it is not answered with status.
+// want sends a request and returns the answer. It stops the test if the answer has
+// another status.
 func want(t *testing.T, p *process, status int, method, path string, body io.Reader) answer {
 	t.Helper()
 	a, err := request(t.Context(), p, method, path, body)
@@ -72,7 +74,7 @@ func want(t *testing.T, p *process, status int, method, path string, body io.Rea
 	return a
 }
 
-// startUpload starts an upload, and returns its location.
+// startUpload starts an upload and returns its location.
 func startUpload(t *testing.T, p *process) string {
 	t.Helper()
 	return want(t, p, http.StatusAccepted, http.MethodPost, "/v2/test/blobs/uploads/", nil).header.Get("Location")
@@ -85,56 +87,57 @@ func status(t *testing.T, p *process, location string) (next string, offset int)
 	return a.header.Get("Location"), offsetOf(t, a)
 }
 
-// offsetOf is the offset that follows from the header Range.
+// offsetOf returns the offset at which to resume, from the Range header of an
+// answer.
 func offsetOf(t *testing.T, a answer) int {
 	t.Helper()
 	last, err := strconv.Atoi(strings.TrimPrefix(a.header.Get("Range"), "0-"))
 	if err != nil {
-		t.Fatalf("Range: %q", a.header.Get("Range"))
+		t.Fatalf("Range = %q, want 0- and an offset", a.header.Get("Range"))
 	}
 	if last == 0 {
-		return 0 // nothing has come yet; these tests never send a single byte
+		return 0 // no bytes; these tests never send a single byte
 	}
 	return last + 1
 }
 
-// wantBlob reads a blob and compares its bytes.
+// wantBlob reads a blob and stops the test if its bytes are not data.
 func wantBlob(t *testing.T, p *process, data []byte) {
 	t.Helper()
 	a := want(t, p, http.StatusOK, http.MethodGet, "/v2/test/blobs/"+digest.FromBytes(data).String(), nil)
 	if !bytes.Equal(a.body, data) {
-		t.Fatalf("%d bytes were pushed; other %d bytes come back", len(data), len(a.body))
+		t.Fatalf("GET returned %d bytes that differ from the %d bytes that were pushed", len(a.body), len(data))
 	}
 }
 
-// finish is the request that commits an upload as data.
+// finish returns the target of the PUT that commits an upload of data.
 func finish(location string, data []byte) string {
 	return fmt.Sprintf("%s&digest=%s", location, digest.FromBytes(data))
 }
 
-// randomBytes are the same in every run for the same seed.
+// randomBytes returns n bytes that depend on the seed only.
 func randomBytes(seed uint64, n int) []byte {
 	var key [32]byte
 	key[0], key[1] = byte(seed), byte(seed>>8)
 	data := make([]byte, n)
-	_, _ = rand.NewChaCha8(key).Read(data) // it never fails
+	_, _ = rand.NewChaCha8(key).Read(data) // it cannot fail
 	return data
 }
 
-// stalling is a body that gives its bytes and then nothing more, and does not
-// end until it is released.
-type stalling struct {
+// stallingBody is a body that blocks after its last byte, and ends once it is
+// released.
+type stallingBody struct {
 	io.Reader
 
-	stalled  chan struct{} // closed when all bytes are gone
-	released chan struct{}
+	stalled  chan struct{} // closed when all bytes have been read
+	released chan struct{} // closed by the test
 }
 
-func stall(data []byte) *stalling {
-	return &stalling{bytes.NewReader(data), make(chan struct{}), make(chan struct{})}
+func stall(data []byte) *stallingBody {
+	return &stallingBody{bytes.NewReader(data), make(chan struct{}), make(chan struct{})}
 }
 
-func (s *stalling) Read(p []byte) (int, error) {
+func (s *stallingBody) Read(p []byte) (int, error) {
 	n, err := s.Reader.Read(p)
 	if err == io.EOF {
 		close(s.stalled)

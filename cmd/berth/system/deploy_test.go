@@ -19,19 +19,19 @@ import (
 	"github.com/berthhq/berth/cmd/berth/config"
 )
 
-// configFile is where the examples have the configuration.
+// configFile is the path of the configuration in the examples.
 const configFile = "/etc/berth/berth.yaml"
 
-// startAs runs berth with the arguments of an example, and with this
-// configuration in its file. Only the address and the store are of the test.
-func startAs(t *testing.T, args []string, configuration string) (*process, *config.Config) {
+// startExample runs berth with the arguments and the configuration of an example. Only
+// the address and the store are different.
+func startExample(t *testing.T, args []string, configuration string) (*process, *config.Config) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "berth.yaml")
 	if err := os.WriteFile(file, []byte(configuration), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if len(args) == 0 || args[0] != "serve" {
-		t.Fatalf("the arguments are %q, want serve, and more", args)
+		t.Fatalf("the arguments are %q, want serve first", args)
 	}
 	rest := strings.Fields(strings.ReplaceAll(strings.Join(args[1:], " "), configFile, file))
 	cfg, err := config.Load(file, pflag.NewFlagSet("berth", pflag.ContinueOnError))
@@ -50,7 +50,7 @@ func startAs(t *testing.T, args []string, configuration string) (*process, *conf
 	return p, cfg
 }
 
-// TestSystemdUnit runs what the unit runs.
+// TestSystemdUnit runs the command of the unit.
 func TestSystemdUnit(t *testing.T) {
 	t.Parallel()
 	unit, err := os.ReadFile(filepath.Join("..", "..", "..", "deploy", "systemd", "berth.service"))
@@ -64,14 +64,14 @@ func TestSystemdUnit(t *testing.T) {
 		}
 	}
 	command := strings.Fields(settings["ExecStart"])
-	p, cfg := startAs(t, command[1:], "{}")
+	p, cfg := startExample(t, command[1:], "{}")
 	want(t, p, http.StatusOK, http.MethodGet, "/v2/", nil)
 	if stop, err := time.ParseDuration(settings["TimeoutStopSec"]); err != nil || stop <= cfg.Server.Shutdown {
-		t.Errorf("TimeoutStopSec is %v, %v, want more than limits.shutdown, %v", stop, err, cfg.Server.Shutdown)
+		t.Errorf("TimeoutStopSec = %v, %v, want more than limits.shutdown, which is %v", stop, err, cfg.Server.Shutdown)
 	}
 }
 
-// manifest is what of Kubernetes' objects this test looks at.
+// manifest is the part of an object of Kubernetes that the tests check.
 type manifest struct {
 	Kind     string
 	Metadata struct{ Name string }
@@ -113,18 +113,15 @@ type probe struct {
 	FailureThreshold int
 }
 
-// TestKubernetesManifest runs what the Deployment runs, with the ConfigMap's
-// configuration, and follows the names from object to object.
+// TestKubernetesManifest runs the command of the Deployment with the configuration of
+// the ConfigMap, and sends it the probes.
 func TestKubernetesManifest(t *testing.T) {
 	t.Parallel()
 	objects := manifests(t)
-	deployment, service, budget := objects["Deployment"].Spec, objects["Service"].Spec, objects["PodDisruptionBudget"].Spec
-	pod := deployment.Template.Spec
-	container := pod.Containers[0]
-	p, cfg := startAs(t, container.Args, objects["ConfigMap"].Data[filepath.Base(configFile)])
-
+	container := objects["Deployment"].Spec.Template.Spec.Containers[0]
+	p, cfg := startExample(t, container.Args, objects["ConfigMap"].Data[filepath.Base(configFile)])
 	port := container.Ports[0]
-	for what, c := range map[string]struct {
+	for name, c := range map[string]struct {
 		probe
 		path string
 	}{
@@ -133,43 +130,49 @@ func TestKubernetesManifest(t *testing.T) {
 		"liveness":  {container.LivenessProbe, "/healthz"},
 	} {
 		if c.HTTPGet.Path != c.path || c.HTTPGet.Port != port.Name {
-			t.Errorf("the %s probe asks %q at port %q, want %q at %q", what, c.HTTPGet.Path, c.HTTPGet.Port, c.path, port.Name)
+			t.Errorf("%s probe: path %q at port %q, want %q at %q", name, c.HTTPGet.Path, c.HTTPGet.Port, c.path, port.Name)
 		}
 		want(t, p, http.StatusOK, http.MethodGet, c.HTTPGet.Path, nil)
 	}
 	if !strings.HasSuffix(cfg.Address, ":"+strconv.Itoa(port.ContainerPort)) {
-		t.Errorf("berth listens on %s, and the container's port is %d", cfg.Address, port.ContainerPort)
-	}
-	if name := service.Ports[0].TargetPort; name != port.Name {
-		t.Errorf("the service asks port %q, and the container's is %q", name, port.Name)
-	}
-	for _, c := range []struct{ what, got, want string }{
-		{"the deployment", string(deployment.Selector), `{"matchLabels":{"app":"berth"}}`},
-		{"the disruption budget", string(budget.Selector), `{"matchLabels":{"app":"berth"}}`},
-		{"the service", string(service.Selector), `{"app":"berth"}`},
-		{"the label app", deployment.Template.Metadata.Labels["app"], "berth"},
-	} {
-		if c.got != c.want {
-			t.Errorf("%s is for %s, want %s", c.what, c.got, c.want)
-		}
-	}
-	mount, volume := container.VolumeMounts[0], pod.Volumes[0]
-	if mount.Name != volume.Name || mount.MountPath != filepath.Dir(configFile) || volume.ConfigMap.Name != objects["ConfigMap"].Metadata.Name ||
-		pod.ServiceAccountName != objects["ServiceAccount"].Metadata.Name {
-		t.Errorf("the pod mounts %+v of %+v and is %q, and there is %+v", mount, volume, pod.ServiceAccountName, objects)
+		t.Errorf("listen = %s, want the port of the container, %d", cfg.Address, port.ContainerPort)
 	}
 
-	stop := time.Duration(pod.TerminationGracePeriodSeconds-container.Lifecycle.PreStop.Sleep.Seconds) * time.Second
-	if stop <= cfg.Server.Drain+cfg.Server.Shutdown {
-		t.Errorf("the pod has %v from SIGTERM to SIGKILL, want more than limits.drain and limits.shutdown, %v", stop, cfg.Server.Drain+cfg.Server.Shutdown)
+	pod := objects["Deployment"].Spec.Template.Spec
+	grace := time.Duration(pod.TerminationGracePeriodSeconds-container.Lifecycle.PreStop.Sleep.Seconds) * time.Second
+	if least := cfg.Server.Drain + cfg.Server.Shutdown; grace <= least {
+		t.Errorf("the pod has %v from SIGTERM to SIGKILL, want more than limits.drain and limits.shutdown, %v", grace, least)
 	}
 	mebibytes, err := strconv.ParseInt(strings.TrimSuffix(container.Resources.Limits.Memory, "Mi"), 10, 64)
-	if least := cfg.MemoryLimit(); err != nil || mebibytes<<20 < least+least/4 {
-		t.Errorf("the pod has %s of memory, %v, want a quarter more than the %d bytes that berth bounds itself by", container.Resources.Limits.Memory, err, least)
+	if least := cfg.MemoryLimit() * 5 / 4; err != nil || mebibytes<<20 < least {
+		t.Errorf("the pod has %s of memory, %v, want at least %d bytes, a quarter more than berth's limit", container.Resources.Limits.Memory, err, least)
 	}
 }
 
-// manifests are the objects of the example, by kind.
+// TestKubernetesNames checks that the objects refer to each other by the right names.
+func TestKubernetesNames(t *testing.T) {
+	objects := manifests(t)
+	deployment, service, budget := objects["Deployment"].Spec, objects["Service"].Spec, objects["PodDisruptionBudget"].Spec
+	pod := deployment.Template.Spec
+	mount, volume := pod.Containers[0].VolumeMounts[0], pod.Volumes[0]
+	for _, tc := range []struct{ name, got, want string }{
+		{"selector of the Deployment", string(deployment.Selector), `{"matchLabels":{"app":"berth"}}`},
+		{"selector of the PodDisruptionBudget", string(budget.Selector), `{"matchLabels":{"app":"berth"}}`},
+		{"selector of the Service", string(service.Selector), `{"app":"berth"}`},
+		{"label of the pod", deployment.Template.Metadata.Labels["app"], "berth"},
+		{"target port of the Service", service.Ports[0].TargetPort, pod.Containers[0].Ports[0].Name},
+		{"volume of the mount", mount.Name, volume.Name},
+		{"path of the mount", mount.MountPath, filepath.Dir(configFile)},
+		{"ConfigMap of the volume", volume.ConfigMap.Name, objects["ConfigMap"].Metadata.Name},
+		{"ServiceAccount of the pod", pod.ServiceAccountName, objects["ServiceAccount"].Metadata.Name},
+	} {
+		if tc.got != tc.want {
+			t.Errorf("%s = %q, want %q", tc.name, tc.got, tc.want)
+		}
+	}
+}
+
+// manifests returns the objects of the example by their kinds.
 func manifests(t *testing.T) map[string]manifest {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("..", "..", "..", "deploy", "kubernetes", "berth.yaml"))

@@ -2,7 +2,6 @@ package system
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"math"
@@ -22,14 +21,14 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// fault is what is wrong on the way to the store. Without toxics the store
-// cannot be reached at all.
+// fault is a fault of the network between berth and the store. Without toxics the
+// store cannot be reached.
 type fault struct {
 	name   string
 	toxics []emulator.Toxic
 }
 
-func (f fault) begin(t *testing.T, w *emulator.Wire) {
+func (f fault) inject(t *testing.T, w *emulator.Wire) {
 	t.Helper()
 	if f.toxics == nil {
 		w.Cut(t)
@@ -37,8 +36,8 @@ func (f fault) begin(t *testing.T, w *emulator.Wire) {
 	w.Poison(t, f.toxics...)
 }
 
-// faults are those that stores go through, for clients that push parts of this
-// size. factor is how much later or larger each of them is than usual.
+// faults returns one fault of each kind, for clients that push parts of this size.
+// factor returns how much larger or longer than usual each of them is.
 func faults(part int, factor func() float64) []fault {
 	toxic := func(kind, stream, attribute string, value float64) emulator.Toxic {
 		return emulator.Toxic{Type: kind, Stream: stream, Attributes: map[string]int64{attribute: int64(value * factor())}}
@@ -61,31 +60,19 @@ func usual() float64 { return 1 }
 
 // Sizes of parts in these tests.
 const (
-	s3Part    = 5 << 20 // the least that S3 takes
-	leastPart = 1 << 20 // the least that berth takes
+	s3Part    = 5 << 20 // the least size that S3 accepts
+	leastPart = 1 << 20 // the least size that berth accepts
 )
 
-// TestFaultsOnS3, and those on the other stores, push and read while the way to
-// the store is bad in one way after the other. Nothing acknowledged is lost,
-// what can be read is what was pushed, and clients that try again end well once
-// the way is good. The SDK tries nothing again: all that fails shows.
-func TestFaultsOnS3(t *testing.T) {
-	t.Parallel()
-	p, w := faultyS3(t, "BERTH_STORAGE_S3_RETRIES=0")
-	testFaults(t, p, w, s3Part, faults(s3Part, usual))
+// faultyStore starts a store behind a faulty network, and a berth on it.
+type faultyStore struct {
+	name  string
+	part  int
+	start func(t *testing.T, env ...string) (*process, *emulator.Wire)
 }
 
-// The SDKs of the other stores try again for seconds what fails.
-func TestFaultsOnGCS(t *testing.T) {
-	t.Parallel()
-	p, w := faultyGCS(t)
-	testFaults(t, p, w, leastPart, faults(leastPart, usual))
-}
-
-func TestFaultsOnAzure(t *testing.T) {
-	t.Parallel()
-	p, w := faultyAzure(t)
-	testFaults(t, p, w, leastPart, faults(leastPart, usual))
+func faultyStores() []faultyStore {
+	return []faultyStore{{"S3", s3Part, faultyS3}, {"GCS", leastPart, faultyGCS}, {"Azure", leastPart, faultyAzure}}
 }
 
 func faultyS3(t *testing.T, env ...string) (*process, *emulator.Wire) {
@@ -106,76 +93,45 @@ func faultyAzure(t *testing.T, env ...string) (*process, *emulator.Wire) {
 	return servingDirectly(t, append(append(azureEnv(t, s), "BERTH_STORAGE_AZURE_ENDPOINT="+w.URL), env...), leastPart), w
 }
 
-// TestSilentStores tests stores that accept requests and never answer. A request
-// for a blob, or for the status of an upload, returns within a minute with a
-// request to retry, and succeeds once the store answers. The same holds for a
-// blob with its link in the cache, which holds one: the client waits for bytes.
-func TestSilentStores(t *testing.T) {
+// TestFaults pushes and reads during each kind of fault, on one store for each kind.
+// Nothing that was acknowledged is lost, every blob that can be read is the blob that
+// was pushed, and clients that retry succeed once the fault is over.
+func TestFaults(t *testing.T) {
 	t.Parallel()
-	path := func(data []byte) string { return "/v2/test/blobs/" + digest.FromBytes(data).String() }
-	data, inCache := randomBytes(8, 50_000), randomBytes(9, 50_000)
-	blob := path(data)
-	type silent struct {
-		name     string
-		p        *process
-		w        *emulator.Wire
-		location string // of an upload
-	}
-	var stores []silent
-	for name, faulty := range map[string]func(*testing.T, ...string) (*process, *emulator.Wire){"S3": faultyS3, "GCS": faultyGCS, "Azure": faultyAzure} {
-		p, w := faulty(t, "BERTH_CACHE_ENTRIES=1")
-		for _, data := range [][]byte{data, inCache} {
-			want(t, p, http.StatusCreated, http.MethodPut, finish(startUpload(t, p), data), bytes.NewReader(data))
-			wantBlob(t, p, data)
-		}
-		location := want(t, p, http.StatusAccepted, http.MethodPatch, startUpload(t, p), bytes.NewReader(data)).header.Get("Location")
-		w.Poison(t, emulator.Toxic{Type: "timeout", Stream: "downstream", Attributes: map[string]int64{"timeout": 0}})
-		stores = append(stores, silent{name, p, w, location})
-	}
-	start := time.Now()
-	var asked sync.WaitGroup // all at once, for it takes time and no work
-	for _, s := range stores {
-		for _, r := range []struct{ method, path string }{
-			{http.MethodHead, blob}, {http.MethodGet, blob}, {http.MethodGet, path(inCache)}, {http.MethodDelete, blob}, {http.MethodPatch, s.location},
-		} {
-			asked.Go(func() {
-				a, err := request(t.Context(), s.p, r.method, r.path, nil)
-				if err != nil {
-					t.Errorf("%s: %s of a silent store: %v", s.name, r.method, err)
-					return
+	stores := faultyStores()
+	for i, store := range stores {
+		t.Run(store.name, func(t *testing.T) {
+			t.Parallel()
+			var chosen []fault
+			for j, f := range faults(store.part, usual) {
+				if j%len(stores) == i {
+					chosen = append(chosen, f)
 				}
-				wantUnavailable(t, s.name+": "+r.method+" of a silent store", a)
-				if d := time.Since(start); d > patience {
-					t.Errorf("%s: berth waited %v for a silent store before it answered %s", s.name, d, r.method)
-				}
-			})
-		}
-	}
-	asked.Wait()
-	for _, s := range stores {
-		s.w.Heal(t)
-		want(t, s.p, http.StatusOK, http.MethodHead, blob, nil)
-		want(t, s.p, http.StatusNoContent, http.MethodGet, s.location, nil)
+			}
+			testFaults(t, store, chosen, noRetries)
+		})
 	}
 }
 
-// TestFaultsSoak has faults in any order, each of them for any time and of any
-// extent.
+// TestLongFaults is TestFaults with each kind of fault on each store.
+func TestLongFaults(t *testing.T) {
+	skipUnlessLong(t, "every kind of fault on every store")
+	for _, store := range faultyStores() {
+		t.Run(store.name, func(t *testing.T) {
+			t.Parallel()
+			testFaults(t, store, faults(store.part, usual), noRetries)
+		})
+	}
+}
+
+// TestFaultsSoak is TestFaults with random kinds of faults, of random extent.
 func TestFaultsSoak(t *testing.T) {
 	if os.Getenv("BERTH_TEST_SOAK") == "" {
-		t.Skip("NOT TESTED: minutes of random faults; BERTH_TEST_SOAK=1 asks for them")
+		t.Skip("NOT TESTED: minutes of random faults; make soak runs it (BERTH_TEST_SOAK=1)")
 	}
-	for name, store := range map[string]struct {
-		part   int
-		faulty func(*testing.T, ...string) (*process, *emulator.Wire)
-	}{
-		"S3":    {s3Part, faultyS3},
-		"GCS":   {leastPart, faultyGCS},
-		"Azure": {leastPart, faultyAzure},
-	} {
-		t.Run(name, func(t *testing.T) {
+	for _, store := range faultyStores() {
+		t.Run(store.name, func(t *testing.T) {
 			t.Parallel()
-			p, w := store.faulty(t)
 			seed := rand.Uint64()
 			t.Logf("seed %d", seed)
 			rng := rand.New(rand.NewPCG(seed, 0))
@@ -184,45 +140,102 @@ func TestFaultsSoak(t *testing.T) {
 				all := faults(store.part, func() float64 { return math.Exp(3 * rng.NormFloat64() / 2) })
 				chosen = append(chosen, all[rng.IntN(len(all))])
 			}
-			testFaults(t, p, w, store.part, chosen)
+			testFaults(t, store, chosen)
 		})
 	}
 }
 
-// testFaults has each of the faults for a while, and looks at what is left.
-func testFaults(t *testing.T, p *process, w *emulator.Wire, part int, faults []fault) {
-	c := &crowd{f: &fleet{replicas: []*process{p}}, part: part}
-	if c.push(t, 1); t.Failed() {
+// noRetries makes every fault on S3 visible to berth. The SDKs of the other stores
+// retry for seconds.
+const noRetries = "BERTH_STORAGE_S3_RETRIES=0"
+
+// testFaults injects each of the faults for a moment, while clients push and read.
+func testFaults(t *testing.T, store faultyStore, faults []fault, env ...string) {
+	const duration = 250 * time.Millisecond
+	p, w := store.start(t, env...)
+	l := &load{f: &fleet{replicas: []*process{p}}, part: store.part}
+	if l.push(t, 1); t.Failed() {
 		return
 	}
 	for i, fault := range faults {
-		fault.begin(t, w)
-		c.use(t, uint64(2+i), func() {
-			time.Sleep(faultLasts)
+		fault.inject(t, w)
+		l.during(t, uint64(2+i), func() {
+			time.Sleep(duration)
 			w.Heal(t)
 		})
 		if t.Failed() {
 			t.Fatalf("%s: %v\n%s", fault.name, fault.toxics, &p.stderr)
 		}
 	}
-	testUnavailable(t, p, part, 0, func() { w.Cut(t) }, func() { w.Heal(t) })
-	c.readAll(t)
-	wantQuiet(t, p)
+	testUnavailable(t, p, store.part, 0, func() { w.Cut(t) }, func() { w.Heal(t) })
+	l.readAll(t)
+	wantIdle(t, p)
 }
 
-const faultLasts = 250 * time.Millisecond
+// TestSilentStores tests stores that accept requests and never answer. A request for
+// a blob or for the status of an upload returns within a minute with a request to
+// retry, and succeeds once the store answers. A GET of a blob with a cached link
+// waits for its bytes. The cache holds one link.
+func TestSilentStores(t *testing.T) {
+	t.Parallel()
+	path := func(data []byte) string { return "/v2/test/blobs/" + digest.FromBytes(data).String() }
+	data, cached := randomBytes(8, 50_000), randomBytes(9, 50_000)
+	blob := path(data)
+	type silentStore struct {
+		name     string
+		p        *process
+		w        *emulator.Wire
+		location string // of an upload
+	}
+	var stores []silentStore
+	for _, store := range faultyStores() {
+		p, w := store.start(t, "BERTH_CACHE_ENTRIES=1")
+		for _, data := range [][]byte{data, cached} {
+			want(t, p, http.StatusCreated, http.MethodPut, finish(startUpload(t, p), data), bytes.NewReader(data))
+			wantBlob(t, p, data)
+		}
+		location := want(t, p, http.StatusAccepted, http.MethodPatch, startUpload(t, p), bytes.NewReader(data)).header.Get("Location")
+		w.Poison(t, emulator.Toxic{Type: "timeout", Stream: "downstream", Attributes: map[string]int64{"timeout": 0}})
+		stores = append(stores, silentStore{store.name, p, w, location})
+	}
+	start := time.Now()
+	var requests sync.WaitGroup // at the same time, because they only wait
+	for _, s := range stores {
+		for _, r := range []struct{ method, path string }{
+			{http.MethodHead, blob}, {http.MethodGet, blob}, {http.MethodGet, path(cached)}, {http.MethodDelete, blob}, {http.MethodPatch, s.location},
+		} {
+			requests.Go(func() {
+				a, err := request(t.Context(), s.p, r.method, r.path, nil)
+				if err != nil {
+					t.Errorf("%s: %s while the store is silent: %v", s.name, r.method, err)
+					return
+				}
+				wantUnavailable(t, s.name+": "+r.method+" while the store is silent", a)
+				if d := time.Since(start); d > patience {
+					t.Errorf("%s: %s took %v while the store is silent, want at most %v", s.name, r.method, d, patience)
+				}
+			})
+		}
+	}
+	requests.Wait()
+	for _, s := range stores {
+		s.w.Heal(t)
+		want(t, s.p, http.StatusOK, http.MethodHead, blob, nil)
+		want(t, s.p, http.StatusNoContent, http.MethodGet, s.location, nil)
+	}
+}
 
-// testUnavailable has a store that can't be used in the middle of an upload that
-// has a part already, and then can be again. All is answered 503 with
-// Retry-After, nothing of it can be read afterwards, and the upload resumes where
-// it was. Each turn pushes other bytes.
-func testUnavailable(t *testing.T, p *process, part, turn int, cut, heal func()) {
+// testUnavailable makes a store unavailable in the middle of an upload that has a
+// part already. Each request gets a 503 with Retry-After, none of them publishes a
+// blob, and the upload resumes where it was once the store is available. Each turn
+// pushes other bytes.
+func testUnavailable(t *testing.T, p *process, part, turn int, makeUnavailable, makeAvailable func()) {
 	data := randomBytes(uint64(60_000+turn), 2*part+1000)
-	half := part + 1000 // what is left is another part
+	half := part + 1000 // the rest is another part
 	blob := "/v2/test/blobs/" + digest.FromBytes(data).String()
 	small := digest.FromBytes(data[:10])
 	location := want(t, p, http.StatusAccepted, http.MethodPatch, startUpload(t, p), bytes.NewReader(data[:half])).header.Get("Location")
-	cut()
+	makeUnavailable()
 	var clients sync.WaitGroup
 	for _, r := range []struct {
 		method, path string
@@ -239,28 +252,35 @@ func testUnavailable(t *testing.T, p *process, part, turn int, cut, heal func())
 		clients.Go(func() {
 			a, err := request(t.Context(), p, r.method, r.path, r.body)
 			if err != nil {
-				t.Errorf("%s without the store: %v", r.method, err)
+				t.Errorf("%s while the store is unavailable: %v", r.method, err)
 				return
 			}
-			wantUnavailable(t, r.method+" without the store", a)
+			wantUnavailable(t, r.method+" while the store is unavailable", a)
 		})
 	}
 	clients.Wait()
-	heal()
+	makeAvailable()
 	for _, path := range []string{blob, "/v2/test/blobs/" + small.String()} {
 		want(t, p, http.StatusNotFound, http.MethodGet, path, nil)
 	}
 	location, offset := status(t, p, location)
 	if offset != half {
-		t.Errorf("the upload is at %d, want %d", offset, half)
+		t.Errorf("offset = %d, want %d", offset, half)
 	}
 	want(t, p, http.StatusCreated, http.MethodPut, finish(location, data), bytes.NewReader(data[offset:]))
 	wantBlob(t, p, data)
 }
 
-// servingDirectly runs a berth that serves all reads itself, has no cache that
-// could hide the store, and memory for the parts of few uploads: buffers that a
-// failure leaked would be missing soon.
+// wantUnavailable fails the test unless an answer asks the client to retry.
+func wantUnavailable(t *testing.T, what string, a answer) {
+	t.Helper()
+	if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
+		t.Errorf("%s = %d %s with Retry-After %q, want 503 with Retry-After", what, a.status, a.body, a.header.Get("Retry-After"))
+	}
+}
+
+// servingDirectly runs a berth that serves all reads itself and has no cache. It has
+// memory for the parts of few uploads, so that leaked buffers would soon be missing.
 func servingDirectly(t *testing.T, env []string, part int) *process {
 	t.Helper()
 	dir := t.TempDir()
@@ -277,120 +297,31 @@ func servingDirectly(t *testing.T, env []string, part int) *process {
 	return p
 }
 
-// crowd is clients that push and read at the same time.
-type crowd struct {
-	f    *fleet
-	part int // size of parts, in bytes
-
-	mu     sync.Mutex
-	pushed [][]byte
-}
-
-// use pushes and reads until meanwhile is over, and until all has been pushed.
-func (c *crowd) use(t *testing.T, seed uint64, meanwhile func()) {
-	t.Helper()
-	var clients sync.WaitGroup
-	over := make(chan struct{})
-	clients.Go(func() { c.push(t, seed) })
-	clients.Go(func() {
-		for i := 0; ; i++ {
-			select {
-			case <-over:
-				return
-			default:
-				c.read(t, i)
-			}
-		}
-	})
-	meanwhile()
-	close(over)
-	clients.Wait()
-}
-
-// push pushes in the three ways at the same time: in chunks, in one PATCH and a
-// PUT, and in a PUT alone.
-func (c *crowd) push(t *testing.T, seed uint64) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
-	defer cancel()
-	var ways sync.WaitGroup
-	for way, size := range []int{c.part + c.part/2, 50_000, c.part + 1000} {
-		chunk := []int{size/2 + 1, size - 1000, size}[way]
-		ways.Go(func() {
-			data := randomBytes(10*seed+uint64(way), size)
-			if err := newPusher(c.f, data).push(ctx, chunk); err != nil {
-				t.Errorf("push of %d bytes, %d at a time: %v", size, chunk, err)
-				return
-			}
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.pushed = append(c.pushed, data)
-		})
-	}
-	ways.Wait()
-}
-
-// read reads a blob that was acknowledged. It need not come, but when it does,
-// it is what was pushed.
-func (c *crowd) read(t *testing.T, i int) {
-	c.mu.Lock()
-	data := c.pushed[i%len(c.pushed)]
-	c.mu.Unlock()
-	a, err := request(t.Context(), c.f.any(), http.MethodGet, "/v2/test/blobs/"+digest.FromBytes(data).String(), nil)
-	switch {
-	case err != nil:
-		if !bytes.HasPrefix(data, a.body) {
-			t.Errorf("a read of %d bytes that broke off began with other bytes", len(data))
-		}
-	case a.status == http.StatusOK:
-		if !bytes.Equal(a.body, data) {
-			t.Errorf("%d bytes were pushed; other %d bytes come back", len(data), len(a.body))
-		}
-	default:
-		wantUnavailable(t, "GET", a)
-	}
-}
-
-func (c *crowd) readAll(t *testing.T) {
-	t.Helper()
-	for _, data := range c.pushed {
-		wantBlob(t, c.f.any(), data)
-	}
-}
-
-// wantUnavailable fails the test unless an answer asks the client to retry.
-func wantUnavailable(t *testing.T, what string, a answer) {
-	t.Helper()
-	if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
-		t.Errorf("%s = %d %s with Retry-After %q, want 503 with one", what, a.status, a.body, a.header.Get("Retry-After"))
-	}
-}
-
-// wrongs are the lines of a log that no fault of a store explains.
-func wrongs(log string) []string {
+// unexpectedLines returns the lines of a log that no fault of a store explains.
+func unexpectedLines(log string) []string {
 	return regexp.MustCompile(`(?m)^.* (status=500|method=(PATCH|PUT) .*status=404) .*$|^.*(DATA RACE|panic).*$`).FindAllString(log, -1)
 }
 
-// wantQuiet ends a berth that has nothing to do, and looks at what it has
-// logged, and at what it was doing: no store that can't be reached is a failure
-// of berth, no upload is forgotten, and no goroutine still runs.
-func wantQuiet(t *testing.T, p *process) {
+// wantIdle ends a berth that has nothing to do. It fails the test if the log has
+// unexpected lines, or if a goroutine of a request still runs.
+func wantIdle(t *testing.T, p *process) {
 	t.Helper()
-	for _, line := range wrongs(p.stderr.String()) {
+	for _, line := range unexpectedLines(p.stderr.String()) {
 		t.Errorf("berth logged: %s", line)
 	}
 	logged := len(p.stderr.String())
-	if err := p.cmd.Process.Signal(syscall.SIGQUIT); err != nil { // the runtime writes down all goroutines
+	if err := p.cmd.Process.Signal(syscall.SIGQUIT); err != nil { // the runtime prints all goroutines
 		t.Fatal(err)
 	}
 	<-p.exited
 	goroutines := strings.Split(p.stderr.String()[logged:], "\n\n")
 	if len(goroutines) < 3 {
-		t.Fatalf("berth said no goroutines after SIGQUIT: %s", &p.stderr)
+		t.Fatalf("berth printed no goroutines after SIGQUIT: %s", &p.stderr)
 	}
 	for _, g := range goroutines {
-		for _, busy := range []string{"berth/blobstore", "berth/upload", "berth/drivers"} {
-			if strings.Contains(g, "github.com/berthhq/"+busy) {
-				t.Errorf("a goroutine that has nothing to do any more:\n%s", g)
+		for _, pkg := range []string{"blobstore", "upload", "drivers"} {
+			if strings.Contains(g, "github.com/berthhq/berth/"+pkg) {
+				t.Errorf("a goroutine of %s still runs:\n%s", pkg, g)
 				break
 			}
 		}

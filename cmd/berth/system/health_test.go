@@ -14,8 +14,8 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// TestReadinessBudget: however many ask, the store gets one small request in an
-// interval, and none of those that don't ask causes one.
+// TestReadinessBudget checks that many requests for /readyz cause one small request
+// to the store in each interval, and that other requests cause none.
 func TestReadinessBudget(t *testing.T) {
 	t.Parallel()
 	bucket, err := memory.Open(t.Context(), memory.Config{Store: &memory.Store{Habits: memory.S3()}})
@@ -24,43 +24,44 @@ func TestReadinessBudget(t *testing.T) {
 	}
 	var mu sync.Mutex
 	var calls []string
-	counted := func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+	record := func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
 		mu.Lock()
 		calls = append(calls, c.String())
 		mu.Unlock()
 		return do(ctx)
 	}
-	taken := func() []string {
+	takeCalls := func() []string {
 		mu.Lock()
 		defer mu.Unlock()
 		all := calls
 		calls = nil
 		return all
 	}
-	p := serveInProcess(t, drivertest.Wrap(bucket, counted), 0)
-	taken()
+	p := serveInProcess(t, drivertest.Wrap(bucket, record), 0)
+	takeCalls()
 	data := randomBytes(1, 10*kB)
 	want(t, p, http.StatusCreated, http.MethodPut, finish(startUpload(t, p), data), bytes.NewReader(data))
 	wantBlob(t, p, data)
 	want(t, p, http.StatusOK, http.MethodGet, "/healthz", nil)
-	for _, c := range taken() {
+	for _, c := range takeCalls() {
 		if strings.Contains(c, "meta/") {
-			t.Errorf("a push, a pull and /healthz cause %s", c)
+			t.Errorf("a push, a pull and /healthz caused %s", c)
 		}
 	}
+	const probeInterval = 3 * time.Second // of package server
 	start := time.Now()
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
 			if a, err := request(t.Context(), p, http.MethodGet, "/readyz", nil); err != nil || a.status != http.StatusOK {
-				t.Errorf("GET /readyz = %d %s, %v", a.status, a.body, err)
+				t.Errorf("GET /readyz = %d %s, %v, want 200", a.status, a.body, err)
 			}
 		})
 	}
 	wg.Wait()
-	got, most := taken(), 1+int(time.Since(start)/(3*time.Second))
+	got, most := takeCalls(), 1+int(time.Since(start)/probeInterval)
 	if len(got) < 1 || len(got) > most || got[0] != "Stat meta/format" {
-		t.Errorf("50 requests for /readyz cause %q, want Stat meta/format, at most %d times", got, most)
+		t.Errorf("50 requests for /readyz caused %q, want Stat meta/format at most %d times", got, most)
 	}
 }
 
@@ -77,13 +78,13 @@ func TestHealthIsNotLogged(t *testing.T) {
 		}
 		log := p.stderr.String()
 		if strings.Contains(log, "/readyz") != logged || strings.Contains(log, "/healthz") != logged || !strings.Contains(log, "/v2/") {
-			t.Errorf("level %s: the log is\n%s", level, log)
+			t.Errorf("level %s: health checks in the log: want %v\n%s", level, logged, log)
 		}
 	}
 }
 
-// TestDrain sends SIGTERM to a server that drains. It is not ready any more, and
-// serves until it stops.
+// TestDrain sends SIGTERM to a server with limits.drain. From then on it is not
+// ready, but it serves requests until the drain is over.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	p := serving(t, t.TempDir(), "BERTH_LIMITS_DRAIN=3s")
@@ -94,7 +95,7 @@ func TestDrain(t *testing.T) {
 	for a := (answer{}); a.status != http.StatusServiceUnavailable; {
 		var err error
 		if a, err = request(t.Context(), p, http.MethodGet, "/readyz", nil); err != nil {
-			t.Fatalf("GET /readyz: %v before it was 503", err)
+			t.Fatalf("GET /readyz: %v, want 503 first", err)
 		}
 	}
 	data := randomBytes(1, kB)

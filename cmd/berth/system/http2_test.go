@@ -11,23 +11,23 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// speakHTTP2 makes a transport speak HTTP/2 without TLS, and nothing else.
-func speakHTTP2(t *http.Transport) *http.Transport {
+// unencryptedHTTP2 makes a transport use HTTP/2 without TLS, and nothing else.
+func unencryptedHTTP2(t *http.Transport) *http.Transport {
 	t.Protocols = new(http.Protocols)
 	t.Protocols.SetUnencryptedHTTP2(true)
 	return t
 }
 
-// servingHTTP2 is serving with listen.h2c, for a client that speaks HTTP/2.
+// servingHTTP2 runs berth with listen.h2c, for a client that uses HTTP/2.
 func servingHTTP2(t *testing.T, root string, env ...string) *process {
 	t.Helper()
 	p := serving(t, root, append(env, "BERTH_LISTEN_H2C=true")...)
-	p.client = &http.Client{Transport: speakHTTP2(ownTransport())}
+	p.client = &http.Client{Transport: unencryptedHTTP2(ownTransport())}
 	return p
 }
 
-// TestHTTP2 pushes and pulls 50 MB over one connection of HTTP/2, whole and in
-// ranges, while the same port serves HTTP/1.1.
+// TestHTTP2 pushes 50 MB over one HTTP/2 connection and pulls them, whole and in
+// ranges. The same port serves HTTP/1.1.
 func TestHTTP2(t *testing.T) {
 	t.Parallel()
 	p := servingHTTP2(t, t.TempDir())
@@ -57,7 +57,7 @@ func TestHTTP2(t *testing.T) {
 		got, err := io.ReadAll(res.Body)
 		res.Body.Close()
 		if err != nil || res.StatusCode != http.StatusPartialContent || res.ProtoMajor != 2 || !bytes.Equal(got, part) {
-			t.Errorf("Range %s = %s %s, %d bytes, %v, want 206 and %d over HTTP/2", header, res.Proto, res.Status, len(got), err, len(part))
+			t.Errorf("GET with Range %s = %s %s with %d bytes, %v, want HTTP/2.0 206 with %d bytes", header, res.Proto, res.Status, len(got), err, len(part))
 		}
 	}
 
@@ -65,8 +65,8 @@ func TestHTTP2(t *testing.T) {
 	wantBlob(t, p, data)
 }
 
-// TestHTTP2Refusals sends bodies that are refused before they are read. The
-// answer reaches the client.
+// TestHTTP2Refusals checks that the answer reaches the client of a request that is
+// refused before its body is read.
 func TestHTTP2Refusals(t *testing.T) {
 	t.Parallel()
 	p := servingHTTP2(t, t.TempDir())
@@ -81,18 +81,18 @@ func TestHTTP2Refusals(t *testing.T) {
 	}
 }
 
-// TestHTTP2IsOff: without listen.h2c the port speaks HTTP/1.1 only.
+// TestHTTP2IsOff checks that the port serves HTTP/1.1 only without listen.h2c.
 func TestHTTP2IsOff(t *testing.T) {
 	t.Parallel()
 	p := serving(t, t.TempDir())
-	p.client = &http.Client{Transport: speakHTTP2(ownTransport())}
+	p.client = &http.Client{Transport: unencryptedHTTP2(ownTransport())}
 	if a, err := request(t.Context(), p, http.MethodGet, "/v2/", nil); err == nil {
 		t.Errorf("GET /v2/ over HTTP/2 = %d, want an error", a.status)
 	}
 }
 
 // TestHTTP2Shutdown sends SIGTERM in the middle of two PATCHes over HTTP/2. The
-// one that ends is answered; what the other one sent is kept.
+// PATCH that ends gets its answer. The bytes of the other PATCH are kept.
 func TestHTTP2Shutdown(t *testing.T) {
 	t.Parallel()
 	root, data := t.TempDir(), randomBytes(4, 1<<20)
@@ -103,11 +103,11 @@ func TestHTTP2Shutdown(t *testing.T) {
 	wg.Go(func() {
 		a, err := request(t.Context(), p, http.MethodPatch, ends, first)
 		if err != nil || a.status != http.StatusAccepted {
-			t.Errorf("PATCH: %d %s, %v, want 202", a.status, a.body, err)
+			t.Errorf("PATCH = %d %s, %v, want 202", a.status, a.body, err)
 		}
 	})
 	wg.Go(func() {
-		_, _ = request(t.Context(), p, http.MethodPatch, endless, second) // an answer may come or not
+		_, _ = request(t.Context(), p, http.MethodPatch, endless, second) // with or without an answer
 	})
 	<-first.stalled
 	<-second.stalled
@@ -123,7 +123,7 @@ func TestHTTP2Shutdown(t *testing.T) {
 	p = serving(t, root)
 	for _, location := range []string{ends, endless} {
 		if _, offset := status(t, p, location); offset != len(data) {
-			t.Errorf("status is %d, want %d", offset, len(data))
+			t.Errorf("offset = %d, want %d", offset, len(data))
 		}
 	}
 }

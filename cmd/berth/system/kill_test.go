@@ -8,13 +8,21 @@ import (
 	"time"
 )
 
-// TestKillBetweenAndInPatches kills the server with SIGKILL again and again,
-// between requests and in the middle of them. Another one on the same directory
-// resumes from the offset that its status reports: never less than what was
-// acknowledged, never more than what was sent.
+// TestKillBetweenAndInPatches kills the server with SIGKILL between requests and in the
+// middle of them. Each time another server on the same directory reports the offset to
+// resume at: never less than what was acknowledged, never more than what was sent.
 func TestKillBetweenAndInPatches(t *testing.T) {
 	t.Parallel()
-	root, data := t.TempDir(), randomBytes(1, 24<<20)
+	testKillBetweenAndInPatches(t, 13<<20)
+}
+
+func TestLongKillBetweenAndInPatches(t *testing.T) {
+	skipUnlessLong(t, "kills in an upload of a hundred pieces")
+	testKillBetweenAndInPatches(t, 300<<20)
+}
+
+func testKillBetweenAndInPatches(t *testing.T, size int) {
+	root, data := t.TempDir(), randomBytes(1, size)
 	const piece = 3 << 20
 	p := serving(t, root)
 	location := startUpload(t, p)
@@ -25,7 +33,7 @@ func TestKillBetweenAndInPatches(t *testing.T) {
 		p = serving(t, root)
 		next, offset := status(t, p, location)
 		if offset < acknowledged || offset > sent {
-			t.Fatalf("status is %d, with %d bytes acknowledged and %d sent", offset, acknowledged, sent)
+			t.Fatalf("offset = %d, with %d bytes acknowledged and %d sent", offset, acknowledged, sent)
 		}
 		location, acknowledged = next, offset
 	}
@@ -34,7 +42,7 @@ func TestKillBetweenAndInPatches(t *testing.T) {
 		a := want(t, p, http.StatusAccepted, http.MethodPatch, location, bytes.NewReader(data[acknowledged:acknowledged+piece]))
 		location, acknowledged = a.header.Get("Location"), acknowledged+piece
 		if got := offsetOf(t, a); got != acknowledged {
-			t.Fatalf("PATCH answered offset %d, want %d", got, acknowledged)
+			t.Fatalf("offset of the answer to a PATCH = %d, want %d", got, acknowledged)
 		}
 		restart(acknowledged)
 
@@ -43,7 +51,7 @@ func TestKillBetweenAndInPatches(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			if a, err := request(t.Context(), p, http.MethodPatch, location, body); err == nil {
-				t.Errorf("PATCH without an end was answered: %d %s", a.status, a.body)
+				t.Errorf("PATCH whose body does not end = %d %s, want no answer", a.status, a.body)
 			}
 		})
 		<-body.stalled
@@ -59,16 +67,25 @@ func TestKillBetweenAndInPatches(t *testing.T) {
 	wantBlob(t, p, data)
 }
 
-// TestKillInPut kills the server at some moment of the PUT that commits. The
-// same PUT, sent to another one on the same directory, is 201, and the blob is
-// whole, then and after one more.
+// TestKillInPut kills the server at several moments of the PUT that commits an upload.
+// Another server on the same directory answers the same PUT with 201, twice, and
+// serves the blob.
 func TestKillInPut(t *testing.T) {
 	t.Parallel()
+	testKillInPut(t, 6, 6*time.Millisecond)
+}
+
+func TestLongKillInPut(t *testing.T) {
+	skipUnlessLong(t, "kills at a hundred moments of a PUT")
+	testKillInPut(t, 100, time.Millisecond/2)
+}
+
+func testKillInPut(t *testing.T, moments int, step time.Duration) {
 	root := t.TempDir()
 	p := serving(t, root)
-	for i := range 12 {
+	for i := range moments {
 		data := randomBytes(uint64(100+i), 2<<20+i)
-		half := len(data) / 2 * (i % 2) // every other one in a single PUT
+		half := len(data) / 2 * (i % 2) // every second upload is a single PUT
 		location := startUpload(t, p)
 		if half > 0 {
 			location = want(t, p, http.StatusAccepted, http.MethodPatch, location, bytes.NewReader(data[:half])).header.Get("Location")
@@ -77,7 +94,7 @@ func TestKillInPut(t *testing.T) {
 		wg.Go(func() {
 			_, _ = request(t.Context(), p, http.MethodPut, finish(location, data), bytes.NewReader(data[half:])) // the result does not matter
 		})
-		time.Sleep(time.Duration(i) * 3 * time.Millisecond)
+		time.Sleep(time.Duration(i) * step)
 		p.kill()
 		wg.Wait()
 
@@ -89,9 +106,9 @@ func TestKillInPut(t *testing.T) {
 	}
 }
 
-// TestPutTwiceAtOnce sends the PUT that commits an upload several times at the
-// same time. All of them are 201, and the blob is whole.
-func TestPutTwiceAtOnce(t *testing.T) {
+// TestConcurrentPuts sends the PUT that commits an upload three times at the same time.
+// Each of them gets 201, and the server serves the blob.
+func TestConcurrentPuts(t *testing.T) {
 	t.Parallel()
 	p := serving(t, t.TempDir())
 	for i, size := range []int{1000, 100_000, 3 << 20, 20 << 20} {
@@ -106,7 +123,7 @@ func TestPutTwiceAtOnce(t *testing.T) {
 				wg.Go(func() {
 					a, err := request(t.Context(), p, http.MethodPut, finish(location, data), bytes.NewReader(data[half:]))
 					if err != nil || a.status != http.StatusCreated {
-						t.Errorf("PUT of %d bytes after %d: %d %s, %v, want 201", size-half, half, a.status, a.body, err)
+						t.Errorf("PUT of %d bytes after %d = %d %s, %v, want 201", size-half, half, a.status, a.body, err)
 					}
 				})
 			}

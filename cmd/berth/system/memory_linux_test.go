@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// BenchmarkMemory has 200 slow clients upload, and 16 fast ones that push 256
-// MiB each at the same time. The peak of the process, as the kernel counts it,
-// stays within upload.memory and the base that `berth serve` allows itself.
+// BenchmarkMemory runs 200 slow uploads, and at the same time 16 fast clients that push
+// 256 MiB each. The peak memory of the process, as counted by the kernel, must stay
+// within the limit that `berth serve` sets itself.
 func BenchmarkMemory(b *testing.B) {
 	b.Run("filesystem", func(b *testing.B) {
 		p := berthOn(b, b.TempDir())
@@ -42,18 +42,18 @@ func benchmarkMemory(b *testing.B, pid int, url string) {
 		return io.MultiReader(blocks...)
 	}
 	h := sha256.New()
-	_, _ = io.Copy(h, content()) // neither fails
+	_, _ = io.Copy(h, content()) // it cannot fail
 	digest := fmt.Sprintf("sha256:%x", h.Sum(nil))
 
 	b.SetBytes(fast * size)
 	for b.Loop() {
 		var cut atomic.Int64
-		var crowd, pushes sync.WaitGroup
+		var slowUploads, pushes sync.WaitGroup
 		stop := make(chan struct{})
 		for range slow {
-			crowd.Go(func() {
+			slowUploads.Go(func() {
 				location := expect(b, http.MethodPost, url+"/v2/slow/blobs/uploads/", nil, http.StatusAccepted)
-				status, _, err := answerTo(b.Context(), http.MethodPatch, url+location, &trickle{stop: stop})
+				status, _, err := send(b.Context(), http.MethodPatch, url+location, &trickle{stop: stop})
 				if err != nil || status != http.StatusAccepted {
 					cut.Add(1)
 				}
@@ -68,19 +68,19 @@ func benchmarkMemory(b *testing.B, pid int, url string) {
 		}
 		pushes.Wait()
 		close(stop)
-		crowd.Wait()
+		slowUploads.Wait()
 		b.ReportMetric(float64(cut.Load()), "cut-off")
 	}
 	most := peak(b, pid)
 	b.ReportMetric(float64(most>>20), "peak-MiB")
 	b.ReportMetric(float64(cfg.Blobs.Upload.Memory>>20), "budget-MiB")
 	if allowed := cfg.MemoryLimit(); most > allowed {
-		b.Errorf("the process had %d MiB, want at most %d", most>>20, allowed>>20)
+		b.Errorf("peak memory = %d MiB, want at most %d", most>>20, allowed>>20)
 	}
 }
 
-// trickle is a body that comes at 10 KiB/s, in small pieces, until it is
-// stopped: a client that is cut off if others wait for memory.
+// trickle is a body of 10 KiB/s that does not end until it is stopped. berth cuts off
+// such a client if other clients wait for memory.
 type trickle struct{ stop <-chan struct{} }
 
 func (t *trickle) Read(p []byte) (int, error) {
@@ -92,8 +92,8 @@ func (t *trickle) Read(p []byte) (int, error) {
 	}
 }
 
-// answerTo sends a request, and returns the status and the location to resume at.
-func answerTo(ctx context.Context, method, url string, body io.Reader) (status int, location string, err error) {
+// send sends a request and returns the status and the Location of the answer.
+func send(ctx context.Context, method, url string, body io.Reader) (status int, location string, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, body)
 	if err != nil {
 		return 0, "", err
@@ -107,10 +107,10 @@ func answerTo(ctx context.Context, method, url string, body io.Reader) (status i
 	return res.StatusCode, res.Header.Get("Location"), err
 }
 
-// expect is answerTo for a request with a known status.
+// expect sends a request that must get this status, and returns the Location.
 func expect(b *testing.B, method, url string, body io.Reader, want int) (location string) {
 	b.Helper()
-	status, location, err := answerTo(b.Context(), method, url, body)
+	status, location, err := send(b.Context(), method, url, body)
 	if err != nil || status != want {
 		b.Errorf("%s = %d, %v, want %d", method, status, err, want)
 	}

@@ -16,35 +16,35 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// wire is a way to a store that takes note of requests.
-type wire struct {
-	url string // of the store, by this way
+// recorder is a proxy to a store that records requests.
+type recorder struct {
+	url string
 
-	mu    sync.Mutex
-	asked []string
+	mu       sync.Mutex
+	requests []string // with the status of their answers
 }
 
-// newWire lays a way to the server at endpoint. What the server fails to do is
-// asked again, and is not counted: an operation costs the same at a server that
-// is busy. Connections to the server are not used twice, for it may be closing
-// one just when a request comes.
-func newWire(t *testing.T, endpoint string) *wire {
+// newRecorder starts a proxy to the store at endpoint. It does not record requests that
+// fail with 5xx, because berth repeats them: an operation costs the same at a busy
+// store. It uses no connection twice, because the store could close one when a request
+// arrives.
+func newRecorder(t *testing.T, endpoint string) *recorder {
 	t.Helper()
 	u, err := url.Parse(endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, upstream := &wire{}, u.Host
+	w, upstream := &recorder{}, u.Host
 	proxy := httptest.NewServer(&httputil.ReverseProxy{
 		Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true},
 		Rewrite: func(r *httputil.ProxyRequest) {
-			r.Out.URL.Scheme, r.Out.URL.Host = u.Scheme, upstream // the header Host is what was signed
+			r.Out.URL.Scheme, r.Out.URL.Host = u.Scheme, upstream // the signature covers the Host header
 		},
 		ModifyResponse: func(res *http.Response) error {
 			if res.StatusCode < http.StatusInternalServerError {
 				w.mu.Lock()
 				defer w.mu.Unlock()
-				w.asked = append(w.asked, fmt.Sprintf("%s %s = %s", res.Request.Method, res.Request.URL.RequestURI(), res.Status))
+				w.requests = append(w.requests, fmt.Sprintf("%s %s = %s", res.Request.Method, res.Request.URL.RequestURI(), res.Status))
 			}
 			return nil
 		},
@@ -56,21 +56,21 @@ func newWire(t *testing.T, endpoint string) *wire {
 	return w
 }
 
-// meter is a client that counts the requests of its berth to the store.
+// meter is a client of a berth. It counts the requests of berth to the store.
 type meter struct {
-	t    *testing.T
-	p    *process
-	wire *wire
-	repo string
+	t     *testing.T
+	p     *process
+	store *recorder
+	repo  string
 }
 
-// newMeter starts a server, and a berth on an empty bucket of it that has
-// nothing left to do for the first time.
+// newMeter starts a store and a berth on an empty bucket. The berth has done what it
+// does only once.
 func newMeter(t *testing.T, s measuredStore) *meter {
 	t.Helper()
 	env, endpoint := s.start(t)
-	w := newWire(t, endpoint)
-	p, err := start(t.TempDir(), append(env, s.variable+"="+w.url))
+	store := newRecorder(t, endpoint)
+	p, err := start(t.TempDir(), append(env, s.variable+"="+store.url))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,43 +79,43 @@ func newMeter(t *testing.T, s measuredStore) *meter {
 			t.Error(err)
 		}
 	})
-	c := &meter{t: t, p: p, wire: w, repo: "test/here"}
+	c := &meter{t: t, p: p, store: store, repo: "test/here"}
 	b := newBlob(mB)
 	c.pushByPut(b)
 	c.read(http.StatusTemporaryRedirect, http.MethodGet, b.digest)
 	return c
 }
 
-// forTest is the client for another test.
+// forTest returns the client for another test.
 func (c *meter) forTest(t *testing.T) *meter {
 	other := *c
 	other.t = t
 	return &other
 }
 
-// elsewhere is a client of another repository.
+// elsewhere returns a client of another repository.
 func (c *meter) elsewhere() *meter {
 	other := *c
 	other.repo = "test/elsewhere"
 	return &other
 }
 
-// begin resets the count of requests.
-func (c *meter) begin() {
-	c.wire.mu.Lock()
-	defer c.wire.mu.Unlock()
-	c.wire.asked = nil
+// reset starts a new count.
+func (c *meter) reset() {
+	c.store.mu.Lock()
+	defer c.store.mu.Unlock()
+	c.store.requests = nil
 }
 
-// asked is the requests since then, and how they were answered.
-func (c *meter) asked() []string {
-	c.wire.mu.Lock()
-	defer c.wire.mu.Unlock()
-	return slices.Clone(c.wire.asked)
+// requests returns the requests to the store since the last reset.
+func (c *meter) requests() []string {
+	c.store.mu.Lock()
+	defer c.store.mu.Unlock()
+	return slices.Clone(c.store.requests)
 }
 
-// do makes a request, wants this status, and returns the header Location. It
-// follows no redirect: who does that asks the store, and not berth.
+// do sends a request, requires this status, and returns the Location header. It follows
+// no redirects, because these requests do not reach berth.
 func (c *meter) do(status int, method, path string, body io.Reader, length int64) string {
 	c.t.Helper()
 	req, err := http.NewRequestWithContext(c.t.Context(), method, c.p.url+path, body)
@@ -147,7 +147,7 @@ func (c *meter) patch(at string, body io.Reader, length int64) string {
 	return c.do(http.StatusAccepted, http.MethodPatch, at, body, length)
 }
 
-// put sends what is left of an upload and ends it.
+// put sends the rest of an upload and commits it.
 func (c *meter) put(at string, rest blob, d digest.Digest) {
 	c.t.Helper()
 	var body io.Reader
@@ -157,7 +157,7 @@ func (c *meter) put(at string, rest blob, d digest.Digest) {
 	c.do(http.StatusCreated, http.MethodPut, at+"&digest="+d.String(), body, rest.size)
 }
 
-// pushByPatch pushes in one PATCH, and returns the location of the upload.
+// pushByPatch pushes a blob in one PATCH and returns the location of the upload.
 func (c *meter) pushByPatch(b blob) string {
 	c.t.Helper()
 	at := c.patch(c.post(), b.reader(), b.size)
@@ -185,55 +185,55 @@ func (c *meter) pushInChunks(b blob, size int64) {
 	c.put(at, blob{}, b.digest)
 }
 
-// mount takes a blob over from the other repository.
+// mount mounts a blob from the other repository.
 func (c *meter) mount(d digest.Digest) {
 	c.t.Helper()
 	c.do(http.StatusCreated, http.MethodPost, fmt.Sprintf("%s?mount=%s&from=%s", c.uploads(), d, c.elsewhere().repo), nil, 0)
 }
 
-// read asks for a blob; method may be DELETE, too.
+// read sends a GET, HEAD or DELETE of a blob.
 func (c *meter) read(status int, method string, d digest.Digest) {
 	c.t.Helper()
 	c.do(status, method, "/v2/"+c.repo+"/blobs/"+d.String(), nil, 0)
 }
 
-// readAfter counts the first read after a push.
+// readAfter counts the requests of the first read after a push.
 func (c *meter) readAfter(size int64, method string, status int) {
 	c.t.Helper()
 	b := newBlob(size)
 	c.pushByPut(b)
-	c.begin()
+	c.reset()
 	c.read(status, method, b.digest)
 }
 
-// readAgain counts the second read.
+// readAgain counts the requests of the second read.
 func (c *meter) readAgain(size int64, method string, status int) {
 	c.t.Helper()
 	b := newBlob(size)
 	c.pushByPut(b)
 	c.read(status, method, b.digest)
-	c.begin()
+	c.reset()
 	c.read(status, method, b.digest)
 }
 
-// blob is bytes to push, made as they are read.
+// blob is the content of a blob, generated while it is read.
 type blob struct {
-	block  []byte // again and again
+	block  []byte // repeated
 	size   int64
 	digest digest.Digest
 }
 
-// newBlob is one that no store has.
+// newBlob returns a blob that no store has.
 func newBlob(size int64) blob {
 	b := blob{block: make([]byte, min(size, miB)), size: size}
 	rand.Read(b.block)
-	b.digest, _ = digest.SHA256.FromReader(b.reader()) // it never fails
+	b.digest, _ = digest.SHA256.FromReader(b.reader()) // it cannot fail
 	return b
 }
 
-// sha512 is the blob to be pushed by its other digest.
+// sha512 returns the blob with its sha512 digest.
 func (b blob) sha512() blob {
-	b.digest, _ = digest.SHA512.FromReader(b.reader()) // it never fails
+	b.digest, _ = digest.SHA512.FromReader(b.reader()) // it cannot fail
 	return b
 }
 
@@ -249,17 +249,17 @@ func (r repeated) ReadAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// pausing returns one byte, and the remaining bytes after a while.
-type pausing struct {
+// pausingReader returns one byte, and the rest after a pause.
+type pausingReader struct {
 	io.Reader
 
-	pause time.Duration // before the second read; zero once it is over
-	begun bool
+	pause   time.Duration // before the second read; zero after it
+	started bool
 }
 
-func (p *pausing) Read(data []byte) (int, error) {
-	if !p.begun {
-		p.begun = true
+func (p *pausingReader) Read(data []byte) (int, error) {
+	if !p.started {
+		p.started = true
 		return p.Reader.Read(data[:1])
 	}
 	time.Sleep(p.pause)

@@ -15,23 +15,23 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// badInput is an environment in which berth does not start.
-type badInput struct {
+// misconfiguration is an environment in which berth does not start.
+type misconfiguration struct {
 	name string
-	env  []string // besides that which is good
-	says []string // the key to look at, and what to do
+	env  []string // in addition to an environment that works
+	want []string // texts of the error: the key, and what to do
 }
 
-// TestServeSaysWhatIsWrongWithS3, and those on the other stores, start berth
-// with settings that cannot work: it ends with an error that names the setting
-// and contains no secret. A double answers what versitygw cannot.
-func TestServeSaysWhatIsWrongWithS3(t *testing.T) {
+// TestMisconfiguredS3 starts berth with settings that cannot work. berth exits with an
+// error that names the setting and contains no secret. An HTTP server gives the
+// answers that versitygw does not give.
+func TestMisconfiguredS3(t *testing.T) {
 	t.Parallel()
 	s := emulator.VersityGW(t)
 	answers := func(status int, code string, header http.Header) string {
-		return double(t, status, header, "application/xml", "<Error><Code>"+code+"</Code><Message>no</Message></Error>")
+		return refusingServer(t, status, header, "application/xml", "<Error><Code>"+code+"</Code><Message>no</Message></Error>")
 	}
-	testBadInput(t, append(s3Env(t, s), "BERTH_STORAGE_S3_RETRIES=0"), []string{s.SecretAccessKey, "session-secret"}, []badInput{
+	testMisconfigurations(t, append(s3Env(t, s), "BERTH_STORAGE_S3_RETRIES=0"), []string{s.SecretAccessKey, "session-secret"}, []misconfiguration{
 		{"bucket", []string{"BERTH_STORAGE_S3_BUCKET=nowhere"}, []string{`storage.s3.bucket: bucket "nowhere" does not exist`, "check the name"}},
 		{"region", []string{"BERTH_STORAGE_S3_REGION=eu-north-1"}, []string{"storage.s3.region", "is not in eu-north-1"}},
 		{"key id", []string{"BERTH_STORAGE_S3_ACCESS_KEY_ID=nobody"}, []string{"storage.s3.access_key_id"}},
@@ -46,15 +46,15 @@ func TestServeSaysWhatIsWrongWithS3(t *testing.T) {
 	})
 }
 
-func TestServeSaysWhatIsWrongWithGCS(t *testing.T) {
+func TestMisconfiguredGCS(t *testing.T) {
 	t.Parallel()
 	s := emulator.FakeGCS(t)
 	refuses := func(status int, message string, header http.Header) string {
-		return "BERTH_STORAGE_GCS_ENDPOINT=" + double(t, status, header, "application/json", fmt.Sprintf(`{"error":{"code":%d,"message":%q}}`, status, message))
+		return "BERTH_STORAGE_GCS_ENDPOINT=" + refusingServer(t, status, header, "application/json", fmt.Sprintf(`{"error":{"code":%d,"message":%q}}`, status, message))
 	}
-	late := credentialsWith(t, s, double(t, http.StatusBadRequest, longAgo(), "application/json",
+	late := credentialsWith(t, s, refusingServer(t, http.StatusBadRequest, longAgo(), "application/json",
 		`{"error":"invalid_grant","error_description":"Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe."}`))
-	testBadInput(t, gcsEnv(t, s), []string{"PRIVATE KEY"}, []badInput{
+	testMisconfigurations(t, gcsEnv(t, s), []string{"PRIVATE KEY"}, []misconfiguration{
 		{"bucket", []string{"BERTH_STORAGE_GCS_BUCKET=nowhere"}, []string{`storage.gcs.bucket: bucket "nowhere" does not exist`, "check the name"}},
 		{"no credentials", []string{"BERTH_STORAGE_GCS_CREDENTIALS_FILE="}, []string{"storage.gcs.credentials_file"}},
 		{"no file", []string{"BERTH_STORAGE_GCS_CREDENTIALS_FILE=nowhere.json"}, []string{"storage.gcs.credentials_file", "nowhere.json: no such file"}},
@@ -65,7 +65,7 @@ func TestServeSaysWhatIsWrongWithGCS(t *testing.T) {
 	})
 }
 
-func TestServeSaysWhatIsWrongWithAzure(t *testing.T) {
+func TestMisconfiguredAzure(t *testing.T) {
 	t.Parallel()
 	s := emulator.Azurite(t)
 	env := azureEnv(t, s)
@@ -74,9 +74,9 @@ func TestServeSaysWhatIsWrongWithAzure(t *testing.T) {
 			header = make(http.Header)
 		}
 		header.Set("X-Ms-Error-Code", code)
-		return "BERTH_STORAGE_AZURE_ENDPOINT=" + double(t, status, header, "application/xml", "<Error><Code>"+code+"</Code></Error>") + "/" + s.Account
+		return "BERTH_STORAGE_AZURE_ENDPOINT=" + refusingServer(t, status, header, "application/xml", "<Error><Code>"+code+"</Code></Error>") + "/" + s.Account
 	}
-	testBadInput(t, env, []string{s.SharedKey}, []badInput{
+	testMisconfigurations(t, env, []string{s.SharedKey}, []misconfiguration{
 		{"container", []string{"BERTH_STORAGE_AZURE_CONTAINER=nowhere"}, []string{"storage.azure.container", "check the name"}},
 		{"account", []string{"BERTH_STORAGE_AZURE_ACCOUNT=nobody"}, []string{"storage.azure.shared_key", `account "nobody"`}},
 		{"key", []string{"BERTH_STORAGE_AZURE_SHARED_KEY=AAAA" + s.SharedKey[4:]}, []string{"storage.azure.shared_key", "check it"}},
@@ -86,56 +86,58 @@ func TestServeSaysWhatIsWrongWithAzure(t *testing.T) {
 	})
 }
 
-func testBadInput(t *testing.T, good, secrets []string, inputs []badInput) {
-	for _, in := range inputs {
-		p, err := start(t.TempDir(), append(slices.Clip(good), in.env...))
+func testMisconfigurations(t *testing.T, good, secrets []string, misconfigurations []misconfiguration) {
+	for _, m := range misconfigurations {
+		p, err := start(t.TempDir(), append(slices.Clip(good), m.env...))
 		if err == nil {
 			p.kill()
-			t.Errorf("%s: berth serve serves", in.name)
+			t.Errorf("%s: berth serve = nil, want an error", m.name)
 			continue
 		}
-		for _, want := range append(in.says, "exit status 1") {
+		for _, want := range append(m.want, "exit status 1") {
 			if !strings.Contains(err.Error(), want) {
-				t.Errorf("%s: %v, want it to say %q", in.name, err, want)
+				t.Errorf("%s: berth serve = %v, want an error that contains %q", m.name, err, want)
 			}
 		}
 		for _, secret := range secrets {
 			if strings.Contains(err.Error(), secret) {
-				t.Errorf("%s: %v, which shows a secret", in.name, err)
+				t.Errorf("%s: berth serve = %v, want an error without secrets", m.name, err)
 			}
 		}
 	}
 }
 
-// double is a store that gives one answer to everything.
-func double(t *testing.T, status int, header http.Header, contentType, body string) string {
+// refusingServer starts a server that gives the same answer to each request, and
+// returns its URL.
+func refusingServer(t *testing.T, status int, header http.Header, contentType, body string) string {
 	t.Helper()
 	s := httptest.NewServer(refusal{status, header, contentType, body})
 	t.Cleanup(s.Close)
 	return s.URL
 }
 
-// refusal is what a store answers to a service that it does not want.
+// refusal is the answer of a store that refuses requests.
 type refusal struct {
 	status      int
-	header      http.Header // besides Content-Type
+	header      http.Header // in addition to Content-Type
 	contentType string
 	body        string
 }
 
-func (no refusal) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	maps.Copy(w.Header(), no.header)
-	w.Header().Set("Content-Type", no.contentType)
-	w.WriteHeader(no.status)
-	_, _ = w.Write([]byte(no.body)) // berth may be gone, and a HEAD takes none
+func (r refusal) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	maps.Copy(w.Header(), r.header)
+	w.Header().Set("Content-Type", r.contentType)
+	w.WriteHeader(r.status)
+	_, _ = w.Write([]byte(r.body)) // berth may be gone; the answer to a HEAD has no body
 }
 
-// longAgo is the header of a store with a wrong clock.
+// longAgo returns the header of a store with a wrong clock.
 func longAgo() http.Header {
 	return http.Header{"Date": {time.Now().Add(-5 * time.Hour).UTC().Format(http.TimeFormat)}}
 }
 
-// credentialsWith is the server's credentials, with tokens from another place.
+// credentialsWith returns a file with the server's credentials, for tokens from this
+// URL.
 func credentialsWith(t *testing.T, s *emulator.GCS, tokens string) string {
 	t.Helper()
 	data, err := os.ReadFile(s.CredentialsFile)

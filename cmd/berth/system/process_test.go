@@ -17,11 +17,11 @@ import (
 	"time"
 )
 
-// patience is how long tests wait for what should take a moment.
+// patience is how long tests wait for things that should happen at once.
 const patience = time.Minute
 
-// buildDir has the berth that the tests run: the real binary, with the race
-// detector where the tests have it.
+// buildDir is the directory of the berth binary that the tests run. It has the
+// race detector if the tests have it.
 var buildDir string
 
 func TestMain(m *testing.M) {
@@ -53,7 +53,7 @@ func buildAndRun(m *testing.M) int {
 	return m.Run()
 }
 
-// buildFlags are those that this test was built with, for a berth like it.
+// buildFlags returns the flags that this test was built with.
 func buildFlags() []string {
 	var flags []string
 	info, ok := debug.ReadBuildInfo()
@@ -68,7 +68,7 @@ func buildFlags() []string {
 	return flags
 }
 
-// cleanEnv is the environment without what would configure berth.
+// cleanEnv returns the environment without variables that configure berth.
 func cleanEnv() []string {
 	return slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, "BERTH_") })
 }
@@ -77,10 +77,10 @@ func cleanEnv() []string {
 type process struct {
 	cmd    *exec.Cmd
 	url    string       // http://127.0.0.1:port
-	client *http.Client // of this process alone
+	client *http.Client // only for this process
 	stdout lockedBuffer
 	stderr lockedBuffer
-	exited chan struct{} // closed when it has
+	exited chan struct{} // closed when the process has exited
 }
 
 // start runs `berth serve` with these arguments on a free port, and waits until
@@ -94,7 +94,7 @@ func start(dir string, env []string, args ...string) (*process, error) {
 		return nil, err
 	}
 	go func() {
-		_ = p.cmd.Wait() // its outcome is in ProcessState
+		_ = p.cmd.Wait() // ProcessState has the result
 		close(p.exited)
 	}()
 	serving := regexp.MustCompile(`(?m)^berth serves (http://\S+) from .+\n`)
@@ -110,16 +110,16 @@ func start(dir string, env []string, args ...string) (*process, error) {
 		}
 	}
 	p.kill()
-	return nil, fmt.Errorf("berth serve did not say where it serves\n%s%s", &p.stdout, &p.stderr)
+	return nil, fmt.Errorf("berth serve has not printed its address in %v\n%s%s", patience, &p.stdout, &p.stderr)
 }
 
-// kill is kill -9.
+// kill kills the process with SIGKILL and waits for its end.
 func (p *process) kill() {
-	_ = p.cmd.Process.Kill() // it may be gone
+	_ = p.cmd.Process.Kill() // an error means that it has exited
 	<-p.exited
 }
 
-func (p *process) isDead() bool {
+func (p *process) hasExited() bool {
 	select {
 	case <-p.exited:
 		return true
@@ -128,7 +128,8 @@ func (p *process) isDead() bool {
 	}
 }
 
-// stop asks the process to end, and reports it if it does not do so well.
+// stop stops the process with SIGTERM. It returns an error if the process fails,
+// takes too long, or has reported a data race.
 func (p *process) stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return fmt.Errorf("%w\n%s", err, &p.stderr)
@@ -137,7 +138,7 @@ func (p *process) stop() error {
 	case <-p.exited:
 	case <-time.After(patience):
 		p.kill()
-		return fmt.Errorf("berth serve goes on after SIGTERM\n%s", &p.stderr)
+		return fmt.Errorf("berth serve still runs %v after SIGTERM\n%s", patience, &p.stderr)
 	}
 	if !p.cmd.ProcessState.Success() || strings.Contains(p.stderr.String(), "DATA RACE") {
 		return fmt.Errorf("berth serve: %v\n%s", p.cmd.ProcessState, &p.stderr)
@@ -145,8 +146,8 @@ func (p *process) stop() error {
 	return nil
 }
 
-// serving runs berth on the directory root until the end of the test, or until
-// the test ends it.
+// serving runs berth on the directory root until the end of the test, unless the
+// test stops it earlier.
 func serving(t *testing.T, root string, env ...string) *process {
 	t.Helper()
 	p, err := start(t.TempDir(), append(cleanEnv(), env...), "--root", root)
@@ -154,7 +155,7 @@ func serving(t *testing.T, root string, env ...string) *process {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if !p.isDead() {
+		if !p.hasExited() {
 			if err := p.stop(); err != nil {
 				t.Error(err)
 			}
@@ -163,7 +164,16 @@ func serving(t *testing.T, root string, env ...string) *process {
 	return p
 }
 
-// lockedBuffer is a buffer that is written and read at the same time.
+// skipUnlessLong skips a test of `make test-long` in other runs. what describes what
+// the test does.
+func skipUnlessLong(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("BERTH_TEST_LONG") == "" {
+		t.Skipf("NOT TESTED: %s; make test-long runs it (BERTH_TEST_LONG=1)", what)
+	}
+}
+
+// lockedBuffer is a buffer that is safe for concurrent use.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

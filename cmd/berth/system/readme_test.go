@@ -14,8 +14,8 @@ import (
 	"github.com/berthhq/berth/cmd/berth/config"
 )
 
-// TestReadmeConfigs loads each configuration that the README shows, and finds
-// each store among them.
+// TestReadmeConfigs loads each configuration in the README. There must be some for each
+// cloud.
 func TestReadmeConfigs(t *testing.T) {
 	readme, err := os.ReadFile(filepath.Join("..", "..", "..", "README.md"))
 	if err != nil {
@@ -38,13 +38,13 @@ func TestReadmeConfigs(t *testing.T) {
 	}
 	for driver, want := range map[string]int{"s3": 2, "gcs": 1, "azure": 1} {
 		if drivers[driver] < want {
-			t.Errorf("%d configurations of %s, want at least %d", drivers[driver], driver, want)
+			t.Errorf("%d configurations with driver %s, want at least %d", drivers[driver], driver, want)
 		}
 	}
 }
 
-// TestReadme pastes the README's pushes and pulls into a shell, one after the
-// other, with the address of a server of its own.
+// TestReadme runs the pushes and pulls of the README in a shell, with the address of
+// the test's server.
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile(filepath.Join("..", "..", "..", "README.md"))
@@ -67,7 +67,7 @@ func TestReadme(t *testing.T) {
 	}
 	for _, want := range []string{"pulled sha256:", "Pushed:", "Range: 0-3999999", "204 No Content"} {
 		if !strings.Contains(string(out), want) {
-			t.Errorf("the output has no %q:\n%s", want, out)
+			t.Errorf("the output does not contain %q:\n%s", want, out)
 		}
 	}
 }

@@ -10,11 +10,12 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// TestStoreRefusesInService has stores that are well when berth starts, and then
-// do not take its credentials or its clock, deny it access, or have lost their
-// bucket. Clients get 503 with Retry-After, and berth continues without a restart
-// when the store is fixed.
-func TestStoreRefusesInService(t *testing.T) {
+// TestStoreRefusesDuringService tests stores that accept berth's requests when it
+// starts, and later refuse its credentials or its clock, deny access, or have lost
+// the bucket. Clients get 503 with Retry-After, and berth continues without a restart
+// once the store accepts requests again.
+func TestStoreRefusesDuringService(t *testing.T) {
+	t.Parallel()
 	asXML := func(status int, code string, header http.Header) refusal {
 		if header == nil {
 			header = make(http.Header)
@@ -28,7 +29,7 @@ func TestStoreRefusesInService(t *testing.T) {
 	t.Run("S3", func(t *testing.T) {
 		t.Parallel()
 		s := emulator.VersityGW(t)
-		// By the clock of a store the SDK sets its own, and needs a retry to set it back.
+		// The SDK sets its clock by the store's, and needs a retry to set it back.
 		testRefusals(t, s.Endpoint, s3Env(t, s), "BERTH_STORAGE_S3_ENDPOINT", s3Part,
 			asXML(http.StatusBadRequest, "ExpiredToken", nil), asXML(http.StatusForbidden, "AccessDenied", nil),
 			asXML(http.StatusForbidden, "RequestTimeTooSkewed", longAgo()), asXML(http.StatusNotFound, "NoSuchBucket", nil))
@@ -49,21 +50,22 @@ func TestStoreRefusesInService(t *testing.T) {
 	})
 }
 
-// testRefusals runs berth on a way to the store on which refusals come.
+// testRefusals runs berth behind a proxy to the store that gives each of these
+// answers for a while.
 func testRefusals(t *testing.T, endpoint string, env []string, setting string, part int, refusals ...refusal) {
-	through, path := wayTo(t, endpoint, nil)
-	var refused atomic.Pointer[refusal]
-	way := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if no := refused.Load(); no != nil {
-			no.ServeHTTP(w, r)
+	proxy, path := proxyTo(t, endpoint, nil)
+	var current atomic.Pointer[refusal]
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if refusal := current.Load(); refusal != nil {
+			refusal.ServeHTTP(w, r)
 			return
 		}
-		through.ServeHTTP(w, r)
+		proxy.ServeHTTP(w, r)
 	}))
-	t.Cleanup(way.Close)
-	p := servingDirectly(t, append(env, setting+"="+way.URL+path), part)
-	for turn, no := range refusals {
-		t.Log(no.status, no.body)
-		testUnavailable(t, p, part, turn, func() { refused.Store(&no) }, func() { refused.Store(nil) })
+	t.Cleanup(front.Close)
+	p := servingDirectly(t, append(env, setting+"="+front.URL+path), part)
+	for turn, refusal := range refusals {
+		t.Log(refusal.status, refusal.body)
+		testUnavailable(t, p, part, turn, func() { current.Store(&refusal) }, func() { current.Store(nil) })
 	}
 }

@@ -13,24 +13,23 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// TestReplicasOnAzure is TestReplicasOnADirectory on Azurite.
 func TestReplicasOnAzure(t *testing.T) {
 	s := emulator.Azurite(t)
 	env := azureEnv(t, s)
 	name := settingOf(env, "BERTH_STORAGE_AZURE_CONTAINER")
 	testReplicas(t, sharedStore{
 		env: env, setting: "BERTH_STORAGE_AZURE_ENDPOINT", endpoint: s.Endpoint, part: leastPart, life: time.Second,
-		requests: []string{storesPart, completes, writesState, writesRecord, writesLink},
+		requests: []string{storesPart, completes, writesSession, writesRecord, writesLink},
 		open: func(ctx context.Context) (drivers.Bucket, error) {
 			return azure.Open(ctx, azure.Config{Account: s.Account, Container: name, Endpoint: s.Endpoint, SharedKey: s.SharedKey})
 		},
-		lists: func(t *testing.T) []string { return listAzure(t, s, name) },
+		list: func(t *testing.T) []string { return listAzure(t, s, name) },
 	})
 }
 
-// listAzure is the blobs of a container, but for what a start that was killed
-// has tried out. Blobs of staged blocks alone, which the service drops a week
-// later, are not listed.
+// listAzure returns the blobs of a container, except those that a killed start has
+// probed the store with. It does not list blobs that have staged blocks only, which
+// the service deletes after a week.
 func listAzure(t *testing.T, s *emulator.Azure, name string) (found []string) {
 	t.Helper()
 	key, err := container.NewSharedKeyCredential(s.Account, s.SharedKey)
@@ -55,7 +54,7 @@ func listAzure(t *testing.T, s *emulator.Azure, name string) (found []string) {
 	return found
 }
 
-// azureEnv is the environment of a berth on an empty container of the server.
+// azureEnv returns the environment of a berth on an empty container of the server.
 func azureEnv(t *testing.T, s *emulator.Azure) []string {
 	t.Helper()
 	return append(cleanEnv(),

@@ -15,24 +15,22 @@ import (
 	"github.com/berthhq/berth/drivers/gcs"
 )
 
-// TestReplicasOnGCS is TestReplicasOnADirectory on fake-gcs-server, behind the
-// strict proxy.
 func TestReplicasOnGCS(t *testing.T) {
 	s := emulator.FakeGCS(t)
 	env := gcsEnv(t, s)
 	bucket := settingOf(env, "BERTH_STORAGE_GCS_BUCKET")
 	testReplicas(t, sharedStore{
 		env: env, setting: "BERTH_STORAGE_GCS_ENDPOINT", endpoint: s.Endpoint, part: leastPart, life: time.Second,
-		requests: []string{storesPart, completes, writesState, writesRecord, writesLink},
+		requests: []string{storesPart, completes, writesSession, writesRecord, writesLink},
 		orphans:  true,
 		open: func(ctx context.Context) (drivers.Bucket, error) {
 			return gcs.Open(ctx, gcs.Config{Bucket: bucket, Endpoint: s.Endpoint, CredentialsFile: s.CredentialsFile})
 		},
-		lists: func(t *testing.T) []string { return listGCS(t, s, bucket) },
+		list: func(t *testing.T) []string { return listGCS(t, s, bucket) },
 	})
 }
 
-// listGCS is the objects of a bucket.
+// listGCS returns the objects of a bucket.
 func listGCS(t *testing.T, s *emulator.GCS, bucket string) (found []string) {
 	t.Helper()
 	client, err := storage.NewClient(t.Context(), option.WithEndpoint(s.Endpoint+"/storage/v1/"),
@@ -53,7 +51,7 @@ func listGCS(t *testing.T, s *emulator.GCS, bucket string) (found []string) {
 	}
 }
 
-// gcsEnv is the environment of a berth on an empty bucket of the server.
+// gcsEnv returns the environment of a berth on an empty bucket of the server.
 func gcsEnv(t *testing.T, s *emulator.GCS) []string {
 	t.Helper()
 	return append(cleanEnv(),

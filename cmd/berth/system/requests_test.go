@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -23,7 +24,7 @@ const (
 	giB = 1 << 30
 )
 
-// measuredStores are the stores that requests are counted at, as columns of the table.
+// measuredStores returns the columns of the table.
 func measuredStores() []measuredStore {
 	onS3 := func(start func(testing.TB) *emulator.S3) func(t *testing.T) (env []string, endpoint string) {
 		return func(t *testing.T) ([]string, string) {
@@ -45,35 +46,41 @@ func measuredStores() []measuredStore {
 	}
 }
 
+// measuredStore is a store that requests are counted at.
 type measuredStore struct {
 	name     string
-	variable string // of the environment that holds the endpoint
-	budgeted bool   // the budgets are those of S3
+	variable string // holds the endpoint in the environment
+	budgeted bool   // the budgets are for this store
 
-	// start runs the server, and returns the environment of a berth on it, and
-	// its URL.
+	// start starts the server. It returns the environment of a berth on it, and its
+	// URL.
 	start func(t *testing.T) (env []string, endpoint string)
 }
 
-// operation is something that clients do. Where its budget is a sum, that is of
-// what it costs and of what is added to that.
+// operation is an operation of a client.
 type operation struct {
 	name   string
-	budget int // requests, at most
+	budget int // requests to the store, at most
 	effort effort
-	run    func(c *meter) // what comes after c.begin is counted, or all
+	run    func(c *meter) // requests before a reset are not counted
 }
 
-// effort is how much is done to count.
+// effort is how long an operation takes.
 type effort int
 
 const (
 	little effort = iota
-	some          // with too many bytes for all stores in every run of the tests
-	much          // with more bytes yet, or time
+	some          // too many bytes for each store in each run of the tests
+	much          // even more bytes, or a pause
 )
 
+// operations returns the rows of the table. A budget that is a sum names the cost of
+// the operation first, and then what is added to it.
 func operations() []operation {
+	return slices.Concat(pushes(), repeatedPushes(), blobOperations(), sha512Operations())
+}
+
+func pushes() []operation {
 	return []operation{
 		{"POST of an upload", 0, little, func(c *meter) { c.post() }},
 		{"10 KB by POST+PATCH+PUT", 5, little, func(c *meter) { c.pushByPatch(newBlob(10 * kB)) }},
@@ -87,56 +94,66 @@ func operations() []operation {
 		{"1 GiB by PATCHes of 16 MiB", 197, much, func(c *meter) { c.pushInChunks(newBlob(giB), 16*miB) }},
 		{"102.4 MB by POST+PATCH+PUT, the PATCH taking 40 s", 15 + 1, much, func(c *meter) {
 			b := newBlob(102_400 * kB)
-			at := c.patch(c.post(), &pausing{Reader: b.reader(), pause: 40 * time.Second}, b.size)
+			at := c.patch(c.post(), &pausingReader{Reader: b.reader(), pause: 40 * time.Second}, b.size)
 			c.put(at, blob{}, b.digest)
 		}},
+	}
+}
+
+func repeatedPushes() []operation {
+	return []operation{
 		{"10 KB by POST+PUT, known in another repository", 2 + 2, little, func(c *meter) {
 			b := newBlob(10 * kB)
 			c.elsewhere().pushByPut(b)
-			c.begin()
+			c.reset()
 			c.pushByPut(b)
 		}},
 		{"1 MB by POST+PUT, known in another repository", 3 + 2, little, func(c *meter) {
 			b := newBlob(mB)
 			c.elsewhere().pushByPut(b)
-			c.begin()
+			c.reset()
 			c.pushByPut(b)
 		}},
 		{"1 MB by POST+PUT, known in this repository", 3 + 2 + 1, little, func(c *meter) {
 			b := newBlob(mB)
 			c.pushByPut(b)
-			c.begin()
+			c.reset()
 			c.pushByPut(b)
 		}},
 		{"PUT again", 3, little, func(c *meter) {
 			b := newBlob(10 * kB)
 			at := c.pushByPatch(b)
-			c.begin()
+			c.reset()
 			c.put(at, blob{}, b.digest)
 		}},
 		{"PUT again, of whole parts", 3 + 1, little, func(c *meter) {
 			b := newBlob(5 * miB)
 			at := c.pushByPatch(b)
-			c.begin()
+			c.reset()
 			c.put(at, blob{}, b.digest)
 		}},
 		{"status of an upload", 2, little, func(c *meter) {
 			b := newBlob(10 * kB)
 			at := c.patch(c.post(), b.reader(), b.size)
-			c.begin()
+			c.reset()
 			c.do(http.StatusNoContent, http.MethodGet, at, nil, 0)
 		}},
 		{"cancel of an upload of two parts", 4, little, func(c *meter) {
 			b := newBlob(6 * miB)
 			at := c.patch(c.post(), b.reader(), b.size)
 			at = c.patch(at, b.reader(), b.size)
-			c.begin()
+			c.reset()
 			c.do(http.StatusNoContent, http.MethodDelete, at, nil, 0)
 		}},
+	}
+}
+
+func blobOperations() []operation {
+	return []operation{
 		{"mount", 3, little, func(c *meter) {
 			b := newBlob(mB)
 			c.elsewhere().pushByPut(b)
-			c.begin()
+			c.reset()
 			c.mount(b.digest)
 		}},
 		{"HEAD, cold", 1, little, func(c *meter) { c.readAfter(mB, http.MethodHead, http.StatusOK) }},
@@ -146,38 +163,43 @@ func operations() []operation {
 		{"GET, warm", 0, little, func(c *meter) { c.readAgain(mB, http.MethodGet, http.StatusTemporaryRedirect) }},
 		{"GET or HEAD of an unknown blob", 1, little, func(c *meter) { c.read(http.StatusNotFound, http.MethodHead, newBlob(mB).digest) }},
 		{"DELETE", 2, little, func(c *meter) { c.readAfter(mB, http.MethodDelete, http.StatusAccepted) }},
+	}
+}
+
+func sha512Operations() []operation {
+	return []operation{
 		{"1 MB by POST+PUT, by its sha512", 3 + 2, little, func(c *meter) { c.pushByPut(newBlob(mB).sha512()) }},
 		{"20 MB by POST+PATCH+PUT, by its sha512, which the POST does not name", 10 + 2 + 1, some,
 			func(c *meter) { c.pushByPatch(newBlob(20 * mB).sha512()) }},
 		{"HEAD by sha512, cold", 1 + 1, little, func(c *meter) {
 			b := newBlob(mB).sha512()
 			c.pushByPut(b)
-			c.begin()
+			c.reset()
 			c.read(http.StatusOK, http.MethodHead, b.digest)
 		}},
 		{"mount by sha512", 3 + 1, little, func(c *meter) {
 			b := newBlob(mB).sha512()
 			c.elsewhere().pushByPut(b)
-			c.begin()
+			c.reset()
 			c.mount(b.digest)
 		}},
 		{"DELETE by sha512", 2 + 1, little, func(c *meter) {
 			b := newBlob(mB).sha512()
 			c.pushByPut(b)
-			c.begin()
+			c.reset()
 			c.read(http.StatusAccepted, http.MethodDelete, b.digest)
 		}},
 	}
 }
 
-// TestRequests counts what berth asks of each store: on S3 no more than the
-// budgets, everywhere the counts of the README. With BERTH_TEST_REQUESTS=1 it
-// counts all operations, otherwise those that take little work.
+// TestRequests compares the requests of each operation to each store with the README's
+// table, and on S3 with the budgets. With BERTH_TEST_REQUESTS=1 (`make requests`) it
+// runs all operations, otherwise those that take little time.
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	all := os.Getenv("BERTH_TEST_REQUESTS") != "" || os.Getenv("BERTH_TEST_SOAK") != ""
 	_, readme, _ := cutReadme(t)
-	said, counted := parseRequests(readme), requestTable{}
+	documented, counted := parseRequests(readme), requestTable{}
 	for i, s := range measuredStores() {
 		t.Run(s.name, func(t *testing.T) {
 			shared := newMeter(t, s)
@@ -185,32 +207,19 @@ func TestRequests(t *testing.T) {
 				if !all && (op.effort == much || op.effort == some && i > 0) {
 					continue
 				}
+				cell := requestCell{op.name, s.name}
 				t.Run(op.name, func(t *testing.T) {
-					c := shared.forTest(t)
-					if op.effort == much {
-						c = newMeter(t, s) // the old server goes away with its objects
-					}
-					c.begin()
-					op.run(c)
-					asked := c.asked()
-					cell := requestCell{op.name, s.name}
-					counted[cell] = strconv.Itoa(len(asked))
-					if s.budgeted && len(asked) > op.budget {
-						t.Errorf("%d requests, want at most %d:\n%s", len(asked), op.budget, strings.Join(asked, "\n"))
-					}
-					if want := said[cell]; counted[cell] != want && !*update {
-						t.Errorf("%d requests, README.md says %q:\n%s", len(asked), want, strings.Join(asked, "\n"))
-					}
+					counted[cell] = op.count(t, s, shared, documented[cell])
 				})
 			}
 		})
 	}
-	maps.Copy(said, counted)
-	table := said.String()
+	maps.Copy(documented, counted)
+	table := documented.String()
 	switch {
 	case t.Failed():
 	case *update:
-		before, _, after := cutReadme(t) // again, for it may have been edited meanwhile
+		before, _, after := cutReadme(t) // again, because it may have been edited meanwhile
 		if err := os.WriteFile(readmeFile, []byte(before+table+after), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -221,12 +230,31 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// requestTable is how many requests each operation takes at each store.
+// count runs the operation, checks its number of requests, and returns the number.
+func (op operation) count(t *testing.T, s measuredStore, shared *meter, documented string) string {
+	c := shared.forTest(t)
+	if op.effort == much {
+		c = newMeter(t, s) // so that the objects are deleted with their server
+	}
+	c.reset()
+	op.run(c)
+	requests := c.requests()
+	if s.budgeted && len(requests) > op.budget {
+		t.Errorf("%d requests, want at most %d:\n%s", len(requests), op.budget, strings.Join(requests, "\n"))
+	}
+	n := strconv.Itoa(len(requests))
+	if n != documented && !*update {
+		t.Errorf("%s requests, and README.md has %q:\n%s", n, documented, strings.Join(requests, "\n"))
+	}
+	return n
+}
+
+// requestTable is the number of requests of each operation to each store.
 type requestTable map[requestCell]string
 
 type requestCell struct{ operation, store string }
 
-// String is the table as Markdown.
+// String returns the table in Markdown.
 func (r requestTable) String() string {
 	var b strings.Builder
 	line := func(cells []string) { b.WriteString("| " + strings.Join(cells, " | ") + " |\n") }
@@ -247,7 +275,7 @@ func (r requestTable) String() string {
 	return b.String()
 }
 
-// parseRequests reads such a table.
+// parseRequests parses a table in Markdown.
 func parseRequests(table string) requestTable {
 	r := requestTable{}
 	var header []string
@@ -266,18 +294,18 @@ func parseRequests(table string) requestTable {
 
 var readmeFile = filepath.Join("..", "..", "..", "README.md")
 
-// cutReadme is the README's table of requests, and what is around it.
+// cutReadme returns the README's table of requests, and the texts around it.
 func cutReadme(t *testing.T) (before, table, after string) {
 	t.Helper()
 	readme, err := os.ReadFile(readmeFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const begin, end = "<!-- requests -->\n", "<!-- end of requests -->\n"
-	before, rest, ok := strings.Cut(string(readme), begin)
-	table, after, ok2 := strings.Cut(rest, end)
+	const first, last = "<!-- requests -->\n", "<!-- end of requests -->\n"
+	before, rest, ok := strings.Cut(string(readme), first)
+	table, after, ok2 := strings.Cut(rest, last)
 	if !ok || !ok2 {
-		t.Fatalf("README.md has no %q and %q", begin, end)
+		t.Fatalf("README.md has no %q and %q", first, last)
 	}
-	return before + begin, table, end + after
+	return before + first, table, last + after
 }

@@ -16,17 +16,17 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-var update = flag.Bool("update", false, "write what is compared into scripts and the README")
+var update = flag.Bool("update", false, "update the scripts and the README")
 
-// TestScript runs the command lines of testdata/script against the real binary,
-// and the clients that the scripts need, as `make test` installs them. Besides
-// the usual commands there are
+// TestScript runs the scripts in testdata/script with the real binary and with the
+// clients that `make test` installs. Scripts have these commands besides those of
+// testscript:
 //
 //	berth-start [args]   run `berth serve` on a free port; sets $URL and $HOST
-//	berth-stop           SIGTERM, and want it to end well
-//	berth-kill           SIGKILL
-//	berth-log pattern    want a match in what the server has logged; stop it first
-//	random file size     make a file of random bytes; sets $DIGEST
+//	berth-stop           send SIGTERM and require a clean exit
+//	berth-kill           send SIGKILL
+//	berth-log pattern    require a match in the log of a server that has stopped
+//	random file size     create a file of random bytes; sets $DIGEST
 //	capture name         set $name to the output of the last command
 func TestScript(t *testing.T) {
 	tools := toolsDir(t)
@@ -51,7 +51,7 @@ func TestScript(t *testing.T) {
 	})
 }
 
-// toolsDir is where `make test` installs the clients.
+// toolsDir returns the directory in which `make test` installs the clients.
 func toolsDir(t *testing.T) string {
 	t.Helper()
 	dir, err := filepath.Abs(filepath.Join("..", "..", "..", ".tools", "bin"))
@@ -66,7 +66,7 @@ func toolsDir(t *testing.T) string {
 	return dir
 }
 
-// running is the key of the script's berth, a **process.
+// running is the key of a script's berth, which is a **process.
 type running struct{}
 
 func berthOf(ts *testscript.TestScript) **process { return ts.Value(running{}).(**process) }
@@ -105,7 +105,7 @@ func berthLog(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	log := (*berthOf(ts)).stderr.String()
 	if pattern.MatchString(log) == neg {
-		ts.Fatalf("want match of %s: %v, in\n%s", args[0], !neg, log)
+		ts.Fatalf("berth-log %s: match = %v, want %v\n%s", args[0], neg, !neg, log)
 	}
 }
 
@@ -120,8 +120,8 @@ func random(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("DIGEST", digest)
 }
 
-// writeRandom makes a file of bytes that are the same in every run, and other
-// ones for every size. It returns their digest.
+// writeRandom creates a file of bytes that depend on its size only, and returns
+// their digest.
 func writeRandom(name string, size int64) (digest string, err error) {
 	file, err := os.Create(name)
 	if err != nil {

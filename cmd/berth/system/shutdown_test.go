@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestShutdownLetsRequestsFinish sends SIGTERM in the middle of a PATCH. The
-// server accepts nothing more, answers the PATCH, and ends.
+// TestShutdownLetsRequestsFinish sends SIGTERM in the middle of a PATCH. The server
+// accepts no more connections, answers the PATCH, and exits.
 func TestShutdownLetsRequestsFinish(t *testing.T) {
 	t.Parallel()
 	root, data := t.TempDir(), randomBytes(2, 1<<20)
@@ -22,7 +22,7 @@ func TestShutdownLetsRequestsFinish(t *testing.T) {
 	wg.Go(func() {
 		a, err := request(t.Context(), p, http.MethodPatch, location, body)
 		if err != nil || a.status != http.StatusAccepted {
-			t.Errorf("PATCH: %d %s, %v, want 202", a.status, a.body, err)
+			t.Errorf("PATCH = %d %s, %v, want 202", a.status, a.body, err)
 		}
 	})
 	<-body.stalled
@@ -35,13 +35,13 @@ func TestShutdownLetsRequestsFinish(t *testing.T) {
 	wantExit(t, p)
 
 	if _, offset := status(t, serving(t, root), location); offset != len(data) {
-		t.Errorf("status is %d, want %d", offset, len(data))
+		t.Errorf("offset = %d, want %d", offset, len(data))
 	}
 }
 
-// TestShutdownKeepsWhatWasSent sends SIGTERM to a server while a client sends
-// without end. The client is cut off, and the server keeps what it has sent.
-func TestShutdownKeepsWhatWasSent(t *testing.T) {
+// TestShutdownCutsOffUploads sends SIGTERM in the middle of a PATCH that does not
+// end. The server cuts off the client and keeps the bytes that it has sent.
+func TestShutdownCutsOffUploads(t *testing.T) {
 	t.Parallel()
 	root, data := t.TempDir(), randomBytes(3, 1<<20)
 	p := serving(t, root, "BERTH_LIMITS_SHUTDOWN=1s")
@@ -49,7 +49,7 @@ func TestShutdownKeepsWhatWasSent(t *testing.T) {
 	body := stall(data)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		_, _ = request(t.Context(), p, http.MethodPatch, location, body) // an answer may come or not
+		_, _ = request(t.Context(), p, http.MethodPatch, location, body) // with or without an answer
 	})
 	<-body.stalled
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -60,7 +60,7 @@ func TestShutdownKeepsWhatWasSent(t *testing.T) {
 	wg.Wait()
 
 	if _, offset := status(t, serving(t, root), location); offset != len(data) {
-		t.Errorf("status is %d, want %d", offset, len(data))
+		t.Errorf("offset = %d, want %d", offset, len(data))
 	}
 }
 
@@ -77,15 +77,15 @@ func untilRefused(t *testing.T, p *process) {
 	t.Fatal("the server still accepts connections")
 }
 
-// wantExit waits until the server ended, and wants it to have ended well.
+// wantExit waits until the server exits, and requires that it exits with 0.
 func wantExit(t *testing.T, p *process) {
 	t.Helper()
 	select {
 	case <-p.exited:
 	case <-time.After(patience):
-		t.Fatalf("the server goes on\n%s", &p.stderr)
+		t.Fatalf("the server still runs after %v\n%s", patience, &p.stderr)
 	}
 	if !p.cmd.ProcessState.Success() {
-		t.Errorf("the server: %v\n%s", p.cmd.ProcessState, &p.stderr)
+		t.Errorf("the server exited with %v, want 0\n%s", p.cmd.ProcessState, &p.stderr)
 	}
 }

@@ -17,7 +17,7 @@ import (
 
 const speedSize = 1 << 30 // bytes in a blob
 
-// content is speedSize bytes, other ones for each n, from its first on.
+// content is speedSize bytes that differ for each n.
 type content struct {
 	block []byte
 	n     uint64
@@ -40,11 +40,11 @@ func (c *content) reader() io.Reader {
 
 func (c *content) digest() string {
 	h := sha256.New()
-	_, _ = io.Copy(h, c.reader()) // neither fails
+	_, _ = io.Copy(h, c.reader()) // it cannot fail
 	return fmt.Sprintf("sha256:%x", h.Sum(nil))
 }
 
-// send sends a request. Its body, if there is one, is all of the content.
+// send sends a request. If all is true, its body is the content.
 func (c *content) send(ctx context.Context, method, url string, all bool) (*http.Response, error) {
 	var body io.Reader
 	if all {
@@ -66,7 +66,8 @@ func (c *content) send(ctx context.Context, method, url string, all bool) (*http
 	return res, err
 }
 
-// sendPlainly is send for the plain server.
+// sendPlainly sends the content to the plain server and returns the digest that it
+// answers.
 func (c *content) sendPlainly(ctx context.Context, address string) (digest string, err error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -83,7 +84,7 @@ func (c *content) sendPlainly(ctx context.Context, address string) (digest strin
 	return string(answer), err
 }
 
-// berthOn is `berth serve` on a directory, until the end of the benchmark.
+// berthOn runs `berth serve` on a directory until the end of the benchmark.
 func berthOn(b *testing.B, root string, env ...string) *process {
 	b.Helper()
 	p, err := start(b.TempDir(), append(cleanEnv(), env...), "--root", root)
@@ -98,37 +99,37 @@ func berthOn(b *testing.B, root string, env ...string) *process {
 	return p
 }
 
-// least is the least of several measurements, of berth and of the plain server.
-// Other processes, and the cost of touching new memory, only add to the cost of
-// the work.
-type least struct{ ours, theirs time.Duration }
+// cost is the least CPU time of several measurements, because other processes and the
+// first use of memory only add to it.
+type cost struct{ berth, plain time.Duration }
 
-const rounds = 5 // that least is of
+const rounds = 5 // measurements of a cost
 
-func (l *least) add(ours, theirs time.Duration) {
-	if l.ours == 0 || ours < l.ours {
-		l.ours = ours
+func (c *cost) add(berth, plain time.Duration) {
+	if c.berth == 0 || berth < c.berth {
+		c.berth = berth
 	}
-	if l.theirs == 0 || theirs < l.theirs {
-		l.theirs = theirs
+	if c.plain == 0 || plain < c.plain {
+		c.plain = plain
 	}
 }
 
-// report fails if berth spends more than most times what the plain server does.
-func (l *least) report(b *testing.B, most float64) {
+// report reports the cost. It fails the benchmark if berth costs more than most times
+// as much as the plain server.
+func (c *cost) report(b *testing.B, most float64) {
 	b.Helper()
-	ratio := l.ours.Seconds() / l.theirs.Seconds()
-	b.ReportMetric(l.ours.Seconds(), "cpu-s/GiB")
-	b.ReportMetric(l.theirs.Seconds(), "plain-cpu-s/GiB")
+	ratio := c.berth.Seconds() / c.plain.Seconds()
+	b.ReportMetric(c.berth.Seconds(), "cpu-s/GiB")
+	b.ReportMetric(c.plain.Seconds(), "plain-cpu-s/GiB")
 	b.ReportMetric(ratio, "cpu-ratio")
 	if ratio > most {
-		b.Errorf("it costs %.2f times the CPU of a server that does no more, want at most %v", ratio, most)
+		b.Errorf("berth uses %.2f times the CPU time of the plain server, want at most %v", ratio, most)
 	}
 }
 
-// BenchmarkPush pushes 1 GiB to a berth on a directory, and sends it to a
-// server that does no more than read, hash, write and sync. cpu-ratio is what
-// one process spends for each second of the other's; at most 1.3 is wanted.
+// BenchmarkPush pushes 1 GiB to a berth on a directory, and sends it to a plain server
+// that only reads, hashes, writes and syncs. cpu-ratio is berth's CPU time relative to
+// that of the plain server. It must be at most 1.3.
 func BenchmarkPush(b *testing.B) {
 	b.Run("POST+PATCH+PUT", func(b *testing.B) { benchmarkPush(b, true) })
 	b.Run("POST+PUT", func(b *testing.B) { benchmarkPush(b, false) })
@@ -139,7 +140,7 @@ func benchmarkPush(b *testing.B, patch bool) {
 	plain, addresses := startTestServer(b, "plain", []string{dir})
 	p := berthOn(b, root)
 	c := newContent()
-	var cost least
+	var total cost
 	b.SetBytes(rounds * speedSize)
 	for b.Loop() {
 		for range rounds {
@@ -148,21 +149,21 @@ func benchmarkPush(b *testing.B, patch bool) {
 			digest := c.digest()
 			before := cpu(b, plain)
 			if got, err := c.sendPlainly(b.Context(), addresses[0]); err != nil || got != digest {
-				b.Fatalf("plain: %q, %v, want %s", got, err, digest)
+				b.Fatalf("plain server: digest %q, %v, want %s", got, err, digest)
 			}
-			theirs := cpu(b, plain) - before
+			plainCost := cpu(b, plain) - before
 			emptyDir(b, dir)
 
 			before = cpu(b, p.cmd.Process.Pid)
 			b.StartTimer()
 			push(b, p, c, digest, patch)
 			b.StopTimer()
-			cost.add(cpu(b, p.cmd.Process.Pid)-before, theirs)
+			total.add(cpu(b, p.cmd.Process.Pid)-before, plainCost)
 			emptyDir(b, filepath.Join(root, "data"))
 			b.StartTimer()
 		}
 	}
-	cost.report(b, 1.3)
+	total.report(b, 1.3)
 }
 
 func push(b *testing.B, p *process, c *content, digest string, patch bool) {
@@ -181,7 +182,7 @@ func push(b *testing.B, p *process, c *content, digest string, patch bool) {
 	expect(http.StatusCreated, http.MethodPut, location+"&digest="+digest, !patch)
 }
 
-// emptyDir makes room for more.
+// emptyDir deletes everything in a directory.
 func emptyDir(b *testing.B, dir string) {
 	b.Helper()
 	entries, err := os.ReadDir(dir)
@@ -195,8 +196,8 @@ func emptyDir(b *testing.B, dir string) {
 	}
 }
 
-// BenchmarkDirectGet reads 1 GiB from a berth on a directory, and from
-// net/http serving a file. cpu-ratio is near 1 where the kernel sends both.
+// BenchmarkDirectGet reads 1 GiB from a berth on a directory, and from net/http that
+// serves a file. cpu-ratio is near 1 if the kernel sends both.
 func BenchmarkDirectGet(b *testing.B) {
 	dir, root := b.TempDir(), filepath.Join(b.TempDir(), "root")
 	plain, addresses := startTestServer(b, "plain", []string{dir})
@@ -204,7 +205,7 @@ func BenchmarkDirectGet(b *testing.B) {
 	c := newContent()
 	digest := c.digest()
 	if got, err := c.sendPlainly(b.Context(), addresses[0]); err != nil || got != digest {
-		b.Fatalf("plain: %q, %v, want %s", got, err, digest)
+		b.Fatalf("plain server: digest %q, %v, want %s", got, err, digest)
 	}
 	push(b, p, c, digest, true)
 
@@ -216,15 +217,15 @@ func BenchmarkDirectGet(b *testing.B) {
 		}
 		return cpu(b, pid) - before
 	}
-	var cost least
+	var total cost
 	b.SetBytes(rounds * speedSize)
 	for b.Loop() {
 		for range rounds {
 			b.StopTimer()
-			theirs := read(plain, "http://"+addresses[1]+"/0")
+			plainCost := read(plain, "http://"+addresses[1]+"/0")
 			b.StartTimer()
-			cost.add(read(p.cmd.Process.Pid, p.url+"/v2/test/blobs/"+digest), theirs)
+			total.add(read(p.cmd.Process.Pid, p.url+"/v2/test/blobs/"+digest), plainCost)
 		}
 	}
-	cost.report(b, 2) // copying it through the process would be several times as much
+	total.report(b, 2) // copying through the process would cost several times as much
 }

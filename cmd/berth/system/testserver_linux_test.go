@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// startTestServer runs one until the end of the benchmark, and returns what it
-// prints first: its addresses.
+// startTestServer runs a test server until the end of the benchmark, and returns its
+// addresses, which it prints first.
 func startTestServer(b *testing.B, name string, args []string, env ...string) (pid int, addresses []string) {
 	b.Helper()
 	cmd := exec.Command(os.Args[0], args...)
@@ -43,15 +43,15 @@ func startTestServer(b *testing.B, name string, args []string, env ...string) (p
 	return cmd.Process.Pid, strings.Fields(string(line[:n]))
 }
 
-// cpu is the processor time of a process so far, in the kernel's ticks of 10 ms:
-// see proc_pid_stat(5).
+// cpu returns the CPU time that a process has used, in the kernel's ticks of 10 ms
+// (proc_pid_stat(5)).
 func cpu(b *testing.B, pid int) time.Duration {
 	b.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		b.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(stat), ") ") // a name may have spaces
+	_, rest, _ := strings.Cut(string(stat), ") ") // the name of the process may contain spaces
 	fields := strings.Fields(rest)
 	var ticks int
 	for _, s := range fields[11:13] { // utime and stime
@@ -64,8 +64,7 @@ func cpu(b *testing.B, pid int) time.Duration {
 	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
-// peak is the most memory that a process ever had, in bytes: see
-// proc_pid_status(5).
+// peak returns the peak memory of a process, in bytes (proc_pid_status(5)).
 func peak(b *testing.B, pid int) int64 {
 	b.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

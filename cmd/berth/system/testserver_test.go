@@ -21,16 +21,16 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// Benchmarks compare berth with servers of their own. Those are processes too,
-// so that their costs are separate: this test binary, in the role that testServer
-// selects.
+// testServer is the variable that makes this test binary a server. Benchmarks compare
+// berth with such servers, which are processes so that their costs can be measured.
 const testServer = "BERTH_TEST_SERVER"
 
-// serveForTest is such a process, until its standard input ends.
+// serveForTest is the main function of such a process. It serves until its standard
+// input ends.
 func serveForTest(name string) error {
 	ctx, stop := context.WithCancel(context.Background())
 	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin) // until it is closed
+		_, _ = io.Copy(io.Discard, os.Stdin)
 		stop()
 	}()
 	switch name {
@@ -39,14 +39,14 @@ func serveForTest(name string) error {
 	case "discard":
 		return serveDiscarding(ctx)
 	default:
-		return fmt.Errorf("%s: %q is none", testServer, name)
+		return fmt.Errorf("%s: unknown server %q", testServer, name)
 	}
 }
 
-// servePlain is the least that storing and sending bytes can cost in Go. What
-// comes over a connection to the first address is hashed and written to a file
-// in dir, and is answered with its digest once it is on disk. The second
-// address is net/http's, and serves the files of dir.
+// servePlain shows what storing and sending bytes costs at least in Go. It hashes the
+// bytes of a connection to its first address, writes them to a file in dir, and answers
+// with their digest when they are on disk. At its second address net/http serves the
+// files of dir.
 func servePlain(ctx context.Context, dir string) error {
 	in, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -121,8 +121,8 @@ func storePlainly(c net.Conn, name string) error {
 	return err
 }
 
-// serveDiscarding is berth over a store with S3's habits that keeps no blob's
-// bytes, with the limits that `berth serve` has.
+// serveDiscarding serves a store in memory that behaves like S3 and discards the bytes
+// of blobs, with the limits of `berth serve`.
 func serveDiscarding(ctx context.Context) error {
 	cfg, err := defaultConfig()
 	if err != nil {
@@ -145,7 +145,7 @@ func serveDiscarding(ctx context.Context) error {
 	return server.Serve(ctx, l, service)
 }
 
-// defaultConfig returns the configuration of a berth without any settings.
+// defaultConfig returns the configuration that has defaults only.
 func defaultConfig() (*config.Config, error) {
 	flags := pflag.NewFlagSet("berth", pflag.ContinueOnError)
 	config.Flags(flags)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -21,43 +19,44 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// TestServeRefusesUnsafeStores starts berth on stores that ignore a condition,
-// because a proxy before them removes it from requests. berth serves none of them,
-// and the error gives the reason.
+// TestServeRefusesUnsafeStores starts berth on stores that ignore a condition, because
+// a proxy removes it from requests. berth serves from none of them, and its error
+// gives the reason.
 func TestServeRefusesUnsafeStores(t *testing.T) {
+	t.Parallel()
 	t.Run("S3", func(t *testing.T) {
 		t.Parallel()
 		s := emulator.VersityGW(t)
 		env := s3Env(t, s)
-		for header, says := range map[string]string{
+		for header, reason := range map[string]string{
 			"If-None-Match": "this store ignores If-None-Match: * on PutObject (create-only): two uploads could overwrite each other",
 			"If-Match":      "this store ignores If-Match on PutObject (compare-and-swap): a push and the collector could overwrite each other",
 		} {
-			endpoint := proxy(t, s.Endpoint, func(r *http.Request) {
+			endpoint := startProxy(t, s.Endpoint, func(r *http.Request) {
 				if r.Method == http.MethodPut && r.Header.Get(header) != "" {
 					r.Header.Del(header)
 					signAgain(t, s, r)
 				}
 			})
-			wantRefused(t, append(env, "BERTH_STORAGE_S3_ENDPOINT="+endpoint), "storage.s3.endpoint", says)
+			wantRefused(t, append(env, "BERTH_STORAGE_S3_ENDPOINT="+endpoint), "storage.s3.endpoint", reason)
 		}
 	})
 	t.Run("GCS", func(t *testing.T) {
 		t.Parallel()
 		s := emulator.FakeGCS(t)
 		env := gcsEnv(t, s)
-		for generation, says := range map[bool]string{
+		for generation, reason := range map[bool]string{
 			false: "ignores ifGenerationMatch=0 on writes (create-only): two uploads could overwrite each other",
 			true:  "ignores ifGenerationMatch on writes (compare-and-swap): a push and the collector could overwrite each other",
 		} {
-			endpoint := proxy(t, s.Endpoint, func(r *http.Request) {
+			endpoint := startProxy(t, s.Endpoint, func(r *http.Request) {
 				q := r.URL.Query()
 				if r.Method == http.MethodPost && generation == (q.Get("ifGenerationMatch") != "0") {
 					q.Del("ifGenerationMatch")
 					r.URL.RawQuery = q.Encode()
 				}
 			})
-			wantRefused(t, append(env, "BERTH_STORAGE_GCS_ENDPOINT="+endpoint), "storage.gcs.endpoint", says)
+			wantRefused(t, append(env, "BERTH_STORAGE_GCS_ENDPOINT="+endpoint), "storage.gcs.endpoint", reason)
 		}
 	})
 	t.Run("Azure", func(t *testing.T) {
@@ -65,45 +64,45 @@ func TestServeRefusesUnsafeStores(t *testing.T) {
 		s := emulator.Azurite(t)
 		name := s.Container(t)
 		env := append(cleanEnv(), "BERTH_STORAGE_DRIVER=azure", "BERTH_STORAGE_AZURE_ACCOUNT="+s.Account,
-			"BERTH_STORAGE_AZURE_CONTAINER="+name, "BERTH_STORAGE_AZURE_SAS="+containerSAS(t, s, name)) // headers are not signed with it
-		for header, says := range map[string]string{
+			"BERTH_STORAGE_AZURE_CONTAINER="+name, "BERTH_STORAGE_AZURE_SAS="+containerSAS(t, s, name)) // a SAS does not sign headers
+		for header, reason := range map[string]string{
 			"If-None-Match": "this store ignores If-None-Match: * on Put Blob (create-only): two uploads could overwrite each other",
 			"If-Match":      "this store ignores If-Match on Put Blob (compare-and-swap): a push and the collector could overwrite each other",
 		} {
-			endpoint := proxy(t, s.Endpoint, func(r *http.Request) {
+			endpoint := startProxy(t, s.Endpoint, func(r *http.Request) {
 				if r.Method == http.MethodPut {
 					r.Header.Del(header)
 				}
 			})
-			wantRefused(t, append(env, "BERTH_STORAGE_AZURE_ENDPOINT="+endpoint), "storage.azure.endpoint", says)
+			wantRefused(t, append(env, "BERTH_STORAGE_AZURE_ENDPOINT="+endpoint), "storage.azure.endpoint", reason)
 		}
 	})
 }
 
-// wantRefused wants `berth serve` to end with an error that names the setting
-// and contains this text.
-func wantRefused(t *testing.T, env []string, setting, says string) {
+// wantRefused runs `berth serve` and requires that it exits with an error that
+// contains the setting and the reason.
+func wantRefused(t *testing.T, env []string, setting, reason string) {
 	t.Helper()
 	p, err := start(t.TempDir(), env)
 	if err == nil {
 		p.kill()
-		t.Errorf("berth serve serves, want an error that says %q", says)
+		t.Errorf("berth serve = nil, want an error that contains %q", reason)
 		return
 	}
-	for _, want := range []string{"exit status 1", setting, says, "berth does not serve from it"} {
+	for _, want := range []string{"exit status 1", setting, reason, "berth does not serve from it"} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want it to say %q", err, want)
+			t.Errorf("berth serve = %v, want an error that contains %q", err, want)
 		}
 	}
 }
 
-// TestServeRefusesUnsafeRedirects starts berth on a store to which clients can't
-// be sent with what it signs, as the store's URLs alone show.
+// TestServeRefusesUnsafeRedirects starts berth on a store that signs URLs which
+// clients must not be redirected to.
 func TestServeRefusesUnsafeRedirects(t *testing.T) {
 	t.Parallel()
 	env := append(s3Env(t, emulator.VersityGW(t)), "BERTH_PUBLIC_URL=https://registry.example.com")
-	for _, c := range []struct{ setting, says string }{
-		{"", "redirect: presigned URLs: http://127.0.0.1:"}, // that of the store
+	for _, c := range []struct{ setting, reason string }{
+		{"", "redirect: presigned URLs: http://127.0.0.1:"}, // the store's own endpoint
 		{"BERTH_STORAGE_S3_PUBLIC_ENDPOINT=http://s3.example.com", "?REDACTED is plain http, and the service is https"},
 		{"BERTH_STORAGE_S3_PUBLIC_ENDPOINT=https://s3.registry.example.com", "presigned URLs: host s3.registry.example.com is a subdomain of the service's registry.example.com"},
 		{"BERTH_STORAGE_S3_PUBLIC_ENDPOINT=https://Registry.Example.com:9000", "presigned URLs: host registry.example.com is the service's own"},
@@ -113,46 +112,30 @@ func TestServeRefusesUnsafeRedirects(t *testing.T) {
 		p, err := start(t.TempDir(), env)
 		if err == nil {
 			p.kill()
-			t.Errorf("berth serve serves with %q, want an error that says %q", c.setting, c.says)
+			t.Errorf("berth serve with %q = nil, want an error that contains %q", c.setting, c.reason)
 			continue
 		}
-		if !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "Signature") {
-			t.Errorf("berth serve with %q: %v, want it to say %q, without a signature", c.setting, err, c.says)
+		if !strings.Contains(err.Error(), c.reason) || strings.Contains(err.Error(), "Signature") {
+			t.Errorf("berth serve with %q = %v, want an error that contains %q and no signature", c.setting, err, c.reason)
 		}
 		explain := exec.Command(filepath.Join(buildDir, "berth"), "redirect", "explain")
 		explain.Env = env
-		if out, err := explain.CombinedOutput(); err == nil || !strings.Contains(string(out), c.says) || strings.Contains(string(out), "Signature") {
-			t.Errorf("berth redirect explain with %q: %v, want it to say %q, without a signature:\n%s", c.setting, err, c.says, out)
+		if out, err := explain.CombinedOutput(); err == nil || !strings.Contains(string(out), c.reason) || strings.Contains(string(out), "Signature") {
+			t.Errorf("berth redirect explain with %q = %v, want output that contains %q and no signature:\n%s", c.setting, err, c.reason, out)
 		}
 	}
 }
 
-// proxy changes the requests to a store on their way.
-func proxy(t *testing.T, endpoint string, change func(*http.Request)) string {
+// startProxy starts a proxy to a store that changes requests, and returns its URL.
+func startProxy(t *testing.T, endpoint string, change func(*http.Request)) string {
 	t.Helper()
-	through, path := wayTo(t, endpoint, change)
-	p := httptest.NewServer(through)
+	proxy, path := proxyTo(t, endpoint, change)
+	p := httptest.NewServer(proxy)
 	t.Cleanup(p.Close)
 	return p.URL + path
 }
 
-// wayTo hands requests on to a store, changed if there is a change. Its clients
-// add the path to where they find it.
-func wayTo(t *testing.T, endpoint string, change func(*http.Request)) (through http.Handler, path string) {
-	t.Helper()
-	upstream, err := url.Parse(endpoint)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &httputil.ReverseProxy{Transport: ownTransport(), Rewrite: func(r *httputil.ProxyRequest) {
-		r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = upstream.Scheme, upstream.Host, r.In.Host
-		if change != nil {
-			change(r.Out)
-		}
-	}}, upstream.Path
-}
-
-// signAgain signs a request of which a header was taken out.
+// signAgain signs a request again after a header was removed.
 func signAgain(t *testing.T, s *emulator.S3, r *http.Request) {
 	r.Header.Del("Authorization")
 	credentials := aws.Credentials{AccessKeyID: s.AccessKeyID, SecretAccessKey: s.SecretAccessKey}
@@ -163,7 +146,8 @@ func signAgain(t *testing.T, s *emulator.S3, r *http.Request) {
 	}
 }
 
-// containerSAS is the query of a SAS that may do all with the container's blobs.
+// containerSAS returns the query of a SAS with all permissions for the blobs of a
+// container.
 func containerSAS(t *testing.T, s *emulator.Azure, name string) string {
 	t.Helper()
 	key, err := container.NewSharedKeyCredential(s.Account, s.SharedKey)

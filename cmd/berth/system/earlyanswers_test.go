@@ -219,8 +219,9 @@ func (e earlyAnswer) impossible(route, client string) bool {
 		e.name == "range and length" && strings.Contains(client, "chunked") // there is no length
 }
 
-// testEarlyAnswers sends requests that have early answers, with bodies of size bytes, as often by each client as tries has it. It uses the routes that use accepts,
-// all at the same time. names restricts the requests.
+// testEarlyAnswers sends requests that have early answers, with bodies of size bytes, as
+// often by each client as tries has it. It uses the routes that use accepts, all at the
+// same time. names restricts the requests.
 func testEarlyAnswers(t *testing.T, size int64, use func(route string) bool, tries map[string]int, names ...string) {
 	bucket, err := memory.Open(t.Context(), memory.Config{Store: &memory.Store{Habits: memory.S3()}})
 	if err != nil {

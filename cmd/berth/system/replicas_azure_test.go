@@ -13,7 +13,14 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-func TestReplicasOnAzure(t *testing.T) {
+func TestReplicasOnAzure(t *testing.T) { testReplicasOnAzure(t, false) }
+
+func TestLongReplicasOnAzure(t *testing.T) {
+	skipUnlessLong(t, "replicas that are killed all the time, on Azure")
+	testReplicasOnAzure(t, true)
+}
+
+func testReplicasOnAzure(t *testing.T, long bool) {
 	s := emulator.Azurite(t)
 	env := azureEnv(t, s)
 	name := settingOf(env, "BERTH_STORAGE_AZURE_CONTAINER")
@@ -24,7 +31,7 @@ func TestReplicasOnAzure(t *testing.T) {
 			return azure.Open(ctx, azure.Config{Account: s.Account, Container: name, Endpoint: s.Endpoint, SharedKey: s.SharedKey})
 		},
 		list: func(t *testing.T) []string { return listAzure(t, s, name) },
-	})
+	}, long)
 }
 
 // listAzure returns the blobs of a container, except those that a killed start has

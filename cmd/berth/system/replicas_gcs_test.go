@@ -15,7 +15,14 @@ import (
 	"github.com/berthhq/berth/drivers/gcs"
 )
 
-func TestReplicasOnGCS(t *testing.T) {
+func TestReplicasOnGCS(t *testing.T) { testReplicasOnGCS(t, false) }
+
+func TestLongReplicasOnGCS(t *testing.T) {
+	skipUnlessLong(t, "replicas that are killed all the time, on GCS")
+	testReplicasOnGCS(t, true)
+}
+
+func testReplicasOnGCS(t *testing.T, long bool) {
 	s := emulator.FakeGCS(t)
 	env := gcsEnv(t, s)
 	bucket := settingOf(env, "BERTH_STORAGE_GCS_BUCKET")
@@ -27,7 +34,7 @@ func TestReplicasOnGCS(t *testing.T) {
 			return gcs.Open(ctx, gcs.Config{Bucket: bucket, Endpoint: s.Endpoint, CredentialsFile: s.CredentialsFile})
 		},
 		list: func(t *testing.T) []string { return listGCS(t, s, bucket) },
-	})
+	}, long)
 }
 
 // listGCS returns the objects of a bucket.

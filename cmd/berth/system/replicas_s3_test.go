@@ -14,15 +14,16 @@ import (
 	s3driver "github.com/berthhq/berth/drivers/s3"
 )
 
-func TestReplicasOnS3(t *testing.T) { testReplicasOnS3(t, emulator.VersityGW(t)) }
+func TestReplicasOnS3(t *testing.T) { testReplicasOnS3(t, emulator.VersityGW(t), false) }
 
-// TestLongReplicasOnMinIO covers a store on which deletes leave empty objects.
-func TestLongReplicasOnMinIO(t *testing.T) {
-	skipUnlessLong(t, "kills replicas on a second S3 server")
-	testReplicasOnS3(t, emulator.MinIO(t))
+// TestLongReplicasOnS3 also covers MinIO, where deletes leave empty objects.
+func TestLongReplicasOnS3(t *testing.T) {
+	skipUnlessLong(t, "replicas that are killed all the time, on two S3 servers")
+	t.Run("versitygw", func(t *testing.T) { testReplicasOnS3(t, emulator.VersityGW(t), true) })
+	t.Run("MinIO", func(t *testing.T) { testReplicasOnS3(t, emulator.MinIO(t), true) })
 }
 
-func testReplicasOnS3(t *testing.T, s *emulator.S3) {
+func testReplicasOnS3(t *testing.T, s *emulator.S3, long bool) {
 	env := s3Env(t, s)
 	bucket := settingOf(env, "BERTH_STORAGE_S3_BUCKET")
 	testReplicas(t, sharedStore{
@@ -36,7 +37,7 @@ func testReplicasOnS3(t *testing.T, s *emulator.S3) {
 			})
 		},
 		list: func(t *testing.T) []string { return listS3(t, s, bucket) },
-	})
+	}, long)
 }
 
 // listS3 returns the objects and uploads of a bucket, except three kinds: empty

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -40,9 +41,10 @@ type sharedStore struct {
 // shape is the size of a blob and of the chunks in which it is pushed.
 type shape struct{ size, chunk int }
 
-// shapes returns the shapes of the blobs that a client pushes. Where parts are
-// large, each client pushes one blob of several parts.
-func (s *sharedStore) shapes(client int) []shape {
+// shapes returns the shapes of the blobs that a client pushes: one small blob and one
+// of several parts, or all of them. Where parts are large, each client pushes only one
+// blob of several parts.
+func (s *sharedStore) shapes(client int, all bool) []shape {
 	part := s.part
 	small := []shape{{1000, 400}, {20_000, 8000}, {50_000, 50_000}, {400_000, 150_000}}
 	large := []shape{
@@ -51,10 +53,14 @@ func (s *sharedStore) shapes(client int) []shape {
 		{part + 1000, 2 * part}, // in one PUT
 		{3 * part, part + part/3},
 	}
-	if part < 5<<20 {
+	switch {
+	case !all:
+		return []shape{small[client], large[client]}
+	case part < 5<<20:
 		return append(small, large...)
+	default:
+		return append(small, large[client])
 	}
-	return append(small, large[client%len(large)])
 }
 
 const (
@@ -62,27 +68,31 @@ const (
 	pushClients = 4
 )
 
-// testReplicas pushes through three replicas that are killed and replaced all the
-// time, at random moments and in the middle of each kind of request to the store.
-// Each chunk goes to another replica than the chunk before. In the end every
-// acknowledged blob is there for each replica, and what killed replicas have left
-// can be removed.
-func testReplicas(t *testing.T, s sharedStore) {
+// testReplicas pushes through three replicas that are killed in the middle of each kind
+// of request to the store, and at random moments: once, or in a long test all the
+// time. Each chunk goes to another replica than the chunk before. In the end each
+// replica serves every acknowledged blob, and what killed replicas have left can be
+// removed.
+func testReplicas(t *testing.T, s sharedStore, long bool) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
 	k := newKiller(s.requests)
 	f := s.startFleet(t, k)
 	k.start(f)
 
+	randomKills := 1
+	if long {
+		randomKills = math.MaxInt
+	}
 	stop := make(chan struct{})
 	var kills atomic.Int32
-	var killing sync.WaitGroup
+	var replacing sync.WaitGroup
 	for i := range replicas {
-		killing.Go(func() { keepReplacing(t, f, i, s.life, stop, &kills) })
+		replacing.Go(func() { kills.Add(replaceKilled(t, f, i, s.life, randomKills, stop)) })
 	}
-	pushed := s.pushBlobs(ctx, t, f)
+	pushed := s.pushBlobs(ctx, t, f, long)
 	close(stop)
-	killing.Wait()
+	replacing.Wait()
 	t.Logf("%d replicas were killed", kills.Load())
 	if kills.Load() == 0 {
 		t.Error("no replica was killed")
@@ -117,33 +127,39 @@ func (s *sharedStore) startFleet(t *testing.T, k *killer) *fleet {
 	})
 }
 
-// keepReplacing kills a replica after random times, and replaces it when it has
-// exited, until stop is closed.
-func keepReplacing(t *testing.T, f *fleet, i int, life time.Duration, stop <-chan struct{}, kills *atomic.Int32) {
+// replaceKilled replaces a replica whenever it was killed, until stop is closed, and
+// returns how often it did. It kills the replica itself after random times, up to
+// randomKills times.
+func replaceKilled(t *testing.T, f *fleet, i int, life time.Duration, randomKills int, stop <-chan struct{}) (kills int32) {
 	rng := rand.New(rand.NewPCG(1, uint64(i)))
 	for {
+		var due <-chan time.Time
+		if randomKills > 0 {
+			due = time.After(life/3 + time.Duration(rng.Int64N(int64(life*4/3))))
+		}
 		select {
 		case <-stop:
-			return
+			return kills
 		case <-f.replica(i).exited:
-		case <-time.After(life/3 + time.Duration(rng.Int64N(int64(life*4/3)))):
+		case <-due:
+			randomKills--
 		}
 		if err := f.replace(i, time.Duration(rng.IntN(100))*time.Millisecond); err != nil {
 			t.Error(err)
-			return
+			return kills
 		}
-		kills.Add(1)
+		kills++
 	}
 }
 
 // pushBlobs pushes blobs by several clients at a time, and returns the blobs that
 // were acknowledged.
-func (s *sharedStore) pushBlobs(ctx context.Context, t *testing.T, f *fleet) (pushed [][]byte) {
+func (s *sharedStore) pushBlobs(ctx context.Context, t *testing.T, f *fleet, all bool) (pushed [][]byte) {
 	var mu sync.Mutex
 	var clients sync.WaitGroup
 	for i := range pushClients {
 		clients.Go(func() {
-			for j, blob := range s.shapes(i) {
+			for j, blob := range s.shapes(i, all) {
 				data := randomBytes(uint64(1000+i*100+j), blob.size+i)
 				if err := newPushClient(f, data).push(ctx, blob.chunk); err != nil {
 					t.Errorf("client %d: push of %d bytes: %v", i, len(data), err)
@@ -220,7 +236,14 @@ func settingOf(env []string, name string) string {
 	return ""
 }
 
-func TestReplicasOnFilesystem(t *testing.T) {
+func TestReplicasOnFilesystem(t *testing.T) { testReplicasOnFilesystem(t, false) }
+
+func TestLongReplicasOnFilesystem(t *testing.T) {
+	skipUnlessLong(t, "replicas that are killed all the time, on a directory")
+	testReplicasOnFilesystem(t, true)
+}
+
+func testReplicasOnFilesystem(t *testing.T, long bool) {
 	root := t.TempDir()
 	testReplicas(t, sharedStore{
 		env:  append(cleanEnv(), "BERTH_STORAGE_FILESYSTEM_ROOT="+root),
@@ -241,5 +264,5 @@ func TestReplicasOnFilesystem(t *testing.T) {
 			}
 			return left
 		},
-	})
+	}, long)
 }

@@ -236,14 +236,7 @@ func settingOf(env []string, name string) string {
 	return ""
 }
 
-func TestReplicasOnFilesystem(t *testing.T) { testReplicasOnFilesystem(t, false) }
-
-func TestLongReplicasOnFilesystem(t *testing.T) {
-	skipUnlessLong(t, "replicas that are killed all the time, on a directory")
-	testReplicasOnFilesystem(t, true)
-}
-
-func testReplicasOnFilesystem(t *testing.T, long bool) {
+func TestReplicasOnFilesystem(t *testing.T) {
 	root := t.TempDir()
 	testReplicas(t, sharedStore{
 		env:  append(cleanEnv(), "BERTH_STORAGE_FILESYSTEM_ROOT="+root),
@@ -264,5 +257,5 @@ func testReplicasOnFilesystem(t *testing.T, long bool) {
 			}
 			return left
 		},
-	}, long)
+	}, true) // it takes seconds
 }

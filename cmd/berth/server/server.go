@@ -45,8 +45,8 @@ type Config struct {
 	RequestLimit time.Duration // how long a request may last
 	MaxBody      int64         // bytes of a body; zero is no limit
 
-	Drain    time.Duration // how long requests are accepted after the service was told to stop
-	Shutdown time.Duration // how long the remaining requests may continue after that
+	Drain    time.Duration // how long requests are accepted after the context of Serve ends
+	Shutdown time.Duration // how long the remaining requests may continue after Drain
 }
 
 const (

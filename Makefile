@@ -1,4 +1,4 @@
-# berth: every target says what it does in `make help`.
+# `make help` describes every target.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -7,8 +7,8 @@ TOOLS := $(CURDIR)/.tools
 BIN   := $(TOOLS)/bin
 GO    := go
 
-# The tools are pinned in modules of their own, so that they do not weigh on
-# ours, and are built again only when their module changes.
+# The tools are pinned in modules of their own, so that berth's module does not depend
+# on theirs. They are built again only when their module changes.
 export PATH := $(BIN):$(PATH)
 export GOBIN := $(BIN)
 
@@ -20,7 +20,7 @@ help: ## List the targets
 run: build ## Build berth and serve ./berth-data at http://127.0.0.1:5000
 	./berth serve
 
-# berth speaks JSON to Cloud Storage. The client library's gRPC transport would
+# berth uses the JSON API of Cloud Storage. The client library's gRPC transport would
 # add a quarter to the binary, and 8 MiB to the memory of every process.
 TAGS := disable_grpc_modules
 
@@ -28,8 +28,8 @@ TAGS := disable_grpc_modules
 build: ## Build ./berth
 	$(GO) build -tags $(TAGS) -o berth ./cmd/berth
 
-# These tests count requests and bytes of large uploads, one after the other. The
-# race detector would find nothing in them, and take minutes.
+# These tests count requests and bytes of large uploads, one after another. With the
+# race detector they would take minutes and find nothing.
 COUNTING := ^Test(Budgets|BytesOfChunks|ManyPatches)$$
 
 .PHONY: test
@@ -61,7 +61,7 @@ soak: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOO
 	BERTH_TEST_SOAK=1 $(GO) test -tags $(TAGS) -timeout 2h -count 1 ./...
 
 .PHONY: requests
-requests: $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp ## Count the requests that berth makes to each store, and print the README's table, if it is right
+requests: $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp ## Count the requests to each store, compare them with the README, and print its table
 	BERTH_TEST_REQUESTS=1 $(GO) test -tags $(TAGS) -count 1 -timeout 30m -run '^TestRequests$$' ./cmd/berth/system
 	@sed -n '/^<!-- requests -->/,/^<!-- end of requests -->/ { /^|/p }' README.md
 

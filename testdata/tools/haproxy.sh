@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Puts haproxy, which stands before berth in a test, into the directory bin of
-# the named one. It is the haproxy that is installed, or Debian's, unpacked next
-# to it with its libraries. That takes no root.
+# Puts haproxy, which is a proxy in front of berth in a test, into the directory bin
+# under the given directory. It takes the installed haproxy, or otherwise unpacks
+# Debian's package with its libraries, which does not need root.
 set -euo pipefail
 tools=$1
 mkdir -p "$tools/bin"
@@ -11,14 +11,14 @@ if [[ -n $found ]]; then
 	ln -s "$found" "$tools/bin/haproxy"
 	exit
 fi
-command -v apt-get >/dev/null || { echo "no haproxy and no apt-get here: install haproxy" >&2; exit 1; }
+command -v apt-get >/dev/null || { echo "found neither haproxy nor apt-get: install haproxy" >&2; exit 1; }
 rm -rf "$tools/haproxy"
 mkdir -p "$tools"/haproxy/{lists,cache/archives}/partial
 cd "$tools/haproxy"
 apt=(apt-get -qq -o Dir::State::Lists="$PWD/lists" -o Dir::Cache="$PWD/cache" -o Debug::NoLocking=1
 	-o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=3)
 "${apt[@]}" update
-# Of what haproxy needs, what a small system may not have.
+# haproxy, and the libraries that a small system may not have.
 "${apt[@]}" download haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1
 for package in *.deb; do dpkg-deb -x "$package" .; done
 rm -rf lists cache ./*.deb

@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
-# Puts nginx, which stands in for a CDN in the tests, into the directory bin of
-# the one that is named. It is the one that is installed, or else Debian's,
-# unpacked next to it: that takes no root, and no lists of packages that
-# somebody else has fetched.
+# Puts nginx, which stands in for a CDN in the tests, into the directory bin under the
+# given directory. It takes the installed nginx, or otherwise unpacks Debian's package,
+# which needs neither root nor the system's package lists.
 set -euo pipefail
 tools=$1
 found=$(PATH=$PATH:/usr/sbin:/usr/local/sbin command -v nginx || true)
 if [[ -z $found ]]; then
-	command -v apt-get >/dev/null || { echo "no nginx and no apt-get here: install nginx" >&2; exit 1; }
+	command -v apt-get >/dev/null || { echo "found neither nginx nor apt-get: install nginx" >&2; exit 1; }
 	rm -rf "$tools/nginx"
 	mkdir -p "$tools"/nginx/{lists,cache/archives}/partial
 	cd "$tools/nginx"
@@ -19,6 +18,6 @@ if [[ -z $found ]]; then
 	rm -rf lists cache nginx_*.deb
 	found=$PWD/usr/sbin/nginx
 fi
-[[ $("$found" -V 2>&1) == *--with-http_secure_link_module* ]] || { echo "$found has no secure_link module: use another nginx" >&2; exit 1; }
+[[ $("$found" -V 2>&1) == *--with-http_secure_link_module* ]] || { echo "$found has no secure_link module: install an nginx that has it" >&2; exit 1; }
 mkdir -p "$tools/bin"
 ln -sf "$found" "$tools/bin/nginx"

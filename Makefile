@@ -57,7 +57,7 @@ fuzz: ## Run every fuzzer for FUZZTIME (30s)
 	done
 
 .PHONY: soak
-soak: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp ## Run what is too slow for `make test` (BERTH_TEST_SOAK=1)
+soak: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp ## Run the tests that take tens of minutes (BERTH_TEST_SOAK=1)
 	BERTH_TEST_SOAK=1 $(GO) test -tags $(TAGS) -timeout 2h -count 1 ./...
 
 .PHONY: requests
@@ -70,7 +70,7 @@ bench: ## Run the benchmarks
 	$(GO) test -tags $(TAGS) -run '^$$' -bench . -benchmem -timeout 30m ./...
 
 .PHONY: check
-check: $(TOOLS)/lint.stamp cross ## Lint, formatting, vet, go.mod being tidy, and builds for every platform
+check: $(TOOLS)/lint.stamp cross ## Run the linter and go vet, and check go.mod and the builds for every platform
 	$(GO) vet ./...
 	$(GO) mod tidy -diff
 	golangci-lint run ./...
@@ -78,7 +78,7 @@ check: $(TOOLS)/lint.stamp cross ## Lint, formatting, vet, go.mod being tidy, an
 PLATFORMS := linux/amd64 linux/arm64 linux/386 linux/arm darwin/arm64 windows/amd64
 
 .PHONY: cross
-cross: $(addprefix cross-,$(PLATFORMS)) ## Build berth for every platform; the binaries are dropped
+cross: $(addprefix cross-,$(PLATFORMS)) ## Build berth for every platform and discard the binaries
 
 # Without optimizations, which would double the time: these binaries are not kept.
 .PHONY: $(addprefix cross-,$(PLATFORMS))

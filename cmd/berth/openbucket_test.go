@@ -20,7 +20,7 @@ import (
 	"github.com/berthhq/berth/drivers/s3"
 )
 
-// TestOpenBucketSilent has a store that never answers, as behind a firewall.
+// TestOpenBucketSilent tests a store that never answers, as behind a firewall.
 func TestOpenBucketSilent(t *testing.T) {
 	t.Parallel()
 	for _, driver := range []string{"s3", "gcs", "azure"} {
@@ -36,17 +36,17 @@ func TestOpenBucketSilent(t *testing.T) {
 			Azure:  azure.Config{Account: "account", Container: "c", Endpoint: endpoint, SharedKey: "c2VjcmV0"},
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		context.AfterFunc(ctx, func() { l.Close() }) // what is asked afterwards, to clean up, is refused
+		context.AfterFunc(ctx, func() { l.Close() }) // later requests, which clean up, are refused
 		_, _, err = openBucket(ctx, storage, slog.New(slog.DiscardHandler))
 		cancel()
 		if want := "storage." + storage.Driver + ".endpoint: the store has not answered"; err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("openBucket of a silent store = %v, want it to say %q", err, want)
+			t.Errorf("openBucket of a silent store = %v, want an error that contains %q", err, want)
 		}
 	}
 }
 
-// TestOpenBucketSlowDirectory tests a directory with locks held elsewhere, as
-// on a network file system that does not answer.
+// TestOpenBucketSlowDirectory tests a directory with locks that are held elsewhere, as on
+// a network file system that does not answer.
 func TestOpenBucketSlowDirectory(t *testing.T) {
 	t.Parallel()
 	storage := config.Storage{Driver: "filesystem", Filesystem: filesystem.Config{Root: t.TempDir()}}
@@ -58,7 +58,7 @@ func TestOpenBucketSlowDirectory(t *testing.T) {
 	defer bucket.Close()
 	locks, err := filepath.Glob(filepath.Join(storage.Filesystem.Root, "parts", "locks", "*"))
 	if err != nil || len(locks) == 0 {
-		t.Fatalf("the locks are %q, %v", locks, err)
+		t.Fatalf("Glob = %q, %v, want the driver's locks", locks, err)
 	}
 	for _, name := range locks {
 		f, err := os.Open(name)
@@ -74,7 +74,7 @@ func TestOpenBucketSlowDirectory(t *testing.T) {
 	defer cancel()
 	_, _, err = openBucket(ctx, storage, log)
 	if want := "storage.filesystem.root: the file system has not answered"; err == nil || !strings.Contains(err.Error(), want) {
-		t.Errorf("openBucket = %v, want %q in it", err, want)
+		t.Errorf("openBucket = %v, want an error that contains %q", err, want)
 	}
 }
 

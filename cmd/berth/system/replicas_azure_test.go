@@ -13,14 +13,14 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-func TestReplicasOnAzure(t *testing.T) { testReplicasOnAzure(t, false) }
+func TestReplicasOnAzure(t *testing.T) { testReplicasOnAzure(t, someChaos) }
 
 func TestLongReplicasOnAzure(t *testing.T) {
 	skipUnlessLong(t, "replicas that are killed all the time, on Azure")
-	testReplicasOnAzure(t, true)
+	testReplicasOnAzure(t, fullChaos)
 }
 
-func testReplicasOnAzure(t *testing.T, long bool) {
+func testReplicasOnAzure(t *testing.T, c chaos) {
 	s := emulator.Azurite(t)
 	env := azureEnv(t, s)
 	name := settingOf(env, "BERTH_STORAGE_AZURE_CONTAINER")
@@ -31,7 +31,7 @@ func testReplicasOnAzure(t *testing.T, long bool) {
 			return azure.Open(ctx, azure.Config{Account: s.Account, Container: name, Endpoint: s.Endpoint, SharedKey: s.SharedKey})
 		},
 		list: func(t *testing.T) []string { return listAzure(t, s, name) },
-	}, long)
+	}, c)
 }
 
 // listAzure returns the blobs of a container, except those that a killed start has

@@ -15,14 +15,14 @@ import (
 	"github.com/berthhq/berth/drivers/gcs"
 )
 
-func TestReplicasOnGCS(t *testing.T) { testReplicasOnGCS(t, false) }
+func TestReplicasOnGCS(t *testing.T) { testReplicasOnGCS(t, someChaos) }
 
 func TestLongReplicasOnGCS(t *testing.T) {
 	skipUnlessLong(t, "replicas that are killed all the time, on GCS")
-	testReplicasOnGCS(t, true)
+	testReplicasOnGCS(t, fullChaos)
 }
 
-func testReplicasOnGCS(t *testing.T, long bool) {
+func testReplicasOnGCS(t *testing.T, c chaos) {
 	s := emulator.FakeGCS(t)
 	env := gcsEnv(t, s)
 	bucket := settingOf(env, "BERTH_STORAGE_GCS_BUCKET")
@@ -34,7 +34,7 @@ func testReplicasOnGCS(t *testing.T, long bool) {
 			return gcs.Open(ctx, gcs.Config{Bucket: bucket, Endpoint: s.Endpoint, CredentialsFile: s.CredentialsFile})
 		},
 		list: func(t *testing.T) []string { return listGCS(t, s, bucket) },
-	}, long)
+	}, c)
 }
 
 // listGCS returns the objects of a bucket.

@@ -14,16 +14,16 @@ import (
 	s3driver "github.com/berthhq/berth/drivers/s3"
 )
 
-func TestReplicasOnS3(t *testing.T) { testReplicasOnS3(t, emulator.VersityGW(t), false) }
+func TestReplicasOnS3(t *testing.T) { testReplicasOnS3(t, emulator.VersityGW(t), someChaos) }
 
 // TestLongReplicasOnS3 also covers MinIO, where deletes leave empty objects.
 func TestLongReplicasOnS3(t *testing.T) {
 	skipUnlessLong(t, "replicas that are killed all the time, on two S3 servers")
-	t.Run("versitygw", func(t *testing.T) { testReplicasOnS3(t, emulator.VersityGW(t), true) })
-	t.Run("MinIO", func(t *testing.T) { testReplicasOnS3(t, emulator.MinIO(t), true) })
+	t.Run("versitygw", func(t *testing.T) { testReplicasOnS3(t, emulator.VersityGW(t), fullChaos) })
+	t.Run("MinIO", func(t *testing.T) { testReplicasOnS3(t, emulator.MinIO(t), fullChaos) })
 }
 
-func testReplicasOnS3(t *testing.T, s *emulator.S3, long bool) {
+func testReplicasOnS3(t *testing.T, s *emulator.S3, c chaos) {
 	env := s3Env(t, s)
 	bucket := settingOf(env, "BERTH_STORAGE_S3_BUCKET")
 	testReplicas(t, sharedStore{
@@ -37,7 +37,7 @@ func testReplicasOnS3(t *testing.T, s *emulator.S3, long bool) {
 			})
 		},
 		list: func(t *testing.T) []string { return listS3(t, s, bucket) },
-	}, long)
+	}, c)
 }
 
 // listS3 returns the objects and uploads of a bucket, except three kinds: empty

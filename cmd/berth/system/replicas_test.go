@@ -68,29 +68,35 @@ const (
 	pushClients = 4
 )
 
+// chaos is how much replicas go through.
+type chaos struct {
+	randomKills int  // of each replica, in addition to one at each moment of a request
+	allShapes   bool // each client pushes blobs of all shapes
+}
+
+var (
+	someChaos = chaos{randomKills: 1}
+	fullChaos = chaos{randomKills: math.MaxInt, allShapes: true}
+)
+
 // testReplicas pushes through three replicas that are killed in the middle of each kind
-// of request to the store, and at random moments: once, or in a long test all the
-// time. Each chunk goes to another replica than the chunk before. In the end each
+// of request to the store, and at random moments. Each chunk goes to another replica than the chunk before. In the end each
 // replica serves every acknowledged blob, and what killed replicas have left can be
 // removed.
-func testReplicas(t *testing.T, s sharedStore, long bool) {
+func testReplicas(t *testing.T, s sharedStore, c chaos) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
 	k := newKiller(s.requests)
 	f := s.startFleet(t, k)
 	k.start(f)
 
-	randomKills := 1
-	if long {
-		randomKills = math.MaxInt
-	}
 	stop := make(chan struct{})
 	var kills atomic.Int32
 	var replacing sync.WaitGroup
 	for i := range replicas {
-		replacing.Go(func() { kills.Add(replaceKilled(t, f, i, s.life, randomKills, stop)) })
+		replacing.Go(func() { kills.Add(replaceKilled(t, f, i, s.life, c.randomKills, stop)) })
 	}
-	pushed := s.pushBlobs(ctx, t, f, long)
+	pushed := s.pushBlobs(ctx, t, f, c.allShapes)
 	close(stop)
 	replacing.Wait()
 	t.Logf("%d replicas were killed", kills.Load())
@@ -237,6 +243,15 @@ func settingOf(env []string, name string) string {
 }
 
 func TestReplicasOnFilesystem(t *testing.T) {
+	testReplicasOnFilesystem(t, chaos{randomKills: 8, allShapes: true}) // it takes seconds
+}
+
+func TestLongReplicasOnFilesystem(t *testing.T) {
+	skipUnlessLong(t, "replicas that are killed all the time, on a directory")
+	testReplicasOnFilesystem(t, fullChaos)
+}
+
+func testReplicasOnFilesystem(t *testing.T, c chaos) {
 	root := t.TempDir()
 	testReplicas(t, sharedStore{
 		env:  append(cleanEnv(), "BERTH_STORAGE_FILESYSTEM_ROOT="+root),
@@ -257,5 +272,5 @@ func TestReplicasOnFilesystem(t *testing.T) {
 			}
 			return left
 		},
-	}, true) // it takes seconds
+	}, c)
 }

@@ -1,7 +1,6 @@
 package s3
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -113,10 +112,9 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// check returns an error that names the first invalid setting. It makes no
-// requests.
-func (c *Config) check() error {
-	return cmp.Or(c.checkValues(), c.checkCombinations(), checkHome(c.Bucket), checkHeaders(c.Headers), c.checkEndpoints())
+// Validate returns an error that names invalid fields. It makes no requests.
+func (c *Config) Validate() error {
+	return errors.Join(c.checkValues(), c.checkCombinations(), checkHome(c.Bucket), checkHeaders(c.Headers), c.checkEndpoints())
 }
 
 // checkValues checks settings by themselves.
@@ -141,6 +139,8 @@ func (c *Config) checkCombinations() error {
 	switch {
 	case (c.AccessKeyID == "") != (c.SecretAccessKey == ""):
 		return errors.New("s3.Config.AccessKeyID and s3.Config.SecretAccessKey go together")
+	case c.SessionToken != "" && c.AccessKeyID == "":
+		return errors.New("s3.Config.SessionToken goes with s3.Config.AccessKeyID, which is empty")
 	case c.KMSKeyID != "" && !strings.HasPrefix(c.SSE, "aws:kms"):
 		return fmt.Errorf("s3.Config.KMSKeyID goes with s3.Config.SSE aws:kms, not %q", c.SSE)
 	case c.Accelerate && c.PathStyle:

@@ -40,15 +40,15 @@ func TestCheck(t *testing.T) {
 	} {
 		cfg := test.cfg
 		cfg.Bucket, cfg.Region, cfg.AccessKeyID, cfg.SecretAccessKey = "blobs", "us-west-2", "id", "secret"
-		err := cfg.check()
+		err := cfg.Validate()
 		if test.want != "" {
 			if err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("check of %+v = %v, want an error that names %s", test.cfg, err, test.want)
+				t.Errorf("Validate of %+v = %v, want an error that names %s", test.cfg, err, test.want)
 			}
 			continue
 		}
 		if err != nil {
-			t.Errorf("check of %+v = %v", test.cfg, err)
+			t.Errorf("Validate of %+v = %v", test.cfg, err)
 		}
 		if _, err := connect(t.Context(), cfg); err != nil {
 			t.Errorf("connect with %+v = %v", test.cfg, err)

@@ -44,16 +44,16 @@ func TestCheckHeaders(t *testing.T) {
 		"x-tigris-consistent": "false",
 	} {
 		cfg := Config{Bucket: "b", Headers: map[string]string{name: value}}
-		if err := cfg.check(); err == nil || !strings.HasPrefix(err.Error(), "s3.Config.Headers: ") {
+		if err := cfg.Validate(); err == nil || !strings.HasPrefix(err.Error(), "s3.Config.Headers: ") {
 			t.Errorf("check of header %q: %q = %v, want an error that names s3.Config.Headers", name, value, err)
 		}
 	}
 	cfg := Config{Bucket: "b", Headers: map[string]string{"X-Tigris-Consistent": "true", "X-Gateway-Key": "some, value", "x-amz-tagging": "a=b"}}
-	if err := cfg.check(); err != nil {
+	if err := cfg.Validate(); err != nil {
 		t.Errorf("check of valid headers = %v", err)
 	}
 	cfg.Headers["x-gateway-key"] = "other"
-	if err := cfg.check(); err == nil {
+	if err := cfg.Validate(); err == nil {
 		t.Error("check of a header that is set twice = nil, want an error")
 	}
 }
@@ -134,7 +134,7 @@ func TestHome(t *testing.T) {
 		"blobs-1a4n8yjrb3kda96f67zwrwiiuse1a--ol-s3":               false,
 	} {
 		cfg := Config{Bucket: name}
-		err := cfg.check()
+		err := cfg.Validate()
 		if valid != (err == nil) || err != nil && !strings.HasPrefix(err.Error(), "s3.Config.Bucket: ") {
 			t.Errorf("check of bucket %q = %v, want an error: %t", name, err, !valid)
 		}

@@ -60,7 +60,7 @@ type connection struct {
 // connect checks cfg, finds the region and the credentials, and creates the
 // client. It makes no request to the store.
 func connect(ctx context.Context, cfg Config) (*connection, error) {
-	if err := cfg.check(); err != nil {
+	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	sdk, err := cfg.load(ctx)

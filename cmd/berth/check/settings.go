@@ -31,7 +31,7 @@ func Settings(s inspect.Settings, l Lifetimes) []Result {
 	return append(append(results, obstacles(s)...), ofS3(s)...)
 }
 
-// unread returns the result of a step whose setting could not be read.
+// unread returns the result of a step for a setting that could not be read.
 func unread[T any](s step, setting inspect.Setting[T]) Result {
 	if errors.Is(setting.Err, errors.ErrUnsupported) {
 		return Result{Step: s.name, Status: Skipped, Detail: strings.TrimPrefix(setting.Err.Error(), errors.ErrUnsupported.Error()+": ")}

@@ -16,7 +16,7 @@ var steps = []step{
 	{
 		name:   "write and read data",
 		impact: "Blobs can't be pushed or pulled.",
-		fix: "Configure a class or tier that the store has and whose objects can be read immediately (storage.s3.storage_class, " +
+		fix: "Configure a class or tier that the store has and that can be read immediately (storage.s3.storage_class, " +
 			"storage.gcs.storage_class, storage.azure.access_tier), or none. Grant the same permissions under data/ as in the rest of the bucket.",
 		needs: []permissions{toCreate, toRead},
 		run: func(ctx context.Context, b *run) (string, error) {

@@ -15,7 +15,7 @@ func (b *run) parts(fill byte) (first, last drivers.Body) {
 	return drivers.NewBody(bytes.Repeat([]byte{fill}, int(max(b.Limits().MinPart, 1)))), drivers.NewBody([]byte("end"))
 }
 
-// multipart completes an upload whose parts were stored in reverse order.
+// multipart stores two parts in reverse order and completes the upload twice.
 func multipart(ctx context.Context, b *run) (string, error) {
 	one, two := b.parts('a')
 	key := b.dataKey(slices.Concat(one.Bytes(), two.Bytes()))

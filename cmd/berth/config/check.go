@@ -9,8 +9,8 @@ import (
 	"github.com/berthhq/berth/redirect"
 )
 
-// check returns the problems of keys whose values are allowed one by one. Most of
-// them are problems that the libraries find in their own fields.
+// check returns the problems of a configuration after each value has been checked
+// alone. The libraries find most of them in their own fields.
 func (c *Config) check() []string {
 	err := errors.Join(
 		c.Storage.validate(),
@@ -26,7 +26,8 @@ func (c *Config) check() []string {
 	return strings.Split(KeysIn(err.Error()), "\n")
 }
 
-// validate validates the configuration of the driver, without any request.
+// validate returns the problems of the driver's configuration. It makes no
+// requests.
 func (s *Storage) validate() error {
 	switch s.Driver {
 	case "filesystem":
@@ -41,11 +42,11 @@ func (s *Storage) validate() error {
 	return nil
 }
 
-// checkSessions returns an error if the store would drop the parts of an upload
-// that can still be resumed.
+// checkSessions returns an error if the store would delete parts of uploads that
+// clients can still resume.
 func (c *Config) checkSessions() error {
 	if life := c.Blobs.Upload.SessionLifetime; c.Storage.Driver == "azure" && life > 144*time.Hour {
-		return fmt.Errorf("upload.session_lifetime: %s: want at most 144h with azure, which drops the parts of an unfinished upload after a week",
+		return fmt.Errorf("upload.session_lifetime: %s: want at most 144h with azure, which deletes the parts of unfinished uploads after a week",
 			formatDuration(life))
 	}
 	return nil

@@ -1,14 +1,13 @@
-// Package config loads berth's configuration: a tree of keys whose values come
+// Package config loads berth's configuration, a tree of keys. Their values come
 // from defaults, a YAML file, BERTH_* environment variables and flags, in
 // increasing precedence. Each key is one entry of the table in keys.go, which
-// defines its field, default, allowed values and documentation. A field is that
-// of the library that uses it, wherever there is one: a new key needs an entry
-// in the table and nothing else.
+// defines its field, default, allowed values and documentation. Most fields are
+// those of the Config structs of the libraries, so a new key needs an entry in
+// the table and nothing else.
 //
 // Load returns an error for unknown keys and for values that are not allowed,
-// from any source, so that no setting is silently ignored. Each library
-// validates its own fields. Its errors name fields, and KeysIn replaces the
-// fields by keys.
+// from any source, so that no setting is silently ignored. The libraries validate
+// their own fields. Their errors name fields, which KeysIn replaces with keys.
 package config
 
 import (

@@ -32,7 +32,7 @@ func validateCORS(c server.CORS) error {
 	return errors.Join(problems...)
 }
 
-// isOrigin reports whether s is an origin in the form in which browsers send it
+// isOrigin reports whether s is an origin in the form that browsers send
 // (https://www.rfc-editor.org/rfc/rfc6454#section-6.2).
 func isOrigin(s string) bool {
 	u, err := url.Parse(s)

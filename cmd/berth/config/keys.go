@@ -10,11 +10,11 @@ import (
 	"github.com/berthhq/berth/redirect"
 )
 
-// key is an entry of the table: a place in the tree, the fields that it sets, and
-// its help text.
+// key is an entry of the table: the name of the key, the fields that it sets, and
+// its documentation.
 type key struct {
 	name   string // "storage.s3.bucket"
-	inMap  string // its name in a file that has a map under name
+	inMap  string // its name in a file that has a map at name
 	value  value
 	help   string
 	flag   string // its command-line flag, if it has one
@@ -23,9 +23,9 @@ type key struct {
 	// also names further fields of libraries that get the value, for KeysIn.
 	also []string
 
-	secret   bool   // never shown
-	hasFile  bool   // for a secret: the table has a key for a file that holds it
-	secretIn string // for the name of a file: the key of the secret that it holds
+	secret   bool   // output never contains the value
+	hasFile  bool   // the table already has a key for a file that holds the secret
+	secretIn string // the value is the name of a file that holds the secret of this key
 }
 
 // env returns the name of the environment variable that sets the key.
@@ -38,8 +38,8 @@ const envPrefix = "BERTH_"
 // headersPrefix is the prefix of the keys of headers. The file names the headers.
 const headersPrefix = "storage.s3.headers."
 
-// keys returns the table. It binds each key to its fields in c, and sets the
-// fields to their defaults. It has keys for each header, CDN and rule in c.
+// keys returns the table. It binds each key to its fields in c and sets the fields
+// to their defaults. The table has keys for each header, CDN and rule in c.
 func keys(c *Config) []key {
 	return withFiles(slices.Concat(
 		serverKeys(c), storageKeys(c), s3Keys(c), headerKeys(c), gcsKeys(c), azureKeys(c), uploadKeys(c),
@@ -204,7 +204,7 @@ func ruleKeys(c *Config) (all []key) {
 			key{name: at + ".repository", value: text(&rule.Repository, ""), help: "the repository matches this pattern, such as library/*; ** also matches slashes"},
 			key{name: at + ".min_size", value: size(0, 0, 1024*pib, &rule.MinSize), help: "the blob is at least this large"},
 			key{name: at + ".user_agent", value: text(&rule.UserAgent, ""), help: "the client's User-Agent matches this regular expression, such as ^containerd/"},
-			key{name: at + ".target", value: text(&rule.Target, ""), help: "presign, direct, or cdn:<name>; the first rule whose conditions all hold decides"},
+			key{name: at + ".target", value: text(&rule.Target, ""), help: "presign, direct, or cdn:<name>; the first rule that matches decides"},
 		)
 	}
 	return all

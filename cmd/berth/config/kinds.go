@@ -102,7 +102,7 @@ func text(p *string, def string) value {
 const redacted = "REDACTED"
 
 func secret(p *string) value {
-	return words([]*string{p}, "", "the secret, not what `berth config` shows in its place", func(s string) bool {
+	return words([]*string{p}, "", "the secret itself, not the placeholder that `berth config` prints", func(s string) bool {
 		return s != redacted
 	})
 }

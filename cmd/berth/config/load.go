@@ -15,16 +15,16 @@ import (
 	"github.com/berthhq/berth/redirect"
 )
 
-// Error is the error of an invalid configuration. It has one line for each
-// problem, with the name of the key.
+// Error is the error of an invalid configuration. Each problem is one line, which
+// names the key.
 type Error struct {
 	Problems []string
 }
 
 func (e *Error) Error() string { return strings.Join(e.Problems, "\n") }
 
-// Flags adds the flags that set keys. Their defaults are only for the help text:
-// [Load] ignores a flag unless it is on the command line.
+// Flags adds the flags that set keys. Their defaults only appear in the help text:
+// [Load] ignores a flag that is not on the command line.
 func Flags(flags *pflag.FlagSet) {
 	for _, k := range keys(&Config{}) {
 		if k.flag != "" {
@@ -61,16 +61,16 @@ func load(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
 	return c, nil
 }
 
-// fill merges the layers. viper selects the layer that takes precedence, and the
-// table defines the allowed keys and values.
+// fill returns the configuration with the values from all sources. viper selects
+// the source that takes precedence. The table defines the allowed keys and values.
 func fill(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
 	c := &Config{}
 	problems := c.makeEntries(given)
 	c.table = keys(c)
 	problems = append(problems, unknownInFile(file, given, c.table)...)
 
-	// With this delimiter viper takes no name for a path, so that a key can have
-	// other keys below it.
+	// No name contains this delimiter, so viper does not split names into paths. A
+	// key can then have other keys below it.
 	layers := viper.NewWithOptions(viper.KeyDelimiter("\n"))
 	layers.AllowEmptyEnv(true)
 	inFile := map[string]any{}
@@ -141,8 +141,8 @@ func (c *Config) derive() {
 	}
 }
 
-// makeEntries adds the headers, CDNs, keys and rules of the file to c, with empty
-// fields, so that the table has keys for them.
+// makeEntries adds the headers, CDNs, keys and rules that the file has to c, with
+// empty fields, so that the table has keys for them.
 func (c *Config) makeEntries(given tree) (problems []string) {
 	valid := regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 	c.cdns = make(map[string]*redirect.CDN)
@@ -170,10 +170,12 @@ func (c *Config) makeEntries(given tree) (problems []string) {
 	return problems
 }
 
-// listOfMappings matches keys that are lists of mappings, and keys below them if
-// a file has something other than a list there.
+// listOfMappings matches keys that must be lists of mappings, and keys below them,
+// which a file can only have if it has something else there.
 var listOfMappings = regexp.MustCompile(`^(redirect\.rules|redirect\.cdn\.[^.]+\.keys)(\.|$)`)
 
+// unknownInFile returns the names in the file that are not those of keys or
+// sections.
 func unknownInFile(file string, given tree, table []key) (problems []string) {
 	var names []string
 	for _, k := range table {
@@ -192,7 +194,7 @@ func unknownInFile(file string, given tree, table []key) (problems []string) {
 		case list != nil:
 			problems = append(problems, fmt.Sprintf("%s:%d: %s: want a list of keys and values", file, given.leaves[name].line, list[1]))
 		default:
-			problems = append(problems, fmt.Sprintf("%s:%d: there is no key %s%s", file, given.leaves[name].line, name, suggest(name, names)))
+			problems = append(problems, fmt.Sprintf("%s:%d: unknown key %s%s", file, given.leaves[name].line, name, suggest(name, names)))
 		}
 	}
 	problems = slices.Compact(problems)
@@ -200,14 +202,14 @@ func unknownInFile(file string, given tree, table []key) (problems []string) {
 	for _, name := range slices.Sorted(maps.Keys(given.empty)) {
 		isSection := func(key string) bool { return key == name || strings.HasPrefix(key, name+".") }
 		if !slices.ContainsFunc(sections, isSection) && listOfMappings.FindString(name) != name {
-			problems = append(problems, fmt.Sprintf("%s:%d: there is no key %s%s", file, given.empty[name], name, suggest(name, names)))
+			problems = append(problems, fmt.Sprintf("%s:%d: unknown key %s%s", file, given.empty[name], name, suggest(name, names)))
 		}
 	}
 	return problems
 }
 
-// unknownInEnvironment returns the variables that look like berth's but set no
-// key, and that do not hold a signing key that c names.
+// unknownInEnvironment returns the variables with berth's prefix that neither set
+// a key nor hold a signing key of a CDN.
 func unknownInEnvironment(environ []string, c *Config) (problems []string) {
 	var names []string
 	for _, k := range c.table {
@@ -227,14 +229,14 @@ func unknownInEnvironment(environ []string, c *Config) (problems []string) {
 		}
 		hint := suggest(name, names)
 		if hint == "" && inList.MatchString(name) {
-			hint = "; variables set keys of entries that the file has, and make none"
+			hint = "; a variable can only set a key of an entry that the file has"
 		}
-		problems = append(problems, fmt.Sprintf("environment %s: there is no such key%s", name, hint))
+		problems = append(problems, fmt.Sprintf("environment %s: unknown key%s", name, hint))
 	}
 	return problems
 }
 
-// inList matches variables for keys of entries that only the file can define.
+// inList matches variables for keys in lists and maps that only the file can define.
 var inList = regexp.MustCompile(`^BERTH_(REDIRECT_(CDN|RULES)|STORAGE_S3_HEADERS)_`)
 
 // foreign matches variables with the prefix BERTH_ that are not for berth.

@@ -10,8 +10,8 @@ const (
 	cacheEntry = 1 << 10
 )
 
-// MemoryLimit returns the memory that a process with this configuration needs at
-// most, in bytes.
+// MemoryLimit returns the maximum memory that a process with this configuration
+// needs, in bytes.
 func (c *Config) MemoryLimit() int64 {
 	return c.Blobs.Upload.Memory + int64(max(c.Blobs.Cache.Entries, 0))*cacheEntry + baseMemory
 }

@@ -12,8 +12,8 @@ import (
 )
 
 // WriteYAML writes the configuration as a file for --config, with the source of
-// each value as a comment. It replaces secrets with REDACTED, which --config
-// refuses.
+// each value in a comment. It replaces secrets with REDACTED, which Load does not
+// accept as a secret.
 func (c *Config) WriteYAML(w io.Writer) error {
 	root := &yaml.Node{Kind: yaml.MappingNode}
 	for _, k := range c.table {
@@ -43,8 +43,8 @@ func (c *Config) WriteYAML(w io.Writer) error {
 }
 
 // nameInFile returns the name under which WriteYAML writes a key, and reports
-// whether it writes the key. A key that can also be a map (listen) is written as
-// a value as long as all other keys of that map have their defaults.
+// whether WriteYAML writes the key at all. A key that can also be a map (listen) is
+// written as a value if all other keys of the map have their defaults.
 func (c *Config) nameInFile(k key) (name string, shown bool) {
 	for _, m := range c.table {
 		if m.inMap == "" || k.name != m.name && !strings.HasPrefix(k.name, m.name+".") {
@@ -61,8 +61,8 @@ func (c *Config) nameInFile(k key) (name string, shown bool) {
 	return k.name, true
 }
 
-// descend returns the last member of n if it has this name, and otherwise adds
-// a member. The name "rules[0]" is the first item of the list "rules".
+// descend returns the last member of n if it has this name. Otherwise it adds a
+// member and returns it. The name "rules[0]" is the first item of the list "rules".
 func descend(n *yaml.Node, name string) *yaml.Node {
 	name, index, isList := strings.Cut(strings.TrimSuffix(name, "]"), "[")
 	last := len(n.Content) - 1
@@ -81,8 +81,8 @@ func descend(n *yaml.Node, name string) *yaml.Node {
 	return member.Content[len(member.Content)-1]
 }
 
-// alignComments writes text with the comments at the ends of lines in one column,
-// except on lines that are too long.
+// alignComments writes text with the comments at the ends of lines in one column.
+// Comments on long lines stay where they are.
 func alignComments(w io.Writer, text string) error {
 	const widest = 48
 	width := 0

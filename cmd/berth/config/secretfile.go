@@ -12,9 +12,9 @@ import (
 	"unicode/utf8"
 )
 
-// withFiles returns the table with a further key after each secret, for the name
-// of a file that holds it: storage.azure.sas_file for storage.azure.sas. It adds
-// none to a secret with hasFile.
+// withFiles returns the table with a key after each secret for the name of a file
+// that holds the secret: storage.azure.sas_file for storage.azure.sas. It adds none
+// after a secret with hasFile.
 func withFiles(table []key) []key {
 	var all []key
 	for _, k := range table {
@@ -57,19 +57,19 @@ func readSecrets(table []key) (problems []string) {
 	return problems
 }
 
-// maxSecret is the largest size of a file with a secret, in bytes. No secret is
-// that long.
+// maxSecret is the maximum size of a file with a secret, in bytes. All secrets are
+// far smaller.
 const maxSecret = 64 << 10
 
-// readSecret returns the single line of a file, without the end of the line. Its
-// errors name the file, and contain nothing of its content.
+// readSecret returns the only line of a file, without the line break. Its errors
+// name the file but contain nothing of its content.
 func readSecret(path string) (string, error) {
-	info, err := os.Stat(path) // first, because opening a pipe may wait forever
+	info, err := os.Stat(path) // before Open, which waits forever for a pipe without a writer
 	switch {
 	case err != nil:
 		return "", err
 	case info.IsDir():
-		return "", fmt.Errorf("%s is a directory, want a file that holds the secret", path)
+		return "", fmt.Errorf("%s is a directory: want a file that holds the secret", path)
 	case !info.Mode().IsRegular():
 		return "", fmt.Errorf("%s is not a regular file", path)
 	}
@@ -83,7 +83,7 @@ func readSecret(path string) (string, error) {
 		return "", err
 	}
 	if len(data) > maxSecret {
-		return "", fmt.Errorf("%s has more than %s, want a secret", path, formatSize(maxSecret))
+		return "", fmt.Errorf("%s is larger than %s, which is too large for a secret", path, formatSize(maxSecret))
 	}
 	if err := checkText(data); err != nil {
 		return "", fmt.Errorf("%s %w", path, err)
@@ -93,21 +93,21 @@ func readSecret(path string) (string, error) {
 	case secret == "":
 		return "", fmt.Errorf("%s is empty", path)
 	case strings.ContainsAny(secret, "\r\n"):
-		return "", fmt.Errorf("%s has several lines, want one", path)
+		return "", fmt.Errorf("%s has more than one line", path)
 	case strings.ContainsFunc(secret, unicode.IsControl):
 		return "", fmt.Errorf("%s has control characters", path)
 	}
 	return secret, nil
 }
 
-// checkText returns an error unless data is UTF-8 without a byte order mark. Some
-// editors write other encodings.
+// checkText returns an error unless data is UTF-8 without a byte order mark, because
+// some editors write other encodings.
 func checkText(data []byte) error {
 	switch {
 	case bytes.HasPrefix(data, []byte("\xef\xbb\xbf")):
-		return errors.New("begins with a byte order mark: save it as UTF-8 without one")
+		return errors.New("starts with a byte order mark: save it as UTF-8 without one")
 	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")), bytes.IndexByte(data, 0) >= 0:
-		return errors.New("is not plain text (UTF-16, perhaps): save it as UTF-8")
+		return errors.New("is not plain text, but perhaps UTF-16: save it as UTF-8")
 	case !utf8.Valid(data):
 		return errors.New("is not UTF-8")
 	}

@@ -52,7 +52,7 @@ func TestSecretFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	if strings.Contains(printed.String(), "hush") || !strings.Contains(printed.String(), "secret_access_key: REDACTED") {
-		t.Errorf("WriteYAML shows secrets:\n%s", &printed)
+		t.Errorf("WriteYAML wrote secrets:\n%s", &printed)
 	}
 	for _, setting := range env {
 		name, _, _ := strings.Cut(setting, "=")
@@ -65,25 +65,27 @@ func TestSecretFiles(t *testing.T) {
 	}
 }
 
+// TestSecretFileRefused checks the error for each kind of file that cannot hold a
+// secret. It must not contain what the file contains.
 func TestSecretFileRefused(t *testing.T) {
 	dir := t.TempDir()
 	const line = "hush"
 	for _, tt := range []struct{ name, content, want string }{
 		{"none", "", "stat FILE: no such file or directory"},
-		{"directory", "", "FILE is a directory, want a file that holds the secret"},
+		{"directory", "", "FILE is a directory: want a file that holds the secret"},
 		{"device", "", "FILE is not a regular file"},
 		{"empty", "", "FILE is empty"},
 		{"newline", "\r\n\n", "FILE is empty"},
-		{"lines", line + "\n" + line + "\n", "FILE has several lines, want one"},
-		{"returns", line + "\r" + line, "FILE has several lines, want one"},
+		{"lines", line + "\n" + line + "\n", "FILE has more than one line"},
+		{"returns", line + "\r" + line, "FILE has more than one line"},
 		{"tab", line + "\t" + line, "FILE has control characters"},
-		{"large", strings.Repeat(line, maxSecret/4) + "\n", "FILE has more than 64KiB, want a secret"},
-		{"mark", "\xef\xbb\xbf" + line, "FILE begins with a byte order mark: save it as UTF-8 without one"},
-		{"utf-16le", "\xff\xfeh\x00u\x00s\x00h\x00", "FILE is not plain text (UTF-16, perhaps): save it as UTF-8"},
-		{"utf-16be", "\xfe\xff\x00h\x00u\x00s\x00h", "FILE is not plain text (UTF-16, perhaps): save it as UTF-8"},
-		{"utf-16", "h\x00u\x00s\x00h\x00", "FILE is not plain text (UTF-16, perhaps): save it as UTF-8"},
+		{"large", strings.Repeat(line, maxSecret/4) + "\n", "FILE is larger than 64KiB, which is too large for a secret"},
+		{"mark", "\xef\xbb\xbf" + line, "FILE starts with a byte order mark: save it as UTF-8 without one"},
+		{"utf-16le", "\xff\xfeh\x00u\x00s\x00h\x00", "FILE is not plain text, but perhaps UTF-16: save it as UTF-8"},
+		{"utf-16be", "\xfe\xff\x00h\x00u\x00s\x00h", "FILE is not plain text, but perhaps UTF-16: save it as UTF-8"},
+		{"utf-16", "h\x00u\x00s\x00h\x00", "FILE is not plain text, but perhaps UTF-16: save it as UTF-8"},
 		{"latin-1", line + "\xe9", "FILE is not UTF-8"},
-		{"redacted", "REDACTED\n", "FILE: want the secret, not what `berth config` shows in its place"},
+		{"redacted", "REDACTED\n", "FILE: want the secret itself, not the placeholder that `berth config` prints"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := filepath.Join(dir, tt.name)
@@ -107,8 +109,8 @@ func TestSecretFileRefused(t *testing.T) {
 	}
 }
 
-// TestSecretGivenTwice checks that neither a secret nor its file silently takes
-// precedence.
+// TestSecretGivenTwice checks that a secret and a file for it are an error, so that
+// neither silently takes precedence.
 func TestSecretGivenTwice(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(file, []byte("hush\n"), 0o600); err != nil {
@@ -122,7 +124,7 @@ func TestSecretGivenTwice(t *testing.T) {
 	// An empty secret is not set.
 	c, err := loadText(t, "storage: {driver: memory, s3: {session_token: whisper}}", []string{"BERTH_STORAGE_S3_SESSION_TOKEN=", "BERTH_STORAGE_S3_SESSION_TOKEN_FILE=" + file})
 	if err != nil || c.Storage.S3.SessionToken != "hush" {
-		t.Errorf("load = %v, want the file's secret", err)
+		t.Errorf("load = %v, want the secret of the file", err)
 	}
 }
 

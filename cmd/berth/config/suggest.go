@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// suggest returns "; did you mean X?" if one of the names is similar to name, and
-// "" otherwise.
+// suggest returns "; did you mean X?" for the name that is most similar to name. It
+// returns "" if none is similar.
 func suggest(name string, names []string) string {
 	best, least := "", 1+max(2, len(name)/6)
 	for _, n := range names {

@@ -16,15 +16,15 @@ const (
 	pib
 )
 
-// units are the units of sizes, the largest first. A number without a unit is in
+// units are the units of sizes, in descending order. A number without a unit is in
 // bytes.
 var units = [...]struct {
 	name  string
 	bytes int64
 }{{"PiB", pib}, {"TiB", tib}, {"GiB", gib}, {"MiB", mib}, {"KiB", kib}, {"B", 1}, {"", 1}}
 
-// ParseSize parses a size, digits and a unit from B to PiB or none, and returns
-// bytes. It reports whether s is a size that fits into an int64.
+// ParseSize returns the number of bytes of a size: digits and a unit from B to PiB,
+// or no unit. It reports whether s is a size that fits into an int64.
 func ParseSize(s string) (n int64, ok bool) {
 	for _, u := range units {
 		if digits, found := strings.CutSuffix(s, u.name); found {
@@ -35,7 +35,7 @@ func ParseSize(s string) (n int64, ok bool) {
 	return 0, false
 }
 
-// formatSize returns a size in the largest unit that it is a multiple of.
+// formatSize returns a size in the largest unit of which it is a multiple.
 func formatSize(n int64) string {
 	for _, u := range units {
 		if n != 0 && n%u.bytes == 0 && u.bytes > 1 {
@@ -45,7 +45,7 @@ func formatSize(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// formatDuration returns 20m where [time.Duration] returns 20m0s.
+// formatDuration returns a duration without trailing zeros: 20m, not 20m0s.
 func formatDuration(d time.Duration) string {
 	s := d.String()
 	if d != 0 && d%time.Minute == 0 {

@@ -10,11 +10,11 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// tree is a YAML document, flattened: storage: {driver: s3} is the leaf
-// storage.driver. A list of scalars is one leaf, separated by commas. The members
-// of a list of mappings are numbered, as in redirect.rules[0].target.
+// tree is a flattened YAML document: storage: {driver: s3} becomes the leaf
+// storage.driver. A list of scalars becomes one leaf, separated by commas. The
+// members of a list of mappings are numbered, as in redirect.rules[0].target.
 //
-// Scalars keep their text, without the conversions of YAML: an access key 012345
+// Scalars keep their text without the conversions of YAML, so an access key 012345
 // keeps its zero.
 type tree struct {
 	leaves map[string]leaf
@@ -27,8 +27,8 @@ type leaf struct {
 	line int
 }
 
-// leaf returns the leaf of a key, and reports whether there is one. A key is
-// never both a value and a map.
+// leaf returns the leaf of a key and reports whether it exists. A key is never both
+// a value and a map.
 func (t tree) leaf(k key) (leaf, bool) {
 	l, ok := t.leaves[k.name]
 	if !ok && k.inMap != "" {
@@ -37,8 +37,8 @@ func (t tree) leaf(k key) (leaf, bool) {
 	return l, ok
 }
 
-// parseYAML parses one document. It refuses what a configuration must not
-// contain: duplicate keys, anchors and aliases, a second document.
+// parseYAML parses a document. It returns an error for duplicate keys, anchors,
+// aliases and a second document.
 func parseYAML(data []byte) (tree, error) {
 	t := tree{leaves: map[string]leaf{}, empty: map[string]int{}, items: map[string]int{}}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
@@ -63,11 +63,11 @@ func parseYAML(data []byte) (tree, error) {
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
 
-// add adds the node, and all nodes below it, under name.
+// add adds the leaves of a node under name.
 func (t tree) add(name string, n *yaml.Node) error {
 	switch {
 	case n.Anchor != "" || n.Kind == yaml.AliasNode:
-		return fmt.Errorf("line %d: %s: anchors and aliases are not understood", n.Line, name)
+		return fmt.Errorf("line %d: %s: anchors and aliases are not supported", n.Line, name)
 	case isNull(n), n.Kind != yaml.ScalarNode && len(n.Content) == 0:
 		t.empty[name] = n.Line
 		return nil
@@ -81,6 +81,7 @@ func (t tree) add(name string, n *yaml.Node) error {
 	}
 }
 
+// mapping adds the leaves of a mapping under names with this prefix.
 func (t tree) mapping(prefix string, n *yaml.Node) error {
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -89,7 +90,7 @@ func (t tree) mapping(prefix string, n *yaml.Node) error {
 			return fmt.Errorf("line %d: %swant keys that are plain words", k.Line, prefix)
 		}
 		if seen[k.Value] {
-			return fmt.Errorf("line %d: %s%s is given twice", k.Line, prefix, k.Value)
+			return fmt.Errorf("line %d: duplicate key %s%s", k.Line, prefix, k.Value)
 		}
 		seen[k.Value] = true
 		if err := t.add(prefix+k.Value, v); err != nil {
@@ -99,6 +100,7 @@ func (t tree) mapping(prefix string, n *yaml.Node) error {
 	return nil
 }
 
+// sequence adds a list of scalars or of mappings under name.
 func (t tree) sequence(name string, n *yaml.Node) error {
 	var scalars []string
 	for i, item := range n.Content {

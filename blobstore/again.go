@@ -9,7 +9,7 @@ import (
 	"github.com/berthhq/berth/upload"
 )
 
-// finishAgain commits an upload whose session had ended before the request.
+// finishAgain commits an upload that had ended before the request.
 func (c commit) finishAgain(ctx context.Context, t upload.Token, ended *upload.EndedError) (Descriptor, error) {
 	as, err := c.committedAs(ctx, ended)
 	if err != nil {
@@ -21,9 +21,9 @@ func (c commit) finishAgain(ctx context.Context, t upload.Token, ended *upload.E
 	return c.again(ctx, t, ended, as)
 }
 
-// again commits an upload whose session has ended. A client that lost the response
-// to its first commit gets it again if the blob is published, or can be published
-// from the stored data.
+// again commits an upload that has ended. A client that lost the response to its
+// first commit gets it again if the blob is published, or can be published from the
+// stored data.
 func (c commit) again(ctx context.Context, t upload.Token, ended *upload.EndedError, as naming) (Descriptor, error) {
 	existing, ok, err := c.r.links().published(ctx, c.due, as)
 	if err != nil || ok {

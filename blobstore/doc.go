@@ -75,8 +75,8 @@
 //
 // # Why a push and the collector cannot lose each other
 //
-// This package deletes no data, not even data that a push stored in vain. Only
-// the collector does, and it deletes in two steps. It first condemns a record
+// This package deletes no data, not even data that a push has stored and does
+// not need. Only the collector does, in two steps. It first condemns a record
 // that has no links and has not changed for a grace period. In a later run it
 // removes the record, by the tag of the condemned version, if there is still no
 // link. The data key goes to the dead list, and the data is deleted later, once

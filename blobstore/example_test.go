@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore"
 	"github.com/berthhq/berth/drivers"
@@ -96,4 +97,58 @@ func ExampleOpen_bucketOfYourOwn() {
 
 	// Output:
 	// objects created: 2
+}
+
+// Start an upload in one process and finish it in another. The two share nothing
+// but the bucket.
+func ExampleRepository_Resume() {
+	ctx := context.Background()
+	bucket, err := memory.Open(ctx, memory.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer bucket.Close()
+	name, err := reference.WithName("team/app")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	first, err := blobstore.Open(ctx, bucket, blobstore.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	w, err := first.Repository(name).Create(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Fprint(w, "hello, ")
+	if err := w.Close(); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	second, err := blobstore.Open(ctx, bucket, blobstore.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	w, err = second.Repository(name).Resume(ctx, w.ID())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Fprint(w, "world")
+	desc, err := w.Commit(ctx, blobstore.Descriptor{Digest: digest.FromString("hello, world")})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(desc.Size, desc.Digest)
+
+	// Output:
+	// 12 sha256:09ca7e4eaa6e8ae9c7d261167129184883644d07dfba7cbfbc4c8a2e08360d5b
 }

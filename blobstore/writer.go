@@ -54,7 +54,7 @@ func (w *writer) receive(body Body) error {
 	return err
 }
 
-// blobWriter is a BlobWriter: an upload whose digest is named at its end.
+// blobWriter is a BlobWriter: an upload that gets its digest when it is committed.
 type blobWriter struct {
 	r     *Repository
 	w     *writer

@@ -2,6 +2,7 @@ package blobstore
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 
@@ -11,18 +12,26 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest"
 )
 
-// client makes requests to one replica, as clients of the HTTP API do, and
-// enters in the ledger what it is told.
+// Repositories of the simulations.
+const (
+	repoA = "library/a"
+	repoB = "library/b"
+)
+
+// client makes requests to one replica, as clients of the HTTP API do, and enters
+// the responses in the ledger.
 type client struct {
-	w *stage
-	s *Store
+	run *simRun
+	s   *Store
 }
 
-func (c *client) in(repo string) *Repository { return inRepository(c.s, repo) }
+func (c *client) ctx() context.Context { return c.run.Ctx }
 
-// inRepository is Store.Repository without looking at the name, which takes
-// longer than all else in a schedule.
-func inRepository(s *Store, name string) *Repository {
+func (c *client) in(repo string) *Repository { return unchecked(c.s, repo) }
+
+// unchecked is Store.Repository without the parsing of the name, which would take
+// longer than everything else in a schedule.
+func unchecked(s *Store, name string) *Repository {
 	r := &Repository{s: s, name: name}
 	r.access = descriptors{r}
 	return r
@@ -30,34 +39,48 @@ func inRepository(s *Store, name string) *Repository {
 
 func bodyOf(p []byte) Body { return Body{bytes.NewReader(p), int64(len(p)), -1, nil} }
 
+// streamOf returns a body of unknown length.
 func streamOf(p []byte) Body { return Body{bytes.NewReader(p), -1, -1, nil} }
 
-// put is PUT of the rest of an upload, which is p as a whole.
+// start makes a POST.
+func (c *client) start(repo string, alg digest.Algorithm) (Upload, error) {
+	return c.in(repo).StartUpload(alg)
+}
+
+// put makes a PUT of the rest of an upload of p.
 func (c *client) put(repo string, u Upload, rest, p []byte) error {
 	return c.putAs(repo, u, rest, p, digest.FromBytes(p))
 }
 
+// putAs is put by this digest.
 func (c *client) putAs(repo string, u Upload, rest, p []byte, d digest.Digest) error {
-	answered := c.w.ledger.pushing(repo, d, p)
-	_, err := c.in(repo).FinishUpload(c.w.ctx, u.ID, u.State, bodyOf(rest), Descriptor{Digest: d})
+	return c.finish(repo, u, bodyOf(rest), p, d)
+}
+
+// finish is putAs with this body.
+func (c *client) finish(repo string, u Upload, rest Body, p []byte, d digest.Digest) error {
+	answered := c.run.Ledger.Pushing(repo, d, p)
+	_, err := c.in(repo).FinishUpload(c.ctx(), u.ID, u.State, rest, Descriptor{Digest: d})
 	answered(err)
 	return err
 }
 
-// push is POST and PUT, or a single POST: the store can't tell them apart.
+// push makes a POST and a PUT, or a single POST: the store cannot distinguish
+// them.
 func (c *client) push(repo string, p []byte) error { return c.pushAs(repo, p, digest.FromBytes(p)) }
 
+// pushAs is push by this digest.
 func (c *client) pushAs(repo string, p []byte, d digest.Digest) error {
-	u, err := c.in(repo).StartUpload(d.Algorithm())
+	u, err := c.start(repo, d.Algorithm())
 	if err != nil {
 		return err
 	}
 	return c.putAs(repo, u, p, p, d)
 }
 
-// pushPatch is POST, PATCH and PUT, to repoA.
-func (c *client) pushPatch(p []byte) error {
-	u, err := c.in(repoA).StartUpload("")
+// pushByPatch makes a POST, a PATCH and a PUT to repoA.
+func (c *client) pushByPatch(p []byte) error {
+	u, err := c.start(repoA, "")
 	if err == nil {
 		u, err = c.patch(repoA, u, p)
 	}
@@ -68,7 +91,7 @@ func (c *client) pushPatch(p []byte) error {
 }
 
 func (c *client) patch(repo string, u Upload, p []byte) (Upload, error) {
-	return c.in(repo).AppendUpload(c.w.ctx, u.ID, u.State, streamOf(p))
+	return c.in(repo).AppendUpload(c.ctx(), u.ID, u.State, streamOf(p))
 }
 
 func (c *client) mount(repo, from string, p []byte) error {
@@ -80,32 +103,45 @@ func (c *client) mountAs(repo, from string, p []byte, d digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	answered := c.w.ledger.pushing(repo, d, p)
-	_, err = c.in(repo).Mount(c.w.ctx, name, d)
+	answered := c.run.Ledger.Pushing(repo, d, p)
+	_, err = c.in(repo).Mount(c.ctx(), name, d)
 	answered(err)
 	return err
 }
 
 func (c *client) delete(repo string, p []byte) error {
-	answered := c.w.ledger.deleting(repo, p)
-	err := c.in(repo).Delete(c.w.ctx, digest.FromBytes(p))
-	answered(err)
+	return c.deleteAs(repo, p, digest.FromBytes(p))
+}
+
+func (c *client) deleteAs(repo string, p []byte, d digest.Digest) error {
+	answered := c.run.Ledger.Deleting(repo, p)
+	err := c.in(repo).Delete(c.ctx(), d)
+	answered(expect(err, ErrBlobUnknown))
 	return err
 }
 
 func (c *client) cancel(repo string, u Upload) error {
-	return c.in(repo).CancelUpload(c.w.ctx, u.ID, u.State)
+	return c.in(repo).CancelUpload(c.ctx(), u.ID, u.State)
 }
 
 func (c *client) status(repo string, u Upload) (Upload, error) {
-	return c.in(repo).UploadStatus(c.w.ctx, u.ID, u.State)
+	return c.in(repo).UploadStatus(c.ctx(), u.ID, u.State)
 }
 
-// get reads a blob of repoA, and reports it if the bytes are others.
+// get reads a blob of repoA, and returns an error if its bytes are not p.
 func (c *client) get(p []byte) error {
-	got, err := c.in(repoA).Get(c.w.ctx, digest.FromBytes(p))
+	got, err := c.in(repoA).Get(c.ctx(), digest.FromBytes(p))
 	if err == nil && !bytes.Equal(got, p) {
-		return fmt.Errorf("%d bytes that are others", len(got))
+		return fmt.Errorf("get returns %d other bytes", len(got))
+	}
+	return err
+}
+
+// contest returns the error of a request to a session, unless it is one that a
+// rival may cause.
+func (c *client) contest(err error) error {
+	if c.run.rivals {
+		return expect(err, ErrOutOfOrder, ErrBlobUploadUnknown)
 	}
 	return err
 }
@@ -117,22 +153,4 @@ func stubborn(request func() error) error {
 			return err
 		}
 	}
-}
-
-// expect gives an error that is none of the expected ones.
-func expect(err error, expected ...error) error {
-	for _, e := range expected {
-		if errors.Is(err, e) {
-			return nil
-		}
-	}
-	return err
-}
-
-// contest is what a request of a session may have met if a rival was there.
-func (c *client) contest(err error) error {
-	if c.w.rivals {
-		return expect(err, ErrOutOfOrder, ErrBlobUploadUnknown)
-	}
-	return err
 }

@@ -4,15 +4,16 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/berthhq/berth/blobstore/internal/sim"
 	"github.com/berthhq/berth/drivers/drivertest"
 )
 
 // abortAll drops the parts of all uploads, as a lifecycle rule of a bucket may.
-func abortAll(t *testing.T, w *stage) {
+func abortAll(t *testing.T, run *simRun) {
 	t.Helper()
-	for u, err := range w.bucket.Uploads(w.ctx, "") {
+	for u, err := range run.Bucket.Uploads(run.Ctx, "") {
 		must(t, err)
-		must(t, w.bucket.Abort(w.ctx, u))
+		must(t, run.Bucket.Abort(run.Ctx, u))
 	}
 }
 
@@ -27,14 +28,14 @@ func TestUploadGone(t *testing.T) {
 		"PUT of no more bytes": func(c *client, u Upload) error { return c.put(repoA, u, nil, p[:300]) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			onBucket(t, openMemory(t, tinyS3()), func(t *testing.T, w *stage) {
-				u := beginUpload(t, w, p[:300])[1]
-				abortAll(t, w)
-				c := w.replica(t)
+			onS3(t, func(t *testing.T, run *simRun) {
+				u := beginUpload(t, run, p[:300])[1]
+				abortAll(t, run)
+				c := run.replica(t)
 				first := request(c, u)
 				_, status := c.status(repoA, u)
 				_, patched := c.patch(repoA, u, p[300:310])
-				again := request(w.replica(t), u)
+				again := request(run.replica(t), u)
 				for _, err := range []error{first, status, patched, again} {
 					if !errors.Is(err, ErrBlobUploadUnknown) {
 						t.Fatalf("the request, status, PATCH and the request again = %v, %v, %v, %v, want %v",
@@ -49,12 +50,12 @@ func TestUploadGone(t *testing.T) {
 
 // An upload that only this request knows of is gone: the session lives on.
 func TestOwnUploadGone(t *testing.T) {
-	onBucket(t, openMemory(t, tinyS3()), func(t *testing.T, w *stage) {
+	onS3(t, func(t *testing.T, run *simRun) {
 		p := randomBytes(1, 1200)
-		u := beginUpload(t, w, p[:100])[1]
-		hold := stallAt(func(c drivertest.Call) bool { return c.Method == "PutPart" })
-		c := w.replica(t, hold.intercept)
-		err := hold.meanwhile(t, func() error { _, err := c.patch(repoA, u, p[100:]); return err }, func() { abortAll(t, w) })
+		u := beginUpload(t, run, p[:100])[1]
+		hold := sim.HoldFirst(func(c drivertest.Call) bool { return c.Method == "PutPart" })
+		c := run.replica(t, hold.Intercept)
+		err := hold.Meanwhile(t, func() error { _, err := c.patch(repoA, u, p[100:]); return err }, func() { abortAll(t, run) })
 		if err == nil {
 			t.Fatal("PATCH of an upload that is gone = nil")
 		}
@@ -70,43 +71,43 @@ func TestOwnUploadGone(t *testing.T) {
 // was continued before it was gone: that request is not cancelled.
 func TestUploadGoneIsNoEndForOthers(t *testing.T) {
 	p := randomBytes(1, 1200)
-	for name, meanwhile := range map[string]func(t *testing.T, w *stage, u Upload) (want error){
-		"committed": func(t *testing.T, w *stage, u Upload) error {
+	for name, meanwhile := range map[string]func(t *testing.T, run *simRun, u Upload) (want error){
+		"committed": func(t *testing.T, run *simRun, u Upload) error {
 			t.Helper()
-			must(t, w.replica(t).put(repoA, u, p[300:], p))
+			must(t, run.replica(t).put(repoA, u, p[300:], p))
 			return ErrBlobUploadUnknown
 		},
-		"continued": func(t *testing.T, w *stage, u Upload) error {
+		"continued": func(t *testing.T, run *simRun, u Upload) error {
 			t.Helper()
-			_, err := w.replica(t).patch(repoA, u, p[300:310])
+			_, err := run.replica(t).patch(repoA, u, p[300:310])
 			must(t, err)
-			abortAll(t, w)
+			abortAll(t, run)
 			return ErrOutOfOrder
 		},
-		"continued and committed": func(t *testing.T, w *stage, u Upload) error {
+		"continued and committed": func(t *testing.T, run *simRun, u Upload) error {
 			t.Helper()
-			u, err := w.replica(t).patch(repoA, u, p[300:310])
+			u, err := run.replica(t).patch(repoA, u, p[300:310])
 			must(t, err)
-			must(t, w.replica(t).put(repoA, u, p[310:], p))
+			must(t, run.replica(t).put(repoA, u, p[310:], p))
 			return ErrOutOfOrder
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			onBucket(t, openMemory(t, tinyS3()), func(t *testing.T, w *stage) {
-				u := beginUpload(t, w, p[:300])[1]
-				hold := stallAt(func(c drivertest.Call) bool { return c.Method == "PutPart" })
-				c := w.replica(t, hold.intercept)
+			onS3(t, func(t *testing.T, run *simRun) {
+				u := beginUpload(t, run, p[:300])[1]
+				hold := sim.HoldFirst(func(c drivertest.Call) bool { return c.Method == "PutPart" })
+				c := run.replica(t, hold.Intercept)
 				var want error
-				err := hold.meanwhile(t, func() error { _, err := c.patch(repoA, u, p[300:1100]); return err },
-					func() { want = meanwhile(t, w, u) })
+				err := hold.Meanwhile(t, func() error { _, err := c.patch(repoA, u, p[300:1100]); return err },
+					func() { want = meanwhile(t, run, u) })
 				if !errors.Is(err, want) {
 					t.Errorf("PATCH = %v, want %v", err, want)
 				}
 				if name == "committed" {
-					must(t, w.replica(t).put(repoA, u, p[300:], p))
+					must(t, run.replica(t).put(repoA, u, p[300:], p))
 				}
 				if name != "continued" {
-					must(t, w.replica(t).get(p))
+					must(t, run.replica(t).get(p))
 				}
 			})
 		})
@@ -117,14 +118,14 @@ func TestUploadGoneIsNoEndForOthers(t *testing.T) {
 // creates the next one nevertheless, and refers to it. Its client learns that the
 // upload is over as soon as the bytes are needed, and from then on.
 func TestPatchAfterAnEndInPlace(t *testing.T) {
-	onEveryDriver(t, func(t *testing.T, w *stage) {
+	onEveryDriver(t, func(t *testing.T, run *simRun) {
 		p := randomBytes(1, 250)
-		u := beginUpload(t, w, p[:20], p[20:40])[2]
-		hold := stallAt(on("Create", "uploads/"))
-		c := w.replica(t, hold.intercept)
+		u := beginUpload(t, run, p[:20], p[20:40])[2]
+		hold := sim.HoldFirst(sim.On("Create", "uploads/"))
+		c := run.replica(t, hold.Intercept)
 		var next Upload
-		err := hold.meanwhile(t, func() (err error) { next, err = c.patch(repoA, u, p[40:50]); return err },
-			func() { must(t, w.replica(t).put(repoA, u, nil, p[:40])) })
+		err := hold.Meanwhile(t, func() (err error) { next, err = c.patch(repoA, u, p[40:50]); return err },
+			func() { must(t, run.replica(t).put(repoA, u, nil, p[:40])) })
 		must(t, err)
 		put := c.put(repoA, next, p[50:], p)
 		_, status := c.status(repoA, next)
@@ -134,7 +135,7 @@ func TestPatchAfterAnEndInPlace(t *testing.T) {
 				t.Fatalf("PUT, status, PATCH = %v, %v, %v, want %v", put, status, patched, ErrBlobUploadUnknown)
 			}
 		}
-		must(t, w.replica(t).put(repoA, u, nil, p[:40])) // whose answer was lost
+		must(t, run.replica(t).put(repoA, u, nil, p[:40])) // whose answer was lost
 		must(t, c.get(p[:40]))
 	})
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/internal/sim"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
 )
@@ -85,7 +86,7 @@ func limitedRequests() []limited {
 		}},
 		{"delete", nothing, func(c *client, _ Upload, p []byte) error { return c.delete(repoB, p) }},
 		{"SetDescriptor", nothing, func(c *client, _ Upload, p []byte) error {
-			return c.in(repoB).SetDescriptor(c.w.ctx, digest.SHA512.FromBytes(p), Descriptor{Digest: digest.FromBytes(p)})
+			return c.in(repoB).SetDescriptor(c.run.Ctx, digest.SHA512.FromBytes(p), Descriptor{Digest: digest.FromBytes(p)})
 		}},
 	}
 }
@@ -94,12 +95,12 @@ func limitedRequests() []limited {
 // a bucket that is ready for it. f is told which of the request's calls is
 // meant, from 1, and says whether there was such a call; if so, it is run again
 // for the next one, on another bucket.
-func everyLimited(t *testing.T, f func(t *testing.T, w *stage, nth int, request func(c *client) error) bool) {
+func everyLimited(t *testing.T, f func(t *testing.T, run *simRun, nth int, request func(c *client) error) bool) {
 	t.Helper()
-	for size, n := range sizesOf() {
+	for size, n := range blobSizes() {
 		p := randomBytes(1, n)
 		for _, state := range recordStates() {
-			if size == "inline" && state.data || !state.often {
+			if size == "inline" && state.hasData || !state.often {
 				continue
 			}
 			for _, r := range limitedRequests() {
@@ -110,8 +111,8 @@ func everyLimited(t *testing.T, f func(t *testing.T, w *stage, nth int, request 
 					t.Parallel()
 					for nth, more := 1, true; more; nth++ {
 						synctest.Test(t, func(t *testing.T) {
-							onBucket(t, openMemory(t, tinyS3()), func(t *testing.T, w *stage) {
-								c := w.replica(t)
+							onS3(t, func(t *testing.T, run *simRun) {
+								c := run.replica(t)
 								if !state.none {
 									must(t, c.pushAs(repoB, p, digest.SHA512.FromBytes(p)))
 								}
@@ -119,7 +120,7 @@ func everyLimited(t *testing.T, f func(t *testing.T, w *stage, nth int, request 
 								time.Sleep(13 * time.Hour) // the alias is old by now, and is to be written anew
 								u, err := r.begin(c, p)
 								must(t, err)
-								more = f(t, w, nth, func(c *client) error { return r.run(c, u, p) })
+								more = f(t, run, nth, func(c *client) error { return r.run(c, u, p) })
 							})
 						})
 					}
@@ -135,15 +136,15 @@ func everyLimited(t *testing.T, f func(t *testing.T, w *stage, nth int, request 
 func TestAttack22StallsPastTheLimit(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		t.Run(fmt.Sprintf("after the call %v", after), func(t *testing.T) {
-			everyLimited(t, func(t *testing.T, w *stage, nth int, request func(c *client) error) bool {
+			everyLimited(t, func(t *testing.T, run *simRun, nth int, request func(c *client) error) bool {
 				var calls atomic.Int64
 				var stalled string
 				var began time.Time
-				c := w.replica(t, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+				c := run.replica(t, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
 					if began.IsZero() {
 						return do(ctx)
 					}
-					if late := time.Since(began) > 6*time.Hour; late && changes(c) || late && c.Writes() && ctx.Err() == nil {
+					if late := time.Since(began) > 6*time.Hour; late && sim.Changes(c) || late && c.Writes() && ctx.Err() == nil {
 						t.Errorf("stalled at %s, it makes the call %v %v after it began", stalled, c, time.Since(began))
 					}
 					if calls.Add(1) != int64(nth) {
@@ -173,11 +174,11 @@ func TestAttack22StallsPastTheLimit(t *testing.T) {
 // The store doesn't answer a call at all. The request has an answer all the
 // same, in its time.
 func TestStoreThatHangs(t *testing.T) {
-	everyLimited(t, func(t *testing.T, w *stage, nth int, request func(c *client) error) bool {
+	everyLimited(t, func(t *testing.T, run *simRun, nth int, request func(c *client) error) bool {
 		var calls atomic.Int64
 		var hung string
 		var began time.Time
-		c := w.replica(t, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+		c := run.replica(t, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
 			if began.IsZero() || calls.Add(1) != int64(nth) {
 				return do(ctx)
 			}
@@ -204,11 +205,11 @@ func TestStoreThatHangs(t *testing.T) {
 // The bytes in a session's record don't come.
 func TestTailThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		onBucket(t, openMemory(t, tinyS3()), func(t *testing.T, w *stage) {
+		onS3(t, func(t *testing.T, run *simRun) {
 			p := randomBytes(1, 200)
-			u, err := patchHalf("")(w.replica(t), p)
+			u, err := patchHalf("")(run.replica(t), p)
 			must(t, err)
-			c := &client{w: w, s: openStore(t, hangingTails{w.bucket}, tiny())}
+			c := &client{run: run, s: openStore(t, hangingTails{run.Bucket}, tiny())}
 			for what, request := range map[string]func() error{
 				"PATCH": func() error { _, err := c.patch(repoA, u, p[100:]); return err },
 				"PUT":   func() error { return c.put(repoA, u, p[100:], p) },
@@ -218,7 +219,7 @@ func TestTailThatHangs(t *testing.T) {
 					t.Errorf("%s = %v after %v, want %v", what, err, time.Since(began), ErrUnavailable)
 				}
 			}
-			must(t, w.replica(t).put(repoA, u, p[100:], p))
+			must(t, run.replica(t).put(repoA, u, p[100:], p))
 		})
 	})
 }
@@ -257,7 +258,7 @@ func (h hanging) Read([]byte) (int, error) {
 // What a link rests on is there before it: the record, then the alias.
 func TestOrderOfWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		onBucket(t, openMemory(t, tinyS3()), func(t *testing.T, w *stage) {
+		onS3(t, func(t *testing.T, run *simRun) {
 			p := randomBytes(1, 600)
 			d := digest.SHA512.FromBytes(p)
 			for _, r := range []struct {
@@ -276,12 +277,12 @@ func TestOrderOfWrites(t *testing.T) {
 					return errors.Join(c.delete(repoA, p), c.pushAs(repoA, p, d))
 				}, []string{"DeleteIf link", "Create record", "Create alias", "Replace alias", "Create link"}},
 				{"push onto a condemned record", func(c *client) error {
-					leave(t, w, "condemned", repoA, p)
+					leave(t, run, "condemned", repoA, p)
 					return c.pushAs(repoA, p, d)
 				}, []string{"Create record", "Replace record", "Create alias", "Create link"}},
 			} {
 				var calls drivertest.Counter
-				must(t, r.request(w.replica(t, calls.Intercept)))
+				must(t, r.request(run.replica(t, calls.Intercept)))
 				var writes []string
 				for _, c := range calls.Calls() {
 					if what := kindOf(c.Key); c.Writes() && what != "" {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/berthhq/berth/blobstore/internal/sim"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
 )
@@ -16,10 +17,10 @@ func TestPatchAgain(t *testing.T) {
 	p := randomBytes(1, 1200)
 	for _, n := range []int{10, 200, 700} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			onEveryDriver(t, func(t *testing.T, w *stage) {
-				u := beginUpload(t, w, p[:100])[1]
+			onEveryDriver(t, func(t *testing.T, run *simRun) {
+				u := beginUpload(t, run, p[:100])[1]
 				patch := func(p []byte, start int64) (Upload, error) {
-					return w.replica(t).in(repoA).AppendUpload(w.ctx, u.ID, u.State, Body{bytes.NewReader(p), int64(len(p)), start, nil})
+					return run.replica(t).in(repoA).AppendUpload(run.Ctx, u.ID, u.State, Body{bytes.NewReader(p), int64(len(p)), start, nil})
 				}
 				first, err := patch(p[100:100+n], -1)
 				must(t, err)
@@ -33,7 +34,7 @@ func TestPatchAgain(t *testing.T) {
 				if _, err := patch(p[101:101+n], -1); !errors.Is(err, ErrOutOfOrder) {
 					t.Errorf("PATCH of other bytes = %v, want %v", err, ErrOutOfOrder)
 				}
-				must(t, w.replica(t).put(repoA, again, p[100+n:], p))
+				must(t, run.replica(t).put(repoA, again, p[100+n:], p))
 				if _, err := patch(p[:n], -1); expect(err, ErrOutOfOrder, ErrBlobUploadUnknown) != nil || err == nil {
 					t.Errorf("PATCH of other bytes after the end = %v", err)
 				}
@@ -48,19 +49,19 @@ func TestPatchAgainAfterAnError(t *testing.T) {
 	p := randomBytes(1, 300)
 	for _, mode := range []drivertest.Mode{drivertest.Lost, drivertest.Unanswered, drivertest.Late} {
 		t.Run(mode.String(), func(t *testing.T) {
-			onEveryDriver(t, func(t *testing.T, w *stage) {
-				u := beginUpload(t, w, p[:100])[1]
-				f := &drivertest.Faulty{Mode: mode, Nth: 1, Match: on("Create", "uploads/"), Dead: mode == drivertest.Unanswered}
-				c := w.replica(t, f.Intercept)
+			onEveryDriver(t, func(t *testing.T, run *simRun) {
+				u := beginUpload(t, run, p[:100])[1]
+				f := &drivertest.Faulty{Mode: mode, Nth: 1, Match: sim.On("Create", "uploads/"), Dead: mode == drivertest.Unanswered}
+				c := run.replica(t, f.Intercept)
 				if _, err := c.patch(repoA, u, p[100:200]); err == nil {
 					t.Fatal("PATCH = nil, want it to fail")
 				}
-				now, err := w.replica(t).patch(repoA, u, p[100:200])
+				now, err := run.replica(t).patch(repoA, u, p[100:200])
 				must(t, err)
-				if err := f.Land(w.ctx); err != nil && !errors.Is(err, drivers.ErrExists) {
+				if err := f.Land(run.Ctx); err != nil && !errors.Is(err, drivers.ErrExists) {
 					t.Fatal(err)
 				}
-				must(t, w.replica(t).put(repoA, now, p[200:], p))
+				must(t, run.replica(t).put(repoA, now, p[200:], p))
 			})
 		})
 	}

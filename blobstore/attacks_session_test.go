@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/berthhq/berth/blobstore/internal/sim"
 	"github.com/berthhq/berth/drivers/drivertest"
 	"github.com/berthhq/berth/upload"
 )
@@ -34,20 +35,20 @@ func TestAttack11Cancel(t *testing.T) {
 					continue // it makes no such call
 				}
 				t.Run(fmt.Sprintf("%s at %s after %d bytes", name, at, n), func(t *testing.T) {
-					onEveryDriver(t, func(t *testing.T, w *stage) {
-						tokens := beginUpload(t, w, before...)
+					onEveryDriver(t, func(t *testing.T, run *simRun) {
+						tokens := beginUpload(t, run, before...)
 						u := tokens[len(tokens)-1]
-						hold := stallAt(func(c drivertest.Call) bool { return c.Writes() && strings.HasPrefix(c.Key, at) })
-						slow := w.replica(t, hold.intercept)
-						err := hold.meanwhile(t, func() error { return request(slow, u) }, func() {
-							must(t, w.replica(t).cancel(repoA, u))
+						hold := sim.HoldFirst(func(c drivertest.Call) bool { return c.Writes() && strings.HasPrefix(c.Key, at) })
+						slow := run.replica(t, hold.Intercept)
+						err := hold.Meanwhile(t, func() error { return request(slow, u) }, func() {
+							must(t, run.replica(t).cancel(repoA, u))
 						})
 						// A PUT that needs none of the session's parts commits all
 						// the same.
 						if whole := name == "PUT" && n < 300; !whole && !errors.Is(err, ErrBlobUploadUnknown) || whole && err != nil {
 							t.Errorf("the request in flight answers %v", err)
 						}
-						c := w.replica(t)
+						c := run.replica(t)
 						_, patched := c.patch(repoA, u, rest)
 						_, status := c.status(repoA, u)
 						again := c.cancel(repoA, u)
@@ -57,7 +58,7 @@ func TestAttack11Cancel(t *testing.T) {
 								break
 							}
 						}
-						mustBeFound(t, w)
+						mustBeFound(t, run)
 					})
 				})
 			}
@@ -67,19 +68,17 @@ func TestAttack11Cancel(t *testing.T) {
 
 // mustBeFound fails the test if parts are staged of an upload that no session's
 // record names and that nobody aborted: nobody would know whose they are.
-func mustBeFound(t *testing.T, w *stage) {
+func mustBeFound(t *testing.T, run *simRun) {
 	t.Helper()
-	inv, err := (&checker{bucket: w.bucket, lost: w.lost}).read(w.ctx)
-	must(t, err)
 	named := map[string]bool{}
-	for _, chain := range inv.sessions {
-		for _, e := range chain {
-			if e.Value.Upload != nil {
-				named[e.Value.Upload.Key] = true
+	for _, chain := range run.inventory(t).Sessions {
+		for _, r := range chain {
+			if r.Value.Upload != nil {
+				named[r.Value.Upload.Key] = true
 			}
 		}
 	}
-	for u, err := range w.bucket.Uploads(w.ctx, "") {
+	for u, err := range run.Bucket.Uploads(run.Ctx, "") {
 		must(t, err)
 		if !named[u.Key] {
 			t.Errorf("parts of %s are staged, and no record names it", u.Key)
@@ -95,11 +94,11 @@ func TestAttack12LateRecords(t *testing.T) {
 		return &drivertest.Faulty{Mode: drivertest.Late, Nth: 1, Match: match}
 	}
 	t.Run("session record", func(t *testing.T) {
-		onEveryDriver(t, func(t *testing.T, w *stage) {
-			f := late(on("Create", "uploads/"))
+		onEveryDriver(t, func(t *testing.T, run *simRun) {
+			f := late(sim.On("Create", "uploads/"))
 			var calls drivertest.Counter
-			c := w.replica(t, calls.Intercept, f.Intercept)
-			u := beginUpload(t, w)[0]
+			c := run.replica(t, calls.Intercept, f.Intercept)
+			u := beginUpload(t, run)[0]
 			if _, err := c.patch(repoA, u, p[:300]); !errors.Is(err, drivertest.ErrInjected) {
 				t.Fatalf("PATCH = %v, want it to fail", err)
 			}
@@ -108,7 +107,7 @@ func TestAttack12LateRecords(t *testing.T) {
 					t.Errorf("%d calls of %s, want none", n, method)
 				}
 			}
-			must(t, f.Land(w.ctx))
+			must(t, f.Land(run.Ctx))
 			now, err := c.status(repoA, u)
 			if err != nil || now.Size != 300 {
 				t.Fatalf("status = %d, %v, want 300 bytes", now.Size, err)
@@ -117,16 +116,16 @@ func TestAttack12LateRecords(t *testing.T) {
 		})
 	})
 	t.Run("session record, PATCH again", func(t *testing.T) {
-		onEveryDriver(t, func(t *testing.T, w *stage) {
-			f := late(on("Create", "uploads/"))
-			c := w.replica(t, f.Intercept)
-			u := beginUpload(t, w)[0]
+		onEveryDriver(t, func(t *testing.T, run *simRun) {
+			f := late(sim.On("Create", "uploads/"))
+			c := run.replica(t, f.Intercept)
+			u := beginUpload(t, run)[0]
 			if _, err := c.patch(repoA, u, p[:300]); !errors.Is(err, drivertest.ErrInjected) {
 				t.Fatalf("PATCH = %v, want it to fail", err)
 			}
 			u, err := c.patch(repoA, u, p[:300])
 			must(t, err)
-			if err := f.Land(w.ctx); err == nil {
+			if err := f.Land(run.Ctx); err == nil {
 				t.Error("the late record took the place of another")
 			}
 			must(t, c.put(repoA, u, p[300:], p))
@@ -134,35 +133,35 @@ func TestAttack12LateRecords(t *testing.T) {
 	})
 	for _, first := range []bool{true, false} {
 		t.Run("blob record", func(t *testing.T) {
-			onEveryDriver(t, func(t *testing.T, w *stage) {
+			onEveryDriver(t, func(t *testing.T, run *simRun) {
 				for i, n := range []int{40, 200, 600} {
 					p := randomBytes(uint64(i), n)
-					f := late(on("Create", "/record"))
-					if err := w.replica(t, f.Intercept).push(repoA, p); !errors.Is(err, drivertest.ErrInjected) {
+					f := late(sim.On("Create", "/record"))
+					if err := run.replica(t, f.Intercept).push(repoA, p); !errors.Is(err, drivertest.ErrInjected) {
 						t.Fatalf("push = %v, want it to fail", err)
 					}
 					if first {
-						must(t, f.Land(w.ctx))
+						must(t, f.Land(run.Ctx))
 					}
-					must(t, w.replica(t).push(repoB, p))
-					if err := f.Land(w.ctx); !first && err == nil {
+					must(t, run.replica(t).push(repoB, p))
+					if err := f.Land(run.Ctx); !first && err == nil {
 						t.Error("the late record took the place of another")
 					}
-					must(t, w.replica(t).push(repoA, p))
+					must(t, run.replica(t).push(repoA, p))
 				}
 			})
 		})
 	}
 	t.Run("answer lost only", func(t *testing.T) { // read back, it is one's own
-		onEveryDriver(t, func(t *testing.T, w *stage) {
+		onEveryDriver(t, func(t *testing.T, run *simRun) {
 			for i, part := range []string{"/record", "links/", "uploads/", "data/"} {
-				f := &drivertest.Faulty{Mode: drivertest.Unanswered, Nth: 1, Match: on("Create", part)}
-				c := w.replica(t, f.Intercept)
+				f := &drivertest.Faulty{Mode: drivertest.Unanswered, Nth: 1, Match: sim.On("Create", part)}
+				c := run.replica(t, f.Intercept)
 				p := randomBytes(uint64(i), 600)
 				if part == "data/" {
 					must(t, stubborn(func() error { return c.push(repoA, p[:200]) }))
 				} else {
-					must(t, c.pushPatch(p))
+					must(t, c.pushByPatch(p))
 				}
 				if _, hit := f.Hit(); !hit {
 					t.Errorf("no Create of %s", part)
@@ -174,10 +173,10 @@ func TestAttack12LateRecords(t *testing.T) {
 
 // An upload of another repository, with a valid token of one's own.
 func TestAttack13UploadOfAnotherRepository(t *testing.T) {
-	onEveryDriver(t, func(t *testing.T, w *stage) {
+	onEveryDriver(t, func(t *testing.T, run *simRun) {
 		p := randomBytes(1, 600)
-		theirs := beginUpload(t, w, p[:300])[1]
-		c := w.replica(t)
+		theirs := beginUpload(t, run, p[:300])[1]
+		c := run.replica(t)
 		own, err := c.in(repoB).StartUpload("")
 		must(t, err)
 		token, err := c.s.uploads.Verify(theirs.State)
@@ -222,10 +221,10 @@ func (s *sleepy) Read(p []byte) (int, error) {
 // the time: neither makes it live longer.
 func TestAttack14Expiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		onBucket(t, openMemory(t, tinyS3()), func(t *testing.T, w *stage) {
+		onS3(t, func(t *testing.T, run *simRun) {
 			p := randomBytes(1, 600)
-			u := beginUpload(t, w, p[:300])[1]
-			c := w.replica(t)
+			u := beginUpload(t, run, p[:300])[1]
+			c := run.replica(t)
 			for range 143 {
 				time.Sleep(time.Hour)
 				var err error
@@ -233,7 +232,7 @@ func TestAttack14Expiry(t *testing.T) {
 				must(t, err)
 			}
 			body := &sleepy{bytes.NewReader(p[300:]), 2 * time.Hour}
-			now, err := c.in(repoA).AppendUpload(w.ctx, u.ID, u.State, Body{body, -1, -1, nil})
+			now, err := c.in(repoA).AppendUpload(run.Ctx, u.ID, u.State, Body{body, -1, -1, nil})
 			must(t, err)
 			for _, u := range []Upload{u, now} {
 				_, patched := c.patch(repoA, u, p[:10])
@@ -251,15 +250,15 @@ func TestAttack14Expiry(t *testing.T) {
 // A session is cancelled again by each of its tokens. All of its records that
 // hold bytes go, and say where its end is.
 func TestAttack11CancelByEveryToken(t *testing.T) {
-	onEveryDriver(t, func(t *testing.T, w *stage) {
+	onEveryDriver(t, func(t *testing.T, run *simRun) {
 		p := randomBytes(1, 60)
-		tokens := beginUpload(t, w, p[:20], p[20:40], p[40:])
-		must(t, w.replica(t).cancel(repoA, tokens[1]))
+		tokens := beginUpload(t, run, p[:20], p[20:40], p[40:])
+		must(t, run.replica(t).cancel(repoA, tokens[1]))
 		for _, u := range tokens {
-			if err := w.replica(t).cancel(repoA, u); !errors.Is(err, ErrBlobUploadUnknown) {
+			if err := run.replica(t).cancel(repoA, u); !errors.Is(err, ErrBlobUploadUnknown) {
 				t.Errorf("cancel again = %v, want ErrBlobUploadUnknown", err)
 			}
-			w.mustHold(t)
+			run.mustHold(t)
 		}
 	})
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/internal/sim"
 	"github.com/berthhq/berth/drivers/drivertest"
 )
 
@@ -22,9 +23,9 @@ import (
 
 // beginUpload is a session of repoA that PATCHes have brought these pieces to,
 // and its tokens: of no record, of the first, and so on.
-func beginUpload(t *testing.T, w *stage, pieces ...[]byte) []Upload {
+func beginUpload(t *testing.T, run *simRun, pieces ...[]byte) []Upload {
 	t.Helper()
-	c := w.replica(t)
+	c := run.replica(t)
 	u, err := c.in(repoA).StartUpload("")
 	must(t, err)
 	tokens := []Upload{u}
@@ -70,16 +71,16 @@ func join(pieces [][]byte, rest []byte) []byte {
 func TestAttack1KilledBeforeTheLink(t *testing.T) {
 	for name, s := range sessions(randomBytes(1, 600)) {
 		t.Run(name, func(t *testing.T) {
-			onEveryDriver(t, func(t *testing.T, w *stage) {
+			onEveryDriver(t, func(t *testing.T, run *simRun) {
 				p := join(s.before, s.rest)
-				tokens := beginUpload(t, w, s.before...)
+				tokens := beginUpload(t, run, s.before...)
 				u := tokens[len(tokens)-1]
-				if err := w.replica(t, dies(drivertest.Lost, on("Create", "links/"))).put(repoA, u, s.rest, p); err == nil {
+				if err := run.replica(t, sim.Dying(drivertest.Lost, sim.On("Create", "links/"))).put(repoA, u, s.rest, p); err == nil {
 					t.Fatal("it was not killed")
 				}
-				data := readRecord(t, w, p).Value.Data
-				must(t, w.replica(t).put(repoA, u, s.rest, p))
-				if now := readRecord(t, w, p).Value.Data; now != data {
+				data := readRecord(t, run, p).Value.Data
+				must(t, run.replica(t).put(repoA, u, s.rest, p))
+				if now := readRecord(t, run, p).Value.Data; now != data {
 					t.Errorf("the record names %q, and named %q", now, data)
 				}
 			})
@@ -91,12 +92,12 @@ func TestAttack1KilledBeforeTheLink(t *testing.T) {
 func TestAttack2SamePutAtOnce(t *testing.T) {
 	for name, s := range sessions(randomBytes(1, 600)) {
 		t.Run(name, func(t *testing.T) {
-			onEveryDriver(t, func(t *testing.T, w *stage) {
+			onEveryDriver(t, func(t *testing.T, run *simRun) {
 				p := join(s.before, s.rest)
-				tokens := beginUpload(t, w, s.before...)
+				tokens := beginUpload(t, run, s.before...)
 				var wg sync.WaitGroup
 				for range 3 {
-					c := w.replica(t)
+					c := run.replica(t)
 					wg.Go(func() {
 						if err := c.put(repoA, tokens[len(tokens)-1], s.rest, p); err != nil {
 							t.Error(err)
@@ -113,9 +114,9 @@ func TestAttack2SamePutAtOnce(t *testing.T) {
 func TestAttack3OtherBytesUnderAnOldToken(t *testing.T) {
 	for _, n := range []int{40, 200, 600} {
 		x, y := twins(1, n, n)
-		onEveryDriver(t, func(t *testing.T, w *stage) {
-			u := beginUpload(t, w)[0]
-			c := w.replica(t)
+		onEveryDriver(t, func(t *testing.T, run *simRun) {
+			u := beginUpload(t, run)[0]
+			c := run.replica(t)
 			must(t, c.put(repoA, u, x, x))
 			_, err := c.patch(repoA, u, y)
 			must(t, err)
@@ -147,7 +148,7 @@ func TestAttack5EndOnlyOnce(t *testing.T) {
 				restY = y[n[0]:]
 				whole = y
 			}
-			for request, run := range map[string]func(c *client, u Upload) error{
+			for request, make := range map[string]func(c *client, u Upload) error{
 				"PUT":    func(c *client, u Upload) error { return c.put(repoA, u, restY, whole) },
 				"PATCH":  func(c *client, u Upload) error { _, err := c.patch(repoA, u, restY); return err },
 				"cancel": func(c *client, u Upload) error { return c.cancel(repoA, u) },
@@ -156,15 +157,9 @@ func TestAttack5EndOnlyOnce(t *testing.T) {
 					continue // it needs no session: attack 3
 				}
 				t.Run(fmt.Sprintf("%s/%s of token %d", name, request, token), func(t *testing.T) {
-					onEveryDriver(t, func(t *testing.T, w *stage) {
+					onEveryDriver(t, func(t *testing.T, run *simRun) {
 						replica := func(f ...drivertest.Intercept) *client {
-							c := w.replica(t, f...)
-							b := w.bucket
-							for _, f := range f {
-								b = drivertest.Wrap(b, f)
-							}
-							c.s = openStore(t, b, withoutCache(smallParts()))
-							return c
+							return run.replicaWith(t, withoutCache(smallParts()), f...)
 						}
 						c := replica()
 						u, err := c.in(repoA).StartUpload("")
@@ -175,11 +170,11 @@ func TestAttack5EndOnlyOnce(t *testing.T) {
 							must(t, err)
 							tokens = append(tokens, u)
 						}
-						hold := stallAt(func(c drivertest.Call) bool {
+						hold := sim.HoldFirst(func(c drivertest.Call) bool {
 							return c.Writes() && (c.Method != "Create" || strings.HasPrefix(c.Key, "uploads/"))
 						})
-						slow := replica(hold.intercept)
-						err = hold.meanwhile(t, func() error { return run(slow, tokens[token]) }, func() {
+						slow := replica(hold.Intercept)
+						err = hold.Meanwhile(t, func() error { return make(slow, tokens[token]) }, func() {
 							must(t, replica().put(repoA, u, x[size:], x))
 						})
 						// A PUT that has all bytes needs the session no more. All
@@ -197,22 +192,17 @@ func TestAttack5EndOnlyOnce(t *testing.T) {
 	}
 }
 
-func withoutCache(c Config) Config {
-	c.Cache.Entries = -1
-	return c
-}
-
 // Token 0 is used again after the session's end.
 func TestAttack6TokenOfNoRecordAfterTheEnd(t *testing.T) {
 	for name, s := range sessions(randomBytes(1, 600)) {
 		t.Run(name, func(t *testing.T) {
-			onEveryDriver(t, func(t *testing.T, w *stage) {
+			onEveryDriver(t, func(t *testing.T, run *simRun) {
 				p := join(s.before, s.rest)
-				tokens := beginUpload(t, w, s.before...)
+				tokens := beginUpload(t, run, s.before...)
 				u := tokens[len(tokens)-1]
-				c := w.replica(t)
+				c := run.replica(t)
 				must(t, c.put(repoA, u, s.rest, p))
-				before := readRecord(t, w, p).Value
+				before := readRecord(t, run, p).Value
 				_, patched := c.patch(repoA, tokens[0], randomBytes(2, 300))
 				cancelled := c.cancel(repoA, tokens[0])
 				_, status := c.status(repoA, tokens[0])
@@ -221,10 +211,10 @@ func TestAttack6TokenOfNoRecordAfterTheEnd(t *testing.T) {
 					t.Errorf("PATCH, status, cancel = %v, %v, %v, want ErrBlobUploadUnknown", patched, status, cancelled)
 				}
 				must(t, c.get(p))
-				if now := readRecord(t, w, p).Value; now != before {
+				if now := readRecord(t, run, p).Value; now != before {
 					t.Errorf("the record is %+v, and was %+v", now, before)
 				}
-				if again := w.replica(t).put(repoA, u, s.rest, p); again != nil {
+				if again := run.replica(t).put(repoA, u, s.rest, p); again != nil {
 					t.Errorf("PUT again = %v", again)
 				}
 			})
@@ -238,7 +228,7 @@ func TestAttack7KilledOnTheWay(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, mode := range []drivertest.Mode{drivertest.Lost, drivertest.Unanswered} {
 				t.Run(mode.String(), func(t *testing.T) {
-					onEveryDriver(t, func(t *testing.T, w *stage) {
+					onEveryDriver(t, func(t *testing.T, run *simRun) {
 						for k := 1; ; k++ {
 							p := randomBytes(uint64(k), len(join(s.before, s.rest)))
 							var before [][]byte
@@ -247,17 +237,17 @@ func TestAttack7KilledOnTheWay(t *testing.T) {
 								before = append(before, rest[:len(b)])
 								rest = rest[len(b):]
 							}
-							tokens := beginUpload(t, w, before...)
+							tokens := beginUpload(t, run, before...)
 							u := tokens[len(tokens)-1]
 							dying := &drivertest.Faulty{Mode: mode, Dead: true, Nth: k, Match: drivertest.Call.Writes}
-							c := w.replica(t, dying.Intercept) // opening writes nothing
+							c := run.replica(t, dying.Intercept) // opening writes nothing
 							err := c.put(repoA, u, rest, p)
 							call, hit := dying.Hit()
 							if !hit {
 								must(t, err)
 								return
 							}
-							if err := w.replica(t).put(repoA, u, rest, p); err != nil {
+							if err := run.replica(t).put(repoA, u, rest, p); err != nil {
 								t.Errorf("killed at %v: PUT again = %v", call, err)
 							}
 						}
@@ -276,19 +266,19 @@ func TestAttack8PatchAgainWhileTheFirstGoesOn(t *testing.T) {
 	for name, start := range map[string]int64{"with an offset": 300, "without": -1} {
 		for _, at := range []string{"first part", "record"} {
 			t.Run(name+"/"+at, func(t *testing.T) {
-				onEveryDriver(t, func(t *testing.T, w *stage) {
-					u := beginUpload(t, w, p[:300])[1]
+				onEveryDriver(t, func(t *testing.T, run *simRun) {
+					u := beginUpload(t, run, p[:300])[1]
 					patch := func(c *client) (Upload, error) {
-						return c.in(repoA).AppendUpload(w.ctx, u.ID, u.State, Body{bytes.NewReader(p[300:1100]), -1, start, nil})
+						return c.in(repoA).AppendUpload(run.Ctx, u.ID, u.State, Body{bytes.NewReader(p[300:1100]), -1, start, nil})
 					}
-					hold := stallAt(func(c drivertest.Call) bool {
+					hold := sim.HoldFirst(func(c drivertest.Call) bool {
 						return strings.HasSuffix(c.Method, "Part") == (at == "first part") && c.Writes()
 					})
-					slow := w.replica(t, hold.intercept)
+					slow := run.replica(t, hold.Intercept)
 					var first, now Upload
-					err := hold.meanwhile(t, func() (err error) { first, err = patch(slow); return err }, func() {
+					err := hold.Meanwhile(t, func() (err error) { first, err = patch(slow); return err }, func() {
 						var err error
-						now, err = patch(w.replica(t))
+						now, err = patch(run.replica(t))
 						must(t, err)
 					})
 					switch {
@@ -297,7 +287,7 @@ func TestAttack8PatchAgainWhileTheFirstGoesOn(t *testing.T) {
 					case start < 0 && (err != nil || first != now):
 						t.Errorf("the first PATCH = %+v, %v, want %+v", first, err, now)
 					}
-					must(t, w.replica(t).put(repoA, now, p[1100:], p))
+					must(t, run.replica(t).put(repoA, now, p[1100:], p))
 				})
 			})
 		}
@@ -311,14 +301,14 @@ func TestAttack10PutBreaksOff(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
-			onEveryDriver(t, func(t *testing.T, w *stage) {
+			onEveryDriver(t, func(t *testing.T, run *simRun) {
 				p := join(s.before, s.rest)
-				tokens := beginUpload(t, w, s.before...)
+				tokens := beginUpload(t, run, s.before...)
 				u := tokens[len(tokens)-1]
-				c := w.replica(t)
+				c := run.replica(t)
 				for _, length := range []int64{-1, int64(len(s.rest))} {
 					body := io.MultiReader(bytes.NewReader(s.rest[:len(s.rest)/2]), iotest.ErrReader(io.ErrUnexpectedEOF))
-					_, err := c.in(repoA).FinishUpload(w.ctx, u.ID, u.State, Body{body, length, -1, nil}, Descriptor{Digest: digest.FromBytes(p)})
+					_, err := c.in(repoA).FinishUpload(run.Ctx, u.ID, u.State, Body{body, length, -1, nil}, Descriptor{Digest: digest.FromBytes(p)})
 					if !errors.Is(err, io.ErrUnexpectedEOF) {
 						t.Fatalf("PUT = %v, want its body's error", err)
 					}
@@ -326,7 +316,7 @@ func TestAttack10PutBreaksOff(t *testing.T) {
 				if now, err := c.status(repoA, u); err != nil || now.Size != int64(len(p)-len(s.rest)) {
 					t.Errorf("status = %d, %v, want %d bytes", now.Size, err, len(p)-len(s.rest))
 				}
-				must(t, w.replica(t).put(repoA, u, s.rest, p))
+				must(t, run.replica(t).put(repoA, u, s.rest, p))
 			})
 		})
 	}

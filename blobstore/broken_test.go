@@ -11,24 +11,44 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/catalog"
+	"github.com/berthhq/berth/blobstore/internal/sim"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
 	"github.com/berthhq/berth/drivers/envelope"
 )
 
-// A search that finds nothing proves something only if it would have found what
-// it looks for. Here rules of the protocol are broken on purpose, between the
-// product and its bucket, and the explorer must say so; of the same scenario
-// with the rule in force it must not.
-
+// TestBrokenRulesAreFound breaks rules of the protocol on purpose, between a
+// replica and its bucket. A search that finds nothing proves something only if it
+// finds these violations, and none in the same scenario when the rule is kept.
 func TestBrokenRulesAreFound(t *testing.T) {
+	for _, rule := range brokenRules() {
+		t.Run(rule.name, func(t *testing.T) {
+			t.Parallel()
+			if done := sim.Explore(t, rule.simulated(), 0); done.Violation == nil {
+				t.Error("the rule was broken, and no violation is found")
+			} else {
+				t.Log(done.Violation)
+			}
+			rule.tamper = nil
+			if done := sim.Explore(t, rule.simulated(), 0); done.Violation != nil {
+				t.Errorf("the rule was kept, and a violation is found: %v", done.Violation)
+			}
+		})
+	}
+}
+
+// brokenRules returns a scenario for each rule, which it is named after.
+func brokenRules() []scenario {
 	x, y := twins(1, 600, 300)
-	d := digest.FromBytes(x)
 	put := func(p []byte) func(c *client) error {
-		return func(c *client) error { return c.contest(c.put(repoA, c.w.session, p[300:], p)) }
+		return func(c *client) error { return c.contest(c.put(repoA, c.run.session, p[300:], p)) }
 	}
 	push := actor{"push", func(c *client) error { return c.push(repoA, x) }}
-	for _, rule := range []scenario{
+	leave := func(state string) func(run *simRun) error {
+		return func(run *simRun) error { return stateNamed(state).leave(run.clients[0], repoB, x) }
+	}
+	return []scenario{
 		{
 			name:   "a key is bound to a digest before it is completed",
 			setup:  patchedBy(x[:300]),
@@ -47,85 +67,49 @@ func TestBrokenRulesAreFound(t *testing.T) {
 			tamper: swallow("Create", "links/"),
 		},
 		{
-			name: "a record's state is looked at: damaged",
-			setup: func(w *stage) error {
-				if err := w.clients[0].push(repoB, x); err != nil {
-					return err
-				}
-				w.ledger.deleting(repoB, x)(nil)
-				var data string
-				err := editBoth(w.ctx, w.bucket, repoB, d, func(r *record) { r.State, data = damaged, r.Data })
-				w.lost[data] = true
-				if err == nil {
-					err = w.bucket.Delete(w.ctx, data)
-				}
-				if err == nil {
-					_, err = w.bucket.Create(w.ctx, data, drivers.NewBody(y))
-				}
-				return err
-			},
+			name:   "a damaged record is not linked",
+			setup:  leave("damaged"),
 			actors: []actor{push},
 			tamper: rewriting("/record", func(_ drivers.Bucket, r *record) { r.State = live }),
 		},
 		{
-			name: "a record's state is looked at: condemned",
-			setup: func(w *stage) error {
-				c := w.clients[0]
-				err := errors.Join(c.push(repoB, x), c.delete(repoB, x))
-				if err == nil {
-					err = edit(w.ctx, w.bucket, layout{}.record(d), func(r *record) { r.State = condemned })
-				}
-				return err
-			},
+			name:   "a condemned record is not linked",
+			setup:  leave("condemned"),
 			actors: []actor{push},
 			tamper: rewriting("/record", func(_ drivers.Bucket, r *record) { r.State = live }),
 		},
 		{
 			name:   "a link is compared with the record",
-			setup:  func(w *stage) error { return anotherLife(w, x) },
+			setup:  func(run *simRun) error { return anotherLife(run, x) },
 			actors: []actor{push},
-			tamper: rewriting("/links/", func(b drivers.Bucket, r *record) {
-				if s, err := envelope.Read[record](context.Background(), b, layout{}.record(d)); err == nil { //nolint:usetesting // it has no test
-					*r = s.Value
-				}
-			}),
+			tamper: rewriting("/links/", likeRecord(digest.FromBytes(x))),
 		},
 		{
-			name:  "a link is deleted by its tag",
-			setup: func(w *stage) error { return w.clients[0].push(repoA, x) },
-			late:  lateWrite{0, 1},
-			actors: []actor{{"delete twice and push again", func(c *client) error {
-				if err := c.delete(repoA, x); err != nil && !errors.Is(err, drivertest.ErrInjected) {
-					return err
-				}
-				if err := c.delete(repoA, x); err != nil && !errors.Is(err, ErrBlobUnknown) {
-					return err
-				}
-				return c.push(repoA, x)
-			}}},
-			tamper: func(b drivers.Bucket) drivers.Bucket { return blindly{b} },
+			name:   "a link is deleted by its tag",
+			setup:  func(run *simRun) error { return run.clients[0].push(repoA, x) },
+			fault:  sim.Fault{Nth: 1, Mode: drivertest.Late},
+			actors: []actor{{"delete twice and push again", deleteTwiceAndPush(x)}},
+			tamper: func(b drivers.Bucket) drivers.Bucket { return blindDeletes{b} },
 		},
-	} {
-		t.Run(rule.name, func(t *testing.T) {
-			broken := rule
-			if _, _, violation := explore(t, broken); violation == nil {
-				t.Error("the rule was broken, and nothing is found")
-			} else {
-				t.Log(violation)
-			}
-			rule.tamper = nil
-			if _, _, violation := explore(t, rule); violation != nil {
-				t.Errorf("the rule is in force, and this is found: %v", violation)
-			}
-		})
 	}
 }
 
-// swallow makes calls of a method answer without being made.
+func deleteTwiceAndPush(p []byte) func(c *client) error {
+	return func(c *client) error {
+		for range 2 {
+			if err := expect(c.delete(repoA, p), drivertest.ErrInjected, ErrBlobUnknown); err != nil {
+				return err
+			}
+		}
+		return c.push(repoA, p)
+	}
+}
+
+// swallow returns a bucket that answers calls of a method without making them.
 func swallow(method, part string) func(drivers.Bucket) drivers.Bucket {
 	return func(b drivers.Bucket) drivers.Bucket {
 		return drivertest.Wrap(b, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
-			if on(method, part)(c) {
+			if sim.On(method, part)(c) {
 				return nil
 			}
 			return do(ctx)
@@ -133,18 +117,18 @@ func swallow(method, part string) func(drivers.Bucket) drivers.Bucket {
 	}
 }
 
-// anotherLife leaves a link whose record was collected, and its bytes with it,
-// and a record of the same blob pushed since to another repository.
-func anotherLife(w *stage, p []byte) error {
-	c := w.clients[0]
+// anotherLife leaves a link with a record and bytes that were collected, and a
+// newer record of the same blob in another repository.
+func anotherLife(run *simRun, p []byte) error {
+	c := run.clients[0]
 	if err := c.push(repoA, p); err != nil {
 		return err
 	}
-	w.ledger.deleting(repoA, p)(nil)
-	key := layout{}.record(digest.FromBytes(p))
-	old, err := envelope.Read[record](w.ctx, w.bucket, key)
+	run.Ledger.Deleting(repoA, p)(nil)
+	m := &mutation{run, repoA, digest.FromBytes(p)}
+	old, err := m.record()
 	if err == nil {
-		err = w.bucket.Delete(w.ctx, key, old.Value.Data)
+		err = run.Bucket.Delete(run.Ctx, m.recordKey(), old.Value.Data)
 	}
 	if err != nil {
 		return err
@@ -152,16 +136,25 @@ func anotherLife(w *stage, p []byte) error {
 	return c.push(repoB, p)
 }
 
-// rewritten is a bucket that reads some records or links otherwise than they
-// are.
+// rewritten is a bucket that changes some records or links as they are read.
 type rewritten struct {
 	drivers.Bucket
-	part   string
+	part   string // of their keys
 	change func(drivers.Bucket, *record)
 }
 
 func rewriting(part string, change func(drivers.Bucket, *record)) func(drivers.Bucket) drivers.Bucket {
 	return func(b drivers.Bucket) drivers.Bucket { return rewritten{b, part, change} }
+}
+
+// likeRecord returns a change that makes a link equal to the record.
+func likeRecord(d digest.Digest) func(drivers.Bucket, *record) {
+	return func(b drivers.Bucket, r *record) {
+		s, err := envelope.Read[record](context.Background(), b, catalog.RecordKey(d))
+		if err == nil {
+			*r = s.Value
+		}
+	}
 }
 
 func (r rewritten) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, drivers.Object, error) {
@@ -191,7 +184,7 @@ func (r rewritten) Open(ctx context.Context, key string, off, n int64) (io.ReadC
 	return io.NopCloser(bytes.NewReader(body)), o, nil
 }
 
-// blindly deletes without looking at the tag.
-type blindly struct{ drivers.Bucket }
+// blindDeletes is a bucket that deletes without comparing the tag.
+type blindDeletes struct{ drivers.Bucket }
 
-func (b blindly) DeleteIf(ctx context.Context, key, _ string) error { return b.Delete(ctx, key) }
+func (b blindDeletes) DeleteIf(ctx context.Context, key, _ string) error { return b.Delete(ctx, key) }

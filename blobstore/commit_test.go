@@ -6,6 +6,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/envelope"
 	"github.com/berthhq/berth/drivers/memory"
@@ -26,7 +27,7 @@ func TestPushOntoLostData(t *testing.T) {
 			if _, err := repository(t, s, "first").Put(t.Context(), "", p); err != nil {
 				t.Fatal(err)
 			}
-			rec, err := envelope.Read[record](t.Context(), b, layout{}.record(d))
+			rec, err := envelope.Read[record](t.Context(), b, catalog.RecordKey(d))
 			if err != nil {
 				t.Fatal(err)
 			}

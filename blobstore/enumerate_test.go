@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
 	"github.com/berthhq/berth/drivers/envelope"
@@ -101,7 +102,7 @@ func TestEnumerateStreams(t *testing.T) {
 	const blobs = 1200 // two keys each: three pages
 	for i := range blobs {
 		d := digest.FromString(fmt.Sprint(i))
-		for _, key := range []string{layout{}.record(d), layout{}.link(d, "a")} {
+		for _, key := range []string{catalog.RecordKey(d), catalog.LinkKey(d, "a")} {
 			if _, err := envelope.Create(t.Context(), r.bucket, key, record{Digest: d}, drivers.Body{}); err != nil {
 				t.Fatal(err)
 			}
@@ -232,12 +233,12 @@ func TestMountAny(t *testing.T) {
 func TestMountAnyAsksAThousandTimes(t *testing.T) {
 	r := newReads(t, Config{})
 	d := r.put(t, []byte("shared"))
-	l, err := r.readLink(t.Context(), d)
+	l, err := r.s.catalog.ReadLink(t.Context(), d, r.name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range 1500 {
-		if _, err := envelope.Create(t.Context(), r.bucket, layout{}.link(d, fmt.Sprintf("b%04d", i)), l.Value, drivers.NewBody(l.Raw)); err != nil {
+		if _, err := envelope.Create(t.Context(), r.bucket, catalog.LinkKey(d, fmt.Sprintf("b%04d", i)), l.Value, drivers.NewBody(l.Raw)); err != nil {
 			t.Fatal(err)
 		}
 	}

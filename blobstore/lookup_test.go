@@ -10,6 +10,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
 	"github.com/berthhq/berth/drivers/envelope"
@@ -34,7 +35,7 @@ func (r *reads) everyRead(t *testing.T, d digest.Digest) map[string]error {
 // or an adoption would.
 func (r *reads) rewriteLink(t *testing.T, d digest.Digest, change func(*record)) {
 	t.Helper()
-	l, err := r.readLink(t.Context(), d)
+	l, err := r.s.catalog.ReadLink(t.Context(), d, r.name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +76,7 @@ func TestSpoiltLink(t *testing.T) {
 	} {
 		r := newReads(t, Config{})
 		d := digest.FromString("x")
-		if _, err := r.bucket.Create(t.Context(), layout{}.link(d, "a"), drivers.NewBody([]byte(body))); err != nil {
+		if _, err := r.bucket.Create(t.Context(), catalog.LinkKey(d, "a"), drivers.NewBody([]byte(body))); err != nil {
 			t.Fatal(err)
 		}
 		for read, err := range r.everyRead(t, d) {

@@ -7,8 +7,6 @@ import (
 
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
-	"github.com/berthhq/berth/drivers/filesystem"
-	"github.com/berthhq/berth/drivers/memory"
 )
 
 // No interleaving of requests may publish bytes under a digest that they don't
@@ -20,36 +18,12 @@ import (
 func onEachStore(t *testing.T, sc scenario) {
 	t.Helper()
 	name := sc.name
-	for habits, h := range map[string]memory.Habits{"S3": tinyS3(), "GCS": memory.GCS(), "Azure": memory.Azure(), "memory": streaming()} {
-		sc.name, sc.habits = name+"/"+habits, h
+	for store, h := range tinyStores() {
+		sc.name, sc.habits = name+"/"+store, h
 		everyInterleaving(t, sc)
 	}
-	sc.name = name + "/filesystem"
-	sc.open = func(t *testing.T) drivers.Bucket {
-		t.Helper()
-		b, err := filesystem.Open(t.Context(), filesystem.Config{Root: t.TempDir()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { b.Close() })
-		return b
-	}
+	sc.name, sc.open = name+"/filesystem", inFiles(t)
 	everyInterleaving(t, sc)
-}
-
-// patchedBy starts a session and sends these pieces, one PATCH each. Empty ones
-// are left out.
-func patchedBy(pieces ...[]byte) func(*stage) error {
-	return func(w *stage) (err error) {
-		c := w.clients[0]
-		w.session, err = c.in(repoA).StartUpload("")
-		for _, p := range pieces {
-			if err == nil && len(p) > 0 {
-				w.session, err = c.patch(repoA, w.session, p)
-			}
-		}
-		return err
-	}
 }
 
 // Attack 9: overlapping PATCHes with different bytes. Either one's bytes commit,
@@ -59,7 +33,7 @@ func TestAttack9OverlappingPatches(t *testing.T) {
 		x, y := twins(1, 600, 600-before)
 		patchAndPut := func(p []byte) func(c *client) error {
 			return func(c *client) error {
-				u, err := c.patch(repoA, c.w.session, p[before:])
+				u, err := c.patch(repoA, c.run.session, p[before:])
 				if err == nil {
 					err = c.put(repoA, u, nil, p)
 				}
@@ -80,7 +54,7 @@ func TestAttack9OverlappingPatches(t *testing.T) {
 func TestAttack4TwoContentsOneCRC(t *testing.T) {
 	x, y := twins(1, 600, 300)
 	put := func(p []byte) func(c *client) error {
-		return func(c *client) error { return c.contest(c.put(repoA, c.w.session, p[300:], p)) }
+		return func(c *client) error { return c.contest(c.put(repoA, c.run.session, p[300:], p)) }
 	}
 	onEachStore(t, scenario{
 		name:   "answers of Complete lost",

@@ -249,7 +249,7 @@ func TestDataGone(t *testing.T) {
 		p := randomBytes(1, 100_000)
 		d := r.put(t, p)
 		r.wants(t, "GET", 2, r.get(t, d))
-		l, err := r.readLink(t.Context(), d)
+		l, err := r.s.catalog.ReadLink(t.Context(), d, r.name)
 		if err != nil {
 			t.Fatal(err)
 		}

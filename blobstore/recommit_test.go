@@ -13,6 +13,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/catalog"
+	"github.com/berthhq/berth/blobstore/internal/sim"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
 )
@@ -97,7 +99,7 @@ func TestCommitOvertaken(t *testing.T) {
 				var u Upload
 				overtaken := false
 				b := drivertest.Wrap(buckets(t)["S3"](t), func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
-					if c.Method == "Create" && c.Key == (layout{}).SessionRecord(u.ID, 2) && !overtaken {
+					if c.Method == "Create" && c.Key == (catalog.Layout{}).SessionRecord(u.ID, 2) && !overtaken {
 						overtaken = true
 						if err := tc.overtake(t, r, u); err != nil {
 							t.Errorf("overtaking: %v", err)
@@ -236,7 +238,7 @@ func TestDamagedTail(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			key := layout{}.SessionRecord(u.ID, 1)
+			key := catalog.Layout{}.SessionRecord(u.ID, 1)
 			rc, o, err := b.Open(t.Context(), key, 0, -1)
 			if err != nil {
 				t.Fatal(err)
@@ -336,7 +338,7 @@ func TestCancelAgain(t *testing.T) {
 		must(t, err)
 		must(t, w.Close())
 
-		fault := &drivertest.Faulty{Mode: drivertest.Lost, Nth: 1, Match: on(c.method, "uploads/")}
+		fault := &drivertest.Faulty{Mode: drivertest.Lost, Nth: 1, Match: sim.On(c.method, "uploads/")}
 		other := repository(t, openStore(t, drivertest.Wrap(b, fault.Intercept), smallParts()), "a")
 		w, err = other.Resume(t.Context(), w.ID())
 		must(t, err)

@@ -2,47 +2,60 @@ package blobstore
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 )
 
-// retrying is a client that asks again until it has what it wants, as real ones
-// do: after a failure the same request once more, after a 404 the upload from
-// its start, after a 416 on from where the upload is said to stand. It puts
-// down in the ledger what it was told.
+// retrying is a client that repeats its requests until it has what it wants, as
+// real clients do: after a failure it repeats the request, after a 404 it starts
+// the upload again, and after a 416 it continues where the upload stands.
 type retrying struct {
-	// ask has a request answered by some process. It ends the client by an
-	// errGaveUp.
-	ask    func(request func(*Store) error) error
-	ledger *ledger
+	run      *simRun
+	own      *client // of the process that the fault strikes
+	spare    *client // of another process, which gets the requests once the first has died
+	requests int
+	session  session // the one that the scene is about
 }
 
-// errGaveUp says that a client has asked too often.
+// session is an upload as its client knows it.
+type session struct {
+	Upload
+	repository string
+	p          []byte
+	named      digest.Digest
+}
+
+// maxRequests is the number of requests in a scene after which a client gives up.
+// Without faults no scene makes half as many.
+const maxRequests = 24
+
+// errGaveUp is the error of a client that has made too many requests.
 var errGaveUp = errors.New("the client has given up")
 
-// isFinal says that asking again has no use.
-func isFinal(err error) bool {
-	_, bad := errors.AsType[ErrBlobInvalidDigest](err)
-	return err == nil || bad || errors.Is(err, errGaveUp) || errors.Is(err, ErrBlobUploadUnknown) || errors.Is(err, ErrOutOfOrder) ||
-		errors.Is(err, ErrBlobUnknown) || errors.Is(err, ErrBlobInvalidLength)
+// client returns the client of a process that is alive.
+func (c *retrying) client() *client {
+	if c.run.Died() {
+		return c.spare
+	}
+	return c.own
 }
 
-// do asks until there is an answer that is final.
-func (c retrying) do(repository string, request func(*Repository) error) error {
-	name, err := reference.WithName(repository)
-	if err != nil {
-		return err
-	}
+// isFinal reports whether repeating a request is of no use.
+func isFinal(err error) bool {
+	final := expect(err, ErrBlobUploadUnknown, ErrOutOfOrder, ErrBlobUnknown, ErrBlobInvalidLength) == nil
+	return final || isWrongDigest(err)
+}
+
+// do repeats a request until its result is final.
+func (c *retrying) do(request func(c *client) error) error {
 	var failed []error
 	for {
-		err := c.ask(func(s *Store) error { return request(s.Repository(name)) })
-		if errors.Is(err, errGaveUp) {
-			return errors.Join(append(failed, err)...)
+		if c.requests++; c.requests > maxRequests {
+			return errors.Join(append(failed, errGaveUp)...)
 		}
+		err := c.run.Request(func() error { return request(c.client()) })
 		if isFinal(err) {
 			return err
 		}
@@ -67,30 +80,22 @@ func (w way) String() string {
 
 func (w way) inChunks() bool { return w == byChunks || w == byUnannounced }
 
-// session is an upload as its client knows it.
-type session struct {
-	Upload
-	repository string
-	p          []byte
-	named      digest.Digest
-}
-
-// push pushes p, as the digest named, until that is acknowledged. It returns
-// the session that it did so with, where the last PUT was sent to.
-func (c retrying) push(ctx context.Context, by way, repository string, p []byte, named digest.Digest) (session, error) {
+// push pushes p to repoA, by a digest, until that is acknowledged. It returns the
+// session as it was before the last PUT.
+func (c *retrying) push(by way, p []byte, named digest.Digest) (session, error) {
 	for {
-		s := session{repository: repository, p: p, named: named}
+		s := session{repository: repoA, p: p, named: named}
 		err := c.start(by, &s)
 		if err == nil && by != byPut && by != byPost {
-			err = c.send(ctx, by, &s)
+			err = c.send(by, &s)
 		}
 		at := s
 		for err == nil {
-			if err = c.finish(ctx, by, s); err == nil {
+			if err = c.finish(by, s); err == nil {
 				return at, nil
 			}
 			if errors.Is(err, ErrOutOfOrder) {
-				err = c.status(ctx, &s)
+				err = c.status(&s)
 				at = s
 			}
 		}
@@ -100,39 +105,39 @@ func (c retrying) push(ctx context.Context, by way, repository string, p []byte,
 	}
 }
 
-func (c retrying) start(by way, s *session) error {
+func (c *retrying) start(by way, s *session) error {
 	alg := s.named.Algorithm()
 	if by == byUnannounced {
 		alg = ""
 	}
-	return c.do(s.repository, func(r *Repository) (err error) {
-		s.Upload, err = r.StartUpload(alg)
+	return c.do(func(c *client) (err error) {
+		s.Upload, err = c.start(s.repository, alg)
 		return err
 	})
 }
 
 // send sends what goes by PATCH.
-func (c retrying) send(ctx context.Context, by way, s *session) error {
+func (c *retrying) send(by way, s *session) error {
 	end, chunk := int64(len(s.p)), int64(len(s.p))
 	if by.inChunks() {
 		chunk = end*2/5 + 1 // two, and a rest that goes with the PUT
 		end--
 	}
 	for s.Size < end && (by == byPatch || s.Size+chunk <= end) {
-		err := c.do(s.repository, func(r *Repository) error {
+		err := c.do(func(c *client) error {
 			n := min(chunk, end-s.Size)
-			body := Body{Reader: bytes.NewReader(s.p[s.Size : s.Size+n]), Length: n, Start: -1}
+			body := bodyOf(s.p[s.Size : s.Size+n])
 			if by.inChunks() {
 				body.Start = s.Size
 			}
-			u, err := r.AppendUpload(ctx, s.ID, s.State, body)
+			u, err := c.in(s.repository).AppendUpload(c.ctx(), s.ID, s.State, body)
 			if err == nil {
 				s.Upload = u
 			}
 			return err
 		})
 		if errors.Is(err, ErrOutOfOrder) {
-			err = c.status(ctx, s)
+			err = c.status(s)
 		}
 		if err != nil {
 			return err
@@ -141,9 +146,9 @@ func (c retrying) send(ctx context.Context, by way, s *session) error {
 	return nil
 }
 
-func (c retrying) status(ctx context.Context, s *session) error {
-	return c.do(s.repository, func(r *Repository) error {
-		u, err := r.UploadStatus(ctx, s.ID, s.State)
+func (c *retrying) status(s *session) error {
+	return c.do(func(c *client) error {
+		u, err := c.status(s.repository, s.Upload)
 		if err == nil {
 			s.Upload = u
 		}
@@ -151,62 +156,45 @@ func (c retrying) status(ctx context.Context, s *session) error {
 	})
 }
 
-// finish sends the rest by PUT, or all of it in a POST of its own.
-func (c retrying) finish(ctx context.Context, by way, s session) error {
-	return c.do(s.repository, func(r *Repository) error {
-		if by == byPost { // each is a new upload
-			u, err := r.StartUpload(s.named.Algorithm())
-			if err != nil {
+// finish sends the rest by PUT, or everything by a POST.
+func (c *retrying) finish(by way, s session) error {
+	return c.do(func(c *client) (err error) {
+		if by == byPost { // each one is a new upload
+			if s.Upload, err = c.start(s.repository, s.named.Algorithm()); err != nil {
 				return err
 			}
-			s.Upload = u
 		}
-		rest := s.p[s.Size:]
-		body := Body{Reader: bytes.NewReader(rest), Length: int64(len(rest)), Start: -1}
+		body := bodyOf(s.p[s.Size:])
 		if by.inChunks() {
 			body.Start = s.Size
 		}
-		answered := c.ledger.pushing(s.repository, s.named, s.p)
-		_, err := r.FinishUpload(ctx, s.ID, s.State, body, Descriptor{Digest: s.named})
-		answered(err)
-		return err
+		return c.finish(s.repository, s.Upload, body, s.p, s.named)
 	})
 }
 
-// cancel cancels an upload until it is no more.
-func (c retrying) cancel(ctx context.Context, s session) error {
-	err := c.do(s.repository, func(r *Repository) error { return r.CancelUpload(ctx, s.ID, s.State) })
-	if errors.Is(err, ErrBlobUploadUnknown) {
-		return nil
-	}
-	return err
+// cancel cancels an upload until it does not exist.
+func (c *retrying) cancel(s session) error {
+	err := c.do(func(c *client) error { return c.cancel(s.repository, s.Upload) })
+	return expect(err, ErrBlobUploadUnknown)
 }
 
-// mount mounts a blob until that is acknowledged or refused. It reports
+// mount mounts a blob until that is acknowledged or refused. It returns
 // ErrBlobUnknown if it is refused.
-func (c retrying) mount(ctx context.Context, from, to string, p []byte, named digest.Digest) error {
-	name, err := reference.WithName(from)
-	if err != nil {
-		return err
-	}
-	return c.do(to, func(r *Repository) error {
-		answered := c.ledger.pushing(to, named, p)
-		_, err := r.Mount(ctx, name, named)
-		answered(err)
-		return err
-	})
+func (c *retrying) mount(from, to string, p []byte, named digest.Digest) error {
+	return c.do(func(c *client) error { return c.mountAs(to, from, p, named) })
 }
 
-// delete deletes a blob until it is no more.
-func (c retrying) delete(ctx context.Context, repository string, p []byte, named digest.Digest) error {
-	err := c.do(repository, func(r *Repository) error {
-		answered := c.ledger.deleting(repository, p)
-		err := r.Delete(ctx, named)
-		answered(err)
-		return err
-	})
-	if errors.Is(err, ErrBlobUnknown) {
-		return nil
+// delete deletes a blob until it does not exist.
+func (c *retrying) delete(repository string, p []byte, named digest.Digest) error {
+	err := c.do(func(c *client) error { return c.deleteAs(repository, p, named) })
+	return expect(err, ErrBlobUnknown)
+}
+
+// get reads a blob and compares its bytes.
+func (c *retrying) get(repository string, p []byte, named digest.Digest) error {
+	got, err := c.client().in(repository).Get(c.run.Ctx, named)
+	if err != nil || !bytes.Equal(got, p) {
+		return fmt.Errorf("get %s of %s: %d bytes, %w", named, repository, len(got), err)
 	}
-	return err
+	return nil
 }

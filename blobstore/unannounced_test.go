@@ -12,9 +12,10 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/catalog"
+	"github.com/berthhq/berth/blobstore/internal/sim"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
-	"github.com/berthhq/berth/drivers/envelope"
 )
 
 // A session that computes sha256 only ends with a PUT by sha512.
@@ -52,10 +53,10 @@ func (s unannounced) patched(t *testing.T, c *client, p []byte) (Upload, []byte)
 }
 
 // names reports which of a record, an alias and a link there are.
-func (w *stage) names(t *testing.T, d, named digest.Digest) (names []string) {
+func (run *simRun) names(t *testing.T, d, named digest.Digest) (names []string) {
 	t.Helper()
-	for _, key := range []string{layout{}.record(d), layout{}.alias(named), layout{}.link(d, repoA)} {
-		_, err := w.bucket.Stat(w.ctx, key)
+	for _, key := range []string{catalog.RecordKey(d), catalog.AliasKey(named), catalog.LinkKey(d, repoA)} {
+		_, err := run.Bucket.Stat(run.Ctx, key)
 		if err == nil {
 			names = append(names, kindOf(key))
 		} else if !errors.Is(err, drivers.ErrNotFound) {
@@ -74,12 +75,12 @@ func isWrongDigest(err error) bool { return errors.As(err, new(ErrBlobInvalidDig
 func TestUnannounced(t *testing.T) {
 	for i, s := range unannouncedSessions {
 		t.Run(s.name, func(t *testing.T) {
-			onEveryDriver(t, func(t *testing.T, w *stage) {
+			onEveryDriver(t, func(t *testing.T, run *simRun) {
 				p := randomBytes(uint64(i), s.size)
 				d, named, wrong := digest.FromBytes(p), digest.SHA512.FromBytes(p), digest.SHA512.FromString("other bytes")
-				whole := s.whole && (s.size <= tinyInline || !w.bucket.Limits().Stream)
+				whole := s.whole && (s.size <= tinyInline || !run.Bucket.Limits().Stream)
 				var calls drivertest.Counter
-				c := w.replica(t, calls.Intercept)
+				c := run.replica(t, calls.Intercept)
 				reads := func(f func() error) (n int, err error) {
 					calls.Reset()
 					err = f()
@@ -100,7 +101,7 @@ func TestUnannounced(t *testing.T) {
 				if !isWrongDigest(err) || n != want {
 					t.Errorf("PUT by a wrong digest = %v after %d reads, want an ErrBlobInvalidDigest after %d", err, n, want)
 				}
-				if got := w.names(t, d, wrong); got != nil {
+				if got := run.names(t, d, wrong); got != nil {
 					t.Errorf("PUT by a wrong digest writes %q", got)
 				}
 				now, err := c.status(repoA, u)
@@ -110,8 +111,8 @@ func TestUnannounced(t *testing.T) {
 				case !whole && !errors.Is(err, ErrBlobUploadUnknown):
 					t.Errorf("status after a wrong digest = %v, want %v", err, ErrBlobUploadUnknown)
 				case !whole:
-					end := w.end(t, u)
-					if _, err := w.bucket.Stat(w.ctx, end.Upload.Key); err != nil || end.Digest != d || end.Named != "" {
+					end := run.end(t, u)
+					if _, err := run.Bucket.Stat(run.Ctx, end.Upload.Key); err != nil || end.Digest != d || end.Named != "" {
 						t.Errorf("the last record is %+v, with data %v, want its key, %s and no other digest", end, err, d)
 					}
 				}
@@ -120,7 +121,7 @@ func TestUnannounced(t *testing.T) {
 				if n, err = reads(func() error { return c.putAs(repoA, u, rest, p, named) }); err != nil || n != want {
 					t.Errorf("PUT = %v after %d reads, want nil after %d", err, n, want)
 				}
-				if got, err := w.replica(t).in(repoA).Get(w.ctx, named); err != nil || !bytes.Equal(got, p) {
+				if got, err := run.replica(t).in(repoA).Get(run.Ctx, named); err != nil || !bytes.Equal(got, p) {
 					t.Errorf("Get = %d bytes, %v", len(got), err)
 				}
 				if n, err = reads(func() error { return c.putAs(repoA, u, rest, p, named) }); err != nil || n != 0 {
@@ -132,21 +133,10 @@ func TestUnannounced(t *testing.T) {
 }
 
 // end returns the last record of a session.
-func (w *stage) end(t *testing.T, u Upload) (last struct {
-	sessionRecord
-
-	Named digest.Digest `json:"named"`
-}) {
+func (run *simRun) end(t *testing.T, u Upload) (last sim.Session) {
 	t.Helper()
-	for o, err := range w.bucket.List(w.ctx, layout{}.Session(u.ID), "") {
-		must(t, err)
-		s, err := envelope.Read[struct {
-			sessionRecord
-
-			Named digest.Digest `json:"named"`
-		}](w.ctx, w.bucket, o.Key)
-		must(t, err)
-		last = s.Value
+	for _, r := range run.inventory(t).Sessions[u.ID] {
+		last = r.Value
 	}
 	return last
 }
@@ -163,12 +153,12 @@ func TestUnannouncedKilled(t *testing.T) {
 				t.Run(fmt.Sprintf("%.10s then %.10s, %s", first, order, mode), func(t *testing.T) {
 					on := onEveryDriver
 					if i+j > 0 || mode == drivertest.Lost { // the other drivers make no difference
-						on = func(t *testing.T, f func(*testing.T, *stage)) { onBucket(t, openMemory(t, tinyS3()), f) }
+						on = func(t *testing.T, f func(*testing.T, *simRun)) { onS3(t, f) }
 					}
 					for nth, more := 1, true; more; nth++ {
-						on(t, func(t *testing.T, w *stage) {
+						on(t, func(t *testing.T, run *simRun) {
 							fault := &drivertest.Faulty{Mode: mode, Nth: nth, Match: drivertest.Call.Writes, Dead: true}
-							more = putKilled(t, w, fault, p, first, order, wrong)
+							more = putKilled(t, run, fault, p, first, order, wrong)
 						})
 					}
 				})
@@ -179,23 +169,23 @@ func TestUnannouncedKilled(t *testing.T) {
 
 // putKilled sends a PUT by first, which fault kills if it reports so, and then
 // one by each digest of order.
-func putKilled(t *testing.T, w *stage, fault *drivertest.Faulty, p []byte, first digest.Digest, order []digest.Digest, wrong digest.Digest) bool {
+func putKilled(t *testing.T, run *simRun, fault *drivertest.Faulty, p []byte, first digest.Digest, order []digest.Digest, wrong digest.Digest) bool {
 	t.Helper()
-	u, rest := unannounced{patches: []int{300}}.patched(t, w.replica(t), p)
-	err := w.replica(t, fault.Intercept).putAs(repoA, u, rest, p, first)
+	u, rest := unannounced{patches: []int{300}}.patched(t, run.replica(t), p)
+	err := run.replica(t, fault.Intercept).putAs(repoA, u, rest, p, first)
 	call, hit := fault.Hit()
 	if err == nil && hit && fault.Mode == drivertest.Lost {
 		t.Fatalf("killed at %v, it was acknowledged", call)
 	}
 	for i, again := range order {
-		err := w.replica(t).putAs(repoA, u, rest, p, again)
+		err := run.replica(t).putAs(repoA, u, rest, p, again)
 		if again == wrong && !isWrongDigest(err) || again != wrong && err != nil {
 			t.Errorf("killed at %v, PUT again by %.15s = %v", call, again, err)
 		}
-		if got := w.names(t, digest.FromBytes(p), wrong); again == wrong && first == wrong && i == 0 && got != nil {
+		if got := run.names(t, digest.FromBytes(p), wrong); again == wrong && first == wrong && i == 0 && got != nil {
 			t.Errorf("killed at %v, PUT again by a wrong digest writes %q", call, got)
 		}
-		if _, err := w.bucket.Stat(w.ctx, layout{}.alias(wrong)); !errors.Is(err, drivers.ErrNotFound) {
+		if _, err := run.Bucket.Stat(run.Ctx, catalog.AliasKey(wrong)); !errors.Is(err, drivers.ErrNotFound) {
 			t.Errorf("killed at %v, PUT again by %.15s: there is a false alias, %v", call, again, err)
 		}
 	}
@@ -204,17 +194,17 @@ func putKilled(t *testing.T, w *stage, fault *drivertest.Faulty, p []byte, first
 
 // A digest that is known to be of other bytes is refused without a read.
 func TestUnannouncedDigestOfAnother(t *testing.T) {
-	onEveryDriver(t, func(t *testing.T, w *stage) {
+	onEveryDriver(t, func(t *testing.T, run *simRun) {
 		p, other := randomBytes(1, 600), randomBytes(2, 600)
 		named := digest.SHA512.FromBytes(other)
-		must(t, w.replica(t).pushAs(repoA, other, named))
-		u, rest := unannounced{patches: []int{300}}.patched(t, w.replica(t), p)
+		must(t, run.replica(t).pushAs(repoA, other, named))
+		u, rest := unannounced{patches: []int{300}}.patched(t, run.replica(t), p)
 		for range 2 {
-			if err := w.replica(t).putAs(repoA, u, rest, p, named); !isWrongDigest(err) {
+			if err := run.replica(t).putAs(repoA, u, rest, p, named); !isWrongDigest(err) {
 				t.Errorf("PUT by the digest of other bytes = %v, want an ErrBlobInvalidDigest", err)
 			}
 		}
-		if got := w.names(t, digest.FromBytes(p), named); len(got) != 1 {
+		if got := run.names(t, digest.FromBytes(p), named); len(got) != 1 {
 			t.Errorf("PUT by the digest of other bytes leaves %q, want their alias only", got)
 		}
 	})
@@ -223,21 +213,21 @@ func TestUnannouncedDigestOfAnother(t *testing.T) {
 // The stored bytes cannot be read for a while: 503, and nothing names the blob.
 // PUT again finishes.
 func TestUnannouncedStoreFails(t *testing.T) {
-	onEveryDriver(t, func(t *testing.T, w *stage) {
+	onEveryDriver(t, func(t *testing.T, run *simRun) {
 		p := randomBytes(1, 600)
 		named := digest.SHA512.FromBytes(p)
 		fault := &drivertest.Faulty{Match: isData}
-		c := w.replica(t, fault.Intercept)
+		c := run.replica(t, fault.Intercept)
 		u, rest := unannounced{patches: []int{300}}.patched(t, c, p)
 		for range 2 {
 			if err := c.putAs(repoA, u, rest, p, named); !errors.Is(err, ErrUnavailable) {
 				t.Errorf("PUT while the data cannot be read = %v, want %v", err, ErrUnavailable)
 			}
 		}
-		if got := w.names(t, digest.FromBytes(p), named); got != nil {
+		if got := run.names(t, digest.FromBytes(p), named); got != nil {
 			t.Errorf("PUT while the data cannot be read writes %q", got)
 		}
-		must(t, w.replica(t).putAs(repoA, u, rest, p, named))
+		must(t, run.replica(t).putAs(repoA, u, rest, p, named))
 	})
 }
 
@@ -246,15 +236,15 @@ func TestUnannouncedStoreFails(t *testing.T) {
 func TestUnannouncedDataDamaged(t *testing.T) {
 	for name, by := range map[string][]byte{"others": randomBytes(2, 600), "fewer": randomBytes(2, 599), "none": nil} {
 		t.Run(name, func(t *testing.T) {
-			onEveryDriver(t, func(t *testing.T, w *stage) {
+			onEveryDriver(t, func(t *testing.T, run *simRun) {
 				p := randomBytes(1, 600)
 				named := digest.SHA512.FromBytes(p)
-				c := w.replica(t, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+				c := run.replica(t, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
 					if isData(c) {
-						w.lost[c.Key] = true
-						must(t, w.bucket.Delete(ctx, c.Key))
+						run.Invariants.Lose(c.Key)
+						must(t, run.Bucket.Delete(ctx, c.Key))
 						if by != nil {
-							_, err := w.bucket.Create(ctx, c.Key, drivers.NewBody(by))
+							_, err := run.Bucket.Create(ctx, c.Key, drivers.NewBody(by))
 							must(t, err)
 						}
 					}
@@ -264,7 +254,7 @@ func TestUnannouncedDataDamaged(t *testing.T) {
 				if err := c.putAs(repoA, u, rest, p, named); !errors.Is(err, ErrBlobUploadUnknown) {
 					t.Errorf("PUT = %v, want %v", err, ErrBlobUploadUnknown)
 				}
-				if got := w.names(t, digest.FromBytes(p), named); got != nil {
+				if got := run.names(t, digest.FromBytes(p), named); got != nil {
 					t.Errorf("PUT writes %q", got)
 				}
 			})
@@ -274,12 +264,12 @@ func TestUnannouncedDataDamaged(t *testing.T) {
 
 // A client that is gone while the data is read back finds the blob there.
 func TestUnannouncedClientGone(t *testing.T) {
-	onEveryDriver(t, func(t *testing.T, w *stage) {
+	onEveryDriver(t, func(t *testing.T, run *simRun) {
 		p := randomBytes(1, 600)
 		named := digest.SHA512.FromBytes(p)
 		for _, size := range []int{300, 0} { // what the PUT again must send
-			ctx, gone := context.WithCancel(w.ctx)
-			c := w.replica(t, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+			ctx, gone := context.WithCancel(run.Ctx)
+			c := run.replica(t, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
 				if isData(c) {
 					gone()
 				}
@@ -287,7 +277,7 @@ func TestUnannouncedClientGone(t *testing.T) {
 			})
 			u, rest := unannounced{patches: []int{600 - size}}.patched(t, c, p)
 			if size == 0 { // the session has ended before
-				if err := w.replica(t, dies(drivertest.Unanswered, on("Complete", ""))).putAs(repoA, u, rest, p, named); err == nil {
+				if err := run.replica(t, sim.Dying(drivertest.Unanswered, sim.On("Complete", ""))).putAs(repoA, u, rest, p, named); err == nil {
 					t.Fatal("the first PUT was not killed")
 				}
 			}
@@ -297,8 +287,8 @@ func TestUnannouncedClientGone(t *testing.T) {
 			if ctx.Err() == nil {
 				t.Error("nothing was read back")
 			}
-			must(t, w.bucket.Delete(w.ctx, layout{}.alias(named)))
-			must(t, w.bucket.Delete(w.ctx, layout{}.link(digest.FromBytes(p), repoA)))
+			must(t, run.Bucket.Delete(run.Ctx, catalog.AliasKey(named)))
+			must(t, run.Bucket.Delete(run.Ctx, catalog.LinkKey(digest.FromBytes(p), repoA)))
 		}
 	})
 }
@@ -324,10 +314,10 @@ func (t *trickle) Read(p []byte) (int, error) {
 // A read that lasts longer than a request may is given up, and writes nothing.
 func TestUnannouncedPastTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		onBucket(t, openMemory(t, tinyS3()), func(t *testing.T, w *stage) {
+		onS3(t, func(t *testing.T, run *simRun) {
 			p := randomBytes(1, 2000)
 			named := digest.SHA512.FromBytes(p)
-			c := &client{w: w, s: openStore(t, trickling{w.bucket}, tiny())}
+			c := &client{run: run, s: openStore(t, trickling{run.Bucket}, tiny())}
 			u, rest := unannounced{patches: []int{2000}}.patched(t, c, p)
 			for range 2 {
 				began := time.Now()
@@ -336,10 +326,10 @@ func TestUnannouncedPastTheLimit(t *testing.T) {
 					t.Errorf("PUT = %v after %v, want %v after 6h", err, took, ErrUnavailable)
 				}
 			}
-			if got := w.names(t, digest.FromBytes(p), named); got != nil {
+			if got := run.names(t, digest.FromBytes(p), named); got != nil {
 				t.Errorf("PUT writes %q", got)
 			}
-			must(t, w.replica(t).putAs(repoA, u, rest, p, named))
+			must(t, run.replica(t).putAs(repoA, u, rest, p, named))
 		})
 	})
 }

@@ -1,0 +1,201 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/blobstore/catalog"
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/envelope"
+)
+
+// Inventory is everything in a bucket.
+type Inventory struct {
+	Records  map[digest.Digest]catalog.StoredRecord
+	Links    map[string]catalog.StoredRecord // by key
+	Aliases  map[digest.Digest]catalog.Alias
+	Sessions map[string][]SessionRecord // by id, in order
+	Dead     []catalog.Dead
+	Data     map[string]Content
+}
+
+// Content is what the bytes of an object turn out to be.
+type Content struct {
+	SHA256 digest.Digest
+	SHA512 digest.Digest
+	Size   int64
+	CRC32C uint32
+}
+
+func contentOf(p []byte) Content {
+	return Content{digest.FromBytes(p), digest.SHA512.FromBytes(p), int64(len(p)), drivers.UpdateCRC32C(0, p)}
+}
+
+// SessionRecord is a stored session record. Seq is its number.
+type SessionRecord struct {
+	Seq int
+	envelope.Stored[Session]
+}
+
+// Session is what the invariants need of a session record.
+type Session struct {
+	Kind       string           `json:"kind"`
+	Repository string           `json:"repository"`
+	Started    time.Time        `json:"started"`
+	Algorithm  digest.Algorithm `json:"algorithm"`
+	Refs       [][3]int64       `json:"refs"` // number, raw bytes, parts
+	Upload     *drivers.Upload  `json:"upload"`
+	Parts      []drivers.Part   `json:"parts"`
+	Offset     int64            `json:"offset"`
+	Digest     digest.Digest    `json:"digest"`
+	Named      digest.Digest    `json:"named"`
+	End        int              `json:"end"`
+}
+
+// endsChain reports whether the record was created to end its session. A record
+// that was replaced in place, by a request that needed none of the session's
+// parts, has no upload, and others may follow it.
+func (s Session) endsChain() bool {
+	return s.Kind == "cancelled" || s.Kind == "committed" && s.Upload != nil
+}
+
+// Read reads the whole bucket. It returns an error for a key that berth does not
+// make.
+func (c *Invariants) Read(ctx context.Context, b drivers.Bucket) (*Inventory, error) {
+	inv := &Inventory{
+		Records:  map[digest.Digest]catalog.StoredRecord{},
+		Links:    map[string]catalog.StoredRecord{},
+		Aliases:  map[digest.Digest]catalog.Alias{},
+		Sessions: map[string][]SessionRecord{},
+		Data:     map[string]Content{},
+	}
+	for o, err := range b.List(ctx, "", "") {
+		if err == nil {
+			err = c.readObject(ctx, b, inv, o.Key)
+		}
+		if errors.Is(err, drivers.ErrNotFound) {
+			continue // deleted since it was listed
+		}
+		if err != nil {
+			return nil, fmt.Errorf("inventory: %s: %w", o.Key, err)
+		}
+	}
+	return inv, nil
+}
+
+// foreignPrefix is the prefix of what another registry has left.
+const foreignPrefix = "docker/"
+
+func (c *Invariants) readObject(ctx context.Context, b drivers.Bucket, inv *Inventory, key string) (err error) {
+	switch {
+	case strings.HasPrefix(key, catalog.BlobsPrefix):
+		return c.readBlob(ctx, b, inv, key)
+	case strings.HasPrefix(key, catalog.AliasesPrefix):
+		s, err := readOnce[catalog.Alias](ctx, c, b, key)
+		inv.Aliases[digestInKey(key)] = s.Value
+		return err
+	case strings.HasPrefix(key, catalog.UploadsPrefix):
+		seq, err := strconv.Atoi(path.Base(key))
+		if err != nil {
+			return err
+		}
+		s, err := readOnce[Session](ctx, c, b, key)
+		id := path.Base(path.Dir(key))
+		inv.Sessions[id] = append(inv.Sessions[id], SessionRecord{seq, s})
+		return err
+	case strings.HasPrefix(key, drivers.BulkPrefix):
+		inv.Data[key], err = c.hash(ctx, b, key)
+		return err
+	case strings.HasPrefix(key, catalog.DeadPrefix):
+		s, err := readOnce[catalog.Dead](ctx, c, b, key)
+		inv.Dead = append(inv.Dead, s.Value)
+		return err
+	case strings.HasPrefix(key, catalog.MetaPrefix), strings.HasPrefix(key, foreignPrefix):
+		return nil
+	default:
+		return errors.New("no key of berth")
+	}
+}
+
+func (c *Invariants) readBlob(ctx context.Context, b drivers.Bucket, inv *Inventory, key string) error {
+	d, isRecord := catalog.ParseRecordKey(key)
+	_, _, isLink := catalog.ParseLinkKey(key)
+	if !isRecord && !isLink {
+		return errors.New("neither a record nor a link")
+	}
+	s, err := readOnce[catalog.Record](ctx, c, b, key)
+	if isRecord {
+		inv.Records[d] = s
+	} else {
+		inv.Links[key] = s
+	}
+	return err
+}
+
+// digestInKey returns the digest in the key of an alias or of data. It returns
+// none for data whose digest was not known when the key was made, and for data of
+// another registry.
+func digestInKey(key string) digest.Digest {
+	f := strings.Split(key, "/")
+	if len(f) < 4 || f[1] == "new" || strings.HasPrefix(key, foreignPrefix) {
+		return ""
+	}
+	return digest.NewDigestFromEncoded(digest.Algorithm(f[1]), f[3])
+}
+
+// once returns the result of read for this version of an object, and calls it
+// once for each version.
+func once[T any](ctx context.Context, c *Invariants, b drivers.Bucket, key string, read func() (T, error)) (T, error) {
+	var none T
+	o, err := b.Stat(ctx, key)
+	if err != nil {
+		return none, err
+	}
+	version := key + " " + o.Tag
+	if v, ok := c.seen[version].(T); ok {
+		return v, nil
+	}
+	v, err := read()
+	if c.seen == nil {
+		c.seen = map[string]any{}
+	}
+	if err == nil {
+		c.seen[version] = v
+	}
+	return v, err
+}
+
+func readOnce[T any](ctx context.Context, c *Invariants, b drivers.Bucket, key string) (envelope.Stored[T], error) {
+	return once(ctx, c, b, key, func() (envelope.Stored[T], error) { return envelope.Read[T](ctx, b, key) })
+}
+
+// hash reads the bytes of an object.
+func (c *Invariants) hash(ctx context.Context, b drivers.Bucket, key string) (Content, error) {
+	return once(ctx, c, b, key, func() (Content, error) {
+		rc, _, err := b.Open(ctx, key, 0, -1)
+		if err != nil {
+			return Content{}, err
+		}
+		defer rc.Close()
+		p, err := io.ReadAll(rc)
+		return contentOf(p), err
+	})
+}
+
+// contentOf returns the bytes that a record or a link leads to. It returns false
+// if they are not there.
+func (inv *Inventory) contentOf(s catalog.StoredRecord) (Content, bool) {
+	if s.Value.Data == "" {
+		return contentOf(s.Raw), true
+	}
+	c, ok := inv.Data[s.Value.Data]
+	return c, ok
+}

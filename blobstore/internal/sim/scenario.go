@@ -1,0 +1,241 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest"
+)
+
+// Scenario is what is simulated. The same scenario can be run any number of
+// times, each time with a bucket of its own.
+type Scenario struct {
+	// Open opens an empty bucket.
+	Open func(ctx context.Context) (drivers.Bucket, error)
+
+	// Start prepares the bucket and returns the actors. It opens a process for
+	// each on the bucket that Run.Process returns. Until it returns, calls are
+	// neither scheduled nor failed.
+	Start func(r *Run) ([]Actor, error)
+
+	// Read opens a process on a bucket, and returns a function that reads a blob
+	// there without a cache. The ledger is checked with it.
+	Read func(ctx context.Context, b drivers.Bucket) (ReadFunc, error)
+
+	// Fault is what happens to one call. The zero value is no fault.
+	Fault Fault
+
+	// After, if not nil, returns an error for what must hold in the end besides
+	// the invariants and the ledger.
+	After func(r *Run) error
+
+	// Tamper, if not nil, stands in front of the bucket of every process. Tests
+	// that break a rule of the protocol on purpose do it there.
+	Tamper func(drivers.Bucket) drivers.Bucket
+}
+
+// ReadFunc returns the bytes of a repository's blob.
+type ReadFunc func(ctx context.Context, repository string, d digest.Digest) ([]byte, error)
+
+// Actor is a client. Run makes one request after another and returns nil if all
+// of them got an acceptable response. It makes a request again if the store has
+// failed it.
+type Actor struct {
+	Name string
+	Run  func() error
+}
+
+// Fault is what happens to the Nth call of an actor's process, from 1. If Mode
+// is drivertest.Late only writes count: a read cannot be late.
+type Fault struct {
+	Actor int
+	Nth   int
+	Mode  drivertest.Mode
+
+	// Soon makes a late write take effect before the actor's next request. In
+	// every schedule of Explore and Draw it takes effect at any later time.
+	// Otherwise it does so once all actors have finished.
+	Soon bool
+
+	// Dead makes the process die with the call.
+	Dead bool
+}
+
+func (f Fault) String() string {
+	s := f.Mode.String()
+	if f.Soon {
+		s += ", soon"
+	}
+	if f.Dead {
+		s += ", dead"
+	}
+	return s
+}
+
+// Run is one run of a scenario.
+type Run struct {
+	Ctx        context.Context //nolint:containedctx // that of the test
+	Bucket     drivers.Bucket  // without schedule, fault and Tamper
+	Ledger     Ledger
+	Invariants Invariants
+
+	scenario *Scenario
+	armed    atomic.Bool // Start is over, and the end not yet reached
+	fault    *drivertest.Faulty
+	schedule *schedule // nil if the actors run freely
+	read     ReadFunc
+	between  error // what was wrong right after the fault
+
+	actors   []Actor
+	mu       sync.Mutex
+	finished int
+	results  []error
+}
+
+// NewRun returns a run for a test that makes its requests itself.
+func NewRun(ctx context.Context, b drivers.Bucket, read func(context.Context, drivers.Bucket) (ReadFunc, error)) *Run {
+	return &Run{Ctx: ctx, Bucket: b, scenario: &Scenario{Read: read}, fault: &drivertest.Faulty{}}
+}
+
+// start opens a bucket, prepares it, and returns a run with actors that have not
+// started.
+func (s *Scenario) start(ctx context.Context, q *schedule) (*Run, error) {
+	b, err := s.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r := &Run{Ctx: ctx, Bucket: b, scenario: s, schedule: q}
+	r.fault = &drivertest.Faulty{Mode: s.Fault.Mode, Nth: s.Fault.Nth, Dead: s.Fault.Dead}
+	if s.Fault.Mode == drivertest.Late {
+		r.fault.Match = drivertest.Call.Writes
+	}
+	if r.actors, err = s.Start(r); err != nil {
+		return nil, fmt.Errorf("start: %w", err)
+	}
+	r.results = make([]error, len(r.actors))
+	r.armed.Store(true)
+	return r, nil
+}
+
+// Process returns the bucket as it is seen by the process of an actor, the one
+// with this index in what Start returns.
+func (r *Run) Process(actor int) drivers.Bucket {
+	fails := func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+		if !r.armed.Load() || r.scenario.Fault.Nth == 0 || r.scenario.Fault.Actor != actor {
+			return do(ctx)
+		}
+		return r.fault.Intercept(ctx, c, do)
+	}
+	return r.scheduled(actor, drivertest.Wrap(r.tampered(), fails))
+}
+
+// Spare returns the bucket as it is seen by another process, which an actor uses
+// once its own has died.
+func (r *Run) Spare(actor int) drivers.Bucket { return r.scheduled(actor, r.tampered()) }
+
+func (r *Run) tampered() drivers.Bucket {
+	if r.scenario.Tamper == nil {
+		return r.Bucket
+	}
+	return r.scenario.Tamper(r.Bucket)
+}
+
+func (r *Run) scheduled(actor int, b drivers.Bucket) drivers.Bucket {
+	if r.schedule == nil {
+		return b
+	}
+	return drivertest.Wrap(b, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+		if r.armed.Load() {
+			if err := r.schedule.wait(r.name(actor), actor, c); err != nil {
+				return err
+			}
+		}
+		return do(ctx)
+	})
+}
+
+func (r *Run) name(actor int) string { return r.actors[actor].Name }
+
+// Died reports whether the fault has killed the process of its actor.
+func (r *Run) Died() bool {
+	_, hit := r.fault.Hit()
+	return hit && r.scenario.Fault.Dead
+}
+
+// Request makes a request of an actor. If the fault strikes meanwhile, it makes a
+// late write take effect that is to do so soon, and checks the invariants.
+func (r *Run) Request(request func() error) error {
+	_, before := r.fault.Hit()
+	err := request()
+	if _, now := r.fault.Hit(); now && !before && r.schedule == nil {
+		if r.scenario.Fault.Soon {
+			_ = r.fault.Land(r.Ctx) // no client gets its response
+		}
+		if r.scenario.Fault.Mode != drivertest.Late { // otherwise the bucket is as after a lost call
+			r.between = r.Invariants.Check(r.Ctx, r.Bucket)
+		}
+	}
+	return err
+}
+
+// Check returns an error for every invariant that does not hold, and for
+// everything that is not as clients were told.
+func (r *Run) Check() error {
+	if r.read == nil {
+		read, err := r.scenario.Read(r.Ctx, r.Bucket)
+		if err != nil {
+			return err
+		}
+		r.read = read
+	}
+	return errors.Join(r.Invariants.Check(r.Ctx, r.Bucket), r.Ledger.Check(r.Ctx, r.Bucket, r.read))
+}
+
+// act runs an actor to its end.
+func (r *Run) act(i int) {
+	err := r.actors[i].Run()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.results[i] = err
+	r.finished++
+}
+
+// Play runs the scenario once, and its actors as they come. It returns the call
+// that was failed, if any was.
+func (s *Scenario) Play(ctx context.Context) (call drivertest.Call, hit bool, err error) {
+	r, err := s.start(ctx, nil)
+	if err != nil {
+		return call, false, err
+	}
+	defer r.Bucket.Close()
+	var wg sync.WaitGroup
+	for i := range r.actors {
+		wg.Go(func() { r.act(i) })
+	}
+	wg.Wait()
+	r.armed.Store(false)
+	call, hit = r.fault.Hit()
+	_ = r.fault.Land(ctx) // no client gets its response
+	if r.between != nil {
+		r.results = append(r.results, fmt.Errorf("right after the fault: %w", r.between))
+	}
+	return call, hit, r.end()
+}
+
+// end returns the errors of the actors and an error for everything that must hold
+// at the end of a run. After is called only if there is none so far.
+func (r *Run) end() error {
+	if err := errors.Join(errors.Join(r.results...), r.Check()); err != nil || r.scenario.After == nil {
+		return err
+	}
+	if err := r.scenario.After(r); err != nil {
+		return fmt.Errorf("after: %w", err)
+	}
+	return nil
+}

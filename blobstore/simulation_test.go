@@ -1,0 +1,314 @@
+package blobstore
+
+import (
+	"context"
+	"errors"
+	"hash/fnv"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/blobstore/internal/sim"
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest"
+	"github.com/berthhq/berth/drivers/filesystem"
+	"github.com/berthhq/berth/drivers/memory"
+)
+
+// This file connects package sim to this package: its actors are clients, each
+// of a Store of its own.
+
+// simRun is one run of a scenario.
+type simRun struct {
+	*sim.Run
+	session Upload // that the setup has started, for actors that share one
+	rivals  bool   // see scenario
+	clients []*client
+}
+
+// scenario is a sim.Scenario with clients as its actors, which start together
+// once setup is done.
+type scenario struct {
+	name   string
+	habits memory.Habits // the zero value stands for tinyS3
+	open   opener        // if not nil, it replaces a bucket in memory with the habits
+	setup  func(*simRun) error
+	actors []actor
+	fault  sim.Fault
+	tamper func(drivers.Bucket) drivers.Bucket
+
+	// rivals means that the actors want different things of one session, so that
+	// some of them must fail.
+	rivals bool
+}
+
+// actor is one client, which makes one request after another. In the end run
+// must return nil.
+type actor struct {
+	name string
+	run  func(c *client) error
+}
+
+// opener opens an empty bucket.
+type opener = func(context.Context) (drivers.Bucket, error)
+
+func inMemory(h memory.Habits) opener {
+	return func(ctx context.Context) (drivers.Bucket, error) {
+		return memory.Open(ctx, memory.Config{Store: &memory.Store{Habits: h}})
+	}
+}
+
+// inFiles returns an opener of a new directory each time.
+func inFiles(t *testing.T) opener {
+	t.Helper()
+	root := t.TempDir()
+	var n atomic.Int64
+	return func(ctx context.Context) (drivers.Bucket, error) {
+		return filesystem.Open(ctx, filesystem.Config{Root: filepath.Join(root, strconv.FormatInt(n.Add(1), 10))})
+	}
+}
+
+// tinyS3 returns the habits of S3 with parts of a few bytes.
+func tinyS3() memory.Habits {
+	h := memory.S3()
+	h.Limits.MinPart = tinyPart
+	return h
+}
+
+// streaming returns the habits of a store that takes parts of any length as they
+// arrive, as a directory does.
+func streaming() memory.Habits {
+	return memory.Habits{Limits: drivers.Limits{MaxPart: 1 << 20, MaxParts: 1000, Stream: true}}
+}
+
+// tinyStores returns the habits of all kinds of store, with tiny parts.
+func tinyStores() map[string]memory.Habits {
+	return map[string]memory.Habits{"S3": tinyS3(), "GCS": memory.GCS(), "Azure": memory.Azure(), "memory": streaming()}
+}
+
+// Sizes of tiny blobs and of the parts that larger ones are cut into, in bytes.
+const (
+	tinyInline = 64
+	tinyPart   = 256
+)
+
+func tiny() Config {
+	return Config{
+		InlineMax: tinyInline,
+		Upload:    UploadConfig{Memory: 512 << 10, PartSize: tinyPart, ParallelParts: 1},
+		Cache:     CacheConfig{Entries: -1},
+	}
+}
+
+// readers is a sim.Scenario's Read.
+func readers(ctx context.Context, b drivers.Bucket) (sim.ReadFunc, error) {
+	s, err := Open(ctx, b, withoutCache(smallParts()))
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, repository string, d digest.Digest) ([]byte, error) {
+		return unchecked(s, repository).Get(ctx, d)
+	}, nil
+}
+
+func withoutCache(c Config) Config {
+	c.Cache.Entries = -1
+	return c
+}
+
+// simulated returns the scenario for package sim.
+func (sc scenario) simulated() sim.Scenario {
+	open := sc.open
+	switch {
+	case open != nil:
+	case sc.habits == (memory.Habits{}):
+		open = inMemory(tinyS3())
+	default:
+		open = inMemory(sc.habits)
+	}
+	return sim.Scenario{Open: open, Start: sc.start, Read: readers, Fault: sc.fault, Tamper: sc.tamper}
+}
+
+// start opens a Store for each actor and prepares the bucket.
+func (sc scenario) start(r *sim.Run) ([]sim.Actor, error) {
+	run := &simRun{Run: r, rivals: sc.rivals}
+	var actors []sim.Actor
+	for i, a := range sc.actors {
+		s, err := Open(r.Ctx, r.Process(i), tiny())
+		if err != nil {
+			return nil, err
+		}
+		c := &client{run: run, s: s}
+		run.clients = append(run.clients, c)
+		actors = append(actors, sim.Actor{Name: a.name, Run: func() error {
+			return stubborn(func() error { return a.run(c) })
+		}})
+	}
+	if sc.setup == nil {
+		return actors, nil
+	}
+	return actors, sc.setup(run)
+}
+
+// The searches that would take minutes run whole with BERTH_TEST_LONG (`make
+// test-long`), and with BERTH_TEST_SOAK even longer. Otherwise they run a share
+// that is drawn by a seed, so that each kind of case is met and another share is
+// run each time. BERTH_TEST_SEED repeats the share of a test that failed.
+
+// long reports whether searches are to run whole.
+func long() bool { return os.Getenv("BERTH_TEST_LONG") != "" || soak() }
+
+// soak reports whether searches are to include what shows little new.
+func soak() bool { return os.Getenv("BERTH_TEST_SOAK") != "" }
+
+// testSeed returns the seed of this process.
+var testSeed = sync.OnceValue(func() uint64 {
+	if seed, err := strconv.ParseUint(os.Getenv("BERTH_TEST_SEED"), 10, 64); err == nil {
+		return seed
+	}
+	return rand.Uint64()
+})
+
+// drawn returns a source of random numbers for a case with this name.
+func drawn(name string) *rand.Rand {
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	return rand.New(rand.NewPCG(testSeed(), h.Sum64()))
+}
+
+// everyInterleaving runs a scenario in every schedule, or in one that is drawn.
+func everyInterleaving(t *testing.T, sc scenario) {
+	t.Helper()
+	t.Run(sc.name, func(t *testing.T) {
+		t.Parallel()
+		if !long() {
+			drawOne(t, sc)
+			return
+		}
+		done := sim.Explore(t, sc.simulated(), 0)
+		if done.Violation != nil {
+			t.Error(done.Violation)
+		}
+		t.Logf("%d schedules", done.Schedules)
+	})
+}
+
+// drawOne runs a scenario in one schedule that is drawn.
+func drawOne(t *testing.T, sc scenario) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		if err := sc.simulated().Draw(t.Context(), drawn(t.Name())); err != nil {
+			t.Errorf("BERTH_TEST_SEED=%d: %v", testSeed(), err)
+		}
+	})
+}
+
+// everyLateWrite runs a scenario, of one actor, for each of its writes: the write
+// gets an error as its response, and takes effect at any later time.
+func everyLateWrite(t *testing.T, sc scenario) {
+	t.Helper()
+	t.Run(sc.name, func(t *testing.T) {
+		t.Parallel()
+		sc.fault = sim.Fault{Mode: drivertest.Late}
+		if !long() {
+			sc.fault.Nth = 1 + drawn(t.Name()+" write").IntN(10)
+			drawOne(t, sc)
+			return
+		}
+		for hit, total := true, 0; hit; {
+			sc.fault.Nth++
+			done := sim.Explore(t, sc.simulated(), 0)
+			if done.Violation != nil {
+				t.Fatalf("write %d late: %v", sc.fault.Nth, done.Violation)
+			}
+			hit = done.Hit
+			if total += done.Schedules; !hit {
+				t.Logf("%d schedules of %d writes", total, sc.fault.Nth-1)
+			}
+		}
+	})
+}
+
+// onEveryDriver runs f with an empty bucket of each kind, and checks afterwards
+// that the invariants hold. Parts have a few bytes.
+func onEveryDriver(t *testing.T, f func(t *testing.T, run *simRun)) {
+	t.Helper()
+	for name, h := range tinyStores() {
+		t.Run(name, func(t *testing.T) { onBucket(t, inMemory(h), f) })
+	}
+	t.Run("filesystem", func(t *testing.T) { onBucket(t, inFiles(t), f) })
+}
+
+// onS3 runs f with a bucket that has the habits of S3, as onEveryDriver does.
+func onS3(t *testing.T, f func(t *testing.T, run *simRun)) {
+	t.Helper()
+	onBucket(t, inMemory(tinyS3()), f)
+}
+
+func onBucket(t *testing.T, open opener, f func(t *testing.T, run *simRun)) {
+	t.Helper()
+	b, err := open(t.Context())
+	must(t, err)
+	t.Cleanup(func() { b.Close() })
+	run := &simRun{Run: sim.NewRun(t.Context(), b, readers)}
+	f(t, run)
+	run.mustHold(t)
+}
+
+// mustHold fails the test if the bucket breaks an invariant, or if anything is not
+// as clients were told.
+func (run *simRun) mustHold(t *testing.T) {
+	t.Helper()
+	if err := run.Check(); err != nil {
+		t.Errorf("an invariant does not hold:\n%v", err)
+	}
+}
+
+// replica returns a client of a process that has just started. The Intercepts
+// stand in front of its bucket, the first one outermost.
+func (run *simRun) replica(t *testing.T, f ...drivertest.Intercept) *client {
+	t.Helper()
+	return run.replicaWith(t, tiny(), f...)
+}
+
+func (run *simRun) replicaWith(t *testing.T, cfg Config, f ...drivertest.Intercept) *client {
+	t.Helper()
+	b := run.Bucket
+	for i := range f {
+		b = drivertest.Wrap(b, f[len(f)-1-i])
+	}
+	return &client{run: run, s: openStore(t, b, cfg)}
+}
+
+// inventory reads the whole bucket.
+func (run *simRun) inventory(t *testing.T) *sim.Inventory {
+	t.Helper()
+	inv, err := run.Invariants.Read(run.Ctx, run.Bucket)
+	must(t, err)
+	return inv
+}
+
+// must fails the test at once if there is an error.
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// expect returns err unless it is one of the expected errors.
+func expect(err error, expected ...error) error {
+	for _, e := range expected {
+		if errors.Is(err, e) {
+			return nil
+		}
+	}
+	return err
+}

@@ -15,12 +15,13 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// azurePermissions returns the permissions that a request needs. The account,
-// which an emulator may have in the path, is not a prefix of a container's name.
+// azureService is the prefix of the blob service's permissions.
+const azureService = "Microsoft.Storage/storageAccounts/blobServices/"
+
+// azurePermissions returns the permissions that a request needs. An emulator may
+// have the account in the path, where it is not part of a container's name.
 // https://learn.microsoft.com/rest/api/storageservices/authorize-with-azure-active-directory#permissions-for-blob-service-operations
-func azurePermissions(account string) func(*http.Request) ([]string, bool) {
-	const service = "Microsoft.Storage/storageAccounts/blobServices/"
-	const read, write, remove = service + "containers/blobs/read", service + "containers/blobs/write", service + "containers/blobs/delete"
+func azurePermissions(account string) permissionsOf {
 	return func(r *http.Request) (names []string, ok bool) {
 		for _, header := range []string{"x-ms-tags", "x-ms-if-tags", "x-ms-copy-source", "x-ms-lease-id", "x-ms-immutability-policy-until-date"} {
 			if r.Header.Get(header) != "" {
@@ -33,38 +34,58 @@ func azurePermissions(account string) func(*http.Request) ([]string, bool) {
 		}
 		path := strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/"+account), "/")
 		container, blob, _ := strings.Cut(path, "/")
-		comp := q.Get("comp")
-		switch method := r.Method; {
-		case container == "" && method == http.MethodPost && comp == "userdelegationkey":
-			return []string{service + "generateUserDelegationKey/action"}, true
-		case container == "" && method == http.MethodGet && comp == "properties":
-			return []string{service + "read"}, true
-		case blob == "" && method == http.MethodGet && comp == "list":
-			return []string{read}, true
-		case blob == "" && method == http.MethodPost && comp == "batch":
-			// The batch is a write, and each of its requests is judged for itself.
-			// https://learn.microsoft.com/rest/api/storageservices/blob-batch#authorization
-			for line := range strings.Lines(peek(r)) {
-				if strings.HasSuffix(strings.TrimSpace(line), " HTTP/1.1") && !strings.HasPrefix(line, http.MethodDelete+" ") {
-					return nil, false
-				}
-			}
-			return []string{write, remove}, true
+		operation := r.Method + " " + q.Get("comp")
+		switch {
+		case container == "":
+			return ofAzureAccount(operation)
 		case blob == "":
-			return nil, false
-		case (method == http.MethodGet || method == http.MethodHead) && comp == "":
-			return []string{read}, true
-		case method == http.MethodPut && slices.Contains([]string{"", "block", "blocklist"}, comp):
-			return []string{write}, true
-		case method == http.MethodDelete && comp == "":
-			return []string{remove}, true
+			return ofAzureContainer(operation, r)
 		default:
-			return nil, false
+			return ofAzureBlob(operation)
 		}
 	}
 }
 
-// azureRole is the file that `az role definition create` takes.
+func ofAzureAccount(operation string) (names []string, ok bool) {
+	switch operation {
+	case "POST userdelegationkey":
+		return []string{azureService + "generateUserDelegationKey/action"}, true
+	case "GET properties":
+		return []string{azureService + "read"}, true
+	}
+	return nil, false
+}
+
+func ofAzureContainer(operation string, r *http.Request) (names []string, ok bool) {
+	switch operation {
+	case "GET list":
+		return []string{azureService + "containers/blobs/read"}, true
+	case "POST batch":
+		// The batch is a write, and each request in it needs its own permission.
+		// https://learn.microsoft.com/rest/api/storageservices/blob-batch#authorization
+		for line := range strings.Lines(peek(r)) {
+			if strings.HasSuffix(strings.TrimSpace(line), " HTTP/1.1") && !strings.HasPrefix(line, http.MethodDelete+" ") {
+				return nil, false
+			}
+		}
+		return []string{azureService + "containers/blobs/write", azureService + "containers/blobs/delete"}, true
+	}
+	return nil, false
+}
+
+func ofAzureBlob(operation string) (names []string, ok bool) {
+	switch operation {
+	case "GET ", "HEAD ":
+		return []string{azureService + "containers/blobs/read"}, true
+	case "PUT ", "PUT block", "PUT blocklist":
+		return []string{azureService + "containers/blobs/write"}, true
+	case "DELETE ":
+		return []string{azureService + "containers/blobs/delete"}, true
+	}
+	return nil, false
+}
+
+// azureRole is a file for `az role definition create`.
 type azureRole struct {
 	Name, Description   string
 	IsCustom            bool
@@ -76,8 +97,8 @@ type azureRole struct {
 
 func (r azureRole) granted() []string { return slices.Concat(r.Actions, r.DataActions) }
 
-// TestAzure records what the driver asks with an account key, and with an
-// identity, which needs a key to sign with.
+// TestAzure checks the roles against the driver's requests with an account key,
+// and with an identity, which needs another permission to sign URLs.
 func TestAzure(t *testing.T) {
 	var role, checkRole, signRole azureRole
 	read(t, "azure/role.json", &role)
@@ -92,28 +113,28 @@ func TestAzure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	proven(t, b, "azure")
-	exercise(t, b)
-	r.grants(t, role.granted()...)
+	runCheck(t, b, "azure")
+	callAll(t, b)
+	r.wantUsed(t, role.granted()...)
 
 	server = emulator.AzuriteOAuth(t)
-	beManaged(t)
+	setManagedIdentity(t)
 	r = &recorder{permissions: azurePermissions(server.Account), base: server.Transport}
 	cfg := azure.Config{Account: server.Account, Endpoint: server.Endpoint, Container: server.Container(t), Transport: r}
 	if b, err = azure.Open(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	exercise(t, b)
-	r.grants(t, slices.Concat(role.granted(), signRole.granted())...)
+	callAll(t, b)
+	r.wantUsed(t, slices.Concat(role.granted(), signRole.granted())...)
 	if _, err := azure.Inspect(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	r.grants(t, slices.Concat(role.granted(), signRole.granted(), checkRole.granted())...)
+	r.wantUsed(t, slices.Concat(role.granted(), signRole.granted(), checkRole.granted())...)
 }
 
-// beManaged gives the process a managed identity, as App Service does.
+// setManagedIdentity gives the process a managed identity, as App Service does.
 // https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference
-func beManaged(t *testing.T) {
+func setManagedIdentity(t *testing.T) {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		now := time.Now()
@@ -123,7 +144,7 @@ func beManaged(t *testing.T) {
 			"iat": now.Unix() - 60, "nbf": now.Unix() - 60, "exp": now.Unix() + 3600,
 		}
 		encode := func(v any) string {
-			data, _ := json.Marshal(v) // of strings and numbers
+			data, _ := json.Marshal(v) // never fails for strings and numbers
 			return base64.RawURLEncoding.EncodeToString(data)
 		}
 		token := encode(map[string]string{"alg": "RS256", "typ": "JWT"}) + "." + encode(claims) + "." + encode("signature")

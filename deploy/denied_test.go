@@ -21,10 +21,10 @@ import (
 	"github.com/berthhq/berth/drivers/s3"
 )
 
-// denial stands between a driver and its store, and refuses the requests that
-// take one permission.
+// denial is a transport between a driver and its store. It refuses the requests
+// that need one permission.
 type denial struct {
-	permissions func(*http.Request) (names []string, ok bool)
+	permissions permissionsOf
 	base        http.RoundTripper
 
 	permission string
@@ -33,7 +33,7 @@ type denial struct {
 
 func (d *denial) RoundTrip(req *http.Request) (*http.Response, error) {
 	names, _ := d.permissions(req)
-	if d.on.Load() && slices.ContainsFunc(names, func(name string) bool { return bare(name) == d.permission }) {
+	if d.on.Load() && slices.ContainsFunc(names, func(name string) bool { return withoutResource(name) == d.permission }) {
 		if req.Body != nil {
 			req.Body.Close()
 		}
@@ -50,13 +50,15 @@ func (d *denial) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// bare is a permission without what it is granted on.
-func bare(permission string) string {
+// withoutResource returns a permission without the resource that it is granted
+// on.
+func withoutResource(permission string) string {
 	name, _, _ := strings.Cut(permission, " on ")
 	return name
 }
 
-// forbidden is how any of the clouds answers: Google's drivers want no body.
+// forbidden returns a response that each of the clouds could send. Google's SDK
+// does not need a body.
 func forbidden(req *http.Request) *http.Response {
 	body := "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 	if req.Method == http.MethodHead {
@@ -69,16 +71,45 @@ func forbidden(req *http.Request) *http.Response {
 	}
 }
 
-// names runs berth check as often as there are permissions, each time without
-// one of them. The steps that fail then must be the steps that name it.
-func names(t *testing.T, driver string, permissions []string, open func(t *testing.T, permission string) (drivers.Bucket, *denial)) {
+// wantNamed runs "berth check" with all permissions, and once without each. The
+// steps that fail without a permission must be the steps whose results name it.
+func wantNamed(t *testing.T, driver string, permissions []string, open func(t *testing.T, permission string) (drivers.Bucket, *denial)) {
+	t.Helper()
+	results := checkWithout(t, driver, permissions, open)
+	needed, named := map[string][]string{}, map[string][]string{} // permissions by step
+	for step, allowed := range results[""] {
+		if allowed.Status == check.Failed || allowed.Status == check.Busy {
+			t.Errorf("result with all permissions = %+v, want success", allowed)
+		}
+		for _, permission := range permissions {
+			if r := results[permission][step]; r.Status != allowed.Status {
+				needed[step] = append(needed[step], permission)
+			}
+			names := func(steps map[string]check.Result) bool { return namesPermission(steps[step], permission) }
+			if slices.ContainsFunc(slices.Collect(maps.Values(results)), names) {
+				named[step] = append(named[step], permission)
+			}
+		}
+	}
+	if len(needed) == 0 {
+		t.Error("no step needs any permission")
+	}
+	if diff := cmp.Diff(needed, named); diff != "" {
+		t.Errorf("permissions that the steps need and name (-needed +named):\n%s", diff)
+	}
+}
+
+// checkWithout runs "berth check" once for each permission that is denied, and
+// for "", which denies none. It returns the results by permission and step.
+func checkWithout(t *testing.T, driver string, permissions []string,
+	open func(t *testing.T, permission string) (drivers.Bucket, *denial)) map[string]map[string]check.Result {
 	t.Helper()
 	var mu sync.Mutex
-	results := map[string]map[string]check.Result{} // by the permission and the step
+	results := map[string]map[string]check.Result{}
 	var wg sync.WaitGroup
 	for _, permission := range slices.Concat([]string{""}, permissions) {
 		b, d := open(t, permission)
-		d.on.Store(true) // to open the bucket takes some of them, too
+		d.on.Store(true) // only now, because Open needs some of them too
 		wg.Go(func() {
 			steps := map[string]check.Result{}
 			for _, r := range check.Run(t.Context(), b, driver) {
@@ -90,36 +121,19 @@ func names(t *testing.T, driver string, permissions []string, open func(t *testi
 		})
 	}
 	wg.Wait()
-
-	takes, names := map[string][]string{}, map[string][]string{} // by the step
-	for step, allowed := range results[""] {
-		if allowed.Status == check.Failed || allowed.Status == check.Busy {
-			t.Errorf("nothing is denied: %+v", allowed)
-		}
-		for _, permission := range permissions {
-			if r := results[permission][step]; r.Status != allowed.Status {
-				takes[step] = append(takes[step], permission)
-			}
-			named := func(steps map[string]check.Result) bool {
-				_, needs, _ := strings.Cut(steps[step].Fix, "It needs the permission")
-				return slices.Contains(strings.FieldsFunc(needs, func(r rune) bool { return strings.ContainsRune(" ,()", r) }), permission) ||
-					strings.HasSuffix(needs, " "+permission+".")
-			}
-			if slices.ContainsFunc(slices.Collect(maps.Values(results)), named) {
-				names[step] = append(names[step], permission)
-			}
-		}
-	}
-	if len(takes) == 0 {
-		t.Error("no step takes any permission")
-	}
-	if diff := cmp.Diff(takes, names); diff != "" {
-		t.Errorf("permissions that the steps take, and those that they name (-take +name):\n%s", diff)
-	}
+	return results
 }
 
-// TestCheckNames: berth check names the permissions that its steps take.
-func TestCheckNames(t *testing.T) {
+// namesPermission reports whether the result names the permission as needed.
+func namesPermission(r check.Result, permission string) bool {
+	_, needs, _ := strings.Cut(r.Fix, "It needs the permission")
+	words := strings.FieldsFunc(needs, func(r rune) bool { return strings.ContainsRune(" ,()", r) })
+	return slices.Contains(words, permission) || strings.HasSuffix(needs, " "+permission+".")
+}
+
+// TestCheckNamesPermissions checks that "berth check" names the permissions that
+// its steps need.
+func TestCheckNamesPermissions(t *testing.T) {
 	t.Run("s3", func(t *testing.T) {
 		open := func(t *testing.T, server *emulator.S3, cfg s3.Config, permission string) (drivers.Bucket, *denial) {
 			d := &denial{permissions: s3Permissions, base: ownTransport(), permission: permission}
@@ -132,11 +146,11 @@ func TestCheckNames(t *testing.T) {
 			"s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListBucket", "s3:ListBucketMultipartUploads",
 		}
 		server := emulator.VersityGW(t)
-		names(t, "s3", permissions, func(t *testing.T, permission string) (drivers.Bucket, *denial) {
+		wantNamed(t, "s3", permissions, func(t *testing.T, permission string) (drivers.Bucket, *denial) {
 			return open(t, server, s3.Config{}, permission)
 		})
 		server = emulator.MinIO(t)
-		names(t, "s3", []string{"s3:ListMultipartUploadParts"}, func(t *testing.T, permission string) (drivers.Bucket, *denial) {
+		wantNamed(t, "s3", []string{"s3:ListMultipartUploadParts"}, func(t *testing.T, permission string) (drivers.Bucket, *denial) {
 			return open(t, server, s3.Config{SSE: "aws:kms", KMSKeyID: emulator.MinIOKey}, permission)
 		})
 	})
@@ -150,18 +164,17 @@ func TestCheckNames(t *testing.T) {
 			return opened(t, b, err)
 		}
 		permissions := []string{"storage.objects.create", "storage.objects.delete", "storage.objects.get", "storage.objects.list"}
-		names(t, "gcs", permissions, func(t *testing.T, permission string) (drivers.Bucket, *denial) {
+		wantNamed(t, "gcs", permissions, func(t *testing.T, permission string) (drivers.Bucket, *denial) {
 			d := &denial{permissions: gcsPermissions, base: ownTransport(), permission: permission}
 			return open(t, gcs.Config{}, d), d
 		})
-		names(t, "gcs", []string{"iam.serviceAccounts.signBlob"}, func(t *testing.T, permission string) (drivers.Bucket, *denial) {
+		wantNamed(t, "gcs", []string{"iam.serviceAccounts.signBlob"}, func(t *testing.T, permission string) (drivers.Bucket, *denial) {
 			d := &denial{permissions: gcsPermissions, base: iam{ownTransport()}, permission: permission}
 			return open(t, gcs.Config{SignAs: "signer@test.iam.gserviceaccount.com"}, d), d
 		})
 	})
 
 	t.Run("azure", func(t *testing.T) {
-		const service = "Microsoft.Storage/storageAccounts/blobServices/"
 		open := func(t *testing.T, server *emulator.Azure, cfg azure.Config, permission string) (drivers.Bucket, *denial) {
 			d := &denial{permissions: azurePermissions(server.Account), base: server.Transport, permission: permission}
 			endpoint, err := url.Parse(server.Endpoint)
@@ -173,20 +186,20 @@ func TestCheckNames(t *testing.T) {
 			b, err := azure.Open(t.Context(), cfg)
 			return opened(t, b, err), d
 		}
-		permissions := []string{service + "containers/blobs/read", service + "containers/blobs/write", service + "containers/blobs/delete"}
+		permissions := []string{azureService + "containers/blobs/read", azureService + "containers/blobs/write", azureService + "containers/blobs/delete"}
 		server := emulator.Azurite(t)
-		names(t, "azure", permissions, func(t *testing.T, permission string) (drivers.Bucket, *denial) {
+		wantNamed(t, "azure", permissions, func(t *testing.T, permission string) (drivers.Bucket, *denial) {
 			return open(t, server, azure.Config{SharedKey: server.SharedKey}, permission)
 		})
-		beManaged(t)
+		setManagedIdentity(t)
 		server = emulator.AzuriteOAuth(t)
-		names(t, "azure", []string{service + "generateUserDelegationKey/action"}, func(t *testing.T, permission string) (drivers.Bucket, *denial) {
+		wantNamed(t, "azure", []string{azureService + "generateUserDelegationKey/action"}, func(t *testing.T, permission string) (drivers.Bucket, *denial) {
 			return open(t, server, azure.Config{}, permission)
 		})
 	})
 }
 
-// opened is a bucket that is closed when the test ends.
+// opened returns b, and closes it when the test ends.
 func opened(t *testing.T, b drivers.Bucket, err error) drivers.Bucket {
 	t.Helper()
 	if err != nil {

@@ -15,12 +15,11 @@ import (
 	"github.com/berthhq/berth/drivers/gcs"
 )
 
-// gcsPermissions are those that a request takes. To overwrite an object takes
-// the permission to delete it.
+// gcsPermissions returns the permissions that a request needs. A request that
+// may replace an object needs the permission to delete it.
 // https://cloud.google.com/storage/docs/access-control/iam-json
 // https://cloud.google.com/storage/docs/access-control/iam-xml
 func gcsPermissions(r *http.Request) (names []string, ok bool) {
-	const create, read, remove, list = "storage.objects.create", "storage.objects.get", "storage.objects.delete", "storage.objects.list"
 	if strings.HasPrefix(r.URL.Host, "iamcredentials.") && strings.HasSuffix(r.URL.Path, ":signBlob") {
 		return []string{"iam.serviceAccounts.signBlob"}, true
 	}
@@ -32,40 +31,49 @@ func gcsPermissions(r *http.Request) (names []string, ok bool) {
 	rest, isJSON := strings.CutPrefix(rest, "/storage/v1/b/")
 	_, rest, inBucket := strings.Cut(rest, "/")
 	object, isObject := strings.CutPrefix(rest, "o/")
-	switch method := r.Method; {
+	switch {
 	case r.URL.Path == "/token":
 		return nil, true
-	case !isJSON && method == http.MethodGet: // of the XML API
-		return []string{read}, true
-	case !isJSON:
-		return nil, false
-	case !inBucket && method == http.MethodGet:
-		return []string{"storage.buckets.get"}, true
-	case rest == "storageLayout" && method == http.MethodGet:
-		return []string{list}, true
-	case upload && rest == "o" && method == http.MethodPost:
-		names = []string{create}
-	case rest == "o" && method == http.MethodGet:
-		return []string{list}, true
-	case isObject && strings.HasSuffix(object, "/compose") && method == http.MethodPost:
-		names = []string{create, read}
-		if body := peek(r); strings.Contains(body, `"deleteSourceObjects":true`) {
-			names = append(names, remove)
-		}
-	case isObject && method == http.MethodGet:
-		return []string{read}, true
-	case isObject && method == http.MethodDelete:
-		return []string{remove}, true
+	case !isJSON: // the XML API, by which the SDK reads
+		return []string{"storage.objects.get"}, r.Method == http.MethodGet
+	case isObject:
+		return ofGCSObject(r, object)
+	case upload && rest == "o" && r.Method == http.MethodPost:
+		return orReplaces(r, "storage.objects.create"), true
+	case inBucket:
+		ok := r.Method == http.MethodGet && (rest == "o" || rest == "storageLayout")
+		return []string{"storage.objects.list"}, ok
 	default:
-		return nil, false
+		return []string{"storage.buckets.get"}, r.Method == http.MethodGet
 	}
-	if q.Get("ifGenerationMatch") != "0" {
-		names = append(names, remove)
-	}
-	return names, true
 }
 
-// peek is the body, which the request keeps.
+// ofGCSObject returns the permissions that a request to an object needs.
+func ofGCSObject(r *http.Request, object string) (names []string, ok bool) {
+	switch {
+	case r.Method == http.MethodPost && strings.HasSuffix(object, "/compose"):
+		names = []string{"storage.objects.create", "storage.objects.get"}
+		if strings.Contains(peek(r), `"deleteSourceObjects":true`) {
+			names = append(names, "storage.objects.delete")
+		}
+		return orReplaces(r, names...), true
+	case r.Method == http.MethodGet:
+		return []string{"storage.objects.get"}, true
+	case r.Method == http.MethodDelete:
+		return []string{"storage.objects.delete"}, true
+	}
+	return nil, false
+}
+
+// orReplaces adds the permission to delete, unless the request only creates.
+func orReplaces(r *http.Request, names ...string) []string {
+	if r.URL.Query().Get("ifGenerationMatch") != "0" {
+		names = append(names, "storage.objects.delete")
+	}
+	return names
+}
+
+// peek returns the body of a request that is sent later.
 func peek(r *http.Request) string {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -75,8 +83,8 @@ func peek(r *http.Request) string {
 	return string(body)
 }
 
-// TestGCS records what the driver asks of a strict server, and of IAM where
-// another account signs.
+// TestGCS checks the roles against the driver's requests to the store, and to IAM
+// if another account signs.
 func TestGCS(t *testing.T) {
 	t.Parallel()
 	server := emulator.FakeGCS(t)
@@ -93,22 +101,22 @@ func TestGCS(t *testing.T) {
 	r := &recorder{permissions: gcsPermissions, base: ownTransport()}
 	cfg.Transport = r
 	b := openGCS(t, cfg)
-	proven(t, b, "gcs")
-	exercise(t, b)
-	r.grants(t, role.IncludedPermissions...)
+	runCheck(t, b, "gcs")
+	callAll(t, b)
+	r.wantUsed(t, role.IncludedPermissions...)
 
-	r.forget()
+	r.reset()
 	if _, err := gcs.Inspect(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	r.grants(t, append(checkRole.IncludedPermissions, "storage.objects.list")...) // which the other role grants
+	r.wantUsed(t, append(checkRole.IncludedPermissions, "storage.objects.list")...) // granted by the other role
 
-	// One that signs by IAM is not the emulator's to verify.
+	// The emulator cannot verify URLs that IAM signs, so "berth check" is not run.
 	r = &recorder{permissions: gcsPermissions, base: iam{ownTransport()}}
 	cfg.Transport, cfg.SignAs = r, "signer@test.iam.gserviceaccount.com"
 	b = openGCS(t, cfg)
-	exercise(t, b)
-	r.grants(t, slices.Concat(role.IncludedPermissions, signRole.IncludedPermissions)...)
+	callAll(t, b)
+	r.wantUsed(t, slices.Concat(role.IncludedPermissions, signRole.IncludedPermissions)...)
 }
 
 func openGCS(t *testing.T, cfg gcs.Config) drivers.Bucket {

@@ -23,23 +23,23 @@ import (
 // The defaults of upload.session_lifetime, limits.request and gc.grace.
 const lifetime, request, grace = 144 * time.Hour, 6 * time.Hour, 24 * time.Hour
 
-// unused is the age, in days, at which what an upload has stored can't be of
-// use any more: its session is over, and so are the last request and berth's
-// own collector, which comes first.
-func unused() int64 {
+// abandonedDays returns the age in days at which an upload is certainly abandoned:
+// its session and its last request have ended, and the collector has had time to
+// delete it first.
+func abandonedDays() int64 {
 	const day = 24 * time.Hour
 	return int64((lifetime + request + 2*grace + day - 1) / day)
 }
 
-// kept is how many days deleted versions are kept.
-const kept = 7
+// versionDays is how many days deleted versions are kept.
+const versionDays = 7
 
-// pleases fails the test unless `berth check` is content with a bucket that has
-// versions, and the rules in the file.
-func pleases(t *testing.T, file string, settings inspect.Settings, err error) {
+// wantNoWarning fails the test if "berth check" fails, or warns, for a bucket that
+// has versions and the rules in the file.
+func wantNoWarning(t *testing.T, file string, settings inspect.Settings, err error) {
 	t.Helper()
 	if err != nil || settings.Lifecycle.Err != nil || !settings.Versioning.Value {
-		t.Fatalf("%s: Inspect = %+v, %v, want rules, and versions", file, settings, err)
+		t.Fatalf("%s: Inspect = %+v, %v, want rules and versions", file, settings, err)
 	}
 	for _, r := range check.Settings(settings, check.Lifetimes{Session: lifetime, Request: request}) {
 		if r.Status == check.Failed || r.Status == check.Warning {
@@ -48,8 +48,8 @@ func pleases(t *testing.T, file string, settings inspect.Settings, err error) {
 	}
 }
 
-// TestS3Lifecycle: the rules are the command line's form of the API's, and take
-// nothing that is current.
+// TestS3Lifecycle checks that the rules never delete current objects. The file is
+// in the form that the command line accepts.
 func TestS3Lifecycle(t *testing.T) {
 	t.Parallel()
 	var got types.BucketLifecycleConfiguration
@@ -57,28 +57,28 @@ func TestS3Lifecycle(t *testing.T) {
 	want := types.BucketLifecycleConfiguration{Rules: []types.LifecycleRule{
 		{
 			Status: types.ExpirationStatusEnabled, Filter: &types.LifecycleRuleFilter{Prefix: new("")},
-			AbortIncompleteMultipartUpload: &types.AbortIncompleteMultipartUpload{DaysAfterInitiation: new(int32(unused()))},
+			AbortIncompleteMultipartUpload: &types.AbortIncompleteMultipartUpload{DaysAfterInitiation: new(int32(abandonedDays()))},
 		},
 		{
 			Status: types.ExpirationStatusEnabled, Filter: &types.LifecycleRuleFilter{Prefix: new("")},
-			NoncurrentVersionExpiration: &types.NoncurrentVersionExpiration{NoncurrentDays: new(int32(kept))},
+			NoncurrentVersionExpiration: &types.NoncurrentVersionExpiration{NoncurrentDays: new(int32(versionDays))},
 			Expiration:                  &types.LifecycleExpiration{ExpiredObjectDeleteMarker: new(true)},
 		},
 	}}
 	for i := range got.Rules {
-		got.Rules[i].ID = nil // a name for people
+		got.Rules[i].ID = nil // a name for operators
 	}
-	mark := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".noSmithyDocumentSerde" }, cmp.Ignore())
-	if diff := cmp.Diff(want, got, mark); diff != "" {
+	internal := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".noSmithyDocumentSerde" }, cmp.Ignore())
+	if diff := cmp.Diff(want, got, internal); diff != "" {
 		t.Errorf("s3/lifecycle.json (-want +got):\n%s", diff)
 	}
 
-	var rules []byte // as they were put
+	var rules []byte // the body of the last PUT
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/xml")
 		switch q := r.URL.Query(); {
 		case r.Method == http.MethodPut && q.Has("lifecycle"):
-			rules, _ = io.ReadAll(r.Body) // Inspect misses what is missing
+			rules, _ = io.ReadAll(r.Body) // if this fails, Inspect finds no rules
 		case q.Has("lifecycle"):
 			_, _ = w.Write(rules)
 		case q.Has("versioning"):
@@ -97,19 +97,19 @@ func TestS3Lifecycle(t *testing.T) {
 		t.Fatal(err)
 	}
 	settings, err := s3.Inspect(t.Context(), cfg)
-	pleases(t, "s3/lifecycle.json", settings, err)
+	wantNoWarning(t, "s3/lifecycle.json", settings, err)
 }
 
-// TestGCSLifecycle: parts are objects here, under parts/, and nothing else that
-// is live is taken.
+// TestGCSLifecycle checks that the rules delete, of the live objects, only those
+// under parts/, which are the parts of uploads.
 func TestGCSLifecycle(t *testing.T) {
 	t.Parallel()
 	var got struct{ Lifecycle storage.BucketLifecycle }
 	read(t, "gcs/lifecycle.json", &got)
 	remove := &storage.BucketLifecycleRuleAction{Type: "Delete"}
 	want := []*storage.BucketLifecycleRule{
-		{Action: remove, Condition: &storage.BucketLifecycleRuleCondition{Age: new(unused()), MatchesPrefix: []string{"parts/"}}},
-		{Action: remove, Condition: &storage.BucketLifecycleRuleCondition{DaysSinceNoncurrentTime: kept, IsLive: new(false)}},
+		{Action: remove, Condition: &storage.BucketLifecycleRuleCondition{Age: new(abandonedDays()), MatchesPrefix: []string{"parts/"}}},
+		{Action: remove, Condition: &storage.BucketLifecycleRuleCondition{DaysSinceNoncurrentTime: versionDays, IsLive: new(false)}},
 	}
 	if diff := cmp.Diff(want, got.Lifecycle.Rule); diff != "" {
 		t.Errorf("gcs/lifecycle.json (-want +got):\n%s", diff)
@@ -118,15 +118,15 @@ func TestGCSLifecycle(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		bucket := storage.Bucket{Lifecycle: &got.Lifecycle, Versioning: &storage.BucketVersioning{Enabled: true}}
-		_ = json.NewEncoder(w).Encode(bucket) // Inspect misses what is missing
+		_ = json.NewEncoder(w).Encode(bucket) // if this fails, Inspect finds no rules
 	}))
 	t.Cleanup(server.Close)
 	settings, err := gcs.Inspect(t.Context(), gcs.Config{Bucket: "bucket", Endpoint: server.URL})
-	pleases(t, "gcs/lifecycle.json", settings, err)
+	wantNoWarning(t, "gcs/lifecycle.json", settings, err)
 }
 
-// TestAzureLifecycle: no rule takes a base blob. What was staged and never
-// committed the service drops by itself.
+// TestAzureLifecycle checks that no rule deletes a base blob. The service itself
+// drops blocks that were staged and never committed.
 func TestAzureLifecycle(t *testing.T) {
 	t.Parallel()
 	type age struct{ DaysAfterCreationGreaterThan int }
@@ -147,7 +147,7 @@ func TestAzureLifecycle(t *testing.T) {
 	var want rule
 	want.Enabled, want.Name, want.Type = true, got.Rules[0].Name, "Lifecycle"
 	want.Definition.Filters.BlobTypes, want.Definition.Filters.PrefixMatch = []string{"blockBlob"}, []string{"CONTAINER/"}
-	want.Definition.Actions.Version.Delete, want.Definition.Actions.Snapshot.Delete = age{kept}, age{kept}
+	want.Definition.Actions.Version.Delete, want.Definition.Actions.Snapshot.Delete = age{versionDays}, age{versionDays}
 	if diff := cmp.Diff(want, got.Rules[0]); diff != "" {
 		t.Errorf("azure/lifecycle.json (-want +got):\n%s", diff)
 	}

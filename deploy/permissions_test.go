@@ -1,4 +1,3 @@
-// Package deploy_test checks the examples against the code.
 package deploy_test
 
 import (
@@ -21,26 +20,28 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest"
 )
 
-// recorder is what stands between a driver and its store. It notes which
-// permissions the requests take, by the vendor's table of them.
-type recorder struct {
-	// permissions returns the permissions that a request needs. ok is false if the
-	// table has no entry for it, which must then be added.
-	permissions func(*http.Request) (names []string, ok bool)
+// permissionsOf returns the permissions that a request needs, by the vendor's
+// documentation. It returns false if it has no entry for the request, which must
+// then be added.
+type permissionsOf func(*http.Request) (names []string, ok bool)
 
-	base http.RoundTripper
+// recorder is a transport between a driver and its store. It records which
+// permissions the requests need.
+type recorder struct {
+	permissions permissionsOf
+	base        http.RoundTripper
 
 	mu      sync.Mutex
-	used    map[string]string // and by which request
-	unknown []string
+	used    map[string]string // the last request that needed a permission
+	unknown []string          // requests without an entry
 }
 
 func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
-	r.note(req)
+	r.record(req)
 	return r.base.RoundTrip(req)
 }
 
-func (r *recorder) note(req *http.Request) {
+func (r *recorder) record(req *http.Request) {
 	names, ok := r.permissions(req)
 	request := req.Method + " " + req.URL.String()
 	r.mu.Lock()
@@ -56,39 +57,41 @@ func (r *recorder) note(req *http.Request) {
 	}
 }
 
-// forget resets the recorder.
-func (r *recorder) forget() {
+// reset deletes what was recorded.
+func (r *recorder) reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.used, r.unknown = nil, nil
 }
 
-// grants fails the test unless what is granted is what was used.
-func (r *recorder) grants(t *testing.T, granted ...string) {
+// wantUsed fails the test unless the requests needed exactly the granted
+// permissions.
+func (r *recorder) wantUsed(t *testing.T, granted ...string) {
 	t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, request := range r.unknown {
-		t.Errorf("which permission does it take to %s?", request)
+		t.Errorf("no entry for the permissions of %s", request)
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.used)) {
 		if !slices.Contains(granted, name) {
-			t.Errorf("%s is not granted, and it takes that to %s", name, r.used[name])
+			t.Errorf("%s is not granted, but needed for %s", name, r.used[name])
 		}
 	}
 	for _, name := range granted {
 		if r.used[name] == "" {
-			t.Errorf("%s is granted, and no request takes it", name)
+			t.Errorf("%s is granted, but no request needs it", name)
 		}
 	}
 }
 
-// ownTransport shares no connections with other tests, which close the idle ones
-// of http.DefaultTransport when they close a server.
+// ownTransport returns a transport that shares no connections with other tests.
+// A test that closes its server also closes the idle connections of
+// http.DefaultTransport.
 func ownTransport() *http.Transport { return http.DefaultTransport.(*http.Transport).Clone() }
 
-// proven runs all of `berth check`.
-func proven(t *testing.T, b drivers.Bucket, driver string) {
+// runCheck runs the steps of "berth check", and fails the test if one fails.
+func runCheck(t *testing.T, b drivers.Bucket, driver string) {
 	t.Helper()
 	for _, r := range check.Run(t.Context(), b, driver) {
 		if r.Status == check.Failed {
@@ -97,86 +100,17 @@ func proven(t *testing.T, b drivers.Bucket, driver string) {
 	}
 }
 
-// exercise calls each method of the contract, with and without success: for the
-// requests that this makes are all that a driver ever makes.
-func exercise(t *testing.T, bucket drivers.Bucket) {
+// callAll makes each call of the contract, with success and without. A driver
+// sends no other requests than those of these calls.
+func callAll(t *testing.T, bucket drivers.Bucket) {
 	t.Helper()
 	var calls drivertest.Counter
-	b := drivertest.Wrap(bucket, calls.Intercept)
-	ctx := t.Context()
-	must := func(what string, err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-	}
-	fails := func(what string, err error) {
-		t.Helper()
-		if err == nil {
-			t.Fatalf("%s succeeded", what)
-		}
-	}
-	body := func(text string) drivers.Body { return drivers.NewBody([]byte(text)) }
-
-	o, err := b.Create(ctx, "k", body("one"))
-	must("Create", err)
-	_, err = b.Create(ctx, "k", body("two"))
-	fails("Create of a taken key", err)
-	_, err = b.Replace(ctx, "k", o.Tag, body("three"))
-	must("Replace", err)
-	_, err = b.Replace(ctx, "k", o.Tag, body("four"))
-	fails("Replace by an old tag", err)
-	fails("DeleteIf by an old tag", b.DeleteIf(ctx, "k", o.Tag))
-	o, err = b.Stat(ctx, "k")
-	must("Stat", err)
-	_, err = b.Stat(ctx, "none")
-	fails("Stat of nothing", err)
-	r, _, err := b.Open(ctx, "k", 1, 2)
-	must("Open", err)
-	must("Close", r.Close())
-	_, _, err = b.Open(ctx, "none", 0, -1)
-	fails("Open of nothing", err)
-	must("DeleteIf", b.DeleteIf(ctx, "k", o.Tag))
-	must("DeleteIf of nothing", b.DeleteIf(ctx, "k", o.Tag))
-	for _, key := range []string{"a", "b", "c"} {
-		_, err := b.Create(ctx, key, body(key))
-		must("Create", err)
-	}
-	for _, err := range b.List(ctx, "", "") {
-		must("List", err)
-	}
-	must("Delete of one", b.Delete(ctx, "a"))
-	must("Delete of many", b.Delete(ctx, "b", "c", "none"))
-
-	u, err := b.StartUpload(ctx, "data/u")
-	must("StartUpload", err)
-	text := body("all there is")
-	first, err := b.PutPart(ctx, u, 1, text)
-	must("PutPart", err)
-	_, err = b.PutPart(ctx, u, 1, text) // an honest repeat, after which the first must still do
-	must("PutPart again", err)
-	for _, err := range b.Uploads(ctx, "") {
-		must("Uploads", err)
-	}
-	_, err = b.Complete(ctx, u, []drivers.Part{first}, text.CRC32C)
-	must("Complete", err)
-	_, err = b.Complete(ctx, u, []drivers.Part{first}, text.CRC32C)
-	must("Complete again", err)
-	_, err = b.StreamPart(ctx, u, 1, strings.NewReader("text"))
-	fails("StreamPart", err)
-	_, err = b.SignGet(ctx, "data/u", drivers.SignOptions{Expires: time.Minute})
-	must("SignGet", err)
-
-	u, err = b.StartUpload(ctx, "data/v")
-	must("StartUpload", err)
-	_, err = b.PutPart(ctx, u, 1, text)
-	must("PutPart", err)
-	must("Abort", b.Abort(ctx, u))
-	must("Abort again", b.Abort(ctx, u))
-
+	c := &caller{t, drivertest.Wrap(bucket, calls.Intercept)}
+	c.callObjects()
+	c.callUploads()
 	for method := range reflect.TypeFor[drivers.Bucket]().Methods() {
 		switch method.Name {
-		case "SignGet", "Limits", "Close": // are not counted
+		case "SignGet", "Limits", "Close": // not counted
 		default:
 			if calls.ByMethod()[method.Name] == 0 {
 				t.Errorf("%s was not called", method.Name)
@@ -185,18 +119,105 @@ func exercise(t *testing.T, bucket drivers.Bucket) {
 	}
 }
 
-// read reads a file of JSON or YAML into v, and refuses what v has no place for.
+// caller makes calls that must succeed or fail.
+type caller struct {
+	*testing.T
+	b drivers.Bucket
+}
+
+func (c *caller) must(what string, err error) {
+	c.Helper()
+	if err != nil {
+		c.Fatalf("%s = %v", what, err)
+	}
+}
+
+func (c *caller) fails(what string, err error) {
+	c.Helper()
+	if err == nil {
+		c.Fatalf("%s = nil, want an error", what)
+	}
+}
+
+func body(text string) drivers.Body { return drivers.NewBody([]byte(text)) }
+
+func (c *caller) callObjects() {
+	ctx, b := c.Context(), c.b
+	o, err := b.Create(ctx, "k", body("one"))
+	c.must("Create", err)
+	_, err = b.Create(ctx, "k", body("two"))
+	c.fails("Create of a taken key", err)
+	_, err = b.Replace(ctx, "k", o.Tag, body("three"))
+	c.must("Replace", err)
+	_, err = b.Replace(ctx, "k", o.Tag, body("four"))
+	c.fails("Replace of an old tag", err)
+	c.fails("DeleteIf of an old tag", b.DeleteIf(ctx, "k", o.Tag))
+	o, err = b.Stat(ctx, "k")
+	c.must("Stat", err)
+	_, err = b.Stat(ctx, "none")
+	c.fails("Stat of an absent key", err)
+	r, _, err := b.Open(ctx, "k", 1, 2)
+	c.must("Open", err)
+	c.must("Close", r.Close())
+	_, _, err = b.Open(ctx, "none", 0, -1)
+	c.fails("Open of an absent key", err)
+	c.must("DeleteIf", b.DeleteIf(ctx, "k", o.Tag))
+	c.must("DeleteIf of an absent key", b.DeleteIf(ctx, "k", o.Tag))
+	for _, key := range []string{"a", "b", "c"} {
+		_, err := b.Create(ctx, key, body(key))
+		c.must("Create", err)
+	}
+	for _, err := range b.List(ctx, "", "") {
+		c.must("List", err)
+	}
+	c.must("Delete of one key", b.Delete(ctx, "a"))
+	c.must("Delete of three keys", b.Delete(ctx, "b", "c", "none"))
+}
+
+func (c *caller) callUploads() {
+	ctx, b := c.Context(), c.b
+	u, err := b.StartUpload(ctx, "data/u")
+	c.must("StartUpload", err)
+	text := body("the whole object")
+	first, err := b.PutPart(ctx, u, 1, text)
+	c.must("PutPart", err)
+	_, err = b.PutPart(ctx, u, 1, text) // as after a lost response; the first part stays valid
+	c.must("second PutPart", err)
+	for _, err := range b.Uploads(ctx, "") {
+		c.must("Uploads", err)
+	}
+	for range 2 {
+		_, err = b.Complete(ctx, u, []drivers.Part{first}, text.CRC32C)
+		c.must("Complete", err)
+	}
+	_, err = b.StreamPart(ctx, u, 1, strings.NewReader("text"))
+	c.fails("StreamPart", err)
+	_, err = b.SignGet(ctx, "data/u", drivers.SignOptions{Expires: time.Minute})
+	c.must("SignGet", err)
+
+	u, err = b.StartUpload(ctx, "data/v")
+	c.must("StartUpload", err)
+	_, err = b.PutPart(ctx, u, 1, text)
+	c.must("PutPart", err)
+	for range 2 {
+		c.must("Abort", b.Abort(ctx, u))
+	}
+}
+
+// read reads a file of JSON or YAML into v. It fails the test if v lacks a field
+// for anything in the file.
 func read(t *testing.T, file string, v any) {
 	t.Helper()
 	decode(t, file, v, (*json.Decoder).DisallowUnknownFields)
 }
 
-// readSome is read, of what v has a place for.
+// readSome is read for a v that lacks fields.
 func readSome(t *testing.T, file string, v any) {
 	t.Helper()
 	decode(t, file, v, func(*json.Decoder) {})
 }
 
+// decode reads a file into v by a decoder that set has changed.
 func decode(t *testing.T, file string, v any, set func(*json.Decoder)) {
 	t.Helper()
 	data, err := os.ReadFile(file)
@@ -205,7 +226,7 @@ func decode(t *testing.T, file string, v any, set func(*json.Decoder)) {
 	}
 	var tree any
 	if strings.HasSuffix(file, ".json") {
-		err = json.Unmarshal(data, &tree) // YAML takes more for JSON than is
+		err = json.Unmarshal(data, &tree) // a YAML parser accepts more than JSON
 	} else {
 		err = yaml.Unmarshal(data, &tree)
 	}

@@ -80,7 +80,7 @@ func FuzzSpans(f *testing.F) {
 			want = append(want, p[s.Start:s.End]...)
 			at = s.End
 		}
-		bucket := &asked{Bucket: inner}
+		bucket := &recordingBucket{Bucket: inner}
 		d := &dataReader{bucket: bucket, key: key, size: size}
 		d.ctx, d.cancel = context.WithCancel(t.Context())
 		defer func() { _ = d.Close() }() // never an error

@@ -14,8 +14,8 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/s3double"
 )
 
-// TestSignByStoresClock uses a store whose clock is one hour ahead. After some
-// responses URLs are signed by that clock, and this is logged.
+// TestSignByStoresClock uses a store with a clock that is one hour ahead. After
+// some responses URLs are signed by that clock, and a warning is logged.
 func TestSignByStoresClock(t *testing.T) {
 	t.Parallel()
 	const ahead = time.Hour
@@ -65,8 +65,8 @@ func TestSignByStoresClock(t *testing.T) {
 	}
 }
 
-// TestClockSlow uses stores whose clocks are an hour ahead and an hour behind.
-// Such a store accepts requests within 15 minutes of its clock, and URLs until
+// TestClockSlow uses stores with clocks that are an hour ahead and an hour
+// behind. Such a store accepts requests within 15 minutes of its clock, and URLs until
 // they have expired by it.
 func TestClockSlow(t *testing.T) {
 	t.Parallel()

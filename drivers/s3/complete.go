@@ -35,22 +35,32 @@ const completeTimeout = 10 * time.Minute
 // Once sent, the request is not canceled when ctx ends, because MinIO would
 // lose the upload half-way. Complete returns the context's error at once.
 func (b *bucket) Complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
-	o, err := b.detachedComplete(ctx, u, parts, crc32c)
+	c := completion{bucket: b, upload: u, parts: slices.Clone(parts), crc32c: crc32c}
+	o, err := c.runDetached(ctx)
 	if err != nil {
 		return drivers.Object{}, fmt.Errorf("s3: complete %s of %d parts: %w", u.Key, len(parts), err)
 	}
 	return o, nil
 }
 
-func (b *bucket) detachedComplete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
+// completion is one call of Complete.
+type completion struct {
+	bucket *bucket
+	upload drivers.Upload
+	parts  []drivers.Part
+	size   int64 // of the object
+	crc32c uint32
+}
+
+// runDetached calls run in a goroutine, and returns its result, or the context's
+// error if ctx ends before.
+func (c *completion) runDetached(ctx context.Context) (_ drivers.Object, err error) {
 	if err := ctx.Err(); err != nil {
 		return drivers.Object{}, err
 	}
-	size, err := drivers.CheckParts(parts, crc32c, b.Limits())
-	if err != nil {
+	if c.size, err = drivers.CheckParts(c.parts, c.crc32c, c.bucket.Limits()); err != nil {
 		return drivers.Object{}, err
 	}
-	c := completion{bucket: b, upload: u, parts: slices.Clone(parts), size: size, crc32c: crc32c}
 	type result struct {
 		object drivers.Object
 		err    error
@@ -68,15 +78,6 @@ func (b *bucket) detachedComplete(ctx context.Context, u drivers.Upload, parts [
 	case <-ctx.Done():
 		return drivers.Object{}, ctx.Err()
 	}
-}
-
-// completion is one call of Complete.
-type completion struct {
-	bucket *bucket
-	upload drivers.Upload
-	parts  []drivers.Part
-	size   int64
-	crc32c uint32
 }
 
 func (c *completion) run(ctx context.Context) (drivers.Object, error) {
@@ -101,9 +102,9 @@ func (c *completion) run(ctx context.Context) (drivers.Object, error) {
 	}
 }
 
-// send sends the CompleteMultipartUpload. If the store refuses a part whose
-// ETag may have changed with a retry, send tries again with the store's current
-// ETags.
+// send sends the CompleteMultipartUpload. If the store refuses a part, and the
+// part's ETag may have changed with a retry, send tries again with the store's
+// current ETags.
 func (c *completion) send(ctx context.Context) (*s3.CompleteMultipartUploadOutput, error) {
 	m := c.bucket.multipart
 	completed := m.completed(c.parts...)

@@ -69,7 +69,7 @@ type Config struct {
 	KMSKeyID string // for aws:kms; the account's default key if empty
 
 	// StorageClass is the class of keys under drivers.BulkPrefix; the bucket's
-	// default if empty. It must not be a class whose objects have to be
+	// default if empty. It must not be a class from which objects have to be
 	// restored before they are read. Records stay in STANDARD: they are small
 	// and read all the time.
 	StorageClass string

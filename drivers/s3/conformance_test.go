@@ -104,7 +104,7 @@ func subjects() map[string]subject {
 		}, long: true},
 		// MinIO ignores If-Match on DeleteObject, so deletions leave empty
 		// objects.
-		"MinIO": {start: on(emulator.MinIO, func(*Config) {})},
+		"MinIO":              {start: on(emulator.MinIO, func(*Config) {})},
 		"MinIO with SSE-KMS": {start: on(emulator.MinIO, func(c *Config) { c.SSE, c.KMSKeyID = "aws:kms", emulator.MinIOKey }), long: true},
 	}
 }

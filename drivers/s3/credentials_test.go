@@ -41,7 +41,7 @@ func (r *role) Retrieve(context.Context) (aws.Credentials, error) {
 	return c, nil
 }
 
-// TestCredentialsRefresh signs URLs all the time with a role, whose credentials
+// TestCredentialsRefresh signs URLs for five hours with a role. Its credentials
 // last one hour.
 func TestCredentialsRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

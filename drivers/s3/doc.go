@@ -51,8 +51,8 @@
 //
 // [Open] makes a connection, probes the store over it, and returns a bucket:
 //
-//   - Config is checked (config.go) and completed by the SDK (sdk.go), whose
-//     credentials a credentialsCache keeps (credentials.go, sharedfiles.go).
+//   - Config is checked (config.go) and completed by the SDK (sdk.go). A
+//     credentialsCache keeps the credentials (credentials.go, sharedfiles.go).
 //   - store sends single requests to the bucket (store.go), and its advisor
 //     explains the store's errors (errors.go, advice.go).
 //   - multipart sends the requests of multipart uploads, with one kind of

@@ -73,7 +73,7 @@ func isKeyPrefix(prefix string) bool {
 // upload per key.)
 func (b *bucket) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.Upload, error] {
 	return func(yield func(drivers.Upload, error) bool) {
-		in := &s3.ListMultipartUploadsInput{Bucket: b.store.bucket(), Prefix: b.uploadsPrefix(prefix)}
+		in := &s3.ListMultipartUploadsInput{Bucket: b.store.bucket(), Prefix: b.store.uploadsPrefix(prefix)}
 		for more := true; more; {
 			page, err := b.store.client.ListMultipartUploads(ctx, in)
 			if err != nil {
@@ -119,9 +119,9 @@ func wholeKeys(page []types.MultipartUpload) (whole []types.MultipartUpload, mar
 
 // uploadsPrefix returns the prefix to list uploads by, or nil for the whole
 // bucket.
-func (b *bucket) uploadsPrefix(prefix string) *string {
-	if !isAmazon(b.store.endpoint()) {
+func (s *store) uploadsPrefix(prefix string) *string {
+	if !isAmazon(s.endpoint()) {
 		return nil
 	}
-	return optional(b.store.prefix + prefix)
+	return optional(s.prefix + prefix)
 }

@@ -29,7 +29,7 @@ func TestUploadsPrefix(t *testing.T) {
 		b, _ := connectBucket(t, Config{
 			Bucket: "b", Prefix: "team", Region: "eu-west-1", Endpoint: test.endpoint, AccessKeyID: "id", SecretAccessKey: "secret",
 		})
-		if got := aws.ToString(b.uploadsPrefix("data/")); got != test.want {
+		if got := aws.ToString(b.store.uploadsPrefix("data/")); got != test.want {
 			t.Errorf("uploadsPrefix at %q with AWS_ENDPOINT_URL_S3=%q = %q, want %q", test.endpoint, test.environment, got, test.want)
 		}
 	}

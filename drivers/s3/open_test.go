@@ -46,8 +46,8 @@ func TestOpenAdvice(t *testing.T) {
 	}
 }
 
-// TestOpenRefused opens a bucket whose store refuses requests: the error names
-// the setting and wraps no sentinel about a key.
+// TestOpenRefused opens a bucket in a store that refuses requests: the error
+// names the setting and wraps no sentinel about a key.
 func TestOpenRefused(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -52,7 +52,7 @@ func newProxyOf(t *testing.T, cfg Config) (*proxyServer, Config) {
 		t.Fatal(err)
 	}
 	p := &proxyServer{t: t, backend: &httputil.ReverseProxy{
-		// Not http.DefaultTransport, whose connections other tests close.
+		// Not http.DefaultTransport: other tests close its connections.
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true},
 		// The Host does not change, because it is signed.
 		Rewrite: func(r *httputil.ProxyRequest) {

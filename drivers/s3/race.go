@@ -60,8 +60,8 @@ type racers struct {
 	close   func()          // closes the connections
 }
 
-// newRacers returns racers, whose requests are not retried. If transport is not
-// an http.Transport, which can be cloned, they share its connections.
+// newRacers returns racers. Their requests are not retried. If transport is not
+// an http.Transport, it can't be cloned, and the racers share its connections.
 func newRacers(s *store, transport http.RoundTripper) racers {
 	r := racers{store: s}
 	options := s.client.Options()

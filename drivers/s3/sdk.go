@@ -172,7 +172,7 @@ func redirects(to *http.Request, _ []*http.Request) error {
 	}
 }
 
-// storeClient returns a client of the store whose requests are sent by client.
+// storeClient returns a client of the store that sends its requests by client.
 // A request that the store refused for its credentials is retried with new
 // credentials.
 func (c *Config) storeClient(sdk aws.Config, client *http.Client) *s3.Client {

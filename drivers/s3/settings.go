@@ -168,21 +168,29 @@ func (i inspector) unread(ctx context.Context, err error) error {
 	return i.store.classify(ctx, err)
 }
 
+// filter returns the prefix of the objects that a rule applies to, and whether
+// it is narrowed by their sizes or tags.
+func filter(r *types.LifecycleRule) (prefix string, bySize, byTag bool) {
+	prefix = aws.ToString(r.Prefix) //nolint:staticcheck // old configurations have it there
+	f := r.Filter
+	if f == nil {
+		return prefix, false, false
+	}
+	prefix += aws.ToString(f.Prefix)
+	bySize = f.ObjectSizeGreaterThan != nil || f.ObjectSizeLessThan != nil
+	byTag = f.Tag != nil
+	if and := f.And; and != nil {
+		prefix += aws.ToString(and.Prefix)
+		bySize = bySize || and.ObjectSizeGreaterThan != nil || and.ObjectSizeLessThan != nil
+		byTag = byTag || len(and.Tags) > 0
+	}
+	return prefix, bySize, byTag
+}
+
 // rules returns a rule of the bucket as one rule for each of its actions.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html
 func (i inspector) rules(r *types.LifecycleRule) []inspect.Rule {
-	prefix := aws.ToString(r.Prefix) //nolint:staticcheck // old configurations have it there
-	narrowed, tagged := false, false
-	if f := r.Filter; f != nil {
-		prefix += aws.ToString(f.Prefix)
-		narrowed = f.ObjectSizeGreaterThan != nil || f.ObjectSizeLessThan != nil
-		tagged = f.Tag != nil
-		if f.And != nil {
-			prefix += aws.ToString(f.And.Prefix)
-			narrowed = narrowed || f.And.ObjectSizeGreaterThan != nil || f.And.ObjectSizeLessThan != nil
-			tagged = tagged || len(f.And.Tags) > 0
-		}
-	}
+	prefix, narrowed, tagged := filter(r)
 	keys, ok := inspect.RulePrefix(i.store.prefix, prefix)
 	if !ok || tagged || r.Status != types.ExpirationStatusEnabled { // berth's objects have no tags
 		return nil

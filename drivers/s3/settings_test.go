@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 	"github.com/berthhq/berth/drivers/inspect"
@@ -20,75 +20,7 @@ import (
 
 const day = 24 * time.Hour
 
-// TestInspect reads the settings of servers, some of which they do not support.
-func TestInspect(t *testing.T) {
-	t.Parallel()
-	t.Run("MinIO", func(t *testing.T) {
-		server := emulator.MinIO(t)
-		cfg := newBucketOf(t, server)
-		cfg.Prefix = "team"
-		settings := settingsOf(t, cfg)
-		if s := settings.Lifecycle; s.Err != nil || len(s.Value) != 0 {
-			t.Errorf("without rules: %+v", s)
-		}
-		if s := settings.Versioning; s.Err != nil || s.Value || settings.Suspended {
-			t.Errorf("without versions: %+v, suspended %t", s, settings.Suspended)
-		}
-		if s := settings.Tiering; !errors.Is(s.Err, errors.ErrUnsupported) {
-			t.Errorf("archive tiers: %+v, want %v", s, errors.ErrUnsupported)
-		}
-		if s := settings.Lock; s.Err != nil || s.Value.Enabled {
-			t.Errorf("without Object Lock: %+v", s)
-		}
-		b, _ := connectBucket(t, cfg)
-		_, err := b.store.client.PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{
-			Bucket: b.store.bucket(), VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = b.store.client.PutBucketLifecycleConfiguration(t.Context(), &s3.PutBucketLifecycleConfigurationInput{
-			Bucket: b.store.bucket(), LifecycleConfiguration: &types.BucketLifecycleConfiguration{Rules: []types.LifecycleRule{
-				{
-					ID: aws.String("old"), Status: types.ExpirationStatusEnabled, Filter: &types.LifecycleRuleFilter{Prefix: aws.String("team/data/")},
-					Expiration: &types.LifecycleExpiration{Days: aws.Int32(30)},
-				},
-				{
-					ID: aws.String("versions"), Status: types.ExpirationStatusEnabled, Filter: &types.LifecycleRuleFilter{Prefix: aws.String("")},
-					NoncurrentVersionExpiration: &types.NoncurrentVersionExpiration{NoncurrentDays: aws.Int32(7)},
-				},
-			}},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		settings = settingsOf(t, cfg)
-		want := []inspect.Rule{
-			{ID: "old", Action: inspect.RuleExpire, Prefix: "data/", Age: 30 * day},
-			{ID: "versions", Action: inspect.RuleDropVersions, Age: 7 * day},
-		}
-		if diff := cmp.Diff(want, settings.Lifecycle.Value); diff != "" || settings.Lifecycle.Err != nil {
-			t.Errorf("rules, %v (-want +got):\n%s", settings.Lifecycle.Err, diff)
-		}
-		if s := settings.Versioning; s.Err != nil || !s.Value {
-			t.Errorf("with versions: %+v", s)
-		}
-		if !errors.Is(settings.SoftDelete.Err, errors.ErrUnsupported) {
-			t.Errorf("soft delete: %+v, want %v", settings.SoftDelete, errors.ErrUnsupported)
-		}
-	})
-	t.Run("versitygw", func(t *testing.T) {
-		server := emulator.VersityGW(t)
-		settings := settingsOf(t, newBucketOf(t, server))
-		if s := settings.Lifecycle; !errors.Is(s.Err, errors.ErrUnsupported) {
-			t.Errorf("lifecycle: %+v, want %v", s, errors.ErrUnsupported)
-		}
-		if s := settings.Versioning; s.Err != nil || s.Value {
-			t.Errorf("versioning: %+v, want none", s)
-		}
-	})
-}
-
+// settingsOf returns the settings of a bucket.
 func settingsOf(t *testing.T, cfg Config) inspect.Settings {
 	t.Helper()
 	settings, err := Inspect(t.Context(), cfg)
@@ -98,17 +30,89 @@ func settingsOf(t *testing.T, cfg Config) inspect.Settings {
 	return settings
 }
 
-// TestInspectAmazon has the answers that Amazon S3 documents. No server here
-// returns all of them.
-func TestInspectAmazon(t *testing.T) {
+// wantSettings fails the test unless the bucket has these settings. An Err is
+// compared by errors.Is.
+func wantSettings(t *testing.T, cfg Config, want inspect.Settings) {
+	t.Helper()
+	if diff := cmp.Diff(want, settingsOf(t, cfg), cmpopts.EquateErrors(), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("Inspect() has other settings (-want +got):\n%s", diff)
+	}
+}
+
+// noSettings returns the settings of a new bucket in a store that supports all
+// of them.
+func noSettings() inspect.Settings {
+	var s inspect.Settings
+	s.Lifecycle.Permission = "s3:GetLifecycleConfiguration"
+	s.Versioning.Permission = "s3:GetBucketVersioning"
+	s.SoftDelete.Err = errors.ErrUnsupported
+	s.Tiering.Permission = "s3:GetIntelligentTieringConfiguration"
+	s.Lock.Permission = "s3:GetBucketObjectLockConfiguration"
+	s.Payment.Permission = "s3:GetBucketRequestPayment"
+	return s
+}
+
+// TestInspectMinIO reads the settings of MinIO, which does not support all of
+// them.
+func TestInspectMinIO(t *testing.T) {
 	t.Parallel()
-	proxy, cfg := newProxy(t)
+	cfg := newBucketOf(t, emulator.MinIO(t))
 	cfg.Prefix = "team"
+	want := noSettings()
+	want.Tiering.Err = errors.ErrUnsupported
+	wantSettings(t, cfg, want)
+
+	b, _ := connectBucket(t, cfg)
+	_, err := b.store.client.PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{
+		Bucket: b.store.bucket(), VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.store.client.PutBucketLifecycleConfiguration(t.Context(), &s3.PutBucketLifecycleConfigurationInput{
+		Bucket: b.store.bucket(), LifecycleConfiguration: &types.BucketLifecycleConfiguration{Rules: []types.LifecycleRule{
+			{
+				ID: aws.String("old"), Status: types.ExpirationStatusEnabled, Filter: &types.LifecycleRuleFilter{Prefix: aws.String("team/data/")},
+				Expiration: &types.LifecycleExpiration{Days: aws.Int32(30)},
+			},
+			{
+				ID: aws.String("versions"), Status: types.ExpirationStatusEnabled, Filter: &types.LifecycleRuleFilter{Prefix: aws.String("")},
+				NoncurrentVersionExpiration: &types.NoncurrentVersionExpiration{NoncurrentDays: aws.Int32(7)},
+			},
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.Versioning.Value = true
+	want.Lifecycle.Value = []inspect.Rule{
+		{ID: "old", Action: inspect.RuleExpire, Prefix: "data/", Age: 30 * day},
+		{ID: "versions", Action: inspect.RuleDropVersions, Age: 7 * day},
+	}
+	wantSettings(t, cfg, want)
+}
+
+// TestInspectVersityGW reads the settings of versitygw, which does not support
+// all of them.
+func TestInspectVersityGW(t *testing.T) {
+	t.Parallel()
+	settings := settingsOf(t, newBucketOf(t, emulator.VersityGW(t)))
+	if s := settings.Lifecycle; !errors.Is(s.Err, errors.ErrUnsupported) {
+		t.Errorf("Lifecycle = %+v, want %v", s, errors.ErrUnsupported)
+	}
+	if s := settings.Versioning; s.Err != nil || s.Value {
+		t.Errorf("Versioning = %+v, want false", s)
+	}
+}
+
+// amazonSettings answers for a bucket with settings in the forms that Amazon S3
+// documents. No server here returns all of them.
+func amazonSettings() interceptor {
 	rule := func(id, body string) string {
 		return "<Rule><ID>" + id + "</ID><Status>Enabled</Status>" + body + "</Rule>"
 	}
 	const abort = "<AbortIncompleteMultipartUpload><DaysAfterInitiation>9</DaysAfterInitiation></AbortIncompleteMultipartUpload>"
-	proxy.intercept(answersSettings(map[string]string{"lifecycle": rule("abort", "<Filter><Prefix></Prefix></Filter>"+abort) +
+	return answersSettings(map[string]string{"lifecycle": rule("abort", "<Filter><Prefix></Prefix></Filter>"+abort) +
 		rule("old form", "<Prefix>team/data/</Prefix>"+abort) +
 		"<Rule><ID>off</ID><Status>Disabled</Status><Filter><Prefix></Prefix></Filter>" + abort + "</Rule>" +
 		rule("another's", "<Filter><Prefix>other/</Prefix></Filter><Expiration><Days>1</Days></Expiration>") +
@@ -127,72 +131,69 @@ func TestInspectAmazon(t *testing.T) {
 			tiers("data", "Enabled", "<Prefix>team/data/</Prefix>"),
 		"object-lock":    "<ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>GOVERNANCE</Mode><Days>30</Days></DefaultRetention></Rule>",
 		"requestPayment": "<Payer>Requester</Payer>",
-	}))
-	settings := settingsOf(t, cfg)
-	want := []inspect.Rule{
+	})
+}
+
+// TestInspectAmazon reads settings in the forms that Amazon S3 documents.
+func TestInspectAmazon(t *testing.T) {
+	t.Parallel()
+	proxy, cfg := newProxy(t)
+	cfg.Prefix = "team"
+	proxy.intercept(amazonSettings())
+	want := noSettings()
+	want.Lifecycle.Value = []inspect.Rule{
 		{ID: "abort", Action: inspect.RuleAbortUploads, Age: 9 * day},
 		{ID: "old form", Action: inspect.RuleAbortUploads, Prefix: "data/", Age: 9 * day},
 		{ID: "big", Action: inspect.RuleExpire, Prefix: "data/new/", Narrowed: true},
 		{ID: "archive", Action: inspect.RuleDropVersions, Age: 7 * day, Narrowed: true},
 		{ID: "archive", Action: inspect.RuleArchive, Age: 90 * day, Class: "DEEP_ARCHIVE"},
 	}
-	if diff := cmp.Diff(want, settings.Lifecycle.Value); diff != "" || settings.Lifecycle.Err != nil {
-		t.Errorf("rules, %v (-want +got):\n%s", settings.Lifecycle.Err, diff)
-	}
-	if s := settings.Versioning; s.Err != nil || s.Value || !settings.Suspended {
-		t.Errorf("suspended versions: %+v, suspended %t", s, settings.Suspended)
-	}
-	want = []inspect.Rule{
+	want.Suspended = true
+	want.Tiering.Value = []inspect.Rule{
 		{ID: "all", Action: inspect.RuleArchive, Age: 90 * day, Class: "ARCHIVE_ACCESS"},
 		{ID: "all", Action: inspect.RuleArchive, Age: 180 * day, Class: "DEEP_ARCHIVE_ACCESS"},
 		{ID: "data", Action: inspect.RuleArchive, Prefix: "data/", Age: 90 * day, Class: "ARCHIVE_ACCESS"},
 		{ID: "data", Action: inspect.RuleArchive, Prefix: "data/", Age: 180 * day, Class: "DEEP_ARCHIVE_ACCESS"},
 	}
-	if diff := cmp.Diff(want, settings.Tiering.Value); diff != "" || settings.Tiering.Err != nil {
-		t.Errorf("archive tiers, %v (-want +got):\n%s", settings.Tiering.Err, diff)
-	}
-	if s, want := settings.Lock, (inspect.Lock{Enabled: true, Retention: 30 * day}); s.Err != nil || s.Value != want {
-		t.Errorf("Object Lock: %+v, want %+v", s, want)
-	}
-	if s := settings.Payment; s.Err != nil || !s.Value {
-		t.Errorf("Requester Pays: %+v, want it", s)
-	}
-	unchecked := cfg
-	unchecked.Checksum, unchecked.RequestPayer = "none", "requester"
-	if s := settingsOf(t, unchecked); !s.Lock.Value.Unchecked || s.Payment != (inspect.Setting[bool]{}) {
-		t.Errorf("without checksums, and with a payer: %+v, %+v, want an unchecked lock, and no question of the payer", s.Lock, s.Payment)
-	}
+	want.Lock.Value = inspect.Lock{Enabled: true, Retention: 30 * day}
+	want.Payment.Value = true
+	wantSettings(t, cfg, want)
 
+	// Without checksums the lock requires them, and a payer need not be asked
+	// for.
+	cfg.Checksum, cfg.RequestPayer = "none", "requester"
+	want.Lock.Value.Unchecked = true
+	want.Payment = inspect.Setting[bool]{}
+	wantSettings(t, cfg, want)
+}
+
+// TestInspectRefused reads settings that the store refuses to return.
+func TestInspectRefused(t *testing.T) {
+	t.Parallel()
+	proxy, cfg := newProxy(t)
 	proxy.intercept(refuseAll("", http.StatusNotFound, "ObjectLockConfigurationNotFoundError"))
 	if s := settingsOf(t, cfg).Lock; s.Err != nil || s.Value.Enabled {
-		t.Errorf("without Object Lock: %+v", s)
+		t.Errorf("Lock of a bucket without Object Lock = %+v, want none", s)
 	}
 
 	proxy.intercept(refuseAll("", http.StatusForbidden, "AccessDenied"))
-	settings = settingsOf(t, cfg)
-	for permission, s := range map[string]struct {
-		permission string
-		err        error
-	}{
-		"s3:GetIntelligentTieringConfiguration": {settings.Tiering.Permission, settings.Tiering.Err},
-		"s3:GetBucketObjectLockConfiguration":   {settings.Lock.Permission, settings.Lock.Err},
-		"s3:GetBucketRequestPayment":            {settings.Payment.Permission, settings.Payment.Err},
-	} {
-		if s.permission != permission || s.err == nil || errors.Is(s.err, errors.ErrUnsupported) {
-			t.Errorf("where access is denied: %+v, want an error and %s", s, permission)
+	want := noSettings()
+	for _, err := range []*error{&want.Lifecycle.Err, &want.Versioning.Err, &want.Tiering.Err, &want.Lock.Err, &want.Payment.Err} {
+		*err = cmpopts.AnyError
+	}
+	wantSettings(t, cfg, want)
+	denied := settingsOf(t, cfg)
+	for _, err := range []error{denied.Lifecycle.Err, denied.Versioning.Err, denied.Tiering.Err, denied.Lock.Err, denied.Payment.Err} {
+		wantText(t, err, "access is denied", "a setting that may not be read")
+		if errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("a setting that may not be read = %v, want an error that does not wrap %v", err, errors.ErrUnsupported)
 		}
-	}
-	if s := settings.Lifecycle; s.Err == nil || s.Permission != "s3:GetLifecycleConfiguration" || errors.Is(s.Err, errors.ErrUnsupported) {
-		t.Errorf("lifecycle where access is denied: %+v, want an error and the permission", s)
-	}
-	if s := settings.Versioning; s.Err == nil || s.Permission != "s3:GetBucketVersioning" || !strings.Contains(s.Err.Error(), "denied") {
-		t.Errorf("versioning where access is denied: %+v, want an error about that and the permission", s)
 	}
 
 	proxy.intercept(refuseAll("", http.StatusBadRequest, "ExpiredToken"))
-	if s := settingsOf(t, cfg).Lifecycle; s.Err == nil || errors.Is(s.Err, errors.ErrUnsupported) || !strings.Contains(s.Err.Error(), "s3.Config.SessionToken") {
-		t.Errorf("lifecycle with expired credentials: %+v, want an error about that", s)
-	}
+	err := settingsOf(t, cfg).Lifecycle.Err
+	wantRefused(t, err, "Lifecycle with expired credentials")
+	wantText(t, err, "s3.Config.SessionToken", "Lifecycle with expired credentials")
 }
 
 // tiers returns a configuration of S3 Intelligent-Tiering with both archive
@@ -203,9 +204,9 @@ func tiers(id, status, filter string) string {
 		"<Tiering><AccessTier>DEEP_ARCHIVE_ACCESS</AccessTier><Days>180</Days></Tiering></IntelligentTieringConfiguration>"
 }
 
-// answersSettings answers for a bucket with these settings, keyed by the name
-// of the query parameter.
-func answersSettings(settings map[string]string) func(http.ResponseWriter, *http.Request) bool {
+// answersSettings answers for a bucket with these settings, by the name of their
+// query parameter.
+func answersSettings(settings map[string]string) interceptor {
 	elements := map[string]string{
 		"lifecycle": "LifecycleConfiguration", "versioning": "VersioningConfiguration", "requestPayment": "RequestPaymentConfiguration",
 		"intelligent-tiering": "ListBucketIntelligentTieringConfigurationsResult", "object-lock": "ObjectLockConfiguration",

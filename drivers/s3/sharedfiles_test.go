@@ -19,15 +19,14 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// keyed is a store that accepts one access key at a time, and a shared
+// keyed is a store that accepts one access key at a time, with a shared
 // credentials file.
 type keyed struct {
 	*httptest.Server
 	file string
 
 	accepts atomic.Pointer[string]
-	refusal string // InvalidAccessKeyId if empty
-	refused atomic.Int32
+	refusal string // the error code for any other key; InvalidAccessKeyId if empty
 }
 
 func newKeyed(t *testing.T) (*keyed, Config) {
@@ -40,10 +39,10 @@ func newKeyed(t *testing.T) (*keyed, Config) {
 	return k, Config{Bucket: "b", Region: "eu-west-1", Endpoint: k.URL, PathStyle: true}
 }
 
-// is sets the key that the store accepts.
-func (k *keyed) is(id string) { k.accepts.Store(&id) }
+// accept sets the key that the store accepts.
+func (k *keyed) accept(id string) { k.accepts.Store(&id) }
 
-// write puts a key into the file, and changes the file's time.
+// write replaces the text of the file.
 func (k *keyed) write(t *testing.T, text string) {
 	t.Helper()
 	if err := os.WriteFile(k.file, []byte(text), 0o600); err != nil {
@@ -51,13 +50,13 @@ func (k *keyed) write(t *testing.T, text string) {
 	}
 }
 
+// profile returns a credentials file with this key.
 func profile(id string) string {
 	return fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = secret\n", id)
 }
 
 func (k *keyed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !strings.Contains(r.Header.Get("Authorization"), "Credential="+*k.accepts.Load()+"/") {
-		k.refused.Add(1)
 		code := k.refusal
 		if code == "" {
 			code = "InvalidAccessKeyId"
@@ -76,8 +75,8 @@ func (k *keyed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// TestSharedFileRefused has a store that stops accepting the key that the file
-// had at the start. The refused request reads the file again, and succeeds.
+// TestSharedFileRefused uses a store that stops accepting the file's first key.
+// The refused request reads the file again, and succeeds.
 func TestSharedFileRefused(t *testing.T) {
 	for _, code := range []string{"InvalidAccessKeyId", "ExpiredToken", "Unauthorized"} {
 		for _, retries := range []int{0, -1} {
@@ -85,13 +84,13 @@ func TestSharedFileRefused(t *testing.T) {
 				k, cfg := newKeyed(t)
 				k.refusal, cfg.Retries = code, retries
 				k.write(t, profile("FIRST"))
-				k.is("FIRST")
+				k.accept("FIRST")
 				b, c := connectBucket(t, cfg)
 				if _, err := b.Stat(t.Context(), "k"); err != nil {
 					t.Fatal(err)
 				}
-				k.is("SECOND")
-				wantRefused(t, b.Delete(t.Context(), "k"), "Delete, before the file is written")
+				k.accept("SECOND")
+				wantRefused(t, b.Delete(t.Context(), "k"), "Delete before the file is replaced")
 
 				c.sdk.Credentials.(*credentialsCache).refused = time.Time{} // as if some time had passed
 				k.write(t, profile("SECOND"))
@@ -99,13 +98,13 @@ func TestSharedFileRefused(t *testing.T) {
 					wantRefused(t, b.Delete(t.Context(), "k"), "Delete without retries")
 				}
 				if err := b.Delete(t.Context(), "k"); err != nil {
-					t.Errorf("Delete, after the file was written = %v", err)
+					t.Errorf("Delete after the file was replaced = %v", err)
 				}
-				k.is("THIRD")
+				k.accept("THIRD")
 				k.write(t, profile("THIRD"))
 				c.sdk.Credentials.(*credentialsCache).refused = time.Time{}
 				if _, err := b.Stat(t.Context(), "k"); retries == 0 && err != nil {
-					t.Errorf("Stat, after the file was written = %v", err)
+					t.Errorf("Stat after the file was replaced = %v", err)
 				}
 				signed, err := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Minute})
 				if err != nil || !strings.Contains(signed.URL, "X-Amz-Credential=THIRD%2F") {
@@ -127,47 +126,50 @@ func TestSharedFileChanged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wants := func(id string) {
+		wantKey := func(id string) {
 			t.Helper()
 			c, err := sdk.Credentials.Retrieve(t.Context())
 			if err != nil || c.AccessKeyID != id {
 				t.Errorf("Retrieve = %s, %v, want %s", c.AccessKeyID, err, id)
 			}
 		}
-		wants("FIRST")
+		wantKey("FIRST")
 		k.write(t, profile("ANOTHER"))
 		time.Sleep(filesPause)
-		wants("ANOTHER")
+		wantKey("ANOTHER")
 		k.write(t, "[default]\naws_access_key_id = HALF\n")
 		time.Sleep(2 * credentialPause)
-		wants("ANOTHER")
+		wantKey("ANOTHER")
 		if err := os.Remove(k.file); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * credentialPause)
-		wants("ANOTHER")
+		wantKey("ANOTHER")
 		k.write(t, profile("LAST"))
 		time.Sleep(credentialPause)
-		wants("LAST")
+		wantKey("LAST")
 	})
 }
 
-// TestRefusedPause counts how often the configuration is read again while all
-// requests are refused. A request that was refused for an earlier key does not
-// read it.
+// TestRefusedPause counts how often the configuration is read again while the
+// store refuses all requests. A request that was refused for an earlier key does
+// not read it.
 func TestRefusedPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var resolved atomic.Int32
 		key := "OLD"
-		source := func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: key, SecretAccessKey: "secret"}, nil
+		source := func() *aws.CredentialsCache {
+			return aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+				return aws.Credentials{AccessKeyID: key, SecretAccessKey: "secret"}, nil
+			}))
 		}
-		r := cacheOf(source)
-		r.resolve = func(context.Context) (*aws.CredentialsCache, error) {
+		c := new(credentialsCache)
+		c.source.Store(source())
+		c.resolve = func(context.Context) (*aws.CredentialsCache, error) {
 			resolved.Add(1)
-			return aws.NewCredentialsCache(aws.CredentialsProviderFunc(source)), nil
+			return source(), nil
 		}
-		if _, err := r.Retrieve(t.Context()); err != nil {
+		if _, err := c.Retrieve(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()
@@ -175,8 +177,8 @@ func TestRefusedPause(t *testing.T) {
 		for range 20 {
 			wg.Go(func() {
 				for time.Since(start) < time.Minute {
-					if r.replaced("OLD", "") {
-						t.Error("replaced reports true for the current key")
+					if c.replaced("OLD", "") {
+						t.Error("replaced for the current key = true, want false")
 					}
 					time.Sleep(100 * time.Millisecond)
 				}
@@ -184,21 +186,21 @@ func TestRefusedPause(t *testing.T) {
 		}
 		wg.Wait()
 		if n := resolved.Load(); n < 5 || n > 6 {
-			t.Errorf("in a minute of refusals the configuration was read %d times, want 5 or 6", n)
+			t.Errorf("a minute of refusals read the configuration %d times, want 5 or 6", n)
 		}
 		key = "NEW"
 		time.Sleep(refusalPause)
 		before := resolved.Load()
 		for range 20 {
 			wg.Go(func() {
-				if !r.replaced("OLD", "") {
-					t.Error("a request that was refused is not tried again with the new key")
+				if !c.replaced("OLD", "") {
+					t.Error("replaced for an earlier key = false, want true")
 				}
 			})
 		}
 		wg.Wait()
 		if n := resolved.Load() - before; n != 1 {
-			t.Errorf("20 requests that were refused read the configuration %d times, want 1", n)
+			t.Errorf("20 refused requests read the configuration %d times, want 1", n)
 		}
 	})
 }

@@ -125,7 +125,7 @@ func TestConnections(t *testing.T) {
 	}
 }
 
-// TestCAFile connects to a store whose certificate is from a private authority.
+// TestCAFile connects to a store with a certificate of a private authority.
 func TestCAFile(t *testing.T) {
 	t.Parallel()
 	store := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/hex"
 	"net/http"
 
@@ -17,10 +16,6 @@ const (
 	headerSHA256 = "X-Amz-Checksum-Sha256"
 )
 
-func encodeCRC32C(crc uint32) string {
-	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, crc))
-}
-
 func encodeSHA256(data []byte) string {
 	s := sha256.Sum256(data)
 	return base64.StdEncoding.EncodeToString(s[:])
@@ -31,24 +26,24 @@ func encodeMD5(data []byte) string {
 	return base64.StdEncoding.EncodeToString(s[:])
 }
 
-// checked compares the body with the checksums in the request's headers, and
-// returns the headers that the store keeps.
-func (c *call) checked() (http.Header, error) {
+// checkBody compares the body with the checksums in the request's headers, and
+// returns these headers, which the store keeps with an object.
+func (c *call) checkBody() (http.Header, error) {
 	kept := make(http.Header)
 	if c.knobs.IgnoreChecksums {
 		return kept, nil
 	}
 	for name, compute := range map[string]func([]byte) string{
-		headerCRC32C:  func(data []byte) string { return encodeCRC32C(drivers.UpdateCRC32C(0, data)) },
+		headerCRC32C:  func(data []byte) string { return drivers.EncodeCRC32C(drivers.UpdateCRC32C(0, data)) },
 		headerSHA256:  encodeSHA256,
 		"Content-Md5": encodeMD5,
 	} {
-		switch stated := c.r.Header.Get(name); {
-		case stated == "":
-		case stated != compute(c.body):
+		switch sent := c.r.Header.Get(name); {
+		case sent == "":
+		case sent != compute(c.body):
 			return nil, fault(http.StatusBadRequest, "BadDigest", "The "+name+" you specified did not match what we received.")
 		default:
-			kept.Set(name, stated)
+			kept.Set(name, sent)
 		}
 	}
 	return kept, nil

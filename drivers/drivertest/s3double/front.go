@@ -18,7 +18,8 @@ import (
 // https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html
 const maxSkew = 15 * time.Minute
 
-// front is a front end: a server with its own locks.
+// front is a front end of the store: a server with locks that exclude only its
+// own requests.
 type front struct {
 	store  *Store
 	region string
@@ -49,7 +50,7 @@ func fault(status int, code, message string) error {
 	return Fault{Status: status, Code: code, Message: message}
 }
 
-// ServeHTTP answers a request.
+// ServeHTTP serves a request.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	bucket, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	c := &call{Store: f.store, own: f.own, region: f.region, w: w, r: r, operation: operation(r, key), bucket: bucket, path: bucket + "/" + key}
@@ -82,7 +83,7 @@ func (c *call) serve(known bool) error {
 			return f
 		}
 	}
-	if err := c.authorize(); err != nil {
+	if err := authorize(c.r, c.now); err != nil {
 		return err
 	}
 	if err := c.read(); err != nil {
@@ -113,15 +114,15 @@ func (c *call) read() error {
 		return fault(http.StatusBadRequest, "IncompleteBody", err.Error())
 	}
 	c.body = body
-	stated := c.r.Header.Get("X-Amz-Content-Sha256")
-	if stated == unsignedPayload || stated == "" {
+	sent := c.r.Header.Get("X-Amz-Content-Sha256")
+	if sent == unsignedPayload || sent == "" {
 		if c.knobs.IgnoreChecksums && len(body) > 0 && c.r.Method == http.MethodPut {
 			c.body = bytes.Clone(body)
 			c.body[len(body)/2] ^= 1
 		}
 		return nil
 	}
-	if stated != hexSHA256(body) {
+	if sent != hexSHA256(body) {
 		return fault(http.StatusBadRequest, "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match what was computed.")
 	}
 	return nil
@@ -156,23 +157,22 @@ func operation(r *http.Request, key string) string {
 	}[r.Method]
 }
 
-// hold locks the key against other conditional writes, as far as Knobs.Locks
-// excludes them.
-func (c *call) hold() func() {
+// lock locks the key, with the lock that Knobs.Locks names, and returns the
+// function that unlocks it.
+func (c *call) lock() (unlock func()) {
 	switch l := c.knobs.Locks; {
 	case l == Shared, l == NoneForReplaces && c.r.Header.Get("If-Match") == "":
-		return c.shared.hold(c.path)
+		return c.shared.lock(c.path)
 	case l == Apart:
-		return c.own.hold(c.path)
+		return c.own.lock(c.path)
 	default:
 		return func() {}
 	}
 }
 
-// judge returns an error if the conditions of a write do not hold, or are not
-// supported. If the store has checked them and they hold, judge waits for
-// Knobs.Delay.
-func (c *call) judge() error {
+// checkConditions returns an error if the conditions of a write do not hold, or
+// are not supported. If they hold, it waits for Knobs.Delay.
+func (c *call) checkConditions() error {
 	match, free := c.r.Header.Get("If-Match"), c.r.Header.Get("If-None-Match")
 	if match == "" && free == "" {
 		return nil
@@ -183,11 +183,11 @@ func (c *call) judge() error {
 	case Ignored:
 		return nil
 	}
-	there := c.get(c.region, c.path)
+	existing := c.get(c.region, c.path)
 	switch {
-	case match != "" && there == nil:
+	case match != "" && existing == nil:
 		return fault(http.StatusNotFound, "NoSuchKey", "The specified key does not exist.")
-	case match != "" && match != there.etag, free != "" && there != nil:
+	case match != "" && match != existing.etag, free != "" && existing != nil:
 		return fault(http.StatusPreconditionFailed, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold")
 	}
 	time.Sleep(c.knobs.Delay)
@@ -201,17 +201,16 @@ func (c *call) fail(err error) {
 		f = Fault{Status: http.StatusInternalServerError, Code: "InternalError", Message: err.Error()}
 	}
 	maps.Copy(c.w.Header(), f.Header)
-	type answer struct {
+	c.respond(f.Status, struct {
 		XMLName xml.Name `xml:"Error"`
 		Code    string
 		Message string
-	}
-	c.answer(f.Status, answer{Code: f.Code, Message: f.Message})
+	}{Code: f.Code, Message: f.Message})
 }
 
-// answer sends a response with an XML body, or with the status only if body is
+// respond sends a response with an XML body, or with the status only if body is
 // nil.
-func (c *call) answer(status int, body any) {
+func (c *call) respond(status int, body any) {
 	var b bytes.Buffer
 	if body != nil {
 		b.WriteString(xml.Header)

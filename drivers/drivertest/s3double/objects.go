@@ -12,23 +12,23 @@ import (
 )
 
 func (c *call) putObject() error {
-	kept, err := c.checked()
+	headers, err := c.checkBody()
 	if err != nil {
 		return err
 	}
-	defer c.hold()()
-	if err := c.judge(); err != nil {
+	defer c.lock()()
+	if err := c.checkConditions(); err != nil {
 		return err
 	}
-	kept.Set("Content-Type", c.r.Header.Get("Content-Type"))
-	o := &object{data: c.body, etag: c.etag(md5.Sum(c.body)), modified: c.now, header: kept}
+	headers.Set("Content-Type", c.r.Header.Get("Content-Type"))
+	o := &object{data: c.body, etag: c.etag(md5.Sum(c.body)), modified: c.now, header: headers}
 	c.put(c.region, c.path, o)
 	c.w.Header().Set("ETag", o.etag)
-	c.answer(http.StatusOK, nil)
+	c.respond(http.StatusOK, nil)
 	return nil
 }
 
-// getObject answers GetObject and HeadObject.
+// getObject serves GetObject and HeadObject.
 func (c *call) getObject() error {
 	o := c.get(c.region, c.path)
 	if o == nil {
@@ -85,17 +85,17 @@ func (c *call) deleteObject() error {
 	if c.knobs.NoDeleteByTag && c.r.Header.Get("If-Match") != "" {
 		return fault(http.StatusNotImplemented, "NotImplemented", "Header 'If-Match' with value not implemented")
 	}
-	defer c.hold()()
-	if err := c.judge(); err != nil {
+	defer c.lock()()
+	if err := c.checkConditions(); err != nil {
 		return err
 	}
 	c.put(c.region, c.path, nil)
-	c.answer(http.StatusNoContent, nil)
+	c.respond(http.StatusNoContent, nil)
 	return nil
 }
 
 func (c *call) deleteObjects() error {
-	if _, err := c.checked(); err != nil {
+	if _, err := c.checkBody(); err != nil {
 		return err
 	}
 	var in struct {
@@ -106,11 +106,11 @@ func (c *call) deleteObjects() error {
 	}
 	for _, o := range in.Object {
 		c.path = c.bucket + "/" + o.Key
-		unlock := c.hold()
+		unlock := c.lock()
 		c.put(c.region, c.path, nil)
 		unlock()
 	}
-	c.answer(http.StatusOK, struct {
+	c.respond(http.StatusOK, struct {
 		XMLName xml.Name `xml:"DeleteResult"`
 	}{})
 	return nil
@@ -127,7 +127,7 @@ type listed struct {
 }
 
 func (c *call) listObjects() error {
-	type answer struct {
+	type result struct {
 		XMLName               xml.Name `xml:"ListBucketResult"`
 		IsTruncated           bool
 		NextContinuationToken string `xml:",omitempty"`
@@ -138,7 +138,7 @@ func (c *call) listObjects() error {
 	if token := q.Get("continuation-token"); token != "" {
 		after = token
 	}
-	var out answer
+	var out result
 	c.mu.Lock()
 	for path, o := range c.regions[c.region] {
 		key, ok := strings.CutPrefix(path, c.bucket+"/")
@@ -148,16 +148,17 @@ func (c *call) listObjects() error {
 	}
 	c.mu.Unlock()
 	slices.SortFunc(out.Contents, func(a, b listed) int { return strings.Compare(a.Key, b.Key) })
-	if n := c.pageSize("max-keys"); len(out.Contents) > n {
+	if n := pageSize(c, "max-keys"); len(out.Contents) > n {
 		out.Contents, out.IsTruncated = out.Contents[:n], true
 		out.NextContinuationToken = out.Contents[n-1].Key
 	}
-	c.answer(http.StatusOK, out)
+	c.respond(http.StatusOK, out)
 	return nil
 }
 
-// pageSize returns the maximum number of entries of a response.
-func (c *call) pageSize(parameter string) int {
+// pageSize returns the maximum number of entries of a listing. parameter is the
+// parameter by which a client can lower it.
+func pageSize(c *call, parameter string) int {
 	most := cmp.Or(c.knobs.PageSize, 1000)
 	n, err := strconv.Atoi(c.r.URL.Query().Get(parameter))
 	if err != nil {

@@ -19,67 +19,75 @@ const (
 	timeFormat      = "20060102T150405Z"
 )
 
-// signature is the signature that a request states, in a header or in the URL.
+// signature is the signature that a request carries, in a header or in the URL.
 type signature struct {
 	credential, headers, value string
-	signed                     time.Time
 	payload                    string
-	query                      url.Values // without the signature itself
+	date                       string
+	expires                    time.Duration // of a URL, after its date
+	query                      url.Values    // without the signature itself
+}
+
+// signatureOf returns the signature of a request. It reports false if there is
+// none.
+func signatureOf(r *http.Request) (s signature, ok bool) {
+	s.query = r.URL.Query()
+	if s.query.Has("X-Amz-Signature") {
+		seconds, _ := strconv.Atoi(s.query.Get("X-Amz-Expires"))
+		s.expires = time.Duration(seconds) * time.Second
+		s.credential, s.headers, s.value = s.query.Get("X-Amz-Credential"), s.query.Get("X-Amz-SignedHeaders"), s.query.Get("X-Amz-Signature")
+		s.payload, s.date = unsignedPayload, s.query.Get("X-Amz-Date")
+		s.query.Del("X-Amz-Signature")
+		return s, true
+	}
+	fields, ok := strings.CutPrefix(r.Header.Get("Authorization"), algorithm+" ")
+	for field := range strings.SplitSeq(fields, ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(field), "=")
+		switch name {
+		case "Credential":
+			s.credential = value
+		case "SignedHeaders":
+			s.headers = value
+		case "Signature":
+			s.value = value
+		}
+	}
+	s.payload, s.date = r.Header.Get("X-Amz-Content-Sha256"), r.Header.Get("X-Amz-Date")
+	return s, ok
 }
 
 // authorize verifies the signature and the time of a request.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html
-func (c *call) authorize() error {
-	query := c.r.URL.Query()
-	s := signature{query: query}
-	date, expires := c.r.Header.Get("X-Amz-Date"), 0
-	if query.Has("X-Amz-Signature") {
-		s.credential, s.headers, s.value = query.Get("X-Amz-Credential"), query.Get("X-Amz-SignedHeaders"), query.Get("X-Amz-Signature")
-		query.Del("X-Amz-Signature")
-		s.payload, date = unsignedPayload, query.Get("X-Amz-Date")
-		expires, _ = strconv.Atoi(query.Get("X-Amz-Expires"))
-	} else {
-		fields, ok := strings.CutPrefix(c.r.Header.Get("Authorization"), algorithm+" ")
-		if !ok {
-			return fault(http.StatusForbidden, "AccessDenied", "Access Denied")
-		}
-		for field := range strings.SplitSeq(fields, ",") {
-			name, value, _ := strings.Cut(strings.TrimSpace(field), "=")
-			switch name {
-			case "Credential":
-				s.credential = value
-			case "SignedHeaders":
-				s.headers = value
-			case "Signature":
-				s.value = value
-			}
-		}
-		s.payload = c.r.Header.Get("X-Amz-Content-Sha256")
+func authorize(r *http.Request, now time.Time) error {
+	s, ok := signatureOf(r)
+	if !ok {
+		return fault(http.StatusForbidden, "AccessDenied", "Access Denied")
 	}
-	var err error
-	if s.signed, err = time.Parse(timeFormat, date); err != nil {
-		return fault(http.StatusForbidden, "AccessDenied", "no date")
+	signed, err := time.Parse(timeFormat, s.date)
+	if err != nil {
+		return fault(http.StatusForbidden, "AccessDenied", "The request has no valid date.")
 	}
 	if id, _, _ := strings.Cut(s.credential, "/"); id != AccessKeyID {
 		return fault(http.StatusForbidden, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.")
 	}
-	if !hmac.Equal([]byte(s.value), []byte(s.expected(c.r))) {
+	if !hmac.Equal([]byte(s.value), []byte(s.expected(r, signed))) {
 		return fault(http.StatusForbidden, "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided.")
 	}
-	early, late := s.signed.Sub(c.now), c.now.Sub(s.signed)
+	early, late := signed.Sub(now), now.Sub(signed)
 	switch {
-	case expires == 0 && max(early, late) > maxSkew:
+	case s.expires == 0 && max(early, late) > maxSkew:
 		return fault(http.StatusForbidden, "RequestTimeTooSkewed", "The difference between the request time and the current time is too large.")
-	case expires > 0 && early > maxSkew:
+	case s.expires > 0 && early > maxSkew:
 		return fault(http.StatusForbidden, "AccessDenied", "Request is not yet valid")
-	case expires > 0 && late > time.Duration(expires)*time.Second:
+	case s.expires > 0 && late > s.expires:
 		return fault(http.StatusForbidden, "AccessDenied", "Request has expired")
 	}
 	return nil
 }
 
-// expected returns the signature that the request should have.
-func (s *signature) expected(r *http.Request) string {
+// expected returns the signature that the request should have, if it was signed
+// at this time.
+func (s *signature) expected(r *http.Request, signed time.Time) string {
 	var canonical strings.Builder
 	canonical.WriteString(r.Method + "\n" + cmp.Or(r.URL.EscapedPath(), "/") + "\n")
 	canonical.WriteString(strings.ReplaceAll(s.query.Encode(), "+", "%20") + "\n")
@@ -97,13 +105,13 @@ func (s *signature) expected(r *http.Request) string {
 	}
 	canonical.WriteString("\n" + strings.Join(names, ";") + "\n" + s.payload)
 
-	day := s.signed.Format("20060102")
+	day := signed.Format("20060102")
 	scope := day + "/" + Region + "/s3/aws4_request"
 	key := []byte("AWS4" + SecretAccessKey)
 	for _, step := range []string{day, Region, "s3", "aws4_request"} {
 		key = sum(key, step)
 	}
-	return hex.EncodeToString(sum(key, algorithm+"\n"+s.signed.Format(timeFormat)+"\n"+scope+"\n"+hexSHA256([]byte(canonical.String()))))
+	return hex.EncodeToString(sum(key, algorithm+"\n"+signed.Format(timeFormat)+"\n"+scope+"\n"+hexSHA256([]byte(canonical.String()))))
 }
 
 func sum(key []byte, text string) []byte {

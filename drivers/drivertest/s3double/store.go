@@ -172,13 +172,13 @@ func (s *Store) set(region, path string, o *object) {
 	}
 }
 
-// locks holds a lock for each key.
+// locks are the locks of all keys.
 type locks struct {
 	keys sync.Map // path -> *sync.Mutex
 }
 
-// hold locks the key and returns the function that unlocks it.
-func (l *locks) hold(path string) func() {
+// lock locks the key and returns the function that unlocks it.
+func (l *locks) lock(path string) (unlock func()) {
 	v, _ := l.keys.LoadOrStore(path, new(sync.Mutex))
 	key := v.(*sync.Mutex)
 	key.Lock()

@@ -49,7 +49,7 @@ func (c *call) createUpload() error {
 	c.mu.Lock()
 	c.uploads[u.id] = u
 	c.mu.Unlock()
-	c.answer(http.StatusOK, struct {
+	c.respond(http.StatusOK, struct {
 		XMLName  xml.Name `xml:"InitiateMultipartUploadResult"`
 		UploadId string
 	}{UploadId: u.id})
@@ -70,7 +70,7 @@ func (c *call) uploadPart() error {
 	if err != nil || number < 1 || number > 10_000 {
 		return fault(http.StatusBadRequest, "InvalidArgument", "Part number must be an integer between 1 and 10000, inclusive")
 	}
-	if _, err := c.checked(); err != nil {
+	if _, err := c.checkBody(); err != nil {
 		return err
 	}
 	p := &part{number: number, data: c.body, md5: md5.Sum(c.body), crc32c: drivers.UpdateCRC32C(0, c.body)}
@@ -79,7 +79,7 @@ func (c *call) uploadPart() error {
 		return err
 	}
 	c.w.Header().Set("ETag", p.etag)
-	c.answer(http.StatusOK, nil)
+	c.respond(http.StatusOK, nil)
 	return nil
 }
 
@@ -99,12 +99,15 @@ func (c *call) addPart(p *part) error {
 
 // completion is the body of a CompleteMultipartUpload.
 type completion struct {
-	Part []struct {
-		PartNumber     int
-		ETag           string
-		ChecksumCRC32C string
-		ChecksumSHA256 string
-	}
+	Part []namedPart
+}
+
+// namedPart is a part that a completion names.
+type namedPart struct {
+	PartNumber     int
+	ETag           string
+	ChecksumCRC32C string
+	ChecksumSHA256 string
 }
 
 func (c *call) completeUpload() error {
@@ -112,14 +115,14 @@ func (c *call) completeUpload() error {
 	if err := xml.Unmarshal(c.body, &in); err != nil || len(in.Part) == 0 {
 		return fault(http.StatusBadRequest, "MalformedXML", "The XML you provided was not well-formed")
 	}
-	defer c.hold()()
+	defer c.lock()()
 	o, crc, err := c.assemble(&in)
 	if err != nil {
 		return err
 	}
 	id := c.r.URL.Query().Get("uploadId")
 	if !c.knobs.CompleteIgnores {
-		if err := c.judge(); err != nil {
+		if err := c.checkConditions(); err != nil {
 			if c.knobs.CompleteAborts {
 				c.drop(id)
 			}
@@ -128,12 +131,12 @@ func (c *call) completeUpload() error {
 	}
 	c.put(c.region, c.path, o)
 	c.drop(id)
-	type answer struct {
+	type result struct {
 		XMLName        xml.Name `xml:"CompleteMultipartUploadResult"`
 		ETag           string
 		ChecksumCRC32C string `xml:",omitempty"`
 	}
-	c.answer(http.StatusOK, answer{ETag: o.etag, ChecksumCRC32C: crc})
+	c.respond(http.StatusOK, result{ETag: o.etag, ChecksumCRC32C: crc})
 	return nil
 }
 
@@ -144,7 +147,7 @@ func (c *call) drop(id string) {
 }
 
 // assemble returns the object of the parts that the request lists, and the
-// CRC-32C of the whole object if the request states it.
+// CRC-32C of the whole object if the request has it.
 func (c *call) assemble(in *completion) (*object, string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -152,20 +155,8 @@ func (c *call) assemble(in *completion) (*object, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	var parts []*part
-	for i, named := range in.Part {
-		p := u.parts[named.PartNumber]
-		switch {
-		case i > 0 && named.PartNumber <= in.Part[i-1].PartNumber:
-			return nil, "", fault(http.StatusBadRequest, "InvalidPartOrder", "The list of parts was not in ascending order.")
-		case p == nil || p.etag != named.ETag && p.etag != `"`+named.ETag+`"`,
-			!c.knobs.IgnoreChecksums && named.ChecksumCRC32C != "" && named.ChecksumCRC32C != encodeCRC32C(p.crc32c),
-			!c.knobs.IgnoreChecksums && named.ChecksumSHA256 != "" && named.ChecksumSHA256 != p.sha256:
-			return nil, "", fault(http.StatusBadRequest, "InvalidPart", "One or more of the specified parts could not be found.")
-		}
-		parts = append(parts, p)
-	}
-	if err := c.checkSizes(parts); err != nil {
+	parts, err := u.named(in, c.knobs)
+	if err != nil {
 		return nil, "", err
 	}
 	var whole [][]byte
@@ -176,11 +167,11 @@ func (c *call) assemble(in *completion) (*object, string, error) {
 		crc = drivers.CombineCRC32C(crc, p.crc32c, int64(len(p.data)))
 		sums = append(sums, p.md5[:]...)
 	}
-	stated := c.r.Header.Get(headerCRC32C)
+	sent := c.r.Header.Get(headerCRC32C)
 	switch {
 	case c.knobs.IgnoreChecksums:
-		stated = ""
-	case stated != "" && stated != encodeCRC32C(crc):
+		sent = ""
+	case sent != "" && sent != drivers.EncodeCRC32C(crc):
 		return nil, "", fault(http.StatusBadRequest, "BadDigest", "The checksum you specified did not match the calculated checksum.")
 	}
 	s := md5.Sum(sums)
@@ -189,19 +180,39 @@ func (c *call) assemble(in *completion) (*object, string, error) {
 		etag = c.etag(s)
 	}
 	// Modified is the start of the upload, as in Amazon S3.
-	return &object{data: slices.Concat(whole...), etag: etag, modified: u.started, header: http.Header{"Content-Type": {u.contentType}}}, stated, nil
+	return &object{data: slices.Concat(whole...), etag: etag, modified: u.started, header: http.Header{"Content-Type": {u.contentType}}}, sent, nil
 }
 
-func (c *call) checkSizes(parts []*part) error {
+// named returns the parts that a completion names. It returns an error if one is
+// not stored, or if their order or sizes are wrong.
+func (u *upload) named(in *completion, knobs Knobs) ([]*part, error) {
+	var parts []*part
+	for i, n := range in.Part {
+		p := u.parts[n.PartNumber]
+		switch {
+		case i > 0 && n.PartNumber <= in.Part[i-1].PartNumber:
+			return nil, fault(http.StatusBadRequest, "InvalidPartOrder", "The list of parts was not in ascending order.")
+		case p == nil || p.etag != n.ETag && p.etag != `"`+n.ETag+`"`, !knobs.IgnoreChecksums && !p.matches(n):
+			return nil, fault(http.StatusBadRequest, "InvalidPart", "One or more of the specified parts could not be found.")
+		}
+		parts = append(parts, p)
+	}
+	last := parts[len(parts)-1]
 	for _, p := range parts[:len(parts)-1] {
 		if len(p.data) < minPart {
-			return fault(http.StatusBadRequest, "EntityTooSmall", "Your proposed upload is smaller than the minimum allowed object size.")
+			return nil, fault(http.StatusBadRequest, "EntityTooSmall", "Your proposed upload is smaller than the minimum allowed object size.")
 		}
-		if c.knobs.EqualParts && (len(p.data) != len(parts[0].data) || len(parts[len(parts)-1].data) > len(parts[0].data)) {
-			return fault(http.StatusBadRequest, "InvalidPart", "All non-trailing parts must have the same length.")
+		if knobs.EqualParts && (len(p.data) != len(parts[0].data) || len(last.data) > len(parts[0].data)) {
+			return nil, fault(http.StatusBadRequest, "InvalidPart", "All non-trailing parts must have the same length.")
 		}
 	}
-	return nil
+	return parts, nil
+}
+
+// matches reports whether the part has the checksums that a completion names.
+func (p *part) matches(n namedPart) bool {
+	return (n.ChecksumCRC32C == "" || n.ChecksumCRC32C == drivers.EncodeCRC32C(p.crc32c)) &&
+		(n.ChecksumSHA256 == "" || n.ChecksumSHA256 == p.sha256)
 }
 
 func (c *call) abortUpload() error {
@@ -212,13 +223,13 @@ func (c *call) abortUpload() error {
 	}
 	c.mu.Unlock()
 	if err == nil {
-		c.answer(http.StatusNoContent, nil)
+		c.respond(http.StatusNoContent, nil)
 	}
 	return err
 }
 
 func (c *call) listUploads() error {
-	type answer struct {
+	type result struct {
 		XMLName            xml.Name `xml:"ListMultipartUploadsResult"`
 		IsTruncated        bool
 		NextKeyMarker      string `xml:",omitempty"`
@@ -226,7 +237,7 @@ func (c *call) listUploads() error {
 		Upload             []listed
 	}
 	q := c.r.URL.Query()
-	var out answer
+	var out result
 	c.mu.Lock()
 	for _, u := range c.uploads {
 		key, ok := strings.CutPrefix(u.path, c.bucket+"/")
@@ -239,11 +250,11 @@ func (c *call) listUploads() error {
 	slices.SortFunc(out.Upload, func(a, b listed) int {
 		return cmp.Or(strings.Compare(a.Key, b.Key), strings.Compare(a.UploadId, b.UploadId))
 	})
-	if n := c.pageSize("max-uploads"); len(out.Upload) > n {
+	if n := pageSize(c, "max-uploads"); len(out.Upload) > n {
 		out.Upload, out.IsTruncated = out.Upload[:n], true
 		out.NextKeyMarker, out.NextUploadIdMarker = out.Upload[n-1].Key, out.Upload[n-1].UploadId
 	}
-	c.answer(http.StatusOK, out)
+	c.respond(http.StatusOK, out)
 	return nil
 }
 
@@ -257,7 +268,7 @@ type storedPart struct {
 }
 
 func (c *call) listParts() error {
-	type answer struct {
+	type result struct {
 		XMLName              xml.Name `xml:"ListPartsResult"`
 		IsTruncated          bool
 		NextPartNumberMarker int `xml:",omitempty"`
@@ -268,11 +279,11 @@ func (c *call) listParts() error {
 	if err != nil {
 		return err
 	}
-	out := answer{Part: stored}
-	if n := c.pageSize("max-parts"); len(stored) > n {
+	out := result{Part: stored}
+	if n := pageSize(c, "max-parts"); len(stored) > n {
 		out.Part, out.IsTruncated, out.NextPartNumberMarker = stored[:n], true, stored[n-1].PartNumber
 	}
-	c.answer(http.StatusOK, out)
+	c.respond(http.StatusOK, out)
 	return nil
 }
 
@@ -291,7 +302,7 @@ func (c *call) storedParts(after int) ([]storedPart, error) {
 		p := u.parts[n]
 		entry := storedPart{PartNumber: n, ETag: p.etag, Size: len(p.data), ChecksumSHA256: p.sha256}
 		if u.algorithm == "CRC32C" && !c.knobs.IgnoreChecksums {
-			entry.ChecksumCRC32C = encodeCRC32C(p.crc32c)
+			entry.ChecksumCRC32C = drivers.EncodeCRC32C(p.crc32c)
 		}
 		stored = append(stored, entry)
 	}

@@ -12,11 +12,11 @@ import (
 )
 
 // Config configures a [Store]. The zero value of a field stands for the default
-// that its comment names. All processes that serve one bucket need the same
+// that its comment names. All processes that serve one bucket should have the same
 // RequestLimit and Grace.
 type Config struct {
-	// Log receives what no caller is returned, such as a read that broke off in
-	// the middle of a response. The default discards it.
+	// Log receives failures that no caller gets as an error, such as a read that
+	// broke off in the middle of a response. The default discards them.
 	Log *slog.Logger
 
 	// InlineMax is the size in bytes up to which a blob is stored in its record,

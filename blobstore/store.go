@@ -71,7 +71,7 @@ func Open(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Store, error
 func canSign(ctx context.Context, bucket drivers.Bucket) bool {
 	ctx, cancel := context.WithTimeout(ctx, envelope.SmallCallTimeout)
 	defer cancel()
-	_, err := bucket.SignGet(ctx, drivers.BulkPrefix+"check", drivers.SignOptions{Expires: redirect.DefaultExpiry, Window: redirect.DefaultWindow})
+	_, err := bucket.SignGet(ctx, catalog.ExampleDataKey, drivers.SignOptions{Expires: redirect.DefaultExpiry, Window: redirect.DefaultWindow})
 	return !errors.Is(err, errors.ErrUnsupported)
 }
 

@@ -38,9 +38,8 @@ const (
 	CheckPrefix = MetaPrefix + "check/"
 )
 
-// ExampleDataKey has the form of a data key. No object has it. It stands for the
-// key of a blob that does not exist, when an operator asks how a read would be
-// redirected.
+// ExampleDataKey has the form of a data key, but no object has it. It stands for
+// the key of any blob where a URL is signed that no client will use.
 const ExampleDataKey = drivers.BulkPrefix + "sha256/00/example"
 
 const (

@@ -12,7 +12,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-const accessKeyAdvice = "s3.Config.AccessKeyID: the store does not know it, or does not accept it any more"
+const accessKeyAdvice = "s3.Config.AccessKeyID: the store does not accept this key: check that it exists and is active"
 
 // advisor explains a store's errors: it returns the sentinel that an error
 // stands for, and what the operator can do about it.
@@ -73,7 +73,7 @@ func connectionAdvice(err error) string {
 		return "s3.Config.Endpoint: the host name does not resolve"
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return "s3.Config.CAFile: the store's certificate is from an authority that this machine does not know: name a file with the authority's certificate"
+		return "s3.Config.CAFile: the store's certificate is from an authority that this machine does not trust: name a file with the authority's certificate"
 	}
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {
 		return "s3.Config.Endpoint: the store's certificate is for other host names"
@@ -97,7 +97,7 @@ func (a advisor) adviceByCode(err error) string {
 	case "InvalidAccessKeyId", "XAdminUserNotFound", "Unauthorized":
 		return accessKeyAdvice
 	case "SignatureDoesNotMatch":
-		return "s3.Config.SecretAccessKey: it is not the access key's (or s3.Config.Region is not the store's)"
+		return "s3.Config.SecretAccessKey: it does not belong to the access key (or s3.Config.Region is not the store's)"
 	case "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired":
 		return "s3.Config.SessionToken: the credentials have expired or were revoked"
 	case "RequestTimeTooSkewed", "ExpiredRequest":
@@ -106,33 +106,33 @@ func (a advisor) adviceByCode(err error) string {
 		return "the object is in an archive class or tier, where it can't be read: restore it (s3:RestoreObject), " +
 			"switch off the archive tiers of S3 Intelligent-Tiering for the bucket, and remove lifecycle rules that move objects to GLACIER or DEEP_ARCHIVE"
 	case "ObjectLockedByBucketPolicy":
-		return fmt.Sprintf("a bucket lock rule of bucket %q holds the object: berth replaces its records and deletes data, so no rule may cover its keys", a.cfg.Bucket)
+		return fmt.Sprintf("a bucket lock rule of bucket %q protects the object: berth replaces its records and deletes data, so no rule may cover its keys", a.cfg.Bucket)
 	case "AccessDenied", "InvalidRequest", "ObjectLocked":
 		return a.lockAdvice(err)
 	}
 	if isKMS(err) && !isBusy(err) {
-		return "the key of the bucket: see that it exists, is enabled, and that berth's user or role may use it (kms:GenerateDataKey, kms:Decrypt)"
+		return "the KMS key of the bucket: check that it exists and is enabled, and that berth's user or role may use it (kms:GenerateDataKey, kms:Decrypt)"
 	}
 	return ""
 }
 
 // lockAdvice recognizes a refusal caused by Object Lock, a legal hold or the
 // KMS key by its message, because the code is the same for any refusal. Without
-// such a message it returns denialAdvice for AccessDenied, even if the answer
-// has no status of its own, as the errors of DeleteObjects about single keys.
+// such a message it returns denialAdvice for AccessDenied, even if the error has
+// no status, as the errors of DeleteObjects about single keys.
 func (a advisor) lockAdvice(err error) string {
 	text := strings.ToLower(message(err))
 	lock := strings.Contains(text, "object lock") || strings.Contains(text, "legal hold") || strings.Contains(text, "worm protected")
 	switch {
 	case strings.Contains(text, "object lock") && (strings.Contains(text, "checksum") || strings.Contains(text, "content-md5")):
-		return "s3.Config.Checksum: none does not go with a bucket that has Object Lock, whose writes must carry a checksum: use crc32c"
+		return "s3.Config.Checksum: none can't be used with Object Lock, because writes to such a bucket must carry a checksum: use crc32c"
 	case lock:
-		return fmt.Sprintf("Object Lock or a legal hold of bucket %q keeps the object as it is: berth replaces its records and deletes data, "+
+		return fmt.Sprintf("Object Lock or a legal hold of bucket %q protects the object: berth replaces its records and deletes data, "+
 			"so remove the hold and the default retention (berth check reads it)", a.cfg.Bucket)
 	case code(err) != "AccessDenied":
 		return ""
 	case strings.Contains(text, "kms:"):
-		return "the key of the bucket: berth's user or role may not use it: allow kms:GenerateDataKey and kms:Decrypt, in its policy and in the key's"
+		return "the KMS key of the bucket: berth's user or role may not use it: allow kms:GenerateDataKey and kms:Decrypt, in its policy and in the key's"
 	}
 	return a.denialAdvice()
 }
@@ -149,7 +149,7 @@ func (a advisor) regionAdvice(err error) string {
 func (a advisor) denialAdvice() string {
 	owner := ""
 	if a.cfg.ExpectedBucketOwner != "" {
-		owner = fmt.Sprintf("see that it belongs to account %s (s3.Config.ExpectedBucketOwner), ", a.cfg.ExpectedBucketOwner)
+		owner = fmt.Sprintf("check that it belongs to account %s (s3.Config.ExpectedBucketOwner), ", a.cfg.ExpectedBucketOwner)
 	}
 	payer := ""
 	if a.cfg.RequestPayer == "" && a.cfg.Endpoint == "" {
@@ -157,5 +157,5 @@ func (a advisor) denialAdvice() string {
 	}
 	return fmt.Sprintf("access to bucket %q is denied: %s%sallow its user or role s3:GetObject, s3:PutObject, s3:DeleteObject, "+
 		"s3:AbortMultipartUpload and s3:ListMultipartUploadParts on the objects, s3:ListBucket and s3:ListBucketMultipartUploads on the bucket, "+
-		"kms:Decrypt on the bucket's key, and see whether a lock or retention holds it", a.cfg.Bucket, owner, payer)
+		"kms:Decrypt on the bucket's key, and check whether a lock or retention protects it", a.cfg.Bucket, owner, payer)
 }

@@ -37,7 +37,7 @@ func TestClassify(t *testing.T) {
 		{401, "", "", drivers.ErrRefused, "s3.Config.AccessKeyID", ""}, // the response to a HEAD
 		{403, "RequestTimeTooSkewed", "", drivers.ErrRefused, "NTP", permissions},
 		{400, "ExpiredRequest", "", drivers.ErrRefused, "NTP", permissions},
-		{403, "AccessDenied", "Access Denied", drivers.ErrRefused, ", kms:Decrypt on the bucket's key, and see whether a lock or retention holds it", ""},
+		{403, "AccessDenied", "Access Denied", drivers.ErrRefused, ", kms:Decrypt on the bucket's key, and check whether a lock or retention protects it", ""},
 		{0, "AccessDenied", "Access Denied", drivers.ErrRefused, permissions, ""}, // for a key of DeleteObjects
 
 		{403, "InvalidObjectState", "The operation is not valid for the object's access tier", drivers.ErrRefused, "restore it", permissions},
@@ -52,15 +52,15 @@ func TestClassify(t *testing.T) {
 		{400, "InvalidRequest", "The value specified in the x-amz-checksum-crc32c header did not match", nil, "", permissions},
 
 		{403, "AccessDenied", "User: arn:aws:iam::1:user/b is not authorized to perform: kms:GenerateDataKey on resource: arn:aws:kms:eu-west-1:1:key/k",
-			drivers.ErrRefused, "the key of the bucket: berth's user or role may not use it", permissions},
-		{400, "KMS.DisabledException", "arn is disabled.", drivers.ErrRefused, "the key of the bucket: see that it exists, is enabled", permissions},
-		{400, "KMS.NotFoundException", "", drivers.ErrRefused, "the key of the bucket", permissions},
-		{400, "KMS.KMSInvalidStateException", "", drivers.ErrRefused, "the key of the bucket", permissions},
+			drivers.ErrRefused, "the KMS key of the bucket: berth's user or role may not use it", permissions},
+		{400, "KMS.DisabledException", "arn is disabled.", drivers.ErrRefused, "the KMS key of the bucket: check that it exists and is enabled", permissions},
+		{400, "KMS.NotFoundException", "", drivers.ErrRefused, "the KMS key of the bucket", permissions},
+		{400, "KMS.KMSInvalidStateException", "", drivers.ErrRefused, "the KMS key of the bucket", permissions},
 		{403, "QuotaExceeded", "", drivers.ErrFull, "raise the quota of bucket", permissions},
 		{400, "XMinioAdminBucketQuotaExceeded", "Bucket quota exceeded", drivers.ErrFull, "raise the quota of bucket", permissions},
 		{507, "XMinioStorageFull", "Storage backend has reached its minimum free drive threshold.", drivers.ErrFull, "make room", permissions},
 		{507, "", "", drivers.ErrFull, "make room", permissions},
-		{400, "KMS.QuotaExceeded", "", drivers.ErrRefused, "the key of the bucket", permissions},
+		{400, "KMS.QuotaExceeded", "", drivers.ErrRefused, "the KMS key of the bucket", permissions},
 		{400, "KMS.ThrottlingException", "", drivers.ErrBusy, "", permissions},
 		{400, "ThrottlingException", "", drivers.ErrBusy, "", permissions},
 		{503, "SlowDown", "", drivers.ErrBusy, "", permissions},

@@ -30,7 +30,7 @@ type capabilities struct {
 	ignoresChecksums bool
 
 	// completeReplaces: the store ignores If-None-Match on
-	// CompleteMultipartUpload.
+	// CompleteMultipartUpload, so that a Complete can replace an object.
 	completeReplaces bool
 }
 

@@ -185,7 +185,7 @@ func (c *completion) invalidPart(ctx context.Context, err error) error {
 			return b.store.classify(ctx, listErr)
 		}
 	}
-	return fmt.Errorf("%w: s3.Config.EqualParts: this store wants all parts of an upload but the last to have one size: set it to true (uploads that have parts of different sizes must be sent again): %w", drivers.ErrRefused, err)
+	return fmt.Errorf("%w: s3.Config.EqualParts: this store requires one size for all parts of an upload but the last: set it to true (uploads with parts of different sizes must be sent again): %w", drivers.ErrRefused, err)
 }
 
 // areUnequal reports whether parts other than the last have different sizes, or

@@ -16,8 +16,8 @@ import (
 type Config struct {
 	Bucket string
 
-	// Prefix starts every key of berth's in the bucket. A "/" at its end makes
-	// no difference.
+	// Prefix is added before every key in the bucket, followed by a "/". A "/"
+	// at its start or end makes no difference.
 	Prefix string
 
 	// Region is the bucket's region. If it is empty the SDK takes it from the
@@ -52,16 +52,16 @@ type Config struct {
 	// trusts.
 	CAFile string
 
-	// ExpectedBucketOwner is the number of the account that must own the
-	// bucket. Requests and URLs carry it. The store refuses them if the bucket
+	// ExpectedBucketOwner is the ID of the account that must own the bucket, 12
+	// digits. Requests and URLs carry it. The store refuses them if the bucket
 	// belongs to another account, for example because the bucket was deleted
 	// and another account has taken its name.
 	// https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-owner-condition.html
 	ExpectedBucketOwner string
 
 	// RequestPayer is "requester" for a Requester Pays bucket of another
-	// account, or empty. Requests and downloads are then paid for by the
-	// account of these credentials. Signed URLs carry it.
+	// account, or empty. The account of these credentials then pays for requests
+	// and downloads. Signed URLs carry it.
 	// https://docs.aws.amazon.com/AmazonS3/latest/userguide/ObjectsinRequesterPaysBuckets.html
 	RequestPayer string
 
@@ -76,7 +76,7 @@ type Config struct {
 
 	// Checksum is "crc32c" (also if empty), or "none" for stores without
 	// support for checksums. With "none", payloads are hashed for the signature
-	// instead, which every store checks, but which costs more CPU here.
+	// instead. Every store checks that, but it costs more CPU here.
 	Checksum string
 
 	// EqualParts is whether all parts but the last must have the same size. If
@@ -129,7 +129,7 @@ func (c *Config) checkValues() error {
 	case c.RequestPayer != "" && c.RequestPayer != string(types.RequestPayerRequester):
 		return fmt.Errorf("s3.Config.RequestPayer: %q, want requester, or nothing", c.RequestPayer)
 	case c.ExpectedBucketOwner != "" && !isAccount(c.ExpectedBucketOwner):
-		return fmt.Errorf("s3.Config.ExpectedBucketOwner: %q, want the 12 digits of an account", c.ExpectedBucketOwner)
+		return fmt.Errorf("s3.Config.ExpectedBucketOwner: %q, want an account ID of 12 digits", c.ExpectedBucketOwner)
 	}
 	return nil
 }
@@ -138,15 +138,15 @@ func (c *Config) checkValues() error {
 func (c *Config) checkCombinations() error {
 	switch {
 	case (c.AccessKeyID == "") != (c.SecretAccessKey == ""):
-		return errors.New("s3.Config.AccessKeyID and s3.Config.SecretAccessKey go together")
+		return errors.New("s3.Config.AccessKeyID and s3.Config.SecretAccessKey must be set together")
 	case c.SessionToken != "" && c.AccessKeyID == "":
-		return errors.New("s3.Config.SessionToken goes with s3.Config.AccessKeyID, which is empty")
+		return errors.New("s3.Config.SessionToken requires s3.Config.AccessKeyID, which is empty")
 	case c.KMSKeyID != "" && !strings.HasPrefix(c.SSE, "aws:kms"):
-		return fmt.Errorf("s3.Config.KMSKeyID goes with s3.Config.SSE aws:kms, not %q", c.SSE)
+		return fmt.Errorf("s3.Config.KMSKeyID requires s3.Config.SSE aws:kms, not %q", c.SSE)
 	case c.Accelerate && c.PathStyle:
-		return errors.New("s3.Config.Accelerate does not go with s3.Config.PathStyle: its URLs have the bucket in the host name")
+		return errors.New("s3.Config.Accelerate can't be used with s3.Config.PathStyle: its URLs have the bucket in the host name")
 	case c.Accelerate && c.FIPS:
-		return errors.New("s3.Config.Accelerate does not go with s3.Config.FIPS: no such endpoint is FIPS-validated")
+		return errors.New("s3.Config.Accelerate can't be used with s3.Config.FIPS: no such endpoint is FIPS-validated")
 	}
 	return nil
 }
@@ -159,7 +159,7 @@ func (c *Config) checkEndpoints() error {
 		set  bool
 	}{{"s3.Config.Accelerate", c.Accelerate}, {"s3.Config.DualStack", c.DualStack}, {"s3.Config.FIPS", c.FIPS}} {
 		if choice.set && c.Endpoint != "" {
-			return fmt.Errorf("%s chooses among Amazon's endpoints, and does not go with s3.Config.Endpoint", choice.name)
+			return fmt.Errorf("%s chooses among Amazon's endpoints, and can't be used with s3.Config.Endpoint", choice.name)
 		}
 	}
 	for _, endpoint := range []struct{ name, value string }{{"s3.Config.Endpoint", c.Endpoint}, {"s3.Config.PublicEndpoint", c.PublicEndpoint}} {

@@ -12,21 +12,22 @@ import (
 )
 
 const (
-	// credentialWindow is how long before their expiry a process requests new
-	// credentials; at the latest it does so at half of their lifetime. If the
-	// service returns other credentials that early, signed URLs have at least
-	// the difference to credentialMargin. STS does, an EC2 instance does not.
+	// credentialWindow is how long before the credentials expire a process
+	// requests new ones. If they live for less than twice as long, it requests
+	// them after half of their lifetime. STS issues new credentials at any time,
+	// so URLs can be signed for credentialWindow less credentialMargin. An EC2
+	// instance returns the old ones until shortly before they expire.
 	credentialWindow = 30 * time.Minute
 
-	// credentialPause is the time between such requests.
+	// credentialPause is the minimum time between such requests.
 	credentialPause = time.Minute
 
 	// credentialTimeout limits how long a request waits for new credentials,
 	// both in this window and after the old ones have expired.
 	credentialTimeout = 15 * time.Second
 
-	// refusalPause is the time between requests for credentials to replace
-	// those that the store refuses.
+	// refusalPause is the minimum time between requests for credentials to
+	// replace those that the store refuses.
 	refusalPause = 10 * time.Second
 )
 

@@ -22,7 +22,7 @@ func code(err error) string {
 	return ""
 }
 
-// status returns the status of the store's answer, or 0 if there was none.
+// status returns the status of the store's response, or 0 if there was none.
 func status(err error) int {
 	if e, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && e.Response != nil {
 		return e.Response.StatusCode
@@ -39,8 +39,8 @@ func isKeyRefused(err error) bool {
 	return status(err) == http.StatusUnauthorized
 }
 
-// definitelyNotApplied reports whether the request had no effect: the store's
-// response proves it, or the store was never reached.
+// definitelyNotApplied reports whether the request had no effect, because the
+// store's response proves it or because the request never reached the store.
 func definitelyNotApplied(err error) bool {
 	switch status(err) {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
@@ -48,7 +48,7 @@ func definitelyNotApplied(err error) bool {
 	case http.StatusConflict, http.StatusTooManyRequests:
 		return true
 	case http.StatusServiceUnavailable:
-		return code(err) == "SlowDown" // any other may be from a proxy
+		return code(err) == "SlowDown" // any other 503 may be from a proxy
 	}
 	network, ok := errors.AsType[*net.OpError](err)
 	return ok && network.Op == "dial" // never sent
@@ -94,11 +94,11 @@ func isBusy(err error) bool {
 		return true
 	case isKMS(err):
 		return strings.Contains(code(err), "Throttling")
-	case s != 0: // a truncated answer has no more information than none
+	case s != 0: // a truncated response has no more information than none
 		_, isNetwork := errors.AsType[*net.OpError](err)
 		return isNetwork || errors.Is(err, io.ErrUnexpectedEOF)
 	}
-	// There was no answer. A name that doesn't resolve and a certificate from
+	// There was no response. A name that doesn't resolve and a certificate from
 	// an unknown authority are errors of the configuration, and don't pass.
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		return dns.IsTemporary || dns.IsTimeout
@@ -113,7 +113,7 @@ func isBusyStatus(s int) bool {
 	return s >= 500 && s != http.StatusNotImplemented || s == http.StatusTooManyRequests
 }
 
-// header returns a header of the store's answer, or "".
+// header returns a header of the store's response, or "".
 func header(err error, name string) string {
 	if e, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && e.Response != nil {
 		return e.Response.Header.Get(name)

@@ -12,12 +12,12 @@ import (
 )
 
 // consistentHeader makes Tigris evaluate conditions and read in one region.
-// Without it each region of a global bucket decides by its own copy.
+// Without it each region of a global bucket evaluates them on its copy.
 // https://www.tigrisdata.com/docs/objects/conditionals/
 const consistentHeader = "X-Tigris-Consistent"
 
-// headers returns options that send the configured headers with each request
-// to the store at endpoint, before it is signed.
+// headers returns options that add the configured headers to each request to the
+// store at endpoint, before the request is signed.
 func (c *Config) headers(endpoint string) []func(*middleware.Stack) error {
 	all := http.Header{}
 	if isTigris(endpoint) {
@@ -41,7 +41,7 @@ func checkHeaders(headers map[string]string) error {
 		canonical := http.CanonicalHeaderKey(name)
 		switch value := headers[name]; {
 		case isReserved(canonical):
-			return fmt.Errorf("s3.Config.Headers: %s is set by berth itself", name)
+			return fmt.Errorf("s3.Config.Headers: %s is set by berth", name)
 		case !isToken(name):
 			return fmt.Errorf("s3.Config.Headers: %q is not the name of a header", name)
 		case canonical == consistentHeader && value != "true":

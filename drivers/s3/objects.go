@@ -119,7 +119,7 @@ func (b *bucket) stat(ctx context.Context, key string) (drivers.Object, error) {
 	return o, nil
 }
 
-// Open is a GetObject. The reader returns the bytes of one version to its end.
+// Open is a GetObject. The reader returns bytes of one version of the object.
 func (b *bucket) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, drivers.Object, error) {
 	if err := drivers.CheckKey(key); err != nil {
 		return nil, drivers.Object{}, fmt.Errorf("s3: open %s: %w", key, err)

@@ -71,7 +71,7 @@ func connect(ctx context.Context, cfg Config) (*connection, error) {
 		if cfg.RoleARN != "" {
 			return nil, fmt.Errorf("s3.Config.RoleARN: no credentials of role %s (the credentials that assume it need sts:AssumeRole on it, and its trust policy must name them): %w", cfg.RoleARN, err)
 		}
-		return nil, fmt.Errorf("no credentials (set s3.Config.AccessKeyID or s3.Config.Profile, or run where the SDK finds credentials): %w", err)
+		return nil, fmt.Errorf("no credentials (set s3.Config.AccessKeyID or s3.Config.Profile, or run berth where the SDK finds credentials): %w", err)
 	}
 	forCredentials, ok := sdk.HTTPClient.(*http.Client)
 	if !ok {

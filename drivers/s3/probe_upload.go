@@ -49,7 +49,7 @@ func (p prober) checksumMode(ctx context.Context) (checksumMode, error) {
 	case err != nil:
 		return checksumNone, fmt.Errorf("write a part: %w", err)
 	case first.Tag != part.Tag && m.checksums == checksumNone:
-		return checksumNone, errors.New("s3.Config.Checksum: none does not go with this bucket, where parts of equal bytes have different ETags, as with SSE-KMS: use crc32c")
+		return checksumNone, errors.New("s3.Config.Checksum: none can't be used with this bucket, because its parts of equal bytes have different ETags, as with SSE-KMS: use crc32c")
 	}
 	mode, err := p.completeUpload(ctx, m, u, part)
 	if err == nil && first.Tag != part.Tag {
@@ -74,7 +74,7 @@ func (p prober) startUpload(ctx context.Context) (m multipart, u drivers.Upload,
 	case err == nil:
 		return m, u, nil
 	case isUnsupported(err) && p.store.cfg.sendsChecksums():
-		return m, u, fmt.Errorf("s3.Config.Checksum: the store takes no multipart upload with CRC-32C (try none): %w", err)
+		return m, u, fmt.Errorf("s3.Config.Checksum: the store accepts no multipart upload with CRC-32C (try none): %w", err)
 	default:
 		return m, u, fmt.Errorf("start a multipart upload: %w", p.store.classify(ctx, err))
 	}

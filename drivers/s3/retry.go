@@ -14,11 +14,11 @@ import (
 
 const defaultRetries = 2
 
-// retryer returns the SDK's standard retryer, which here also retries what
-// Amazon S3 and compatible stores expect to be retried. A 409 means that
-// another write of the key is in progress and that this one did not happen. In
-// versitygw keys are paths: it answers with one (ExistingObjectIsDirectory) if
-// a delete of the last key in a directory removes the directory during a write.
+// retryer returns the SDK's standard retryer, extended by the errors that Amazon
+// S3 and compatible stores expect clients to retry. A 409 means that another
+// write of the key is in progress and that this one did not happen. In versitygw
+// keys are paths: it answers 409 (ExistingObjectIsDirectory) if a delete of the
+// last key in a directory removes the directory during a write.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 func (c *Config) retryer() aws.Retryer {
 	attempts := 1 + defaultRetries
@@ -42,7 +42,7 @@ func (c *Config) retryer() aws.Retryer {
 }
 
 // renewing is a retryer that also retries a request that the store refused for
-// its credentials, if there are new credentials by then.
+// its credentials, if new credentials are available.
 type renewing struct {
 	aws.RetryerV2
 	credentials *credentialsCache
@@ -54,8 +54,8 @@ func (r *renewing) IsErrorRetryable(err error) bool {
 	return r.RetryerV2.IsErrorRetryable(err) || isKeyRefused(err) && r.credentials.replaced(signedBy(err))
 }
 
-// signedBy returns the access key and the session token of the request that err
-// is the answer to, or empty strings.
+// signedBy returns the access key and the session token of the request that
+// failed with err, or empty strings.
 func signedBy(err error) (id, token string) {
 	e, ok := errors.AsType[*smithyhttp.ResponseError](err)
 	if !ok || e.Response == nil || e.Response.Response == nil || e.Response.Request == nil {

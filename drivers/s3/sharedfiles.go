@@ -11,7 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 )
 
-// filesPause is the time between checks of the shared files.
+// filesPause is the minimum time between checks of the shared files.
 const filesPause = 5 * time.Second
 
 // sharedFiles are the files of the SDK's shared configuration, with profiles

@@ -37,9 +37,13 @@ test: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOO
 	$(GO) test -race -tags $(TAGS) -timeout 40m -skip '$(COUNTING)' ./...
 	$(GO) test -tags $(TAGS) -run '$(COUNTING)' ./blobstore
 
+# These tests search for interleavings and faults that break a rule. `make test`
+# runs a share of each, which is another one each time.
+SEARCHES := ^Test(Every|Attack|Faults|Search|StoreThatHangs|BrokenRules)
+
 .PHONY: test-long
-test-long: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp ## Run the tests that take minutes: every interleaving, and all TestLong…
-	$(GO) test -tags $(TAGS) -run '^Test(Every|Attack)' ./blobstore
+test-long: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp ## Run the tests that take minutes: every interleaving and fault, and all TestLong…
+	BERTH_TEST_LONG=1 $(GO) test -tags $(TAGS) -run '$(SEARCHES)' -timeout 30m ./blobstore
 	BERTH_TEST_LONG=1 $(GO) test -tags $(TAGS) -run '^TestLong' -timeout 30m -count 1 ./...
 
 .PHONY: race

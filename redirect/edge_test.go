@@ -20,37 +20,42 @@ func TestEdges(t *testing.T) {
 				p := cdnPolicy(t, c.cdn)
 				edges := p.Edges()
 				if len(edges) != 1 || edges[0].Name != "edge" || edges[0].Kind != c.cdn.Kind {
-					t.Fatalf("Edges() = %+v, want the one of kind %s", edges, c.cdn.Kind)
+					t.Fatalf("Edges() = %+v, want one of kind %s", edges, c.cdn.Kind)
 				}
-				e := edges[0]
 				for _, key := range []string{testKey, "meta/format"} {
-					if got, want := e.URL(key), testBase+"/"+key; got != want {
-						t.Errorf("URL(%q) = %s, want %s", key, got, want)
-					}
-					signed, err := e.Sign(t.Context(), nil, key)
-					if err != nil || !strings.HasPrefix(signed.URL, e.URL(key)) {
-						t.Fatalf("Sign(%q) = %v, %v", key, signed, err)
-					}
-					expired, err := e.SignExpired(key)
-					if !e.Signs() {
-						if signed.URL != e.URL(key) || !errors.Is(err, errors.ErrUnsupported) {
-							t.Errorf("Sign(%q) = %v, SignExpired = %v, want no signature and %v", key, signed, err, errors.ErrUnsupported)
-						}
-						continue
-					}
-					known := c.known(t, c.cdn.Keys...)
-					if err := c.verify(signed.URL, time.Now(), known); err != nil {
-						t.Errorf("Sign(%q): %v", key, err)
-					}
-					if err != nil || c.verify(expired.URL, time.Now(), known) == nil {
-						t.Errorf("SignExpired(%q) = %v, want a URL that is refused", key, err)
-					}
-					if err := c.verify(expired.URL, time.Now().Add(-2*p.maxLife), known); err != nil {
-						t.Errorf("SignExpired(%q), while it was good: %v", key, err)
-					}
+					testEdge(t, c, edges[0], key)
 				}
 			})
 		})
+	}
+}
+
+// testEdge tests the URLs of one key.
+func testEdge(t *testing.T, c signerCase, e Edge, key string) {
+	t.Helper()
+	if got, want := e.URL(key), testBase+"/"+key; got != want {
+		t.Errorf("URL(%q) = %s, want %s", key, got, want)
+	}
+	signed, err := e.Sign(t.Context(), nil, key)
+	if err != nil || !strings.HasPrefix(signed.URL, e.URL(key)) {
+		t.Fatalf("Sign(%q) = %v, %v, want a URL of the key", key, signed, err)
+	}
+	expired, err := e.SignExpired(key)
+	if !e.Signs() {
+		if signed.URL != e.URL(key) || !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("Sign(%q) = %v, SignExpired = %v, want no signature and %v", key, signed, err, errors.ErrUnsupported)
+		}
+		return
+	}
+	known := c.known(t, c.cdn.Keys...)
+	if err := c.verify(signed.URL, time.Now(), known); err != nil {
+		t.Errorf("Sign(%q) returns a URL that is refused: %v", key, err)
+	}
+	if err != nil || c.verify(expired.URL, time.Now(), known) == nil {
+		t.Errorf("SignExpired(%q) = %v, want a URL that is refused", key, err)
+	}
+	if err := c.verify(expired.URL, time.Now().Add(-2*e.policy.maxLife), known); err != nil {
+		t.Errorf("SignExpired(%q) returns a URL that was refused before it expired: %v", key, err)
 	}
 }
 

@@ -37,6 +37,7 @@ func failing(err error) Signer {
 	return bucketFunc(func(string, drivers.SignOptions) (drivers.Signed, error) { return drivers.Signed{}, err })
 }
 
+// The zero Config redirects to a store that can sign.
 func TestDefault(t *testing.T) {
 	p, err := New(Config{})
 	if err != nil {
@@ -46,42 +47,46 @@ func TestDefault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, err := p.Decide(t.Context(), signing(), req)
 		if err != nil || d.Direct() || d.Rule != "default" || d.Target != "presign" {
-			t.Errorf("a store that signs: %v, %v", d, err)
+			t.Errorf("Decide with a store that signs = %v, %v, want a redirect by default", d, err)
 		}
 		if left := time.Until(d.Expires); left < DefaultExpiry || left > DefaultExpiry+DefaultWindow {
-			t.Errorf("the URL lives %v", left)
+			t.Errorf("the URL lives %v, want between %v and %v", left, DefaultExpiry, DefaultExpiry+DefaultWindow)
 		}
 	})
-
 	d, err := p.Decide(t.Context(), failing(fmt.Errorf("filesystem: sign: %w", errors.ErrUnsupported)), req)
 	if want := (Decision{Rule: "default", Target: "presign"}); err != nil || d != want || !d.Direct() {
-		t.Errorf("a store that does not sign: %v, %v", d, err)
+		t.Errorf("Decide with a store that does not sign = %v, %v, want %v", d, err, want)
 	}
-
-	d, err = p.Decide(t.Context(), failing(drivers.ErrBusy), req)
-	if !errors.Is(err, drivers.ErrBusy) || !d.Direct() {
-		t.Errorf("a store whose signer fails: %v, %v", d, err)
+	unused := bucketFunc(func(string, drivers.SignOptions) (drivers.Signed, error) {
+		t.Error("SignGet was called for inline bytes")
+		return drivers.Signed{}, nil
+	})
+	d, err = p.Decide(t.Context(), unused, Request{Repository: "library/ubuntu"})
+	if want := (Decision{Rule: "inline", Target: "direct"}); err != nil || d != want {
+		t.Errorf("Decide for inline bytes = %v, %v, want %v", d, err, want)
 	}
+}
 
+// Decide returns an error if the store fails to sign, or if the URL has expired.
+func TestDecideFails(t *testing.T) {
+	p, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := Request{Repository: "library/ubuntu", Key: testKey}
+	if d, err := p.Decide(t.Context(), failing(drivers.ErrBusy), req); !errors.Is(err, drivers.ErrBusy) || !d.Direct() {
+		t.Errorf("Decide with a store that is busy = %v, %v, want %v", d, err, drivers.ErrBusy)
+	}
 	synctest.Test(t, func(t *testing.T) {
 		for _, left := range []time.Duration{-time.Minute, 0} {
 			expired := bucketFunc(func(string, drivers.SignOptions) (drivers.Signed, error) {
 				return drivers.Signed{URL: "https://bucket/x?sig=1", Expires: time.Now().Add(left)}, nil
 			})
 			if d, err := p.Decide(t.Context(), expired, req); err == nil || !d.Direct() {
-				t.Errorf("a store whose credentials have %v left: %v, %v, want an error", left, d, err)
+				t.Errorf("Decide with a URL that expires in %v = %v, %v, want an error", left, d, err)
 			}
 		}
 	})
-
-	unasked := bucketFunc(func(string, drivers.SignOptions) (drivers.Signed, error) {
-		t.Error("inline bytes have no URL to sign")
-		return drivers.Signed{}, nil
-	})
-	d, err = p.Decide(t.Context(), unasked, Request{Repository: "library/ubuntu"})
-	if want := (Decision{Rule: "inline", Target: "direct"}); err != nil || d != want {
-		t.Errorf("inline: %v, %v", d, err)
-	}
 }
 
 // Config.Default decides after the last rule. The store signs keys that a CDN may
@@ -187,7 +192,7 @@ func TestRules(t *testing.T) {
 		}
 		steps := p.Explain(test.req)
 		if last := steps[len(steps)-1]; last.Rule != d.Rule || last.Target != d.Target || !last.Matches {
-			t.Errorf("Explain(%+v) ends with %+v, and Decide says %v", test.req, last, d)
+			t.Errorf("Explain(%+v) ends with %+v, and Decide returns %v", test.req, last, d)
 		}
 	}
 }
@@ -240,7 +245,7 @@ func TestExplain(t *testing.T) {
 }
 
 // Redirects agrees with Decide, for a store that signs and for a store that does
-// not. Several ranges are only redirected to a CDN that answers them.
+// not. Several ranges are only redirected to a CDN that supports them.
 func TestRedirects(t *testing.T) {
 	cdns := map[string]CDN{"sas": {Kind: "frontdoor", BaseURL: testBase}, "ranges": {Kind: "plain", BaseURL: testBase, Ranges: true}}
 	for _, c := range signerCases() {
@@ -262,23 +267,29 @@ func TestRedirects(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, ranges := range []bool{false, true} {
-			req := Request{Key: testKey, Ranges: ranges}
-			for _, bucket := range []Signer{sas, failing(errors.ErrUnsupported)} {
-				_, err := bucket.SignGet(t.Context(), testKey, drivers.SignOptions{})
-				d, decideErr := p.Decide(t.Context(), bucket, req)
-				got := p.Redirects(req, err == nil)
-				if decideErr != nil || got == d.Direct() || got && ranges && target != "cdn:ranges" {
-					t.Errorf("%s: Redirects(Ranges: %v, signs: %v) = %v, and Decide = %v, %v", target, ranges, err == nil, got, d, decideErr)
-				}
-			}
+		for _, bucket := range []Signer{sas, failing(errors.ErrUnsupported)} {
+			testRedirects(t, p, bucket, Request{Key: testKey}, true)
+			testRedirects(t, p, bucket, Request{Key: testKey, Ranges: true}, target == "cdn:ranges")
 		}
 		if target == "cdn:ranges" && !p.Redirects(Request{Key: testKey, Ranges: true}, false) {
-			t.Error("ranges don't go to a CDN that answers them")
+			t.Error("Redirects of several ranges to a CDN that supports them = false, want true")
 		}
 		if p.Redirects(Request{}, true) {
-			t.Errorf("%s: a redirect to bytes that are in a record", target)
+			t.Errorf("%s: Redirects of inline bytes = true, want false", target)
 		}
+	}
+}
+
+// testRedirects tests that Redirects and Decide agree. Unless allowed, neither may
+// redirect.
+func testRedirects(t *testing.T, p *Policy, bucket Signer, req Request, allowed bool) {
+	t.Helper()
+	_, err := bucket.SignGet(t.Context(), testKey, drivers.SignOptions{})
+	signs := err == nil
+	d, err := p.Decide(t.Context(), bucket, req)
+	got := p.Redirects(req, signs)
+	if err != nil || got == d.Direct() || got && !allowed {
+		t.Errorf("%s: Redirects(Ranges: %v, signs: %v) = %v, Decide = %v, %v", d.Target, req.Ranges, signs, got, d, err)
 	}
 }
 
@@ -297,7 +308,7 @@ func TestMaxLife(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := p.maxLife; got != test.want {
-			t.Errorf("MaxLife of %+v = %v, want %v", test.config, got, test.want)
+			t.Errorf("maxLife of %+v = %v, want %v", test.config, got, test.want)
 		}
 	}
 }

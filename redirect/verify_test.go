@@ -29,6 +29,38 @@ type verifier func(rawURL string, now time.Time, keys map[string]any) error
 
 var errSignature = errors.New("signature does not match")
 
+// decodeCloudFront decodes base64 with CloudFront's substitutes. It returns nil if
+// s is not valid.
+func decodeCloudFront(s string) []byte {
+	data, err := base64.StdEncoding.Strict().DecodeString(strings.NewReplacer("-", "+", "_", "=", "~", "/").Replace(s))
+	if err != nil {
+		return nil
+	}
+	return data
+}
+
+func verifyCloudFrontSignature(policy []byte, params map[string]string, publicKey any) error {
+	hash := crypto.SHA1
+	if params["Hash-Algorithm"] == "SHA256" {
+		hash = crypto.SHA256
+	}
+	h := hash.New()
+	h.Write(policy)
+	switch key := publicKey.(type) {
+	case *rsa.PublicKey:
+		if rsa.VerifyPKCS1v15(key, hash, h.Sum(nil), decodeCloudFront(params["Signature"])) != nil {
+			return errSignature
+		}
+	case *ecdsa.PublicKey:
+		if !ecdsa.VerifyASN1(key, h.Sum(nil), decodeCloudFront(params["Signature"])) {
+			return errSignature
+		}
+	default:
+		return fmt.Errorf("no key %q", params["Key-Pair-Id"])
+	}
+	return nil
+}
+
 func verifyCloudFront(rawURL string, now time.Time, keys map[string]any) error {
 	resource, query, _ := strings.Cut(rawURL, "?")
 	params := make(map[string]string)
@@ -41,34 +73,12 @@ func verifyCloudFront(rawURL string, now time.Time, keys map[string]any) error {
 			resource += "?" + param
 		}
 	}
-	decode := func(s string) []byte {
-		data, err := base64.StdEncoding.Strict().DecodeString(strings.NewReplacer("-", "+", "_", "=", "~", "/").Replace(s))
-		if err != nil {
-			return nil
-		}
-		return data
-	}
 	policy := fmt.Appendf(nil, `{"Statement":[{"Resource":"%s","Condition":{"DateLessThan":{"AWS:EpochTime":%s}}}]}`, resource, params["Expires"])
 	if params["Policy"] != "" {
-		policy = decode(params["Policy"])
+		policy = decodeCloudFront(params["Policy"])
 	}
-	hash := crypto.SHA1
-	if params["Hash-Algorithm"] == "SHA256" {
-		hash = crypto.SHA256
-	}
-	h := hash.New()
-	h.Write(policy)
-	switch key := keys[params["Key-Pair-Id"]].(type) {
-	case *rsa.PublicKey:
-		if rsa.VerifyPKCS1v15(key, hash, h.Sum(nil), decode(params["Signature"])) != nil {
-			return errSignature
-		}
-	case *ecdsa.PublicKey:
-		if !ecdsa.VerifyASN1(key, h.Sum(nil), decode(params["Signature"])) {
-			return errSignature
-		}
-	default:
-		return fmt.Errorf("no key %q", params["Key-Pair-Id"])
+	if err := verifyCloudFrontSignature(policy, params, keys[params["Key-Pair-Id"]]); err != nil {
+		return err
 	}
 
 	var p struct {

@@ -146,16 +146,7 @@ func FuzzParseRange(f *testing.F) {
 			}
 			return
 		}
-		left := size
-		for _, s := range got.Spans {
-			if s.Start < 0 || s.Len() <= 0 || s.End > size || s.Len() > left {
-				t.Fatalf("ParseRange(%q, %d) has %v, with %d bytes left", header, size, s, left)
-			}
-			left -= s.Len()
-		}
-		if len(got.Spans) > MaxRanges || got.Plain && len(got.Spans) > 1 {
-			t.Fatalf("ParseRange(%q, %d) = %d ranges, plain %v", header, size, len(got.Spans), got.Plain)
-		}
+		checkRanges(t, header, size, got)
 		if len(got.Spans) == 0 {
 			return
 		}
@@ -164,6 +155,21 @@ func FuzzParseRange(f *testing.F) {
 			t.Errorf("ParseRange(%q, %d) = %v, and after writing it out %v, %v", header, size, got, again, ok)
 		}
 	})
+}
+
+// checkRanges tests that parsed ranges stay within their limits.
+func checkRanges(t *testing.T, header string, size int64, got Ranges) {
+	t.Helper()
+	left := size
+	for _, s := range got.Spans {
+		if s.Start < 0 || s.Len() <= 0 || s.End > size || s.Len() > left {
+			t.Fatalf("ParseRange(%q, %d) has %v, with %d bytes left", header, size, s, left)
+		}
+		left -= s.Len()
+	}
+	if len(got.Spans) > MaxRanges || got.Plain && len(got.Spans) > 1 {
+		t.Fatalf("ParseRange(%q, %d) = %d ranges, plain %v", header, size, len(got.Spans), got.Plain)
+	}
 }
 
 // format returns a Range header that asks for the spans.

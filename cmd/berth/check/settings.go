@@ -70,21 +70,15 @@ func abandonedUploads(s inspect.Settings, l Lifetimes) Result {
 		deletedBy = fmt.Sprintf("the store deletes their parts %s", after(s.PartsKept))
 	}
 	for _, r := range s.Lifecycle.Value {
-		deletes := r.Action == inspect.RuleAbortUploads
-		where := drivers.BulkPrefix
-		if s.PartsAreObjects {
-			deletes, where = r.Action == inspect.RuleExpire, drivers.PartsPrefix
-		}
-		// Parts of different classes cannot be composed.
-		ends := deletes || s.PartsAreObjects && r.Action == inspect.RuleCool
+		ends, deletesAll := effectOnUploads(r, s.PartsAreObjects)
 		switch {
-		case !ends || !r.Touches(where):
+		case !ends:
 		case r.Age < l.Session:
 			return short.result("", fmt.Errorf("%s ends uploads %s, but they live for %v", title(r), after(r.Age), l.Session))
 		case r.Age < l.Session+l.Request:
 			return short.result("", warning{fmt.Errorf("%s ends uploads %s, but their last request may run until %v after their lifetime of %v",
 				title(r), after(r.Age), l.Request, l.Session)})
-		case deletes && r.Covers(where):
+		case deletesAll:
 			deletedBy = fmt.Sprintf("%s deletes them %s", title(r), after(r.Age))
 		}
 	}
@@ -96,6 +90,18 @@ func abandonedUploads(s inspect.Settings, l Lifetimes) Result {
 	default:
 		return this.result("", warning{errors.New("no lifecycle rule deletes them")})
 	}
+}
+
+// effectOnUploads reports whether a rule ends uploads in progress, and whether it
+// deletes all abandoned uploads.
+func effectOnUploads(r inspect.Rule, partsAreObjects bool) (ends, deletesAll bool) {
+	deletes, prefix := r.Action == inspect.RuleAbortUploads, drivers.BulkPrefix
+	if partsAreObjects {
+		deletes, prefix = r.Action == inspect.RuleExpire, drivers.PartsPrefix
+	}
+	// Parts of different classes cannot be composed.
+	ends = deletes || partsAreObjects && r.Action == inspect.RuleCool
+	return ends && r.Touches(prefix), deletes && r.Covers(prefix)
 }
 
 // isOurs reports whether a rule can apply to keys that berth needs. Rules for

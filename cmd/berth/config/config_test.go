@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -82,49 +83,23 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// TestEveryKeyFromFileAndEnvironment sets every key from the environment, prints the
+// configuration, and loads it from the printed file.
 func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
-	// A value other than the default for every key.
-	values := map[string]string{"listen": ":0", "limits.shutdown": "5s", "limits.drain": "5s", "storage.prefix": "a/b", "storage.s3.sse": "aws:kms", "storage.s3.checksum": "none", "storage.s3.request_payer": "requester", "storage.azure.access_tier": "Cool",
-		"storage.driver": "memory", "delete.enabled": "false", "redirect.rules[0].target": "cdn:edge", "redirect.rules[0].from": "10.0.0.0/8",
-		"redirect.cdn.edge.kind": "nginx", "redirect.cdn.edge.base_url": "https://cdn.example.net", "public_url": "https://example.com",
-		"redirect.expiry": "10m", "redirect.window": "10s",
-		"telemetry.log_level": "warn", "telemetry.log_format": "json", "gc.grace": "13h",
-		"upload.max_blob_size": "5GiB", "storage.inline_max": "1KiB", "upload.part_size": "8MiB", "upload.memory": "128MiB"}
-	for _, k := range keys(sample("edge")) {
-		candidates := []string{values[k.name], "https://example.com", "true", "7", "7MiB", "1h1m"}
-		for _, text := range candidates {
-			if text != "" && text != k.value.String() && k.value.set(text) {
-				values[k.name] = text
-				break
-			}
-		}
-		if values[k.name] == "" {
-			t.Fatalf("no value for %s: want %s", k.name, k.value.wants())
-		}
-	}
-	shape := "storage: {s3: {headers: {edge: x}}}\nredirect: {cdn: {edge: {keys: [{id: x}]}}, rules: [{target: presign}]}\n"
+	values := otherValues(t)
 	var env []string
-	for _, k := range keys(&Config{}) {
-		if k.secretIn != "" {
-			values[k.name] = "" // TestSecretFiles tests files
-		}
-	}
 	for name, text := range values {
 		env = append(env, key{name: name}.env()+"="+text)
 	}
-	fromEnv := mustFill(t, shape, env)
+	entries := "storage: {s3: {headers: {edge: x}}}\nredirect: {cdn: {edge: {keys: [{id: x}]}}, rules: [{target: presign}]}\n"
+	fromEnv := mustFill(t, entries, env)
 	for _, k := range fromEnv.table {
 		if k.value.String() != values[k.name] || k.origin != "environment "+k.env() {
-			t.Errorf("%s is %q from %s, want %q from the environment", k.name, k.value, k.origin, values[k.name])
-		}
-	}
-	for _, setting := range env {
-		name, _, _ := strings.Cut(setting, "=")
-		if err := os.Unsetenv(name); err != nil { // t.Setenv restores it at the end of the test
-			t.Fatal(err)
+			t.Errorf("%s = %q from %s, want %q from the environment", k.name, k.value, k.origin, values[k.name])
 		}
 	}
 
+	unset(t, env)
 	var file bytes.Buffer
 	if err := (&Config{table: shown(fromEnv.table)}).WriteYAML(&file); err != nil {
 		t.Fatal(err)
@@ -136,6 +111,48 @@ func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
 	for _, k := range fromFile.table {
 		if !strings.HasPrefix(k.origin, "test.yaml:") {
 			t.Errorf("%s comes from %s, want test.yaml", k.name, k.origin)
+		}
+	}
+}
+
+// otherValues returns a value other than the default for every key of
+// sample("edge"), except those of files for secrets.
+func otherValues(t *testing.T) map[string]string {
+	t.Helper()
+	values := map[string]string{
+		"listen": ":0", "public_url": "https://example.com",
+		"storage.driver": "memory", "storage.prefix": "a/b", "storage.inline_max": "1KiB",
+		"storage.s3.sse": "aws:kms", "storage.s3.checksum": "none", "storage.s3.request_payer": "requester", "storage.azure.access_tier": "Cool",
+		"upload.max_blob_size": "5GiB", "upload.part_size": "8MiB", "upload.memory": "128MiB",
+		"redirect.expiry": "10m", "redirect.window": "10s", "redirect.rules[0].target": "cdn:edge", "redirect.rules[0].from": "10.0.0.0/8",
+		"redirect.cdn.edge.kind": "nginx", "redirect.cdn.edge.base_url": "https://cdn.example.net",
+		"limits.shutdown": "5s", "limits.drain": "5s", "delete.enabled": "false", "gc.grace": "13h",
+		"telemetry.log_level": "warn", "telemetry.log_format": "json",
+	}
+	for _, k := range keys(sample("edge")) {
+		if k.secretIn != "" {
+			values[k.name] = "" // TestSecretFiles tests files
+			continue
+		}
+		candidates := []string{values[k.name], "https://example.com", "true", "7", "7MiB", "1h1m"}
+		i := slices.IndexFunc(candidates, func(text string) bool {
+			return text != "" && text != k.value.String() && k.value.set(text)
+		})
+		if i < 0 {
+			t.Fatalf("no value for %s: want %s", k.name, k.value.wants())
+		}
+		values[k.name] = candidates[i]
+	}
+	return values
+}
+
+// unset removes variables that t.Setenv has set. t restores them at its end.
+func unset(t *testing.T, env []string) {
+	t.Helper()
+	for _, setting := range env {
+		name, _, _ := strings.Cut(setting, "=")
+		if err := os.Unsetenv(name); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -50,12 +50,12 @@ func keys(c *Config) []key {
 func serverKeys(c *Config) []key {
 	return []key{
 		{name: "listen", inMap: "listen.address", value: address(&c.Address, "127.0.0.1:5000"), flag: "listen", help: "address to serve on; called listen.address in a file that sets other keys of listen too"},
-		{name: "listen.h2c", value: boolean(&c.Server.H2C, false), help: "also serve HTTP/2 without TLS to clients that start with it (prior knowledge), as Cloud Run does"},
+		{name: "listen.h2c", value: boolean(&c.Server.H2C), help: "also serve HTTP/2 without TLS to clients that start with it (prior knowledge), as Cloud Run does"},
 		{name: "public_url", value: webURL(&c.API.PublicURL, &c.Redirect.PublicURL), flag: "public-url", help: "URL at which clients reach berth: Location headers start with it (they are relative if it is empty), and berth refuses redirects that would make clients send its credentials to another host"},
 		{name: "trusted_proxies", value: list(&c.Redirect.TrustedNetworks), help: "networks of the proxies in front of berth, such as [10.0.0.0/8]; the client of their requests, for rules and the log, is the last address in X-Forwarded-For or Forwarded that is in none of them"},
 
 		{name: "http.cors.origins", value: list(&c.Server.CORS.Origins), help: "origins of web pages that may use berth in a browser, such as [https://ui.example.com]; [\"*\"] is every origin; empty switches CORS off"},
-		{name: "http.cors.credentials", value: boolean(&c.Server.CORS.Credentials, false), help: "whether these pages may make the browser send its own credentials, such as client certificates; requires origins other than *"},
+		{name: "http.cors.credentials", value: boolean(&c.Server.CORS.Credentials), help: "whether these pages may make the browser send its own credentials, such as client certificates; requires origins other than *"},
 		{name: "http.cors.max_age", value: duration(time.Hour, 0, 24*time.Hour, &c.Server.CORS.MaxAge), help: "how long a browser may cache the response to a preflight request"},
 	}
 }
@@ -77,7 +77,7 @@ func s3Keys(c *Config) []key {
 		{name: "storage.s3.bucket", value: text(&s3.Bucket, ""), help: "bucket name"},
 		{name: "storage.s3.region", value: text(&s3.Region, ""), help: "region of the bucket; from the SDK's own configuration if empty"},
 		{name: "storage.s3.endpoint", value: webURL(&s3.Endpoint), help: "URL of a store other than Amazon S3"},
-		{name: "storage.s3.path_style", value: boolean(&s3.PathStyle, false), help: "put the bucket in the path of URLs instead of the host name"},
+		{name: "storage.s3.path_style", value: boolean(&s3.PathStyle), help: "put the bucket in the path of URLs instead of the host name"},
 		{name: "storage.s3.access_key_id", value: text(&s3.AccessKeyID, ""), help: "static credentials; the SDK's default chain if empty"},
 		{name: "storage.s3.secret_access_key", value: secret(&s3.SecretAccessKey), secret: true, help: "secret of access_key_id"},
 		{name: "storage.s3.session_token", value: secret(&s3.SessionToken), secret: true, help: "session token of access_key_id, for temporary credentials"},
@@ -92,9 +92,9 @@ func s3Keys(c *Config) []key {
 		{name: "storage.s3.storage_class", value: text(&s3.StorageClass, ""), help: "storage class of blob data, such as STANDARD_IA"},
 		{name: "storage.s3.checksum", value: choice(&s3.Checksum, "crc32c", "none"), help: "checksum that uploads carry; none for stores without checksums"},
 		{name: "storage.s3.equal_parts", value: autoBoolean(&s3.EqualParts), help: "make all parts but the last the same size, as Cloudflare R2 requires; auto means true for R2's hosts"},
-		{name: "storage.s3.accelerate", value: boolean(&s3.Accelerate, false), help: "use S3 Transfer Acceleration"},
-		{name: "storage.s3.dual_stack", value: boolean(&s3.DualStack, false), help: "use endpoints with IPv6"},
-		{name: "storage.s3.fips", value: boolean(&s3.FIPS, false), help: "use FIPS endpoints"},
+		{name: "storage.s3.accelerate", value: boolean(&s3.Accelerate), help: "use S3 Transfer Acceleration"},
+		{name: "storage.s3.dual_stack", value: boolean(&s3.DualStack), help: "use endpoints with IPv6"},
+		{name: "storage.s3.fips", value: boolean(&s3.FIPS), help: "use FIPS endpoints"},
 		{name: "storage.s3.retries", value: countOrNone(&s3.Retries, 2, 20), help: "how often a failed request is retried"},
 		{name: "storage.s3.connections", value: count(&s3.Connections, 256, 1, 10_000), help: "maximum number of idle connections to the store"},
 	}
@@ -179,7 +179,7 @@ func cdnKeys(c *Config) (all []key) {
 			key{name: at + ".form", value: text(&cdn.Form, ""), help: "form of the signature: canned (default) or custom for cloudfront, url (default) or prefix for cloudcdn and mediacdn"},
 			key{name: at + ".hash", value: text(&cdn.Hash, ""), help: "hash of the signature for cloudfront: sha256 (default) or sha1"},
 			key{name: at + ".param", value: text(&cdn.Param, ""), help: "query parameter of the token, for cloudflare and akamai; the CDN's own default if empty"},
-			key{name: at + ".ranges", value: boolean(&cdn.Ranges, false), help: "whether the CDN supports requests for several ranges and for the last bytes; if not, berth serves them itself"},
+			key{name: at + ".ranges", value: boolean(&cdn.Ranges), help: "whether the CDN supports requests for several ranges and for the last bytes; if not, berth serves them itself"},
 			key{name: at + ".lifetime", value: duration(0, 0, 7*24*time.Hour, &cdn.Lifetime), help: "how long the rule at the CDN accepts a token, for cloudflare"},
 		)
 		for i := range cdn.Keys {
@@ -212,7 +212,7 @@ func ruleKeys(c *Config) (all []key) {
 
 func otherKeys(c *Config) []key {
 	return []key{
-		{name: "delete.enabled", value: negated(&c.API.DisableDelete, true), help: "whether clients may delete blobs"},
+		{name: "delete.enabled", value: negated(&c.API.DisableDelete), help: "whether clients may delete blobs"},
 
 		{name: "limits.request", value: duration(6*time.Hour, time.Minute, 24*time.Hour, &c.Blobs.RequestLimit, &c.Server.RequestLimit), help: "maximum duration of a request"},
 		{name: "limits.drain", value: duration(0, 0, time.Hour, &c.Server.Drain), help: "how long berth still accepts requests after SIGTERM, while /readyz returns 503 so that load balancers stop sending them"},

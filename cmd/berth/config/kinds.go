@@ -185,14 +185,14 @@ func list(p *[]string) value {
 	return field[[]string]{[]*[]string{p}, "a list such as [a, b], without empty words", parse, format}
 }
 
-func boolean(p *bool, def bool) value {
-	*p = def
+// boolean returns a boolean that is false by default.
+func boolean(p *bool) value {
 	return field[bool]{[]*bool{p}, trueOrFalse, parseBool, strconv.FormatBool}
 }
 
-// negated returns a boolean that is true if the field is false.
-func negated(p *bool, def bool) value {
-	*p = !def
+// negated returns a boolean that is true if the field is false, as it is by
+// default.
+func negated(p *bool) value {
 	parse := func(s string) (bool, bool) {
 		b, ok := parseBool(s)
 		return !b, ok

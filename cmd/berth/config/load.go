@@ -61,14 +61,28 @@ func load(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
 	return c, nil
 }
 
-// fill returns the configuration with the values from all sources. viper selects
-// the source that takes precedence. The table defines the allowed keys and values.
+// fill returns the configuration with the values from all sources. The table
+// defines the allowed keys and values.
 func fill(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
 	c := &Config{}
 	problems := c.makeEntries(given)
 	c.table = keys(c)
-	problems = append(problems, unknownInFile(file, given, c.table)...)
+	layers, err := c.findValues(file, given, flags)
+	if err != nil {
+		return nil, err
+	}
+	refused := c.setValues(layers)
+	problems = slices.Concat(problems, unknownInFile(file, given, c.table), unknownInEnvironment(os.Environ(), c), refused, readSecrets(c.table))
+	c.derive()
+	if len(problems) > 0 {
+		return nil, &Error{problems}
+	}
+	return c, nil
+}
 
+// findValues sets the origin of each key, and returns the values. viper selects
+// the source that takes precedence.
+func (c *Config) findValues(file string, given tree, flags *pflag.FlagSet) (*viper.Viper, error) {
 	// No name contains this delimiter, so viper does not split names into paths. A
 	// key can then have other keys below it.
 	layers := viper.NewWithOptions(viper.KeyDelimiter("\n"))
@@ -94,37 +108,32 @@ func fill(file string, given tree, flags *pflag.FlagSet) (*Config, error) {
 			k.origin = "flag --" + k.flag
 		}
 	}
-	if err := layers.MergeConfigMap(inFile); err != nil {
-		return nil, err
-	}
+	return layers, layers.MergeConfigMap(inFile)
+}
 
-	var refused []string
+// setValues sets the fields of the keys that have a value, and returns the values
+// that are not allowed.
+func (c *Config) setValues(layers *viper.Viper) (refused []string) {
 	for _, k := range c.table {
 		if k.origin == "default" {
 			continue
 		}
 		text := layers.GetString(k.name)
 		if k.secret && text == redacted && layers.GetString(k.name+"_file") != "" {
-			continue // from the output of `berth config`, after it read the file
+			continue // the file is the output of `berth config`, which had read the secret
 		}
-		if !k.value.set(text) {
-			switch {
-			case k.secret:
-				text = redacted
-			case strings.ContainsAny(text, "?#@"): // a URL that may contain a secret
-				text = redirect.Redacted(text)
-			}
-			refused = append(refused, fmt.Sprintf("%s: %q (%s): want %s", k.name, text, k.origin, k.value.wants()))
+		if k.value.set(text) {
+			continue
 		}
+		switch {
+		case k.secret:
+			text = redacted
+		case strings.ContainsAny(text, "?#@"): // a URL that may contain a secret
+			text = redirect.Redacted(text)
+		}
+		refused = append(refused, fmt.Sprintf("%s: %q (%s): want %s", k.name, text, k.origin, k.value.wants()))
 	}
-	problems = append(problems, unknownInEnvironment(os.Environ(), c)...)
-	problems = append(problems, refused...)
-	problems = append(problems, readSecrets(c.table)...)
-	c.derive()
-	if len(problems) > 0 {
-		return nil, &Error{problems}
-	}
-	return c, nil
+	return refused
 }
 
 // derive sets the fields that follow from those of the table.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -12,37 +11,25 @@ import (
 )
 
 // TestSecretFiles checks that every secret has a key and a variable for a file
-// that holds it.
+// that holds it, and that output does not contain the secrets of files.
 func TestSecretFiles(t *testing.T) {
 	dir := t.TempDir()
-	var secrets []string
-	var env []string
-	for _, k := range keys(&Config{}) {
-		if !k.secret {
-			continue
-		}
-		file := filepath.Join(dir, k.name)
-		if err := os.WriteFile(file, []byte("hush "+k.name+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		secrets = append(secrets, k.name)
-		env = append(env, k.env()+"_FILE="+file)
-	}
-	for _, name := range []string{"storage.s3.secret_access_key", "storage.azure.connection_string"} {
-		if !slices.Contains(secrets, name) {
-			t.Fatalf("secrets are %q, without %s", secrets, name)
-		}
-	}
+	env := writeSecrets(t, dir)
 	c := mustFill(t, "", env)
-	if got, want := c.Storage.S3.SecretAccessKey, "hush storage.s3.secret_access_key"; got != want {
-		t.Errorf("the field of storage.s3.secret_access_key is %q, want %q", got, want)
+	for got, name := range map[string]string{
+		c.Storage.S3.SecretAccessKey:     "storage.s3.secret_access_key",
+		c.Storage.Azure.ConnectionString: "storage.azure.connection_string",
+	} {
+		if want := "hush " + name; got != want {
+			t.Errorf("the field of %s = %q, want %q", name, got, want)
+		}
 	}
 	for _, k := range c.table {
 		switch {
 		case k.secret && (k.value.String() != "hush "+k.name || k.origin != k.name+"_file"):
-			t.Errorf("%s is %q from %s", k.name, k.value, k.origin)
+			t.Errorf("%s = %q from %s", k.name, k.value, k.origin)
 		case k.secretIn != "" && k.value.String() != filepath.Join(dir, k.secretIn):
-			t.Errorf("%s is %q", k.name, k.value)
+			t.Errorf("%s = %q", k.name, k.value)
 		}
 	}
 
@@ -54,15 +41,27 @@ func TestSecretFiles(t *testing.T) {
 	if strings.Contains(printed.String(), "hush") || !strings.Contains(printed.String(), "secret_access_key: REDACTED") {
 		t.Errorf("WriteYAML wrote secrets:\n%s", &printed)
 	}
-	for _, setting := range env {
-		name, _, _ := strings.Cut(setting, "=")
-		if err := os.Unsetenv(name); err != nil { // t.Setenv restores it at the end of the test
-			t.Fatal(err)
-		}
-	}
+	unset(t, env)
 	if diff := cmp.Diff(c, mustFill(t, printed.String(), nil), ignoreTable()); diff != "" {
 		t.Errorf("read back (-first +second):\n%s", diff)
 	}
+}
+
+// writeSecrets writes a file for each secret, and returns the variables that name
+// the files.
+func writeSecrets(t *testing.T, dir string) (env []string) {
+	t.Helper()
+	for _, k := range keys(&Config{}) {
+		if !k.secret {
+			continue
+		}
+		file := filepath.Join(dir, k.name)
+		if err := os.WriteFile(file, []byte("hush "+k.name+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		env = append(env, k.env()+"_FILE="+file)
+	}
+	return env
 }
 
 // TestSecretFileRefused checks the error for each kind of file that cannot hold a

@@ -30,72 +30,66 @@ type cdn struct {
 	path   string                                   // before the keys of the bucket
 	signed func(r *http.Request) (known, live bool) // checks the signature
 
-	shows      string // prefix of the keys that it may read
-	unsigned   bool   // ignores signatures
-	immortal   bool   // ignores expiry
-	careless   bool   // serves its cache to any client
-	cleans     bool   // removes dots from paths after it has checked the signature
-	leaks      string // suffix of keys that it serves too
-	oneHost    bool   // checks paths only if the host is written as in base_url
-	lists      string // query by which it lists the bucket
-	writes     string // method that changes the bucket and that it forwards
-	prim       bool   // refuses a path with dots as a bad request
-	tidies     bool   // redirects clients to the path without dots
-	sendsTo    string // redirects clients there if it serves them nothing
-	rangeless  bool
-	answersFor int // status for objects that it does not serve; 404 if zero
+	shows     string // prefix of the keys that it may read
+	unsigned  bool   // ignores signatures
+	immortal  bool   // ignores expiry
+	careless  bool   // serves its cache to any client
+	cleans    bool   // removes dots from paths after it has checked the signature
+	leaks     string // suffix of keys that it serves too
+	oneHost   bool   // checks paths only if the host is written as in base_url
+	lists     string // query by which it lists the bucket
+	writes    string // method that changes the bucket and that it forwards
+	prim      bool   // refuses a path with dots as a bad request
+	tidies    bool   // redirects clients to the path without dots
+	sendsTo   string // redirects clients there if it serves them nothing
+	rangeless bool
+	status    int // for objects that it does not serve;
 
 	mu    sync.Mutex
 	cache map[string]bool
 }
 
 func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	key, below := strings.CutPrefix(r.URL.Path, c.path+"/")
-	if c.prim && (strings.Contains(key, "..") || strings.Contains(r.URL.EscapedPath(), "%2")) {
+	key, isBelow := strings.CutPrefix(r.URL.Path, c.path+"/")
+	switch tidy := path.Clean(r.URL.Path); {
+	case c.prim && (strings.Contains(key, "..") || strings.Contains(r.URL.EscapedPath(), "%2")):
 		w.WriteHeader(http.StatusBadRequest)
-		return
-	}
-	if tidy := path.Clean(r.URL.Path); c.tidies && tidy != r.URL.Path {
+	case c.tidies && tidy != r.URL.Path:
 		http.Redirect(w, r, tidy, http.StatusMovedPermanently)
-		return
-	}
-	c.mu.Lock()
-	cached := c.cache[key]
-	c.mu.Unlock()
-	known, live := c.signed(r)
-	known, live = known || c.unsigned || c.careless && cached, live || c.immortal || c.careless && cached
-	if !known || !live {
+	case !c.accepts(r, key):
 		w.WriteHeader(http.StatusForbidden)
-		return
-	}
-	if r.URL.Path == "/" && c.lists != "" && r.URL.RawQuery == c.lists {
+	case r.URL.Path == "/" && c.lists != "" && r.URL.RawQuery == c.lists:
 		_, _ = io.WriteString(w, "<?xml version=\"1.0\"?>\n"+map[string]string{
 			"list-type=2":                 "<ListBucketResult><Contents>...",
 			"restype=container&comp=list": "<EnumerationResults ContainerName=...",
 		}[c.lists])
-		return
+	case isBelow && strings.HasPrefix(key, c.shows), c.leaks != "" && strings.HasSuffix(key, c.leaks), c.oneHost && r.Host != c.host:
+		c.serveObject(w, r, key)
+	default:
+		c.hide(w, r)
 	}
-	allowed := below && strings.HasPrefix(key, c.shows) || c.leaks != "" && strings.HasSuffix(key, c.leaks) || c.oneHost && r.Host != c.host
+}
+
+// accepts reports whether the CDN accepts the signature of a request.
+func (c *cdn) accepts(r *http.Request, key string) bool {
+	c.mu.Lock()
+	fromCache := c.careless && c.cache[key]
+	c.mu.Unlock()
+	known, live := c.signed(r)
+	return fromCache || (known || c.unsigned) && (live || c.immortal)
+}
+
+// serveObject serves an object of the bucket, or writes it.
+func (c *cdn) serveObject(w http.ResponseWriter, r *http.Request, key string) {
 	if c.cleans {
 		key = path.Clean(key)
 	}
-	if allowed && r.Method == c.writes && c.write(r, key) {
+	if r.Method == c.writes && c.write(r, key) {
 		return
 	}
 	body, _, err := c.bucket.Open(r.Context(), key, 0, -1)
-	if !allowed || err != nil {
-		if c.sendsTo != "" {
-			http.Redirect(w, r, c.sendsTo, http.StatusFound)
-			return
-		}
-		if c.answersFor == http.StatusConflict {
-			w.Header().Set("x-ms-error-code", "PublicAccessNotPermitted")
-		}
-		status := http.StatusNotFound
-		if c.answersFor != 0 {
-			status = c.answersFor
-		}
-		w.WriteHeader(status)
+	if err != nil {
+		c.hide(w, r)
 		return
 	}
 	defer body.Close()
@@ -107,6 +101,18 @@ func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	text, _ := io.ReadAll(body)
 	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(string(text)))
+}
+
+// hide responds to a request for an object that the CDN does not serve.
+func (c *cdn) hide(w http.ResponseWriter, r *http.Request) {
+	if c.sendsTo != "" {
+		http.Redirect(w, r, c.sendsTo, http.StatusFound)
+		return
+	}
+	if c.status == http.StatusConflict {
+		w.Header().Set("x-ms-error-code", "PublicAccessNotPermitted")
+	}
+	w.WriteHeader(c.status)
 }
 
 // write handles methods other than GET.
@@ -149,48 +155,53 @@ func storeSigned(r *http.Request) (known, live bool) {
 
 func anySigned(*http.Request) (known, live bool) { return true, true }
 
+// cdnSteps are the steps of a CDN called edge, and the last step.
+var cdnSteps = []string{"CDN edge: data", "CDN edge: signatures", "CDN edge: reads only", "CDN edge: nothing but data", "clean up"}
+
+// cdnCases are CDNs with flaws.
+var cdnCases = []struct {
+	name   string
+	kind   string
+	bad    func(c *cdn)
+	want   []Status // of each step
+	detail string   // in the first result that is not OK
+}{
+	{"nginx", "nginx", func(*cdn) {}, []Status{OK, OK, OK, OK, OK}, ""},
+	{"nginx, dots refused", "nginx", func(c *cdn) { c.prim = true }, []Status{OK, OK, OK, OK, OK}, ""},
+	{"nginx, all of the bucket", "nginx", func(c *cdn) { c.shows = "" }, []Status{OK, OK, OK, Failed, OK}, "with a signature, returned 200"},
+	{"nginx, all but data", "nginx", func(c *cdn) { c.shows = "meta/" }, []Status{Failed, OK, OK, Failed, OK}, "returned 404"},
+	{"nginx, dots", "nginx", func(c *cdn) { c.cleans = true }, []Status{OK, OK, OK, Failed, OK}, "data/../"},
+	{"cloudcdn, dots past what is signed", "cloudcdn", func(c *cdn) { c.cleans, c.shows = true, "data/sha256/" }, []Status{OK, OK, OK, Failed, OK}, "with the signature of an object under data/, returned 200"},
+	{"cloudcdn, a signature that is a bad request elsewhere", "cloudcdn", func(c *cdn) { c.status = http.StatusBadRequest }, []Status{OK, OK, OK, OK, OK}, ""},
+	{"cloudcdn, a signature that is refused elsewhere", "cloudcdn", func(c *cdn) { c.status = http.StatusUnauthorized }, []Status{OK, OK, OK, OK, OK}, ""},
+	{"nginx, records", "nginx", func(c *cdn) { c.leaks = "/record" }, []Status{OK, OK, OK, Failed, OK}, "/record?REDACTED, with a signature, returned 200"},
+	{"nginx, another spelling of the host", "nginx", func(c *cdn) { c.oneHost = true }, []Status{OK, OK, OK, Failed, OK}, "with a signature, returned 200"},
+	{"nginx, a login page", "nginx", func(c *cdn) { c.sendsTo = "/login" }, []Status{OK, OK, OK, Failed, OK}, "returned 302"},
+	{"nginx, the key that all buckets have", "nginx", func(c *cdn) { c.leaks = "meta/format" }, []Status{OK, OK, OK, Failed, OK}, "/meta/format?REDACTED, with a signature, returned 200"},
+	{"nginx, a new key under meta/", "nginx", func(c *cdn) { c.leaks = "/hidden" }, []Status{OK, OK, OK, Failed, OK}, "/hidden?REDACTED, with a signature, returned 200"},
+	{"plain, tidied", "plain", func(c *cdn) { c.tidies = true }, []Status{OK, Skipped, OK, OK, OK}, "for as long as it exists"},
+	{"nginx, writes", "nginx", func(c *cdn) { c.writes = http.MethodPut }, []Status{OK, OK, Failed, OK, OK}, "PUT of"},
+	{"nginx, deletes", "nginx", func(c *cdn) { c.writes = http.MethodDelete }, []Status{OK, OK, Failed, OK, OK}, "DELETE of"},
+	{"nginx, no signatures", "nginx", func(c *cdn) { c.unsigned, c.immortal = true, true }, []Status{OK, Failed, OK, OK, OK}, "without its signature returned 200"},
+	{"nginx, no expiry", "nginx", func(c *cdn) { c.immortal = true }, []Status{OK, Failed, OK, OK, OK}, "after it expired returned 200"},
+	{"nginx, a cache for any client", "nginx", func(c *cdn) { c.careless = true }, []Status{OK, Failed, OK, OK, OK}, "without its signature returned 200"},
+	{"nginx, no ranges", "nginx", func(c *cdn) { c.rangeless = true }, []Status{Warning, OK, OK, OK, OK}, "for a Range"},
+	{"nginx, broken", "nginx", func(c *cdn) { c.status = http.StatusBadGateway }, []Status{OK, OK, OK, Failed, OK}, "returned 502"},
+	{"plain", "plain", func(*cdn) {}, []Status{OK, Skipped, OK, OK, OK}, "for as long as it exists"},
+	{"plain, bad requests", "plain", func(c *cdn) { c.status = http.StatusBadRequest }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
+	{"plain, a password", "plain", func(c *cdn) { c.status = http.StatusUnauthorized }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
+	{"plain, a listing", "plain", func(c *cdn) { c.lists = "list-type=2" }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
+	{"plain, a listing above", "plain", func(c *cdn) { c.lists, c.path = "list-type=2", "/the/prefix" }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
+	{"plain, Azure's listing", "plain", func(c *cdn) { c.lists = "restype=container&comp=list" }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
+	{"plain, all of the bucket", "plain", func(c *cdn) { c.shows = "" }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
+	{"frontdoor", "frontdoor", func(*cdn) {}, []Status{OK, OK, OK, OK, OK}, ""},
+	{"frontdoor, Azure's response", "frontdoor", func(c *cdn) { c.status = http.StatusConflict }, []Status{OK, OK, OK, OK, OK}, ""},
+	{"frontdoor, a cache without the query", "frontdoor", func(c *cdn) { c.careless = true }, []Status{OK, Failed, OK, OK, OK}, "without its signature returned 200"},
+	{"frontdoor, a public container", "frontdoor", func(c *cdn) { c.unsigned, c.immortal, c.shows = true, true, "" }, []Status{OK, Failed, OK, Failed, OK}, "without its signature"},
+}
+
 func TestCDNs(t *testing.T) {
-	steps := []string{"CDN edge: data", "CDN edge: signatures", "CDN edge: reads only", "CDN edge: nothing but data", "clean up"}
-	for _, tc := range []struct {
-		name string
-		kind string
-		bad  func(c *cdn)
-		want []Status // of each step
-		says string   // in the first result that is not ok
-	}{
-		{"nginx", "nginx", func(*cdn) {}, []Status{OK, OK, OK, OK, OK}, ""},
-		{"nginx, dots refused", "nginx", func(c *cdn) { c.prim = true }, []Status{OK, OK, OK, OK, OK}, ""},
-		{"nginx, all of the bucket", "nginx", func(c *cdn) { c.shows = "" }, []Status{OK, OK, OK, Failed, OK}, "with a signature, returned 200"},
-		{"nginx, all but data", "nginx", func(c *cdn) { c.shows = "meta/" }, []Status{Failed, OK, OK, Failed, OK}, "returned 404"},
-		{"nginx, dots", "nginx", func(c *cdn) { c.cleans = true }, []Status{OK, OK, OK, Failed, OK}, "data/../"},
-		{"cloudcdn, dots past what is signed", "cloudcdn", func(c *cdn) { c.cleans, c.shows = true, "data/sha256/" }, []Status{OK, OK, OK, Failed, OK}, "with the signature of an object under data/, returned 200"},
-		{"cloudcdn, a signature that is not known elsewhere", "cloudcdn", func(c *cdn) { c.answersFor = http.StatusBadRequest }, []Status{OK, OK, OK, OK, OK}, ""},
-		{"cloudcdn, a signature that lets nobody in elsewhere", "cloudcdn", func(c *cdn) { c.answersFor = http.StatusUnauthorized }, []Status{OK, OK, OK, OK, OK}, ""},
-		{"nginx, records", "nginx", func(c *cdn) { c.leaks = "/record" }, []Status{OK, OK, OK, Failed, OK}, "/record?REDACTED, with a signature, returned 200"},
-		{"nginx, another way to write the host", "nginx", func(c *cdn) { c.oneHost = true }, []Status{OK, OK, OK, Failed, OK}, "with a signature, returned 200"},
-		{"nginx, a login page", "nginx", func(c *cdn) { c.sendsTo = "/login" }, []Status{OK, OK, OK, Failed, OK}, "returned 302"},
-		{"nginx, the one key that all buckets have", "nginx", func(c *cdn) { c.leaks = "meta/format" }, []Status{OK, OK, OK, Failed, OK}, "/meta/format?REDACTED, with a signature, returned 200"},
-		{"nginx, what is new under meta/", "nginx", func(c *cdn) { c.leaks = "/hidden" }, []Status{OK, OK, OK, Failed, OK}, "/hidden?REDACTED, with a signature, returned 200"},
-		{"plain, tidied", "plain", func(c *cdn) { c.tidies = true }, []Status{OK, Skipped, OK, OK, OK}, "for as long as it exists"},
-		{"nginx, writes", "nginx", func(c *cdn) { c.writes = http.MethodPut }, []Status{OK, OK, Failed, OK, OK}, "PUT of"},
-		{"nginx, deletes", "nginx", func(c *cdn) { c.writes = http.MethodDelete }, []Status{OK, OK, Failed, OK, OK}, "DELETE of"},
-		{"nginx, no signatures", "nginx", func(c *cdn) { c.unsigned, c.immortal = true, true }, []Status{OK, Failed, OK, OK, OK}, "without its signature returned 200"},
-		{"nginx, no expiry", "nginx", func(c *cdn) { c.immortal = true }, []Status{OK, Failed, OK, OK, OK}, "after it expired returned 200"},
-		{"nginx, a cache for anybody", "nginx", func(c *cdn) { c.careless = true }, []Status{OK, Failed, OK, OK, OK}, "without its signature returned 200"},
-		{"nginx, no ranges", "nginx", func(c *cdn) { c.rangeless = true }, []Status{Warning, OK, OK, OK, OK}, "for a Range"},
-		{"nginx, broken", "nginx", func(c *cdn) { c.answersFor = http.StatusBadGateway }, []Status{OK, OK, OK, Failed, OK}, "returned 502"},
-		{"plain", "plain", func(*cdn) {}, []Status{OK, Skipped, OK, OK, OK}, "for as long as it exists"},
-		{"plain, no such request", "plain", func(c *cdn) { c.answersFor = http.StatusBadRequest }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
-		{"plain, a password", "plain", func(c *cdn) { c.answersFor = http.StatusUnauthorized }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
-		{"plain, a listing", "plain", func(c *cdn) { c.lists = "list-type=2" }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
-		{"plain, a listing above", "plain", func(c *cdn) { c.lists, c.path = "list-type=2", "/the/prefix" }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
-		{"plain, Azure's listing", "plain", func(c *cdn) { c.lists = "restype=container&comp=list" }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
-		{"plain, all of the bucket", "plain", func(c *cdn) { c.shows = "" }, []Status{OK, Skipped, OK, Failed, OK}, "for as long as it exists"},
-		{"frontdoor", "frontdoor", func(*cdn) {}, []Status{OK, OK, OK, OK, OK}, ""},
-		{"frontdoor, as Azure answers", "frontdoor", func(c *cdn) { c.answersFor = http.StatusConflict }, []Status{OK, OK, OK, OK, OK}, ""},
-		{"frontdoor, a cache without the query", "frontdoor", func(c *cdn) { c.careless = true }, []Status{OK, Failed, OK, OK, OK}, "without its signature returned 200"},
-		{"frontdoor, a public container", "frontdoor", func(c *cdn) { c.unsigned, c.immortal, c.shows = true, true, "" }, []Status{OK, Failed, OK, Failed, OK}, "without its signature"},
-	} {
+	for _, tc := range cdnCases {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			b := openMemory(t, memory.S3())
@@ -199,50 +210,59 @@ func TestCDNs(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			c := &cdn{bucket: b, shows: "data/", cache: map[string]bool{}}
+			c := &cdn{bucket: b, shows: "data/", status: http.StatusNotFound, cache: map[string]bool{}}
 			tc.bad(c)
-			server := httptest.NewServer(c)
-			defer server.Close()
-			_, port, _ := strings.Cut(server.Listener.Addr().String(), ":")
-			c.host = "localhost:" + port
-			entry := redirect.CDN{Kind: tc.kind, BaseURL: "http://" + c.host + c.path}
-			switch tc.kind {
-			case "nginx":
-				c.signed, entry.Keys = nginxSigned, []redirect.Key{{Value: cdnSecret}}
-			case "cloudcdn":
-				c.signed, entry.Form = prefixSigned, "prefix"
-				entry.Keys = []redirect.Key{{ID: "key", Value: "nZtRohdNF9m3cKM24IcK4w=="}}
-			case "frontdoor":
-				c.signed, b = storeSigned, signer{b, "http://store.example"}
-			default:
-				c.signed = anySigned
-			}
-			policy, err := redirect.New(redirect.Config{CDN: map[string]redirect.CDN{"edge": entry}})
-			if err != nil {
-				t.Fatal(err)
-			}
-
-			said := ""
+			b, policy := startCDN(t, c, tc.kind)
 			results := Redirects(t.Context(), b, policy)
+			if len(results) != len(cdnSteps) {
+				t.Fatalf("%d results, want %d: %+v", len(results), len(cdnSteps), results)
+			}
+			problem := "" // the first
 			for i, r := range results {
-				if i < len(steps) && (r.Step != steps[i] || r.Status != tc.want[i]) {
-					t.Errorf("%s: %s (%s), want %s: %s", r.Step, r.Status, r.Detail, steps[i], tc.want[i])
+				if r.Step != cdnSteps[i] || r.Status != tc.want[i] {
+					t.Errorf("%s: %s (%s), want %s: %s", r.Step, r.Status, r.Detail, cdnSteps[i], tc.want[i])
 				}
-				if r.Status != OK && said == "" {
-					said = r.Detail
+				if r.Status != OK && problem == "" {
+					problem = r.Detail
 				}
 				if strings.Contains(strings.ReplaceAll(r.Detail, "?"+c.lists+" returned 200", ""), "=") {
-					t.Errorf("%s shows a signature: %s", r.Step, r.Detail)
+					t.Errorf("the detail of %s contains a signature: %s", r.Step, r.Detail)
 				}
 			}
-			if len(results) != len(steps) || !strings.Contains(said, tc.says) {
-				t.Errorf("%d steps, the first of which that went wrong says %q, want %d and %q", len(results), said, len(steps), tc.says)
+			if !strings.Contains(problem, tc.detail) {
+				t.Errorf("first problem: %q, want %q in it", problem, tc.detail)
 			}
 			if left := keysOf(t, b); len(left) != 3 {
 				t.Errorf("left behind: %q", left)
 			}
 		})
 	}
+}
+
+// startCDN starts a CDN of a kind, and returns its bucket and a policy with it.
+func startCDN(t *testing.T, c *cdn, kind string) (drivers.Bucket, *redirect.Policy) {
+	t.Helper()
+	server := httptest.NewServer(c)
+	t.Cleanup(server.Close)
+	_, port, _ := strings.Cut(server.Listener.Addr().String(), ":")
+	c.host = "localhost:" + port
+	bucket, entry := c.bucket, redirect.CDN{Kind: kind, BaseURL: "http://" + c.host + c.path}
+	switch kind {
+	case "nginx":
+		c.signed, entry.Keys = nginxSigned, []redirect.Key{{Value: cdnSecret}}
+	case "cloudcdn":
+		c.signed, entry.Form = prefixSigned, "prefix"
+		entry.Keys = []redirect.Key{{ID: "key", Value: "nZtRohdNF9m3cKM24IcK4w=="}}
+	case "frontdoor":
+		c.signed, bucket = storeSigned, signer{bucket, "http://store.example"}
+	default:
+		c.signed = anySigned
+	}
+	policy, err := redirect.New(redirect.Config{CDN: map[string]redirect.CDN{"edge": entry}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bucket, policy
 }
 
 // TestDetours tests CDNs that refuse all forms of a path except one.
@@ -360,7 +380,7 @@ func TestRedirectHost(t *testing.T) {
 	}
 	b := openMemory(t, memory.S3())
 	if got := Redirects(t.Context(), signer{b, "https://store.example.com"}, policy); len(got) != 0 {
-		t.Errorf("on another host: %+v, want nothing", got)
+		t.Errorf("on another host: %+v, want no results", got)
 	}
 	got := Redirects(t.Context(), signer{b, "https://store.registry.example.com"}, policy)
 	if len(got) != 1 || got[0].Status != Failed || !strings.Contains(got[0].Detail, "subdomain") {

@@ -1,12 +1,14 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +18,94 @@ import (
 	"github.com/berthhq/berth/redirect"
 )
 
-// sasBucket signs URLs with a start and an expiry, like the Azure driver.
+// signer is a bucket with signed URLs that point at a server of the test.
+type signer struct {
+	drivers.Bucket
+	url string
+}
+
+func (b signer) SignGet(_ context.Context, key string, opts drivers.SignOptions) (drivers.Signed, error) {
+	expires := time.Now().Add(opts.Expires)
+	headers := url.Values{"type": {opts.ContentType}, "disposition": {opts.ContentDisposition}}.Encode()
+	return drivers.Signed{
+		URL:     fmt.Sprintf("%s/%s?expires=%d&for=%s&%s", b.url, key, expires.UnixMilli(), key, headers),
+		Expires: expires,
+	}, nil
+}
+
+// flaws are the flaws of a server of signed URLs.
+type flaws struct {
+	bare    bool // serves URLs without a signature
+	others  bool // accepts a signature for any key
+	forever bool // ignores expiry
+	whole   bool // ignores ranges
+	stored  bool // ignores the headers that the URL requests
+}
+
+// serveSigned starts a server of signed URLs, and returns a bucket that signs them.
+func serveSigned(t *testing.T, b drivers.Bucket, f flaws) drivers.Bucket {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		key := strings.TrimPrefix(r.URL.Path, "/")
+		expires, _ := strconv.ParseInt(r.FormValue("expires"), 10, 64)
+		allowed := (f.others || r.FormValue("for") == key) && (f.forever || time.Now().UnixMilli() <= expires)
+		if r.URL.RawQuery == "" {
+			allowed = f.bare
+		}
+		if !allowed {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		if f.whole {
+			r.Header.Del("Range")
+		}
+		if !f.stored {
+			w.Header().Set("Content-Type", r.FormValue("type"))
+			w.Header().Set("Content-Disposition", r.FormValue("disposition"))
+		}
+		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(secret))
+	}))
+	t.Cleanup(server.Close)
+	return signer{b, server.URL}
+}
+
+func TestPresigned(t *testing.T) {
+	const get, refused = "presigned GET", "presigned GET, tampered or expired"
+	for _, tc := range []struct {
+		name  string
+		flaws flaws
+		want  map[string]Status // of steps that are not ok
+		text  string            // in the details of these steps
+	}{
+		{"good", flaws{}, nil, ""},
+		{"no ranges", flaws{whole: true}, map[string]Status{get: Warning}, "returned 200 for a Range"},
+		{"its own headers", flaws{stored: true}, map[string]Status{get: Warning}, "the signed URL requests Content-"},
+		{"a public bucket", flaws{bare: true}, map[string]Status{refused: Failed}, "without its signature returned 200"},
+		{"one signature for all keys", flaws{others: true}, map[string]Status{refused: Failed}, "for another object returned 200"},
+		{"never expires", flaws{forever: true}, map[string]Status{refused: Failed}, "after it expired returned 200"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			results := Run(t.Context(), serveSigned(t, openMemory(t, memory.S3()), tc.flaws), "s3")
+			stepOf(t, results, get)
+			stepOf(t, results, refused)
+			for _, r := range results {
+				want := cmp.Or(tc.want[r.Step], OK)
+				if r.Status != want {
+					t.Errorf("%s: %s (%s), want %s", r.Step, r.Status, r.Detail, want)
+				}
+				if want != OK && !strings.Contains(r.Detail, tc.text) {
+					t.Errorf("%s: %s, want %q in it", r.Step, r.Detail, tc.text)
+				}
+				if strings.Contains(r.Detail, "expires=") {
+					t.Errorf("the detail of %s contains a signed URL: %s", r.Step, r.Detail)
+				}
+			}
+		})
+	}
+}
+
+// sasBucket signs URLs with a start and an expiry, as the Azure driver does.
 type sasBucket struct {
 	drivers.Bucket
 	url   string
@@ -30,8 +119,8 @@ func (b sasBucket) SignGet(_ context.Context, key string, opts drivers.SignOptio
 	return drivers.Signed{URL: b.url + "/" + key + "?" + q.Encode() + b.extra, Expires: expires}, nil
 }
 
-// serveSAS serves the objects of a bucket by URLs that live for at most limit
-// from their start to their expiry.
+// serveSAS starts a server that accepts URLs of at most limit between their start
+// and their expiry. It returns a bucket that signs them.
 func serveSAS(t *testing.T, limit time.Duration, extra string) drivers.Bucket {
 	t.Helper()
 	b := openMemory(t, memory.Azure())
@@ -51,8 +140,8 @@ func serveSAS(t *testing.T, limit time.Duration, extra string) drivers.Bucket {
 	return sasBucket{b, server.URL, extra}
 }
 
-// TestPresignedLifetime checks that an account's policy is found if it refuses
-// URLs with the lifetime of clients' URLs, but accepts URLs of a minute.
+// TestPresignedLifetime checks that Presigned reports a policy of the account that
+// refuses the URLs of clients, even if it accepts URLs of a minute.
 func TestPresignedLifetime(t *testing.T) {
 	policy, err := redirect.New(redirect.Config{Expiry: 20 * time.Minute, Window: 5 * time.Minute})
 	if err != nil {
@@ -62,8 +151,8 @@ func TestPresignedLifetime(t *testing.T) {
 		limit  time.Duration
 		extra  string
 		status Status
-		says   []string
-		not    string
+		texts  []string // in the detail
+		not    string   // not in the detail
 	}{
 		{40 * time.Minute, "", OK, []string{"until"}, ""},
 		{39 * time.Minute, "", Warning, []string{"403 AuthorizationFailure", "SAS expiration policy", "allow 40m0s"}, "requireUserBound"},
@@ -75,7 +164,7 @@ func TestPresignedLifetime(t *testing.T) {
 			t.Fatalf("a limit of %v: %+v, want one step that is %s", tc.limit, results, tc.status)
 		}
 		detail := results[0].Detail
-		for _, want := range tc.says {
+		for _, want := range tc.texts {
 			if !strings.Contains(detail, want) && tc.status != OK {
 				t.Errorf("a limit of %v: %q, want %q in it", tc.limit, detail, want)
 			}
@@ -87,8 +176,8 @@ func TestPresignedLifetime(t *testing.T) {
 	}
 }
 
-// TestPresignedNot checks that there are no results if reads are not redirected
-// to the store.
+// TestPresignedNot checks that Presigned returns no results if no reads are
+// redirected to the store.
 func TestPresignedNot(t *testing.T) {
 	direct, err := redirect.New(redirect.Config{Rules: []redirect.Rule{{Target: "direct"}}})
 	if err != nil {
@@ -99,9 +188,9 @@ func TestPresignedNot(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r := Presigned(t.Context(), serveSAS(t, 0, ""), "azure", direct); len(r) != 0 {
-		t.Errorf("with a rule that serves all directly: %+v, want nothing", r)
+		t.Errorf("with a rule that serves everything directly: %+v, want no results", r)
 	}
 	if r := Presigned(t.Context(), openMemory(t, memory.Azure()), "azure", presign); len(r) != 0 {
-		t.Errorf("of a store that can't sign: %+v, want nothing", r)
+		t.Errorf("for a store that cannot sign: %+v, want no results", r)
 	}
 }

@@ -40,9 +40,9 @@ func (c commit) again(ctx context.Context, t upload.Token, ended *upload.EndedEr
 }
 
 // committedAs returns the canonical digest that the upload was committed as, if the
-// digest that the client names is the same digest, is known to be a digest of the
-// same bytes, or may be one: a digest of another algorithm that the session does
-// not hold is a claim. Otherwise it returns ended.
+// client names a digest of the same bytes: one that the session recorded, or one
+// that an alias maps to the canonical digest. If neither is known of a digest of
+// another algorithm, committedAs returns it as a claim. Otherwise it returns ended.
 func (c commit) committedAs(ctx context.Context, ended *upload.EndedError) (naming, error) {
 	named := c.desc.Digest
 	switch {

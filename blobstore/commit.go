@@ -15,8 +15,8 @@ type commit struct {
 	r   *Repository
 	due deadline.Deadline
 
-	// desc is the client's. Its digest is well-formed. Its size and media type
-	// may be zero.
+	// desc is the descriptor that the client sent. Its digest is well-formed. Its
+	// size and media type may be zero.
 	desc Descriptor
 }
 

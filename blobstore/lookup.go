@@ -39,8 +39,8 @@ func checkCanonical(d digest.Digest) error {
 // errUnknownBlob returns an ErrBlobUnknown for d.
 func errUnknownBlob(d digest.Digest) error { return fmt.Errorf("%w: %s", ErrBlobUnknown, d) }
 
-// blobError is publicError for an error about the blob d. A key that the store
-// does not have means that the blob is unknown.
+// blobError is publicError for an error about the blob d. It returns ErrBlobUnknown
+// if the store does not have the key that was read.
 func blobError(err error, d digest.Digest) error {
 	if errors.Is(err, drivers.ErrNotFound) {
 		return errUnknownBlob(d)
@@ -49,7 +49,7 @@ func blobError(err error, d digest.Digest) error {
 }
 
 // canonical returns the canonical digest of the bytes that have the digest d. It
-// asks the cache first, and checks d.
+// checks d, and asks the cache before the store.
 func (s *Store) canonical(ctx context.Context, d digest.Digest) (digest.Digest, error) {
 	if canonical, ok := s.cache.alias(d); ok {
 		return canonical, nil

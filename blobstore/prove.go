@@ -41,8 +41,8 @@ func (c commit) prove(ctx context.Context, stored upload.Content) error {
 	return nil
 }
 
-// errOtherBytes returns the error for a digest that is named for the bytes of the
-// canonical digest, but is not a digest of them.
+// errOtherBytes returns the error for a client that names a wrong digest for the
+// bytes with the canonical digest.
 func errOtherBytes(named, canonical digest.Digest) error {
 	return ErrBlobInvalidDigest{named, fmt.Errorf("it is not a digest of the bytes of %s", canonical)}
 }

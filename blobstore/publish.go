@@ -20,8 +20,8 @@ type naming struct {
 	canonical digest.Digest // of the bytes
 	named     digest.Digest // the client's; it may be of another algorithm
 
-	// proven reports that the bytes have the digest named: they were hashed by
-	// its algorithm, or there is an alias. Otherwise it is a claim.
+	// proven means that the bytes have the named digest: they were hashed by its
+	// algorithm, or there is an alias. Otherwise the named digest is a claim.
 	proven bool
 }
 
@@ -93,7 +93,7 @@ func (l links) grant(ctx context.Context, due deadline.Deadline, rec catalog.Sto
 
 // published reports whether the blob is in this repository already, by the digest
 // that the client names, and returns its record. It asks the store, not the cache.
-// If the digest is proven, published creates a missing alias.
+// If that digest is proven, published creates a missing alias.
 func (l links) published(ctx context.Context, due deadline.Deadline, as naming) (catalog.Record, bool, error) {
 	rec, ok, err := l.s.catalog.Published(ctx, as.canonical, l.repository)
 	if ok && as.named != as.canonical {
@@ -105,8 +105,8 @@ func (l links) published(ctx context.Context, due deadline.Deadline, as naming) 
 	return rec, true, due.Check()
 }
 
-// ensureAlias reports whether there is an alias from the digest named to the
-// canonical one. If the digest is proven, ensureAlias creates a missing alias.
+// ensureAlias reports whether there is an alias from the named digest to the
+// canonical one. If the named digest is proven, ensureAlias creates a missing alias.
 func (s *Store) ensureAlias(ctx context.Context, due deadline.Deadline, as naming) (bool, error) {
 	var alias catalog.StoredAlias
 	if !as.proven {

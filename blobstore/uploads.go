@@ -41,7 +41,7 @@ type Body struct {
 	Length int64
 
 	// Start is the offset in the upload of the first byte, or -1 if the body
-	// continues wherever the upload is.
+	// continues the upload from its current size.
 	Start int64
 
 	// Interrupt makes a Read return soon. It is called from another goroutine,

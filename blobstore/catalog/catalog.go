@@ -25,8 +25,8 @@ type Catalog struct {
 	grace  time.Duration
 }
 
-// New returns the Catalog of a bucket. Grace is the age from which the collector
-// may remove an object that nothing names. The bucket stays the caller's to close.
+// New returns the Catalog of a bucket. The grace is the age from which the
+// collector may remove an object that nothing names. The caller closes the bucket.
 func New(bucket drivers.Bucket, grace time.Duration) *Catalog {
 	return &Catalog{bucket, grace}
 }
@@ -131,8 +131,8 @@ func (c *Catalog) Repositories(ctx context.Context, d digest.Digest) iter.Seq2[s
 }
 
 // Linked returns the canonical digests that have at least one link, in ascending
-// order, each once. If after is not empty, it starts with the first digest after
-// that one. It lists as the caller iterates, and ends with the first error.
+// order, each once. If after is not empty, it returns only the digests after it. It
+// lists as the caller iterates, and ends with the first error.
 func (c *Catalog) Linked(ctx context.Context, after digest.Digest) iter.Seq2[digest.Digest, error] {
 	return func(yield func(digest.Digest, error) bool) {
 		from := ""

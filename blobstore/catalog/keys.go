@@ -38,8 +38,8 @@ const (
 	CheckPrefix = MetaPrefix + "check/"
 )
 
-// ExampleDataKey has the form of a data key, but no object has it. It stands for
-// the key of any blob where a URL is signed that no client will use.
+// ExampleDataKey has the form of a data key, but no object has it. Sign a URL for it
+// to find out how a read of some blob would be redirected.
 const ExampleDataKey = drivers.BulkPrefix + "sha256/00/example"
 
 const (
@@ -51,8 +51,8 @@ const (
 // It is the last of the blob's keys under [BlobsPrefix].
 func RecordKey(d digest.Digest) string { return blobDir(d) + recordName }
 
-// ParseRecordKey returns the canonical digest of a record. It returns false if key
-// is not the key of a record.
+// ParseRecordKey reports whether key is the key of a record, and returns the
+// canonical digest in it.
 func ParseRecordKey(key string) (d digest.Digest, ok bool) {
 	d, name, ok := splitBlobKey(key)
 	if !ok || name != recordName {
@@ -71,8 +71,8 @@ func LinkKey(d digest.Digest, repository string) string {
 // digest.
 func LinksPrefix(d digest.Digest) string { return blobDir(d) + linksDir }
 
-// ParseLinkKey returns the canonical digest and the repository of a link. It
-// returns false if key is not the key of a link.
+// ParseLinkKey reports whether key is the key of a link, and returns the canonical
+// digest and the repository in it.
 func ParseLinkKey(key string) (d digest.Digest, repository string, ok bool) {
 	d, name, ok := splitBlobKey(key)
 	name, isLink := strings.CutPrefix(name, linksDir)
@@ -89,9 +89,8 @@ func AliasKey(d digest.Digest) string { return AliasesPrefix + digestDir(d) }
 // NewDeadKey returns a new key for a dead entry.
 func NewDeadKey() string { return DeadPrefix + NewID() }
 
-// NewDataKey returns a new data key. No two calls return the same key. The key is
-// one for bytes with the canonical digest d, or for bytes that have no known
-// digest yet if d is empty.
+// NewDataKey returns a new data key, for bytes with the canonical digest d, or for
+// bytes of unknown digest if d is empty. No two calls return the same key.
 func NewDataKey(d digest.Digest) string {
 	id := NewID()
 	if d == "" {

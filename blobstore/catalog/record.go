@@ -30,9 +30,8 @@ const (
 	Damaged State = "damaged"
 )
 
-// Record is the fact that a blob exists, and where its bytes are. A push creates
-// it, only if it is absent, once the bytes are durable. Its creation is the moment
-// at which the blob comes to exist.
+// Record describes a blob, and where its bytes are. A push creates it, only if it
+// is absent, once the bytes are durable. The blob exists from that moment.
 //
 // A link is a copy of the record under the name of a repository, so that a read
 // costs one request. It lets the repository read the blob.
@@ -58,9 +57,8 @@ func (r Record) Agrees(link Record) bool {
 	return r.ID == link.ID && r.Data == link.Data && r.State == link.State
 }
 
-// Alias is the fact that the digest in its key, of another algorithm, is the
-// digest of the same bytes as Digest. It grants nothing: a read still needs the
-// link.
+// Alias maps the digest in its key, which is of another algorithm, to the canonical
+// digest of the same bytes. It grants nothing: a read still needs the link.
 type Alias struct {
 	Digest digest.Digest `json:"digest"` // canonical
 }
@@ -68,8 +66,8 @@ type Alias struct {
 // StoredAlias is an alias as it is stored in the bucket.
 type StoredAlias = envelope.Stored[Alias]
 
-// Dead is a dead entry: data of the blob with this canonical digest that a push
-// has replaced. The collector deletes the data once no record, link or open upload
+// Dead is a dead entry. It names data of the blob with this canonical digest that a
+// push has replaced. The collector deletes the data once no record, link or open upload
 // names it.
 type Dead struct {
 	Digest digest.Digest `json:"digest"`

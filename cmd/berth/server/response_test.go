@@ -38,7 +38,7 @@ func (c *connection) ReadFrom(r io.Reader) (int64, error) {
 	return 0, errors.New("not a file: a slow reader would count against the client")
 }
 
-func (c *connection) SetWriteDeadline(at time.Time) error { //nolint:unparam // http.ResponseController wants it
+func (c *connection) SetWriteDeadline(at time.Time) error {
 	c.deadlines = append(c.deadlines, at)
 	return nil
 }

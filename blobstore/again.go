@@ -48,10 +48,10 @@ func (c commit) committedAs(ctx context.Context, ended *upload.EndedError) (nami
 	switch {
 	case ended.Digest == "" && !ended.Gone:
 		return naming{}, ended
-	case named == ended.Digest || named == ended.Named:
+	case named == ended.Digest || named == ended.RequestedDigest:
 		return naming{ended.Digest, named, true}, nil
 	}
-	isClaim := named.Algorithm() != digest.Canonical && ended.Digest != "" && ended.Named == ""
+	isClaim := named.Algorithm() != digest.Canonical && ended.Digest != "" && ended.RequestedDigest == ""
 	canonical, _, err := c.r.s.resolve(ctx, named)
 	isOther := err == nil && !ended.Gone && canonical != ended.Digest
 	switch {

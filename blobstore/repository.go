@@ -104,7 +104,7 @@ func (r *Repository) Put(ctx context.Context, mediaType string, p []byte) (Descr
 	w, err := newWriter(ctx, r.s, r.s.uploads.Start(r.name, digest.Canonical), upload.Options{
 		Deadline: due,
 		Length:   desc.Size,
-		Final:    true,
+		Commit:   true,
 		Digest:   desc.Digest,
 	})
 	if err != nil {

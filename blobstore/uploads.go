@@ -184,7 +184,7 @@ func (r *Repository) FinishUpload(ctx context.Context, id, state string, body Bo
 	w, err := newWriter(ctx, r.s, t, upload.Options{
 		Deadline:  c.due,
 		Length:    body.Length,
-		Final:     true,
+		Commit:    true,
 		Digest:    desc.Digest,
 		Interrupt: body.Interrupt,
 	})

@@ -22,8 +22,8 @@ type writer struct {
 // newWriter continues an upload. The digest in opts is well-formed.
 func newWriter(ctx context.Context, s *Store, t upload.Token, opts upload.Options) (*writer, error) {
 	w := &writer{due: opts.Deadline}
-	if opts.Final && opts.Digest.Algorithm() == digest.Canonical {
-		opts.Known = func(ctx context.Context) (bool, error) {
+	if opts.Commit && opts.Digest.Algorithm() == digest.Canonical {
+		opts.AlreadyStored = func(ctx context.Context) (bool, error) {
 			existing, ok, err := s.catalog.Stored(ctx, opts.Digest)
 			w.verifiedKey = existing.Data
 			return ok, err

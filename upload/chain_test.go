@@ -48,7 +48,7 @@ func kinds(t testing.TB, m *Manager, tok Token) (kinds []kind) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := envelope.Read[record](t.Context(), m.cfg.Bucket, o.Key)
+		s, err := envelope.Read[sessionRecord](t.Context(), m.cfg.Bucket, o.Key)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -363,7 +363,7 @@ func TestSpend(t *testing.T) {
 			data := randomBytes(29, sizes[0]+sizes[1])
 			tok := patch(t, m, m.Start("r", digest.SHA512), data[:sizes[0]])
 			named := digest.SHA512.FromBytes(data)
-			w := resume(t, m, tok, Options{Length: sizes[1], Final: true, Digest: named})
+			w := resume(t, m, tok, Options{Length: sizes[1], Commit: true, Digest: named})
 			if _, err := w.ReadFrom(bytes.NewReader(data[sizes[0]:])); err != nil {
 				t.Fatal(err)
 			}
@@ -391,8 +391,8 @@ func TestSpend(t *testing.T) {
 				_, err = m.Resume(t.Context(), tok.next(end.end), Options{Deadline: newDeadline(), Length: -1})
 				end, _ = errors.AsType[*EndedError](err)
 			}
-			if end.Digest != digest.FromBytes(data) || end.Named != named {
-				t.Errorf("%v: it ended as %s, named %s; want %s, named %s", sizes, end.Digest, end.Named, digest.FromBytes(data), named)
+			if end.Digest != digest.FromBytes(data) || end.RequestedDigest != named {
+				t.Errorf("%v: it ended as %s, named %s; want %s, named %s", sizes, end.Digest, end.RequestedDigest, digest.FromBytes(data), named)
 			}
 		}
 	})
@@ -443,7 +443,7 @@ func FuzzRecord(f *testing.F) {
 	f.Add([]byte(`{"kind":"spent","repository":"r","end":-1}`), []byte{})
 	f.Add([]byte(strings.Replace(string(seed), `"n":1`, `"n":0`, 1)), []byte{0})
 	f.Fuzz(func(t *testing.T, value, tail []byte) {
-		var r record
+		var r sessionRecord
 		if json.Unmarshal(value, &r) != nil {
 			return
 		}
@@ -451,7 +451,7 @@ func FuzzRecord(f *testing.F) {
 		if err != nil {
 			return // a time that JSON can't have
 		}
-		var again record
+		var again sessionRecord
 		if err := json.Unmarshal(encoded, &again); err != nil {
 			t.Fatalf("%s was made of a record, and can't be read: %v", encoded, err)
 		}

@@ -224,7 +224,7 @@ func TestStreamsGetThrough(t *testing.T) {
 			wg.Go(func() {
 				body := newSlowBody(data, 32<<10, 100*time.Millisecond) // 4 s
 				close(body.end)
-				w, err := m.Resume(t.Context(), m.Start("r", digest.SHA256), Options{Deadline: newDeadline(), Length: int64(len(data)), Final: true, Digest: digest.FromBytes(data), Interrupt: body.interrupt})
+				w, err := m.Resume(t.Context(), m.Start("r", digest.SHA256), Options{Deadline: newDeadline(), Length: int64(len(data)), Commit: true, Digest: digest.FromBytes(data), Interrupt: body.interrupt})
 				if err != nil {
 					t.Error(err)
 					return
@@ -388,7 +388,7 @@ func TestDrain(t *testing.T) {
 				}
 				final := m.Start("r", digest.SHA256)
 				body := newSlowBody(data[:sent], 1000, time.Millisecond)
-				fw := resume(t, m, final, Options{Length: int64(len(data)), Final: true, Digest: digest.FromBytes(data), Interrupt: body.interrupt})
+				fw := resume(t, m, final, Options{Length: int64(len(data)), Commit: true, Digest: digest.FromBytes(data), Interrupt: body.interrupt})
 				finished := make(chan error, 1)
 				go func() {
 					_, err := fw.ReadFrom(body)

@@ -38,7 +38,7 @@ func TestAppendHoldsItsOwnBytes(t *testing.T) {
 		if _, err := w.Write(data[118*kiB : 119*kiB]); err != nil {
 			t.Fatal(err)
 		}
-		if held := w.client.Held(); held != 1 {
+		if held := w.p.client.Held(); held != 1 {
 			t.Errorf("a PATCH of %d holds %d segments, want 1", opts.Length, held)
 		}
 		w.Close()
@@ -94,18 +94,18 @@ func TestManyTails(t *testing.T) {
 // TestDamagedReference: bytes or parts of an earlier record that are not those
 // that were hashed are not committed, and the session is not ended.
 func TestDamagedReference(t *testing.T) {
-	for name, damage := range map[string]func(r *record, raw []byte) []byte{
-		"byte":     func(_ *record, raw []byte) []byte { raw[7] ^= 1; return raw },
-		"too few":  func(_ *record, raw []byte) []byte { return raw[1:] },
-		"part":     func(r *record, raw []byte) []byte { r.Parts[0].Size++; return raw },
-		"part CRC": func(r *record, raw []byte) []byte { r.Parts[0].CRC32C++; return raw },
-		"no parts": func(r *record, raw []byte) []byte { r.Parts = nil; return raw },
+	for name, damage := range map[string]func(r *sessionRecord, raw []byte) []byte{
+		"byte":     func(_ *sessionRecord, raw []byte) []byte { raw[7] ^= 1; return raw },
+		"too few":  func(_ *sessionRecord, raw []byte) []byte { return raw[1:] },
+		"part":     func(r *sessionRecord, raw []byte) []byte { r.Parts[0].Size++; return raw },
+		"part CRC": func(r *sessionRecord, raw []byte) []byte { r.Parts[0].CRC32C++; return raw },
+		"no parts": func(r *sessionRecord, raw []byte) []byte { r.Parts = nil; return raw },
 	} {
 		m := replica(t, &membucket.Store{Habits: smallS3()}, nil)
 		data := randomBytes(102, 150*kiB)
 		first := patch(t, m, m.Start("r", digest.SHA256), data[:140*kiB])
 		tok := tails(t, m, first, data[140*kiB:149*kiB], 3)
-		s, err := envelope.Read[record](t.Context(), m.cfg.Bucket, m.cfg.Layout.SessionRecord(first.ID, 1))
+		s, err := envelope.Read[sessionRecord](t.Context(), m.cfg.Bucket, m.cfg.Layout.SessionRecord(first.ID, 1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -173,7 +173,7 @@ func TestSpendsLargeReferences(t *testing.T) {
 		}
 		tok = tails(t, m, tok, data[before:before+120*kiB], 70)
 		d := digest.FromBytes(data)
-		w := resume(t, m, tok, Options{Length: 7 * kiB, Final: true, Digest: d})
+		w := resume(t, m, tok, Options{Length: 7 * kiB, Commit: true, Digest: d})
 		if _, err := w.ReadFrom(bytes.NewReader(data[before+120*kiB:])); err != nil {
 			t.Fatal(err)
 		}
@@ -189,7 +189,7 @@ func TestSpendsLargeReferences(t *testing.T) {
 		w.Close()
 		spent := 0
 		for seq := 1; seq <= tok.Seq; seq++ {
-			s, err := envelope.Read[record](t.Context(), m.cfg.Bucket, m.cfg.Layout.SessionRecord(tok.ID, seq))
+			s, err := envelope.Read[sessionRecord](t.Context(), m.cfg.Bucket, m.cfg.Layout.SessionRecord(tok.ID, seq))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -232,12 +232,12 @@ func TestReferenceFails(t *testing.T) {
 	if n, err := w.ReadFrom(bytes.NewReader(data[128*kiB+50:])); n == 0 || !errors.Is(err, drivers.ErrBusy) {
 		t.Errorf("PATCH = %d, %v, want %v", n, err, drivers.ErrBusy)
 	}
-	held := w.client.Held()
-	if err := w.gather(t.Context(), false, nil); !errors.Is(err, drivers.ErrBusy) {
+	held := w.p.client.Held()
+	if err := w.receiver.loader.gather(t.Context(), false, nil); !errors.Is(err, drivers.ErrBusy) {
 		t.Errorf("gather = %v, want %v", err, drivers.ErrBusy)
 	}
-	if w.client.Held() != held {
-		t.Errorf("it holds %d segments after it has failed again, want %d", w.client.Held(), held)
+	if w.p.client.Held() != held {
+		t.Errorf("it holds %d segments after it has failed again, want %d", w.p.client.Held(), held)
 	}
 	next, err := w.Suspend(t.Context())
 	if err != nil {

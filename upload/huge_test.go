@@ -56,7 +56,7 @@ func TestHugeUploads(t *testing.T) {
 			}
 
 			want := digest.NewDigest(digest.SHA256, hash)
-			w := resume(t, replica(t, store, counter.Intercept, config), tok, Options{Length: 0, Final: true, Digest: want})
+			w := resume(t, replica(t, store, counter.Intercept, config), tok, Options{Length: 0, Commit: true, Digest: want})
 			defer w.Close()
 			if err := seal(t.Context(), w, want); err != nil {
 				t.Fatal(err)

@@ -97,7 +97,7 @@ type inherited struct {
 
 // inherit returns what is inherited from the record number seq, which is read,
 // with rawSize raw bytes.
-func inherit(seq int, r record, rawSize int64, tag string) inherited {
+func inherit(seq int, r sessionRecord, rawSize int64, tag string) inherited {
 	in := inherited{refs: slices.Clone(r.Refs), crc: r.PartsCRC}
 	if len(r.Refs) == 0 {
 		in.crc = checksum(r.Parts)

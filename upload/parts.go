@@ -1,64 +1,80 @@
 package upload
 
 import (
-	"context"
 	"slices"
 	"sync"
 
 	"github.com/berthhq/berth/drivers"
-	"github.com/berthhq/berth/upload/budget"
 )
 
-// parts are the parts of a Writer's upload, several of which are stored at
-// once.
+// parts are the parts of one upload. Several of them are stored at once.
 type parts struct {
-	w     *Writer
 	slots chan struct{}
 	wg    sync.WaitGroup
 
-	// before is the number of parts that the newest record knows of, and done
-	// are those since, in order; a part under way has its number and size only.
-	// The Writer appends, under mu; the length is the Writer's to read.
+	// before is the number of parts that the newest record and its references
+	// hold, and done are the parts since, in order. A part that is being stored
+	// has its number and size only. Only the goroutine of the request appends to
+	// done, with mu held, so it may read the length without mu.
 	before int
 	done   []drivers.Part
 
 	mu     sync.Mutex
-	stored int          // how many of done are stored, from the first on, without a gap
-	marks  map[int]mark // where the Writer stood after that many parts of the upload
+	stored int          // number of parts in done that are stored, up to the first that is not
+	marks  map[int]mark // by number of parts: the place where the upload stood after them
 	failed int          // lowest number of a part that could not be stored; 0 if none
-	err    error        // of that one
+	err    error        // of that part
 }
 
 // mark is a place in the upload that it can be set back to.
 type mark struct {
 	size   int64
 	hashes hashState
-	tail   bool // the tail belongs to it: its bytes are hashed
+	tail   bool  // the tail belongs to it: its bytes are hashed
+	err    error // why there are no hashes
 }
 
-func (p *parts) init(w *Writer) {
-	p.w = w
-	p.slots = make(chan struct{}, w.m.cfg.ParallelParts)
-	p.marks = map[int]mark{}
+func newParts(parallel int) *parts {
+	return &parts{slots: make(chan struct{}, parallel), marks: map[int]mark{}}
 }
 
-// add makes room for the next part, which ends where the Writer stands.
+// count returns the number of parts, those before the newest record included.
+func (p *parts) count() int { return p.before + len(p.done) }
+
+// size returns the number of bytes in the parts since the newest record.
+func (p *parts) size() int64 {
+	var size int64
+	for _, d := range p.done {
+		size += d.Size
+	}
+	return size
+}
+
+// checksum returns the CRC-32C of the bytes in all parts; before is that of the
+// parts before the newest record.
+func (p *parts) checksum(before uint32) uint32 {
+	for _, d := range p.done {
+		before = drivers.CombineCRC32C(before, d.CRC32C, d.Size)
+	}
+	return before
+}
+
+// add appends a part that is not stored yet, and returns its number.
 func (p *parts) add(size int64) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := p.before + len(p.done) + 1
+	n := p.count() + 1
 	p.done = append(p.done, drivers.Part{Number: n, Size: size})
 	return n
 }
 
-// mark notes where the Writer stands, with so many parts and, perhaps, its tail.
-func (p *parts) mark(n int, tail bool) {
-	state, err := p.w.hashes.state()
+// setMark notes where the upload stands after n parts.
+func (p *parts) setMark(n int, m mark) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.marks[n] = mark{p.w.size, state, tail}
-	if err != nil {
-		p.fail(n, err)
+	p.marks[n] = m
+	if m.err != nil {
+		p.fail(n, m.err)
 	}
 }
 
@@ -68,30 +84,18 @@ func (p *parts) fail(n int, err error) {
 	}
 }
 
-// put stores body as the next part, and then releases buf, which holds body. It waits while as many parts as allowed are under way.
-func (p *parts) put(buf *budget.Buffer, body drivers.Body) {
-	n := p.add(body.Size)
-	p.mark(n, false)
-	buf.MarkSending()
+// start stores the next part, which has size bytes and ends at m, by calling
+// store on another goroutine. It waits while as many parts as allowed are being
+// stored.
+func (p *parts) start(size int64, m mark, store func(n int) (drivers.Part, error)) {
+	n := p.add(size)
+	p.setMark(n, m)
 	p.slots <- struct{}{}
 	p.wg.Go(func() {
 		defer func() { <-p.slots }()
-		ctx, cancel := context.WithTimeout(p.w.store, storeTimeout)
-		defer cancel()
-		part, err := p.w.m.cfg.Bucket.PutPart(ctx, *p.w.upload, n, body)
-		buf.Release()
+		part, err := store(n)
 		p.set(n, part, err)
 	})
-}
-
-// putLast stores the last part, when no other is under way. If that fails it
-// can be tried again.
-func (p *parts) putLast(ctx context.Context, body drivers.Body) error {
-	part, err := p.w.m.cfg.Bucket.PutPart(ctx, *p.w.upload, p.before+len(p.done)+1, body)
-	if err == nil {
-		p.set(p.add(body.Size), part, nil)
-	}
-	return err
 }
 
 // set notes the outcome of storing part n.
@@ -109,7 +113,8 @@ func (p *parts) set(n int, part drivers.Part, err error) {
 	}
 }
 
-// cutLike reports whether others have the sizes of these.
+// cutLike reports whether others have the sizes of the parts since the newest
+// record.
 func (p *parts) cutLike(others []drivers.Part) bool {
 	return slices.EqualFunc(p.done, others, func(a, b drivers.Part) bool { return a.Size == b.Size })
 }
@@ -119,40 +124,37 @@ func (p *parts) load(before int, done []drivers.Part) {
 	p.before, p.done, p.stored = before, slices.Clone(done), len(done)
 }
 
-// failure is the error of the first part that could not be stored, so far.
+// failure returns the error of the first part that could not be stored, so far.
 func (p *parts) failure() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.err
 }
 
-// hasFailed reports whether a part could not be stored, so far.
-func (p *parts) hasFailed() bool { return p.failure() != nil }
-
-// wait until none is under way.
+// wait waits until no part is being stored, and returns the failure.
 func (p *parts) wait() error {
 	p.wg.Wait()
 	return p.err
 }
 
-// rollback sets the Writer back to the end of the last part before the first
-// one that wasn't stored, or to its record.
-func (p *parts) rollback() error {
+// rollback drops the first part that could not be stored, and all after it. It
+// returns the mark at which the upload stands then; false if that is the newest
+// record.
+func (p *parts) rollback() (mark, bool) {
 	m, ok := p.marks[p.failed-1]
 	if !ok {
-		base := p.w.base.Value
-		m = mark{base.Offset, base.Hashes, false}
-		p.load(p.before, nil)
+		p.stored = 0
 	}
 	p.done = p.done[:p.stored]
 	p.failed, p.err = 0, nil
-	p.w.size = m.size
-	if !m.tail {
-		p.w.releaseTail()
+	return m, ok
+}
+
+// checksum returns the CRC-32C of the bytes in parts, in order.
+func checksum(parts []drivers.Part) uint32 {
+	var crc uint32
+	for _, p := range parts {
+		crc = drivers.CombineCRC32C(crc, p.CRC32C, p.Size)
 	}
-	if m.size == 0 {
-		p.w.hashes = newHashes(p.w.token.Algorithm)
-		return nil
-	}
-	return p.w.hashes.restore(m.hashes)
+	return crc
 }

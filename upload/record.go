@@ -27,9 +27,9 @@ const (
 	kindSpent kind = "spent"
 )
 
-// record is one link of the chain uploads/<id>/1, 2, …; see the package's
+// sessionRecord is one link of the chain uploads/<id>/1, 2, …; see the package's
 // documentation. A record without Refs holds all parts and the whole tail.
-type record struct {
+type sessionRecord struct {
 	Kind       kind             `json:"kind"`
 	Repository string           `json:"repository"`
 	Started    time.Time        `json:"started"`
@@ -52,11 +52,11 @@ type record struct {
 	Offset int64     `json:"offset"` // bytes of the upload so far, with its tail
 	Hashes hashState `json:"hashes,omitzero"`
 
-	// Digest is the canonical digest of a session that was committed, and Named
-	// the digest that the client named if that is another. They are in the
+	// Digest is the canonical digest of a session that was committed, and RequestedDigest
+	// the digest that the client requested if that is another. They are in the
 	// committed record, and in the spent ones.
-	Digest digest.Digest `json:"digest,omitempty"`
-	Named  digest.Digest `json:"named,omitempty"`
+	Digest          digest.Digest `json:"digest,omitempty"`
+	RequestedDigest digest.Digest `json:"named,omitempty"`
 
 	// CRC32C is that of the raw bytes in an open record, and of the whole
 	// content in a committed record.
@@ -66,7 +66,7 @@ type record struct {
 
 // check returns an error if the record number seq, with rawSize raw bytes, can't
 // be one that this package made.
-func (r record) check(seq int, rawSize int64) error {
+func (r sessionRecord) check(seq int, rawSize int64) error {
 	last, left := 0, r.Offset-rawSize
 	for _, f := range r.Refs {
 		if f.Seq <= last || f.Seq >= seq || f.Raw > left {
@@ -78,13 +78,4 @@ func (r record) check(seq int, rawSize int64) error {
 		return fmt.Errorf("upload: session record %d: %d references and %d raw bytes, at offset %d", seq, len(r.Refs), rawSize, r.Offset)
 	}
 	return nil
-}
-
-// checksum returns the CRC-32C of the bytes in parts, in order.
-func checksum(parts []drivers.Part) uint32 {
-	var crc uint32
-	for _, p := range parts {
-		crc = drivers.CombineCRC32C(crc, p.CRC32C, p.Size)
-	}
-	return crc
 }

@@ -190,7 +190,7 @@ func TestRepeatAtCheckpoint(t *testing.T) {
 		w.Close()
 
 		w = resume(t, two, tok, Options{Length: -1, Repeat: true})
-		w.recorded = time.Now().Add(-2 * recordEvery)
+		w.p.recorded = time.Now().Add(-2 * recordEvery)
 		if _, err := w.ReadFrom(bytes.NewReader(data)); err != nil {
 			t.Fatal(err)
 		}

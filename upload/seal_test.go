@@ -19,7 +19,7 @@ import (
 func sealing(t *testing.T, m *Manager, tok Token, p []byte) (*Writer, digest.Digest) {
 	t.Helper()
 	d := digest.SHA512.FromBytes(p) // the canonical digest needs no record
-	w := resume(t, m, tok, Options{Length: int64(len(p)), Final: true, Digest: d})
+	w := resume(t, m, tok, Options{Length: int64(len(p)), Commit: true, Digest: d})
 	t.Cleanup(func() { w.Close() })
 	if _, err := w.ReadFrom(bytes.NewReader(p)); err != nil {
 		t.Fatal(err)

@@ -7,95 +7,82 @@ import (
 	"time"
 )
 
-// shortBody is up to what length, in bytes, a body that is committed at once is
-// held in memory even where the store takes streams: creating one small object
-// is cheaper than an upload.
-const shortBody = 1 << 20
-
-// streams reports whether the store reads the body that ReadFrom is given.
-func (w *Writer) streams() bool {
-	short := w.opts.Final && 0 <= w.opts.Length && w.opts.Length <= min(shortBody, w.m.cfg.PartSize)
-	return w.m.limits.Stream && !short
-}
-
-// stream receives r without holding more of it than a segment: the
-// store reads it, through the hashes. A part ends with r, or when it is time
-// for a record. Little is kept as tail.
-func (w *Writer) stream(r io.Reader) error {
+// stream receives r without holding more of it than a segment: the store reads
+// r, through the hashes. A part ends with r, or when a record is due. Little is
+// kept as tail.
+func (v receiver) stream(r io.Reader) error {
 	for {
-		err := w.receive(r, func() bool { return w.drop || w.tail != nil && w.tailSize() > w.m.cfg.InlineMax })
+		err := v.receive(r, func() bool {
+			return v.target.origin == dropped || v.tail.buf != nil && v.tailSize() > v.m.cfg.InlineMax
+		})
 		if err != nil {
 			return err
 		}
-		if err := w.begin(); err != nil {
-			w.failed = err
+		if err := v.startUpload(); err != nil {
+			return v.status.stop(err)
+		}
+		if v.target.origin == dropped {
+			return v.receive(r, func() bool { return false })
+		}
+		if err := v.loader.gather(v.ctx, false, nil); err != nil {
+			return v.status.stop(err)
+		}
+		if err := v.streamPart(r); err != nil {
 			return err
 		}
-		if w.drop {
-			return w.receive(r, func() bool { return false })
-		}
-		if err := w.gather(w.ctx, false, nil); err != nil {
-			w.failed = err
-			return err
-		}
-		if err := w.streamPart(r); err != nil {
-			return err
-		}
-		if err := w.checkpoint(); err != nil {
-			w.failed = err
-			return err
+		if err := v.checkpoint(); err != nil {
+			return v.status.stop(err)
 		}
 	}
 }
 
-// streamPart stores the tail and what r gives as one part. It returns nil if r
+// streamPart stores the tail and the bytes of r as one part. It returns nil if r
 // has more, io.EOF at its end, and r's error if it fails.
-func (w *Writer) streamPart(r io.Reader) error {
-	space, err := w.tail.Scratch(w.ctx)
+func (v receiver) streamPart(r io.Reader) error {
+	space, err := v.tail.buf.Scratch(v.ctx)
 	if err != nil {
-		w.failed = err
-		return err
+		return v.status.stop(err)
 	}
-	head := w.wholeTail().Segments
-	n := w.parts.add(0)
-	w.parts.mark(n-1, true)
-	ctx, cancel := context.WithCancel(w.store)
+	head := v.wholeTail().Segments
+	n := v.parts.add(0)
+	v.parts.setMark(n-1, v.mark(true))
+	ctx, cancel := context.WithCancel(v.store)
 	defer cancel()
-	w.client.Pause() // it is its turn while src reads only
-	defer w.client.Resume()
-	src := &streamed{w: w, head: head, from: r, space: space}
-	part, err := w.m.cfg.Bucket.StreamPart(ctx, *w.upload, n, src)
+	v.client.Pause() // its clock runs only while src reads
+	defer v.client.Resume()
+	src := &streamed{v: v, head: head, from: r, space: space}
+	part, err := v.m.cfg.Bucket.StreamPart(ctx, *v.target.upload, n, src)
 	if err == nil && part.Size != src.size {
-		err = errors.New("upload: the store took less of a part than there was")
+		err = errors.New("upload: the store has taken less than the whole part")
 	}
-	w.parts.set(n, part, err)
+	v.parts.set(n, part, err)
 	if err != nil {
 		if src.err != nil && src.err != io.EOF {
 			err = src.err
 		}
-		w.failed = err
-		return err
+		return v.status.stop(err)
 	}
-	w.parts.mark(n, false)
-	w.releaseTail()
+	v.parts.setMark(n, v.mark(false))
+	v.tail.release()
 	if errors.Is(src.err, ErrCut) || errors.Is(src.err, ErrTooLarge) {
-		w.failed = src.err
+		return v.status.stop(src.err)
 	}
 	return src.err
 }
 
 // streamed is a part on its way from the client to the store: the tail, which
-// is hashed already, and then the bytes that come.
+// is hashed already, and then the bytes that arrive.
 type streamed struct {
-	w     *Writer
+	v     receiver
 	head  [][]byte
 	from  io.Reader
 	space []byte
-	size  int64 // bytes given
-	err   error // why there is no more to come from the client
+	size  int64 // bytes that the store has read
+	err   error // why no more bytes come from the client
 }
 
-// next returns the bytes that follow; none at the part's end.
+// next returns the next bytes of the part. At the end of the part it returns
+// io.EOF.
 func (s *streamed) next() ([]byte, error) {
 	if len(s.head) > 0 {
 		p := s.head[0]
@@ -103,44 +90,45 @@ func (s *streamed) next() ([]byte, error) {
 		s.size += int64(len(p))
 		return p, nil
 	}
-	w := s.w
+	v := s.v
 	n := 0
-	if s.err == nil && w.mustStop() {
+	if s.err == nil && v.mustStop() {
 		s.err = ErrCut
 	}
-	for s.err == nil && n < len(s.space) && s.size < w.m.limits.MaxPart && (w.opts.Final || time.Since(w.recorded) < recordEvery) {
+	most := v.m.limits.MaxPart
+	for s.err == nil && n < len(s.space) && s.size < most && (v.opts.Commit || time.Since(v.recorded) < recordEvery) {
 		var got int
-		w.client.Resume()
-		got, s.err = s.from.Read(s.space[n:min(int64(len(s.space)), int64(n)+w.m.limits.MaxPart-s.size)])
-		w.client.Pause()
+		v.client.Resume()
+		got, s.err = s.from.Read(s.space[n:min(int64(len(s.space)), int64(n)+most-s.size)])
+		v.client.Pause()
 		n += got
 		s.size += int64(got)
-		s.received(got)
+		s.account(got)
 	}
 	switch {
 	case n > 0:
-		w.hashes.write(s.space[:n])
+		v.hashes.write(s.space[:n])
 		return s.space[:n], nil
-	case w.opts.Final && s.err != nil && s.err != io.EOF:
-		return nil, s.err // nothing of it is kept
+	case v.opts.Commit && s.err != nil && s.err != io.EOF:
+		return nil, s.err // nothing is kept
 	default:
 		return nil, io.EOF
 	}
 }
 
-// received accounts for n bytes more.
-func (s *streamed) received(n int) {
-	s.w.client.Received(n)
-	s.w.size += int64(n)
-	if err := s.w.fits(0); err != nil {
+// account accounts for n bytes more.
+func (s *streamed) account(n int) {
+	s.v.client.Received(n)
+	s.v.size += int64(n)
+	if err := s.v.checkSize(0); err != nil {
 		s.err = err
 	}
-	if s.w.mustStop() {
+	if s.v.mustStop() {
 		s.err = ErrCut
 	}
 }
 
-// WriteTo hands the bytes on without another buffer.
+// WriteTo writes the bytes without another buffer.
 func (s *streamed) WriteTo(to io.Writer) (int64, error) {
 	before := s.size
 	for {

@@ -225,7 +225,7 @@ func TestFinalIsNotRecorded(t *testing.T) {
 				body := newSlowBody(data, int(64*kiB), time.Second)
 				time.AfterFunc(10*time.Minute, func() { close(body.end) })
 				counter.Reset()
-				w := resume(t, m, m.Start("r", digest.SHA256), Options{Length: int64(len(data)), Final: true, Digest: digest.FromBytes(data)})
+				w := resume(t, m, m.Start("r", digest.SHA256), Options{Length: int64(len(data)), Commit: true, Digest: digest.FromBytes(data)})
 				defer w.Close()
 				if _, err := w.ReadFrom(body); err != nil {
 					t.Fatal(err)

@@ -53,8 +53,9 @@ type EndedError struct {
 	Gone bool
 
 	// Digest is the canonical digest that it was committed as, empty if it
-	// was cancelled; Named is the one that the client gave, if that is another.
-	Digest, Named digest.Digest
+	// was cancelled; RequestedDigest is the one that the client requested, if that is
+	// another.
+	Digest, RequestedDigest digest.Digest
 
 	end    int             // number of the record that ended it, if that is not the one that was read
 	upload *drivers.Upload // where its data may be

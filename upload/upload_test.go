@@ -138,7 +138,7 @@ func commit(ctx context.Context, m *Manager, tok Token, p, all []byte) (Content,
 
 func commitBy(ctx context.Context, m *Manager, due deadline.Deadline, tok Token, p, all []byte) (Content, error) {
 	d := digest.FromBytes(all)
-	w, err := m.Resume(ctx, tok, Options{Deadline: due, Length: int64(len(p)), Final: true, Digest: d})
+	w, err := m.Resume(ctx, tok, Options{Deadline: due, Length: int64(len(p)), Commit: true, Digest: d})
 	if err != nil {
 		return Content{}, err
 	}

@@ -3,178 +3,113 @@ package upload
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/drivers"
-	"github.com/berthhq/berth/drivers/deadline"
-	"github.com/berthhq/berth/drivers/envelope"
-	"github.com/berthhq/berth/upload/budget"
 )
 
-const (
-	// recordEvery is how often a long request is recorded, at the next part
-	// boundary, so that a killed process costs its client little.
-	recordEvery = 30 * time.Second
-
-	// storeTimeout bounds one call to the store.
-	storeTimeout = 10 * time.Minute
-)
-
-// Options are what a Writer is for.
-type Options struct {
-	// Deadline ends the request. It is required. The Writer stops receiving while
-	// there is time left to record what it has.
-	Deadline deadline.Deadline
-
-	// Length is how many bytes will come, -1 if that is unknown. More may not
-	// come, fewer may.
-	Length int64
-
-	// Final means that what comes is the last of the upload: it is committed
-	// in this request, or nothing of it is kept.
-	Final bool
-
-	// Digest, only with Final, is the digest that the client names.
-	Digest digest.Digest
-
-	// Repeat allows that the first bytes were sent before, by a request whose
-	// answer was lost: they are skipped then. It is for clients that don't name
-	// the offset of their bytes.
-	Repeat bool
-
-	// Known, only with Final, reports whether the store has the blob Digest
-	// already, so that its bytes need only be hashed. It is asked once at most,
-	// before the first part is stored.
-	Known func(ctx context.Context) (bool, error)
-
-	// Interrupt makes a Read of ReadFrom's reader return soon, from another
-	// goroutine. Without it, a slow reader can't be cut off.
-	Interrupt func()
-}
-
-// Writer receives the bytes of one request of one upload. Its methods may be
-// called by one goroutine at a time.
+// Writer receives the bytes of one request of one upload. One goroutine at a time
+// may call its methods. It must be closed.
 //
-// It lives as long as that request, and so holds its context, which io.Writer
-// has no parameter for.
+// # Locking
+//
+// Three kinds of goroutines touch a Writer.
+//
+// The goroutine of the request calls the methods. Each method holds mu, which
+// guards everything below except what the next paragraphs name.
+//
+// Other goroutines cut the Writer off, when memory is short or the process shuts
+// down: see cutOff. They set what has a lock of its own in request (wasCut, the
+// contexts, Interrupt), which stops a method that is running. Only if no method
+// is running, they take mu, with TryLock, and record what came.
+//
+// The goroutines that store parts touch only the fields of parts that parts.mu
+// guards, and the buffer of their part, which nothing else uses any more.
 type Writer struct {
-	m    *Manager
-	ctx  context.Context //nolint:containedctx // see above
-	stop context.CancelCauseFunc
-	opts Options
-	due  deadline.Deadline
-
-	// store is the context of calls that continue when the client is gone.
-	store  context.Context //nolint:containedctx // see above
-	cancel context.CancelFunc
-
-	client *budget.Client
-	wasCut atomic.Bool
-
-	reading   bool // in ReadFrom: Interrupt would do something
-	readingMu sync.Mutex
-
-	mu       sync.Mutex // held by every method; cutOff takes it if no method runs
-	token    Token      // of the newest record
-	base     envelope.Stored[record]
-	recorded time.Time // when the newest record was made or read
-	failed   error     // nothing more can be received
-	down     bool      // what came was recorded, or is lost
-	downErr  error     // why it is lost
-
-	hashes hashes
-	size   int64 // bytes so far, those of earlier requests among them
-
-	upload  *drivers.Upload
-	own     bool // no record names upload: no other request can know of it
-	foreign bool // upload is that of another request, which committed first
-	direct  bool // upload's key is one of the digest's: no other digest can complete it
-	contest *contest
-	sizes   sizes
-	drop    bool           // the store has the blob: bytes are hashed and dropped
-	tail    *budget.Buffer // bytes of this request past the last part; nil if none
-	crc     uint32         // of these
-	skip    int64          // how many of them are in the newest record, which another request created
-	parts   parts
-
-	before inherited    // what the records up to the token's hold
-	from   int          // index of the first reference whose content the next record takes over
-	taken  drivers.Body // raw bytes of the references from there on, in the memory of tail
-	rest   drivers.Body // those of the references before, if a part or the end needs them
-	small  []byte       // raw bytes of the token's record, kept because the next one may repeat them
+	mu       sync.Mutex
+	p        *progress
+	recorder recorder
+	receiver receiver
+	sealer   *sealer
 }
 
 // Resume continues the upload that t names. If t.Seq is 0 it starts with no bytes
-// and asks the store nothing. It reports an EndedError if the session
-// has ended, and drivers.ErrBusy if this process has too little memory for it.
-// The Writer must be closed.
+// and sends no request to the store. It returns an EndedError if the session has
+// ended, and drivers.ErrBusy if this process has too little memory for it.
 func (m *Manager) Resume(ctx context.Context, t Token, opts Options) (*Writer, error) {
-	w := &Writer{m: m, opts: opts, due: opts.Deadline, token: t, recorded: time.Now(), hashes: newHashes(t.Algorithm)}
-	w.ctx, w.stop = context.WithCancelCause(ctx)
-	w.store, w.cancel = w.due.Context(context.WithoutCancel(ctx))
-	w.parts.init(w)
+	p := &progress{request: newRequest(ctx, m, opts), parts: newParts(m.cfg.ParallelParts), hashes: newHashes(t.Algorithm)}
+	p.token, p.recorded = t, time.Now()
+	l, c := loader{p}, recorder{p}
+	w := &Writer{p: p, recorder: c, receiver: receiver{p, l, c}, sealer: &sealer{progress: p, loader: l, recorder: c}}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.client = m.memory.Join(w.cutOff) // which may happen from here on
-	w.client.Pause()
-	defer func() {
-		if w.client != nil {
-			w.client.Resume()
-		}
-	}()
+	p.client = m.memory.Join(w.cutOff) // which may be called from here on
+	p.client.Pause()
+	var err error
 	if t.Seq > 0 {
-		if err := w.load(ctx); err != nil {
-			w.close()
-			return nil, err
-		}
+		err = l.load(ctx)
 	}
-	if err := w.fits(opts.Length); err != nil {
+	if err == nil {
+		err = p.checkSize(opts.Length)
+	}
+	if err != nil {
 		w.close()
 		return nil, err
 	}
+	p.client.Resume()
 	return w, nil
-}
-
-// fits reports ErrTooLarge if so many more bytes (-1 if that is unknown) are too
-// many.
-func (w *Writer) fits(length int64) error {
-	if most := w.m.cfg.MaxBlobSize; most > 0 && max(length, 0) > most-w.size {
-		return fmt.Errorf("%w: upload.Config.MaxBlobSize is %d bytes", ErrTooLarge, most)
-	}
-	if w.sizes.First == 0 || w.m.limits.Stream || length <= 0 {
-		return nil
-	}
-	if most := w.sizes.capacity(w.m.limits.MaxParts); length > most-w.size {
-		return fmt.Errorf("%w: the parts of this upload take %d bytes", ErrTooLarge, most)
-	}
-	return nil
 }
 
 // Token returns the token of the newest record.
 func (w *Writer) Token() Token {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.token
+	return w.p.token
 }
 
-// Size returns how many bytes the upload has, those of earlier requests among them.
+// Size returns the number of bytes of the upload so far, those of earlier requests
+// included.
 func (w *Writer) Size() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.size
+	return w.p.size
 }
 
 // Recorded returns the offset at which Token continues.
 func (w *Writer) Recorded() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.base.Value.Offset
+	return w.p.base.Value.Offset
+}
+
+// Digest returns the canonical digest of the bytes so far.
+func (w *Writer) Digest() digest.Digest {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.p.hashes.canonical()
+}
+
+// Proves reports whether the bytes so far are known to have the digest d. They are
+// not if they were not hashed by its algorithm.
+func (w *Writer) Proves(d digest.Digest) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.p.hashes.digest(d.Algorithm()) == d
+}
+
+// DataKey returns the key that the bytes are stored under, and an empty string
+// if no upload was started.
+func (w *Writer) DataKey() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.p.target.upload == nil {
+		return ""
+	}
+	return w.p.target.upload.Key
 }
 
 // Write receives p. After an error nothing more can be written; Suspend keeps
@@ -182,23 +117,9 @@ func (w *Writer) Recorded() int64 {
 func (w *Writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.write(p)
-}
-
-func (w *Writer) write(p []byte) (int, error) {
-	total := 0
-	for total < len(p) {
-		space, err := w.space()
-		if err != nil {
-			return total, err
-		}
-		n := copy(space, p[total:])
-		total += n
-		if err := w.took(space[:n]); err != nil {
-			return total, err
-		}
-	}
-	return total, nil
+	before := w.p.size
+	err := w.receiver.write(p)
+	return int(w.p.size - before), err
 }
 
 // ReadFrom receives r to its end. An error of r is returned as it is; Suspend
@@ -206,30 +127,145 @@ func (w *Writer) write(p []byte) (int, error) {
 func (w *Writer) ReadFrom(r io.Reader) (int64, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	before := w.size
-	w.setReading(true)
-	defer w.setReading(false)
-	var err error
-	if w.streams() {
-		err = w.stream(r)
-	} else {
-		err = w.receive(r, func() bool { return false })
-	}
+	before := w.p.size
+	w.p.setReading(true)
+	defer w.p.setReading(false)
+	err := w.receiver.readFrom(r)
 	if err == io.EOF {
 		err = nil
 	}
-	if errors.Is(err, drivers.ErrNotFound) && w.upload != nil {
-		err = w.gone(w.store)
+	if errors.Is(err, drivers.ErrNotFound) && w.p.target.upload != nil {
+		err = w.recorder.partsGone(w.p.store)
 	}
-	return w.size - before, err
+	return w.p.size - before, err
 }
 
-func (w *Writer) releaseTail() {
-	if w.tail != nil {
-		w.tail.Release()
-		w.tail = nil
+// Suspend records what came, so that a later request can continue from the
+// returned token. If a part could not be stored, what came before it is recorded,
+// and the error returned. Suspend returns ErrOutOfOrder, or an EndedError, if
+// another request continued from the same record first; then nothing of this
+// request is kept. Nothing more can be written, and a second call returns what the
+// first one did.
+func (w *Writer) Suspend(ctx context.Context) (Token, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.p.status.state == closed {
+		return w.p.token, w.p.status.err
 	}
-	w.taken, w.rest = drivers.Body{}, drivers.Body{}
+	err := w.persistAndRelease(ctx)
+	return w.p.token, err
+}
+
+// persistAndRelease records what came and releases its memory. What could not be
+// recorded is lost then: no later record may claim it.
+func (w *Writer) persistAndRelease(ctx context.Context) error {
+	if w.p.status.state != suspended {
+		err := w.persist(ctx)
+		w.p.tail.release()
+		w.p.status.suspend(err)
+	}
+	return w.p.status.kept
+}
+
+func (w *Writer) persist(ctx context.Context) error {
+	w.p.client.Pause()
+	if err := w.receiver.storeFullTail(); err != nil {
+		return w.recorder.abandonAfter(err)
+	}
+	failed := w.recorder.waitForParts(ctx)
+	if isEnd(failed) {
+		return w.recorder.abandonAfter(failed)
+	}
+	if failed != nil {
+		if err := w.p.rollback(); err != nil {
+			return err
+		}
+	}
+	if w.p.size > w.p.base.Value.Offset {
+		if err := w.recorder.record(ctx); err != nil {
+			return err
+		}
+	}
+	return failed
+}
+
+// Seal ends the upload: no more bytes come, and they have the requested digest.
+// Where the parts are under a key that is not bound to a digest yet, Seal binds
+// it, by the record that ends the session.
+//
+// Seal returns ErrDigest if the bytes have another digest, and then has changed
+// nothing. It returns ErrOutOfOrder, or an EndedError, if another request
+// continued from the same record. After another error it can be called again.
+//
+// A digest of an algorithm that was not computed is computed now if all bytes
+// are in memory. Otherwise Seal binds the key to the canonical digest only, and
+// Proves reports false: the requested digest is a claim, which the record does not
+// repeat, and which the caller checks once the bytes are stored.
+func (w *Writer) Seal(ctx context.Context, requested digest.Digest) (SealResult, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.p.status.isOpen() {
+		return 0, w.p.status.err
+	}
+	w.p.client.Pause()
+	return w.sealed(w.sealer.seal(ctx, requested))
+}
+
+// ResolveSeal reads the record that a Contested Seal has met. It returns Sealed if
+// that is this request's own, and SealedBefore if another request has bound the
+// same digest. Otherwise it returns the error that Seal returns if another
+// request continued first.
+func (w *Writer) ResolveSeal(ctx context.Context) (SealResult, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case !w.p.status.isOpen():
+		return 0, w.p.status.err
+	case w.sealer.contest == nil:
+		return 0, errors.New("upload: ResolveSeal without a contested Seal")
+	}
+	return w.sealed(w.sealer.resolve(ctx))
+}
+
+// sealed returns the result of a Seal. The client stays paused unless it may send
+// more bytes.
+func (w *Writer) sealed(result SealResult, err error) (SealResult, error) {
+	switch {
+	case err != nil:
+		w.p.client.Resume()
+	case result != Contested:
+		w.p.status.state = sealed
+	}
+	return result, err
+}
+
+// Store makes the bytes durable and returns where they are. It comes after Seal.
+// It returns ErrUnknown if the upload is lost: its parts are gone, or are not
+// those in the session's records. After another error it can be called again.
+func (w *Writer) Store(ctx context.Context) (Content, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch w.p.status.state {
+	case sealed:
+		return w.sealer.store(ctx)
+	case filling:
+		return Content{}, errUnsealed
+	default:
+		return Content{}, w.p.status.err
+	}
+}
+
+// Spend frees the records that this request continued from, once the blob is
+// durable and linked. It comes last, and nothing is lost if it fails.
+//
+// If the content needed no record that ended the session, the newest record
+// becomes the end, large or not. Otherwise it is spent if it is large. In a
+// session of more than 64 records bytes were written more than once, and then
+// the other large records of the tail are spent as well.
+func (w *Writer) Spend(ctx context.Context, requested digest.Digest) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.sealer.spend(ctx, requested)
 }
 
 // Close releases what the Writer holds. What came after the newest record is
@@ -242,35 +278,35 @@ func (w *Writer) Close() error {
 }
 
 func (w *Writer) close() {
-	if w.client == nil {
+	if w.p.status.state == closed {
 		return
 	}
-	w.client.Pause()
-	w.releaseTail()
-	_ = w.parts.wait() // that they failed was reported, or doesn't matter now
-	w.abandon()
-	w.client.Leave()
-	w.client = nil
-	w.cancel()
-	w.stop(nil)
-	if w.failed == nil {
-		w.failed = errors.New("upload: the writer is closed")
-	}
+	w.p.client.Pause()
+	w.p.tail.release()
+	_ = w.p.parts.wait() // a failure was returned before, or doesn't matter now
+	w.recorder.abandon()
+	w.p.end()
+	w.p.status.close()
 }
 
-// abandon aborts an upload that no record names.
-func (w *Writer) abandon() {
-	if w.own {
-		w.own = false
-		ctx, cancel := context.WithTimeout(w.store, storeTimeout)
-		defer cancel()
-		w.m.abort(ctx, *w.upload)
+// cutOff stops the Writer and takes its memory. The budget calls it from another
+// goroutine, perhaps more than once. See Locking.
+func (w *Writer) cutOff() {
+	w.p.cutOff()
+	if !w.mu.TryLock() {
+		return // the method that is running stops, and its caller records what came
 	}
-}
-
-// Digest returns the canonical digest of the bytes so far.
-func (w *Writer) Digest() digest.Digest {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.hashes.canonical()
+	go func() { // no method is running: the Writer waits for its caller
+		defer w.mu.Unlock()
+		if !w.p.status.isOpen() {
+			return
+		}
+		if w.p.opts.Commit {
+			w.p.tail.release()
+			w.p.status.suspend(ErrCut)
+		} else if err := w.persistAndRelease(w.p.store); err != nil {
+			w.p.m.cfg.Log.Warn("what a writer held when it was cut off is lost", "upload", w.p.token.ID, "error", err)
+		}
+		w.p.status.err = ErrCut
+	}()
 }

@@ -65,7 +65,7 @@ func partSizes(t testing.TB, m *Manager, tok Token) (parts []int64, tail int64) 
 	return parts, tail
 }
 
-func readRecord(t testing.TB, m *Manager, tok Token) envelope.Stored[record] {
+func readRecord(t testing.TB, m *Manager, tok Token) envelope.Stored[sessionRecord] {
 	t.Helper()
 	s, r, err := m.read(t.Context(), tok)
 	if err != nil {
@@ -345,13 +345,13 @@ func TestLongLists(t *testing.T) {
 	m := replica(t, &membucket.Store{Habits: streaming()}, nil)
 	const parts = 500 // some 25 kB of JSON; there is room for 128 KiB
 	w := resume(t, m, m.Start("r", digest.SHA256), Options{Length: -1})
-	if err := w.stream(strings.NewReader(strings.Repeat("x", 17<<10))); err != io.EOF {
+	if err := w.receiver.stream(strings.NewReader(strings.Repeat("x", 17<<10))); err != io.EOF {
 		t.Fatal(err)
 	}
-	for len(w.parts.done) < parts { // as if as many requests had come
-		w.parts.done = append(w.parts.done, w.parts.done[0])
-		w.parts.done[len(w.parts.done)-1].Number = len(w.parts.done)
-		w.size += w.parts.done[0].Size
+	for len(w.p.parts.done) < parts { // as if as many requests had come
+		w.p.parts.done = append(w.p.parts.done, w.p.parts.done[0])
+		w.p.parts.done[len(w.p.parts.done)-1].Number = len(w.p.parts.done)
+		w.p.size += w.p.parts.done[0].Size
 	}
 	tok, err := w.Suspend(t.Context())
 	if err != nil {
@@ -538,7 +538,7 @@ func TestFinalKeepsNothing(t *testing.T) {
 			if before > 0 {
 				tok = patch(t, m, tok, data[:before])
 			}
-			w := resume(t, m, tok, Options{Length: 600*kiB - before, Final: true, Digest: digest.FromBytes(data)})
+			w := resume(t, m, tok, Options{Length: 600*kiB - before, Commit: true, Digest: digest.FromBytes(data)})
 			cut := io.MultiReader(bytes.NewReader(data[before:500*kiB]), iotest.ErrReader(io.ErrUnexpectedEOF))
 			if _, err := w.ReadFrom(cut); !errors.Is(err, io.ErrUnexpectedEOF) {
 				t.Fatalf("ReadFrom = %v, want %v", err, io.ErrUnexpectedEOF)
@@ -568,7 +568,7 @@ func TestKnown(t *testing.T) {
 				return true, nil
 			}
 			counter.Reset()
-			w := resume(t, m, m.Start("r", digest.SHA256), Options{Length: size, Final: true, Digest: digest.FromBytes(data), Known: known})
+			w := resume(t, m, m.Start("r", digest.SHA256), Options{Length: size, Commit: true, Digest: digest.FromBytes(data), AlreadyStored: known})
 			if _, err := w.ReadFrom(bytes.NewReader(data)); err != nil {
 				t.Fatal(err)
 			}

@@ -131,6 +131,9 @@ func (p *parts) failure() error {
 	return p.err
 }
 
+// hasFailed reports whether a part could not be stored, so far.
+func (p *parts) hasFailed() bool { return p.failure() != nil }
+
 // wait waits until no part is being stored, and returns the failure.
 func (p *parts) wait() error {
 	p.wg.Wait()

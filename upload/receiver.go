@@ -235,7 +235,7 @@ func (v receiver) storeTail() {
 // the tail goes into the next record. It returns an error only if the session
 // has ended.
 func (v receiver) storeFullTail() error {
-	if !v.isFull() || v.parts.failure() != nil {
+	if !v.isFull() || v.parts.hasFailed() {
 		return nil
 	}
 	err := v.loader.gather(v.ctx, false, nil) // stops when the Writer is cut off

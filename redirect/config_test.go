@@ -86,7 +86,6 @@ func refusedBaseURLs() []refusal {
 // refusedCDNs returns configurations with other invalid fields of a CDN.
 func refusedCDNs() []refusal {
 	text, base64Key := []Key{{Value: "k"}}, []Key{{ID: "a", Value: "nZtRohdNF9m3cKM24IcK4w=="}}
-	const day = 24 * time.Hour
 	return []refusal{
 		{withCDN(CDN{Kind: "cloudflare", Keys: text, Lifetime: 20 * time.Minute}), []string{
 			`redirect.Config.CDN["edge"].Lifetime: 20m0s must be whole seconds, and at least 25m0s, the sum of redirect.Config.Expiry and redirect.Config.Window`}},

@@ -60,7 +60,7 @@ func TestDisconnect(t *testing.T) {
 	}
 }
 
-// pipeWriter is a response to a request whose body is a pipe.
+// pipeWriter is a response to a request with a pipe as its body.
 type pipeWriter struct {
 	http.ResponseWriter
 	net.Conn // for its deadlines

@@ -16,7 +16,7 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// doFunc sends a request to a handler whose store does not fail.
+// doFunc sends a request to a handler with a store that does not fail.
 type doFunc func(method, target, body string) *httptest.ResponseRecorder
 
 // operation is a request for which each call of the store is made to fail in turn.

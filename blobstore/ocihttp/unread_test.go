@@ -42,8 +42,8 @@ func sendChunked(w io.Writer) error {
 	return err
 }
 
-// eagerRequest is a request whose client sends the whole body before it reads the
-// response.
+// eagerRequest is a request of a client that sends the whole body before it reads
+// the response.
 type eagerRequest struct {
 	name, version, header string
 	send                  func(io.Writer) error
@@ -330,7 +330,7 @@ func TestSlowBodyOfRepeatedPUT(t *testing.T) {
 	})
 }
 
-// A client whose body is discarded costs little more memory than its connection.
+// Discarding a body takes little more memory than its connection.
 func TestUnreadTakesLittleMemory(t *testing.T) {
 	const clients = 500
 	addr := serveLimited(t, statusHandler(), Unread{RejectedIdle: time.Minute})

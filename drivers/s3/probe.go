@@ -135,7 +135,7 @@ func (p prober) firstWriteError(ctx context.Context, err error) error {
 }
 
 // unsafeStoreError returns the error for a store that should have refused a
-// write with this condition, and answered with err.
+// write with this condition. The write returned err.
 func (p prober) unsafeStoreError(ctx context.Context, err error, condition, danger string) error {
 	if err == nil {
 		return fmt.Errorf("s3.Config.Endpoint: this store ignores %s: %s, so berth does not serve from it", condition, danger)
@@ -160,8 +160,8 @@ func (p prober) checksum(ctx context.Context) (accepted bool, err error) {
 	return accepted, nil
 }
 
-// wrongAccepted reports whether a request with a wrong checksum, which was
-// answered with err, was accepted. It returns an error if err shows neither.
+// wrongAccepted reports whether the store accepted a request with a wrong
+// checksum, which returned err. It returns an error if err does not show it.
 func (p prober) wrongAccepted(ctx context.Context, err error) (accepted bool, _ error) {
 	switch {
 	case err == nil:
@@ -173,8 +173,8 @@ func (p prober) wrongAccepted(ctx context.Context, err error) (accepted bool, _ 
 	}
 }
 
-// markEmpty reports whether empty objects are absent ones. If must is set and
-// there is no mark of that yet, it creates the mark.
+// markEmpty reports whether empty objects stand for absent ones, because the
+// mark exists. If must is true, it creates the mark where it is missing.
 func (p prober) markEmpty(ctx context.Context, must bool) (bool, error) {
 	_, err := p.store.head(ctx, emptyMark)
 	switch {

@@ -159,8 +159,8 @@ func TestInspectAmazon(t *testing.T) {
 	want.Payment.Value = true
 	wantSettings(t, cfg, want)
 
-	// Without checksums the lock requires them, and a payer need not be asked
-	// for.
+	// Object Lock requires checksums, which these writes do not have. With a
+	// RequestPayer, Payment is not read.
 	cfg.Checksum, cfg.RequestPayer = "none", "requester"
 	want.Lock.Value.Unchecked = true
 	want.Payment = inspect.Setting[bool]{}

@@ -20,7 +20,8 @@ func unencryptedHTTP2(t *http.Transport) *http.Transport {
 }
 
 // TestHTTP2WaitingUploads checks that an upload proceeds while all other streams of
-// its connection have uploads that nobody reads: their windows leave it its own.
+// its connection have uploads that the server does not read. Their windows leave room
+// for its own.
 func TestHTTP2WaitingUploads(t *testing.T) {
 	const size = 8 << 20
 	var mu sync.Mutex

@@ -64,8 +64,8 @@ type meter struct {
 	repo  string
 }
 
-// newMeter starts a store and a berth on an empty bucket. The berth has done what it
-// does only once.
+// newMeter starts a store and a berth on an empty bucket. berth has already made the
+// requests that it makes only once.
 func newMeter(t *testing.T, s measuredStore) *meter {
 	t.Helper()
 	env, endpoint := s.start(t)

@@ -32,19 +32,26 @@ build: ## Build ./berth
 # race detector they would take minutes and find nothing.
 COUNTING := ^Test(Budgets|BytesOfChunks|ManyPatches)$$
 
+# The tests of the binary build a berth with the same flags as themselves. `make
+# test` runs them without the race detector, which would take minutes, and `make
+# test-long` with it.
+SYSTEM := ./cmd/berth/system
+
 .PHONY: test
-test: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp ## Run the tests with the race detector; installs what they need
-	$(GO) test -race -tags $(TAGS) -timeout 40m -skip '$(COUNTING)' ./...
+test: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp ## Run the tests, most of them with the race detector; installs what they need
+	$(GO) test -race -tags $(TAGS) -timeout 40m -skip '$(COUNTING)' $$($(GO) list ./... | grep -v '/cmd/berth/system$$')
 	$(GO) test -tags $(TAGS) -run '$(COUNTING)' ./blobstore
+	$(GO) test -tags $(TAGS) -timeout 20m $(SYSTEM)
 
 # These tests search for interleavings and faults that break a rule. `make test`
 # runs a share of each, which is another one each time.
 SEARCHES := ^Test(Every|Attack|Faults|Search|StoreThatHangs|BrokenRules)
 
 .PHONY: test-long
-test-long: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp ## Run the tests that take minutes: every interleaving and fault, and all TestLong…
+test-long: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp ## Run the tests that take minutes: every interleaving and fault, all TestLong…, and the binary with the race detector
 	BERTH_TEST_LONG=1 $(GO) test -tags $(TAGS) -run '$(SEARCHES)' -timeout 30m ./blobstore
 	BERTH_TEST_LONG=1 $(GO) test -tags $(TAGS) -run '^TestLong' -timeout 30m -count 1 ./...
+	$(GO) test -race -tags $(TAGS) -timeout 30m -count 1 $(SYSTEM)
 
 .PHONY: race
 race: $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp ## Run the tests that search for races, longer than `make test` does

@@ -11,9 +11,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// TestSignByStoresClock runs with a store that has a clock one hour ahead.
-// After some answers URLs are signed by that clock, with an account key and an
-// identity.
+// TestSignByStoresClock has a store with a clock that is one hour ahead. After some
+// answers URLs are signed by that clock, with an account key and with an identity.
 func TestSignByStoresClock(t *testing.T) {
 	const ahead = time.Hour
 	store := wire(func(req *http.Request) (*http.Response, error) {
@@ -61,10 +60,10 @@ func TestSignByStoresClock(t *testing.T) {
 				t.Fatal(err)
 			}
 			if off := time.Until(start) - (ahead - keySkew); off.Abs() > time.Minute {
-				t.Errorf("a URL starts at %v, want %v from now", start, ahead-keySkew)
+				t.Errorf("the URL starts at %v, want %v from now", start, ahead-keySkew)
 			}
 			if left := time.Until(s.Expires); left <= 0 || left > time.Minute+time.Second {
-				t.Errorf("a URL of one minute expires in %v", left)
+				t.Errorf("the URL expires in %v, want a minute", left)
 			}
 		})
 	}

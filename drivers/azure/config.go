@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -107,8 +108,8 @@ type account struct {
 	credential string
 }
 
-// resolve returns the account that cfg describes. It returns an error that
-// names the first invalid setting.
+// resolve returns the account that cfg describes. It returns an error that names
+// the first invalid field.
 func (cfg Config) resolve() (*account, error) {
 	cfg, credential, err := cfg.unpacked()
 	if err != nil {
@@ -128,20 +129,28 @@ func (cfg Config) resolve() (*account, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &account{name: cfg.Account, endpoint: endpoint, credential: credential, version: version}
-	if a.name == "" {
-		a.name = accountOf(endpoint)
+	a := &account{name: cmp.Or(cfg.Account, accountOf(endpoint)), endpoint: endpoint, credential: credential, version: version}
+	if err := cfg.addCredential(a); err != nil {
+		return nil, err
 	}
+	if a.identity != nil && endpoint.Scheme != "https" {
+		return nil, errors.New("azure.Config.Endpoint: want https with an identity, because its tokens are not sent in the clear; or set azure.Config.SharedKey")
+	}
+	return a, nil
+}
+
+// addCredential sets the key, the SAS or the identity of a.
+func (cfg Config) addCredential(a *account) (err error) {
 	switch {
 	case cfg.SharedKey != "":
 		if a.key, err = container.NewSharedKeyCredential(a.name, cfg.SharedKey); err != nil {
-			return nil, fmt.Errorf("%s: the account key is not base64; copy it from the portal", credential)
+			return fmt.Errorf("%s: the account key is not base64; copy it from the portal", a.credential)
 		}
 	case cfg.SAS != "":
 		a.sas = strings.TrimPrefix(cfg.SAS, "?")
 		q, err := url.ParseQuery(a.sas)
 		if err != nil || !q.Has("sig") {
-			return nil, fmt.Errorf("%s: want the query of a shared access signature, with its sig=", credential)
+			return fmt.Errorf("%s: want the query of a shared access signature, with its sig=", a.credential)
 		}
 		a.sasEnds = sasTime(q.Get("se"))
 	case cfg.identity != nil:
@@ -153,14 +162,11 @@ func (cfg Config) resolve() (*account, error) {
 		}
 		chain, err := azidentity.NewDefaultAzureCredential(options)
 		if err != nil {
-			return nil, fmt.Errorf("%s is not set, and the environment provides no identity: %w", credential, err)
+			return fmt.Errorf("%s is not set, and the environment provides no identity: %w", a.credential, err)
 		}
 		a.identity = identity{chain}
 	}
-	if a.identity != nil && endpoint.Scheme != "https" {
-		return nil, errors.New("azure.Config.Endpoint: want https with an identity, because its tokens are not sent in the clear; or set azure.Config.SharedKey")
-	}
-	return a, nil
+	return nil
 }
 
 // sasTime returns a time of a SAS, in any of its valid forms, or zero:
@@ -176,45 +182,53 @@ func sasTime(text string) time.Time {
 
 // unpacked returns cfg with the fields of its connection string, and the name of
 // the field of Config with the credential.
-func (cfg Config) unpacked() (Config, string, error) {
-	if cfg.ConnectionString == "" {
-		switch {
-		case cfg.SharedKey != "" && cfg.SAS != "":
-			return cfg, "", errors.New("azure.Config.SharedKey and azure.Config.SAS: set only one of them")
-		case cfg.SAS != "":
-			return cfg, "azure.Config.SAS", nil
-		default:
-			return cfg, "azure.Config.SharedKey", nil
+func (cfg Config) unpacked() (_ Config, credential string, err error) {
+	switch {
+	case cfg.ConnectionString != "":
+		const name = "azure.Config.ConnectionString"
+		if cfg, err = cfg.fromConnectionString(); err != nil {
+			return cfg, "", fmt.Errorf("%s: %w", name, err)
 		}
+		return cfg, name, nil
+	case cfg.SharedKey != "" && cfg.SAS != "":
+		return cfg, "", errors.New("azure.Config.SharedKey and azure.Config.SAS: set only one of them")
+	case cfg.SAS != "":
+		return cfg, "azure.Config.SAS", nil
+	default:
+		return cfg, "azure.Config.SharedKey", nil
 	}
-	const name = "azure.Config.ConnectionString"
+}
+
+// fromConnectionString returns cfg with the fields of its connection string:
+// https://learn.microsoft.com/azure/storage/common/storage-configure-connection-string.
+func (cfg Config) fromConnectionString() (Config, error) {
 	if cfg.SharedKey != "" || cfg.SAS != "" || cfg.Endpoint != "" {
-		return cfg, "", fmt.Errorf("%s: leave out azure.Config.SharedKey, azure.Config.SAS and azure.Config.Endpoint, which it contains", name)
+		return cfg, errors.New("leave out azure.Config.SharedKey, azure.Config.SAS and azure.Config.Endpoint, which it contains")
 	}
 	fields := map[string]string{"DefaultEndpointsProtocol": "https", "EndpointSuffix": "core.windows.net"}
 	for field := range strings.SplitSeq(strings.Trim(cfg.ConnectionString, "; \n"), ";") {
 		k, v, ok := strings.Cut(field, "=")
 		if !ok {
-			return cfg, "", fmt.Errorf("%s: want <name>=<value>, separated by semicolons; copy it from the portal", name)
+			return cfg, errors.New("want <name>=<value>, separated by semicolons; copy it from the portal")
 		}
 		fields[k] = v
 	}
-	if v := fields["AccountName"]; cfg.Account != "" && v != "" && v != cfg.Account {
-		return cfg, "", fmt.Errorf("%s is for account %q, but azure.Config.Account is %q", name, v, cfg.Account)
-	} else if v != "" {
-		cfg.Account = v
+	account := fields["AccountName"]
+	if cfg.Account != "" && account != "" && account != cfg.Account {
+		return cfg, fmt.Errorf("it is for account %q, but azure.Config.Account is %q", account, cfg.Account)
 	}
-	cfg.Endpoint, cfg.SharedKey, cfg.SAS = fields["BlobEndpoint"], fields["AccountKey"], fields["SharedAccessSignature"]
+	cfg.Account = cmp.Or(account, cfg.Account)
+	cfg.Endpoint, cfg.SharedKey = fields["BlobEndpoint"], fields["AccountKey"]
+	if cfg.SharedKey == "" {
+		cfg.SAS = fields["SharedAccessSignature"]
+	}
 	if cfg.SharedKey == "" && cfg.SAS == "" {
-		return cfg, "", fmt.Errorf("%s: want AccountKey or SharedAccessSignature in it", name)
-	}
-	if cfg.SharedKey != "" {
-		cfg.SAS = ""
+		return cfg, errors.New("want AccountKey or SharedAccessSignature in it")
 	}
 	if cfg.Endpoint == "" && cfg.Account != "" {
 		cfg.Endpoint = fields["DefaultEndpointsProtocol"] + "://" + cfg.Account + ".blob." + fields["EndpointSuffix"]
 	}
-	return cfg, name, nil
+	return cfg, nil
 }
 
 // parseEndpoint returns the URL of a blob service, without a "/" at its end.
@@ -237,8 +251,8 @@ func accountOf(endpoint *url.URL) string {
 	return name
 }
 
-// prefix returns the prefix of the names of blobs, with a "/" at its end, or
-// "".
+// prefix returns the prefix of the names of blobs: empty, or with a "/" at its
+// end.
 func (cfg Config) prefix() (string, error) {
 	p := strings.TrimSuffix(cfg.Prefix, "/")
 	if p == "" {

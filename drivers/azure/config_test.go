@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// TestResolve checks which account and credential a configuration describes.
 func TestResolve(t *testing.T) {
 	type resolved struct {
 		Name, Endpoint, Credential, SAS string
@@ -48,7 +49,7 @@ func TestResolve(t *testing.T) {
 	} {
 		a, err := test.cfg.resolve()
 		if err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: resolve() = %v", name, err)
 			continue
 		}
 		got := resolved{a.name, a.endpoint.String(), a.credential, a.sas, a.key != nil, a.identity != nil}
@@ -58,6 +59,7 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+// TestSASTime parses each form of time that a SAS may have.
 func TestSASTime(t *testing.T) {
 	for text, want := range map[string]time.Time{
 		"2030-05-01T13:14:15Z": time.Date(2030, 5, 1, 13, 14, 15, 0, time.UTC), "2030-05-01T13:14Z": time.Date(2030, 5, 1, 13, 14, 0, 0, time.UTC),
@@ -69,6 +71,8 @@ func TestSASTime(t *testing.T) {
 	}
 }
 
+// TestOpenRefusesConfig opens configurations with an invalid field, which the
+// error must name.
 func TestOpenRefusesConfig(t *testing.T) {
 	good := Config{Account: "acc", Container: "c", SharedKey: "a2V5"}
 	for key, change := range map[string]func(*Config){
@@ -86,7 +90,7 @@ func TestOpenRefusesConfig(t *testing.T) {
 		"azure.Config.ConnectionString: want AccountKey": func(c *Config) {
 			c.SharedKey, c.ConnectionString = "", "AccountName=acc"
 		},
-		"azure.Config.ConnectionString is for": func(c *Config) {
+		"azure.Config.ConnectionString: it is for": func(c *Config) {
 			c.SharedKey, c.ConnectionString = "", "AccountName=other;AccountKey=a2V5"
 		},
 		"azure.Config.Endpoint: want https with an identity": func(c *Config) {
@@ -102,10 +106,10 @@ func TestOpenRefusesConfig(t *testing.T) {
 		change(&cfg)
 		_, err := Open(t.Context(), cfg)
 		if err == nil || !strings.Contains(err.Error(), key) {
-			t.Errorf("Open = %v, want an error with %q in it", err, key)
+			t.Errorf("Open = %v, want %q in it", err, key)
 		}
 		if err != nil && strings.Contains(err.Error(), "a2V5") {
-			t.Errorf("Open = %v, which shows the key", err)
+			t.Errorf("Open = %v, which contains the account key", err)
 		}
 	}
 }

@@ -22,10 +22,9 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"github.com/berthhq/berth/drivers"
-	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// TestAnswers has the service return the same answer to every request.
+// TestAnswers has the service return one answer to every request.
 func TestAnswers(t *testing.T) {
 	for _, test := range []struct {
 		status int
@@ -61,7 +60,7 @@ func TestAnswers(t *testing.T) {
 			wantError(t, fmt.Sprintf("%d %s", test.status, test.code), err, test.want, test.text)
 			body := drivers.NewBody([]byte("x"))
 			if errors.Is(test.want, drivers.ErrNotFound) {
-				return // no answer to a write
+				return // the service never answers a write with this
 			}
 			_, err = b.Create(t.Context(), "k", body)
 			wantError(t, fmt.Sprintf("%d %s of Create", test.status, test.code), err, test.want, test.text)
@@ -71,7 +70,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// TestBusyPasses has a service busy at the first two tries.
+// TestBusyPasses has a service that is busy at the first two tries.
 func TestBusyPasses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tries := 0
@@ -109,13 +108,13 @@ func TestConnections(t *testing.T) {
 			_, err := b.Stat(t.Context(), "k")
 			wantError(t, test.fails.Error(), err, test.want, test.text)
 			if strings.Contains(err.Error(), "SIGNATURE") {
-				t.Errorf("the error shows the SAS: %v", err)
+				t.Errorf("Stat = %v, which contains the SAS", err)
 			}
 		})
 	}
 }
 
-// TestHang has the service never answer.
+// TestHang has a service that never responds.
 func TestHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := fake(t, func(req *http.Request) (*http.Response, error) {
@@ -125,21 +124,22 @@ func TestHang(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		_, err := b.Stat(ctx, "k")
-		wantError(t, "a service that hangs", err, nil, "deadline")
+		wantError(t, "Stat", err, nil, "deadline")
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Stat = %v, want %v", err, context.DeadlineExceeded)
 		}
 	})
 }
 
-// noIdentity returns no tokens.
+// noIdentity is an identity without a token service.
 type noIdentity struct{}
 
 func (noIdentity) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	return azcore.AccessToken{}, errors.New("there is no metadata service")
 }
 
-// busyIdentity is an identity of a token service that is down, or throttles.
+// busyIdentity is an identity of a token service that is down or throttles. Its
+// value is the status of the service's answers.
 type busyIdentity int
 
 func (status busyIdentity) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
@@ -167,34 +167,37 @@ func TestBusyIdentity(t *testing.T) {
 	}
 }
 
+// TestNoIdentity checks that the error names the field for a credential.
 func TestNoIdentity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := fakeConfig(func(req *http.Request) (*http.Response, error) { return answer(req, http.StatusOK, "", nil), nil })
 		cfg.SAS, cfg.identity = "", noIdentity{}
 		_, err := Open(t.Context(), cfg)
-		wantError(t, "no identity", err, drivers.ErrRefused, "azure.Config.SharedKey")
+		wantError(t, "Open without an identity", err, drivers.ErrRefused, "azure.Config.SharedKey")
 	})
 }
 
+// wantError fails the test unless err wraps want and contains the text, in one
+// line. If want is nil, err must make no claim.
 func wantError(t *testing.T, what string, err, want error, text string) {
 	t.Helper()
 	switch {
 	case err == nil:
 		t.Errorf("%s = nil, want an error", what)
 	case want == nil && (claims(err) || errors.Is(err, drivers.ErrBusy) || errors.Is(err, drivers.ErrRefused)):
-		t.Errorf("%s = %v, want no sentinel", what, err)
+		t.Errorf("%s = %v, want an error that makes no claim", what, err)
 	case want != nil && !errors.Is(err, want):
 		t.Errorf("%s = %v, want %v", what, err, want)
 	case !strings.Contains(err.Error(), text):
 		t.Errorf("%s = %v, want %q in it", what, err, text)
 	case strings.Contains(err.Error(), "\n"):
-		t.Errorf("%s returns more than a line: %v", what, err)
+		t.Errorf("%s = %v, want one line", what, err)
 	}
 }
 
-// TestOpenSaysWhichKey opens a server with a wrong setting.
-func TestOpenSaysWhichKey(t *testing.T) {
-	good := configOf(t, emulator.Azurite(t))
+// testOpenNamesField opens a server with one wrong field, which the error must
+// name.
+func testOpenNamesField(t *testing.T, good Config) {
 	server := good.Transport
 	for name, test := range map[string]struct {
 		change func(*Config)
@@ -206,7 +209,7 @@ func TestOpenSaysWhichKey(t *testing.T) {
 		"a SAS that was changed": {func(c *Config) {
 			c.SAS, c.SharedKey = strings.Replace(containerSAS(t, *c), "sp=racwdl", "sp=racwdlf", 1), ""
 		}, "azure.Config.SAS"},
-		"a SAS that may only read": {func(c *Config) { c.SAS, c.SharedKey = readSAS(t, *c), "" }, "racwdl of azure.Config.SAS"},
+		"a SAS that cannot write": {func(c *Config) { c.SAS, c.SharedKey = readSAS(t, *c), "" }, "racwdl of azure.Config.SAS"},
 		"a SAS that has expired": {func(c *Config) {
 			c.SAS, c.SharedKey = expiringSAS(t, *c, time.Now().Add(-time.Minute)), ""
 		}, "azure.Config.SAS: it expired at 20"},
@@ -257,8 +260,9 @@ func TestOpenSaysWhichKey(t *testing.T) {
 	}
 }
 
-// TestSASExpired has the service's answer to an expired SAS, for which Azurite
-// returns AuthorizationFailure, and an answer about another error.
+// TestSASExpired has the service's answers to requests with an expired SAS: that
+// the SAS is refused, which Azurite reports as AuthorizationFailure, and that a
+// permission is missing.
 func TestSASExpired(t *testing.T) {
 	for code, text := range map[string]string{
 		"AuthenticationFailed":            "azure.Config.SAS: it expired at 2026-01-02T03:04:00Z",
@@ -277,11 +281,9 @@ func TestSASExpired(t *testing.T) {
 	}
 }
 
-// TestSASExpires has a SAS that expires in service. Only one request precedes
-// that, so that a slow machine has time for it.
-func TestSASExpires(t *testing.T) {
-	t.Parallel()
-	cfg := configOf(t, emulator.Azurite(t))
+// testSASExpires has a SAS that expires while the bucket is open. Only one request
+// comes before that, so that a slow machine has time for it.
+func testSASExpires(t *testing.T, cfg Config) {
 	expires := time.Now().Add(11 * time.Second).Truncate(time.Second)
 	cfg.SAS, cfg.SharedKey = expiringSAS(t, cfg, expires), ""
 	b, err := newBucket(cfg)
@@ -305,7 +307,7 @@ func TestSASExpires(t *testing.T) {
 	}
 }
 
-// without returns a configuration for a server that ignores a condition.
+// without returns a transport to a server that ignores a condition.
 func without(header, method string, server http.RoundTripper) wire {
 	return func(req *http.Request) (*http.Response, error) {
 		if req.Method == method {
@@ -320,10 +322,10 @@ func TestDown(t *testing.T) {
 	cfg := fakeConfig(nil)
 	cfg.Transport, cfg.Endpoint = nil, "http://127.0.0.1:1/account"
 	_, err := Open(t.Context(), cfg)
-	wantError(t, "a port where nobody listens", err, drivers.ErrBusy, "azure.Config.Endpoint: store is busy: 127.0.0.1:1")
+	wantError(t, "Open", err, drivers.ErrBusy, "azure.Config.Endpoint: store is busy: 127.0.0.1:1")
 }
 
-// TestReadBreaksOff has a connection close in the middle of a blob.
+// TestReadBreaksOff has a connection that breaks in the middle of a blob.
 func TestReadBreaksOff(t *testing.T) {
 	b := fake(t, func(req *http.Request) (*http.Response, error) {
 		resp := answer(req, http.StatusOK, "", http.Header{"Content-Length": {"13"}, "Etag": {`"0x1"`}})
@@ -336,5 +338,5 @@ func TestReadBreaksOff(t *testing.T) {
 	}
 	defer r.Close()
 	_, err = io.ReadAll(r)
-	wantError(t, "a read that breaks off", err, drivers.ErrBusy, "broke off")
+	wantError(t, "read", err, drivers.ErrBusy, "broke off")
 }

@@ -230,7 +230,7 @@ func (s *store) probe(ctx context.Context) error {
 		return err
 	}
 	err = s.deleteIf(ctx, key, created.Tag)
-	if err := refuse("If-Match on Delete Blob", "a deletion that lands late could take a blob that was pushed since", err, drivers.ErrChanged); err != nil {
+	if err := refuse("If-Match on Delete Blob", "a late deletion could delete a blob that was pushed in the meantime", err, drivers.ErrChanged); err != nil {
 		return err
 	}
 	if err := s.checkFlat(ctx, strings.TrimSuffix(probePrefix, "/")); err != nil {

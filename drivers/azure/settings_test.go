@@ -9,10 +9,11 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/service"
 
-	"github.com/berthhq/berth/drivers/drivertest/emulator"
 	"github.com/berthhq/berth/drivers/inspect"
 )
 
+// settingsOf returns the settings of cfg's container, and checks those that never
+// change.
 func settingsOf(t *testing.T, cfg Config) inspect.Settings {
 	t.Helper()
 	s, err := Inspect(t.Context(), cfg)
@@ -20,18 +21,16 @@ func settingsOf(t *testing.T, cfg Config) inspect.Settings {
 		t.Fatalf("Inspect() = %v", err)
 	}
 	if !errors.Is(s.Lifecycle.Err, errors.ErrUnsupported) || !strings.Contains(s.Lifecycle.Err.Error(), "management-policy") {
-		t.Errorf("lifecycle: %+v, want it unsupported, and where to look", s.Lifecycle)
+		t.Errorf("Lifecycle = %+v, want %v with management-policy in it", s.Lifecycle, errors.ErrUnsupported)
 	}
 	if s.PartsKept != 7*24*time.Hour || s.PartsAreObjects {
-		t.Errorf("parts are kept %v as objects: %v, want a week, and not as objects", s.PartsKept, s.PartsAreObjects)
+		t.Errorf("PartsKept = %v, PartsAreObjects = %v, want a week, false", s.PartsKept, s.PartsAreObjects)
 	}
 	return s
 }
 
-// TestInspect reads the settings of Azurite with each credential.
-func TestInspect(t *testing.T) {
-	t.Parallel()
-	cfg := configOf(t, emulator.Azurite(t))
+// testInspect reads the settings with an account key and with a SAS.
+func testInspect(t *testing.T, cfg Config) {
 	s := settingsOf(t, cfg)
 	if s.SoftDelete.Err != nil || s.SoftDelete.Value != 0 || s.Versioning.Err != nil || s.Versioning.Value {
 		t.Errorf("Inspect() = %+v, want neither soft delete nor versions", s)
@@ -47,27 +46,26 @@ func TestInspect(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s := settingsOf(t, cfg).SoftDelete; s.Err != nil || s.Value != 14*24*time.Hour {
-		t.Errorf("soft delete: %+v, want 14 days", s)
+		t.Errorf("SoftDelete = %+v, want 14 days", s)
 	}
 	for o, err := range b.List(t.Context(), "", "") {
-		t.Errorf("left behind: %v, %v", o.Key, err)
+		t.Errorf("Inspect left %s, %v", o.Key, err)
 	}
 
 	cfg.SAS, cfg.SharedKey = containerSAS(t, cfg), ""
 	s = settingsOf(t, cfg)
 	if s.SoftDelete.Err == nil || !strings.Contains(s.SoftDelete.Permission, "account SAS") {
-		t.Errorf("soft delete, by a SAS of the container: %+v, want an error and what it takes", s.SoftDelete)
+		t.Errorf("SoftDelete with a SAS of the container = %+v, want an error and \"account SAS\"", s.SoftDelete)
 	}
 	if s.Versioning.Err != nil {
-		t.Errorf("versioning, by a SAS of the container: %+v", s.Versioning)
+		t.Errorf("Versioning with a SAS of the container = %+v, want no error", s.Versioning)
 	}
 }
 
-// TestInspectVersions adds the header that blobs have if versioning is on.
+// testInspectVersions adds the header that blobs have if versioning is on.
 // Azurite has no versions.
-func TestInspectVersions(t *testing.T) {
-	t.Parallel()
-	cfg, server := onSAS(t)
+func testInspectVersions(t *testing.T, cfg Config) {
+	cfg, server := bySAS(t, cfg)
 	cfg.Transport = wire(func(req *http.Request) (*http.Response, error) {
 		resp, err := server.RoundTrip(req)
 		if err == nil && req.Method == http.MethodHead {
@@ -76,6 +74,6 @@ func TestInspectVersions(t *testing.T) {
 		return resp, err
 	})
 	if s := settingsOf(t, cfg).Versioning; s.Err != nil || !s.Value {
-		t.Errorf("versioning: %+v, want versions", s)
+		t.Errorf("Versioning = %+v, want true", s)
 	}
 }

@@ -5,13 +5,12 @@ import (
 	"testing"
 
 	"github.com/berthhq/berth/drivers"
-	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// TestStagedBlocksAreHidden checks that an upload in progress is not visible.
-func TestStagedBlocksAreHidden(t *testing.T) {
+// testStagedBlocksAreHidden checks that an upload in progress is not visible.
+func testStagedBlocksAreHidden(t *testing.T, cfg Config) {
 	ctx := t.Context()
-	b := open(t, configOf(t, emulator.Azurite(t)))
+	b := open(t, cfg)
 	u, _ := b.StartUpload(ctx, "data/u")
 	p, err := b.PutPart(ctx, u, 1, drivers.NewBody([]byte("part")))
 	if err != nil {
@@ -31,11 +30,11 @@ func TestStagedBlocksAreHidden(t *testing.T) {
 	}
 }
 
-// TestCompleteTaken completes an upload at a key that is taken.
-func TestCompleteTaken(t *testing.T) {
+// testCompleteTaken completes uploads to a taken key.
+func testCompleteTaken(t *testing.T, cfg Config) {
 	ctx := t.Context()
-	b := open(t, configOf(t, emulator.Azurite(t)))
-	there, err := b.Create(ctx, "data/u", drivers.NewBody([]byte("there")))
+	b := open(t, cfg)
+	existing, err := b.Create(ctx, "data/u", drivers.NewBody([]byte("there")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,18 +44,18 @@ func TestCompleteTaken(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if o, err := b.Complete(ctx, u, []drivers.Part{p}, p.CRC32C); err != nil || o != there {
-			t.Errorf("Complete = %+v, %v, want what is there, %+v", o, err, there)
+		if o, err := b.Complete(ctx, u, []drivers.Part{p}, p.CRC32C); err != nil || o != existing {
+			t.Errorf("Complete = %+v, %v, want the existing %+v", o, err, existing)
 		}
 		if err := b.Abort(ctx, u); err != nil {
 			t.Errorf("Abort = %v", err)
 		}
-		if o, err := b.Stat(ctx, "data/u"); err != nil || o != there {
-			t.Errorf("Stat = %+v, %v, want %+v", o, err, there)
+		if o, err := b.Stat(ctx, "data/u"); err != nil || o != existing {
+			t.Errorf("Stat = %+v, %v, want %+v", o, err, existing)
 		}
 	}
 
-	// Two uploads of one key: the second finds the first one's blob.
+	// Two uploads have one key. The second Complete returns the blob of the first.
 	u, _ := b.StartUpload(ctx, "data/two")
 	v, _ := b.StartUpload(ctx, "data/two")
 	pu, _ := b.PutPart(ctx, u, 1, drivers.NewBody([]byte("first")))
@@ -72,7 +71,7 @@ func TestCompleteTaken(t *testing.T) {
 	}
 }
 
-// open opens cfg for the length of a test.
+// open opens the container, and closes it at the end of the test.
 func open(t *testing.T, cfg Config) drivers.Bucket {
 	t.Helper()
 	b, err := Open(t.Context(), cfg)

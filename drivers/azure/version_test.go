@@ -12,11 +12,9 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-// TestVersionRefused has an endpoint that doesn't support the SDK's version. It
-// is opened with an older version; otherwise the error names the setting.
-func TestVersionRefused(t *testing.T) {
-	t.Parallel()
-	cfg := configOf(t, emulator.Azurite(t))
+// testVersionRefused has an endpoint that doesn't support the SDK's version. The
+// error names the field to set, and with an older version all calls work.
+func testVersionRefused(t *testing.T, cfg Config) {
 	rules := emulator.AzureRules{Base: cfg.Transport, Newest: "2025-11-05"}
 	cfg.Transport = rules
 	_, err := Open(t.Context(), cfg)
@@ -25,7 +23,7 @@ func TestVersionRefused(t *testing.T) {
 	}
 
 	cfg.APIVersion = "2025-11-05"
-	b := open(t, cfg) // and writes, reads and deletes
+	b := open(t, cfg)
 	keys := []string{"data/a", "data/b", "data/c", "data/d"}
 	for _, key := range keys {
 		if _, err := b.Create(t.Context(), key, drivers.NewBody([]byte("text"))); err != nil {
@@ -33,7 +31,7 @@ func TestVersionRefused(t *testing.T) {
 		}
 	}
 	var got []string
-	for o, err := range b.List(t.Context(), "data/", "data/b") { // by a list that can't start at a name
+	for o, err := range b.List(t.Context(), "data/", "data/b") { // this version has no lists that start at a name
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,15 +50,15 @@ func TestVersionRefused(t *testing.T) {
 	}
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		t.Errorf("GET by a URL of an older version = %s, want 200", resp.Status)
+		t.Errorf("GET of a URL of an older version = %s, want 200", resp.Status)
 	}
 	if err := b.Delete(t.Context(), keys...); err != nil { // in a batch
 		t.Error(err)
 	}
 }
 
-// TestVersionOfIdentity has versions in which an identity signs other data. The
-// SDK supports the newest form only.
+// TestVersionOfIdentity signs with an identity and an older version, in which other
+// data is signed. The SDK supports the newest form only.
 func TestVersionOfIdentity(t *testing.T) {
 	b, err := newBucket(Config{Account: "account", Container: "c", APIVersion: "2026-02-06", identity: token{}})
 	if err != nil {
@@ -76,7 +74,7 @@ func TestVersionStartFrom(t *testing.T) {
 	for version, want := range map[string]bool{"": true, "2026-02-06": true, "2025-11-05": false} {
 		cfg := fakeConfig(func(req *http.Request) (*http.Response, error) {
 			if got := req.URL.Query().Has("startFrom"); got != want {
-				t.Errorf("version %q: the list has startFrom: %v, want %v", version, got, want)
+				t.Errorf("version %q: startFrom in the request = %v, want %v", version, got, want)
 			}
 			return answer(req, http.StatusForbidden, "AuthorizationFailure", nil), nil
 		})
@@ -91,16 +89,17 @@ func TestVersionStartFrom(t *testing.T) {
 	}
 }
 
+// TestVersionCheck checks that invalid versions are refused.
 func TestVersionCheck(t *testing.T) {
 	for _, bad := range []string{"2020-10-02", "2099-01-01", "newest", "2025-13-01", "2025-1-1"} {
 		_, err := newBucket(Config{Account: "account", Container: "c", SharedKey: "AAAA", APIVersion: bad})
 		if err == nil || !strings.Contains(err.Error(), "azure.Config.APIVersion") {
-			t.Errorf("version %q: %v, want an error that names azure.Config.APIVersion", bad, err)
+			t.Errorf("newBucket with version %q = %v, want azure.Config.APIVersion in it", bad, err)
 		}
 	}
 }
 
-// TestBadHeader names the header that the service refuses.
+// TestBadHeader checks that the error names the header that the service refuses.
 func TestBadHeader(t *testing.T) {
 	for body, want := range map[string]string{
 		"<Error><HeaderName>x-ms-access-tier</HeaderName><HeaderValue>Cold</HeaderValue></Error>": "azure.Config.AccessTier",
@@ -122,6 +121,7 @@ func TestBadHeader(t *testing.T) {
 	}
 }
 
+// readCloser is a reader as a body.
 type readCloser struct{ *strings.Reader }
 
 func (readCloser) Close() error { return nil }

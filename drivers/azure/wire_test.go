@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/berthhq/berth/drivers"
-	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
 // wire is a transport between the driver and a service.
@@ -18,26 +17,25 @@ type wire func(*http.Request) (*http.Response, error)
 
 func (w wire) RoundTrip(req *http.Request) (*http.Response, error) { return w(req) }
 
-// onSAS returns a config with a SAS, and the transport to the server. With a
-// SAS requests aren't signed, so tests can change them on the way.
-func onSAS(t *testing.T) (Config, http.RoundTripper) {
+// bySAS returns cfg with a SAS as the credential, and the transport to the server.
+// With a SAS requests aren't signed, so tests can change them on the way.
+func bySAS(t *testing.T, cfg Config) (Config, http.RoundTripper) {
 	t.Helper()
-	cfg := configOf(t, emulator.Azurite(t))
 	cfg.SAS, cfg.SharedKey = containerSAS(t, cfg), ""
 	return cfg, cfg.Transport
 }
 
-// wantNoClaim fails the test unless err is an error that leaves open whether a
-// write happened.
+// wantNoClaim fails the test unless err is an error that makes no claim about the
+// key.
 func wantNoClaim(t *testing.T, err error, what string) {
 	t.Helper()
 	if err == nil || claims(err) || errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("%s = %v, want an error that is no sentinel", what, err)
+		t.Errorf("%s = %v, want an error that makes no claim", what, err)
 	}
 }
 
-// losing sends requests but loses the first answer for each method and key. It
-// calls before with the request first.
+// losing loses the first response for each method and key. It calls before with
+// the request first.
 func losing(server http.RoundTripper, before func(*http.Request)) wire {
 	var mu sync.Mutex
 	lost := make(map[string]bool)
@@ -62,25 +60,25 @@ func losing(server http.RoundTripper, before func(*http.Request)) wire {
 	}
 }
 
-// TestLostAnswers loses the first answer to every write. The retry then meets
-// the write's own effect.
-func TestLostAnswers(t *testing.T) {
+// testLostResponses loses the first response to every write. The retry then finds
+// the effect of the first try.
+func testLostResponses(t *testing.T, cfg Config) {
 	ctx := t.Context()
-	cfg, server := onSAS(t)
+	cfg, server := bySAS(t, cfg)
 	other := open(t, cfg)
 	cfg.Transport = losing(server, nil)
 	b := open(t, cfg)
 
 	first, second := drivers.NewBody([]byte("first, "), []byte("in two")), drivers.NewBody([]byte("second"))
 	created, err := b.Create(ctx, "k", first)
-	if there, _ := other.Stat(ctx, "k"); err != nil || created != there {
-		t.Fatalf("Create = %+v, %v, want what is there, %+v", created, err, there)
+	if existing, _ := other.Stat(ctx, "k"); err != nil || created != existing {
+		t.Fatalf("Create = %+v, %v, want the existing %+v", created, err, existing)
 	}
 	cfg.Transport = losing(server, nil)
 	b = open(t, cfg)
 	replaced, err := b.Replace(ctx, "k", created.Tag, second)
-	if there, _ := other.Stat(ctx, "k"); err != nil || replaced != there || replaced.Tag == created.Tag {
-		t.Fatalf("Replace = %+v, %v, want what is there, %+v", replaced, err, there)
+	if existing, _ := other.Stat(ctx, "k"); err != nil || replaced != existing || replaced.Tag == created.Tag {
+		t.Fatalf("Replace = %+v, %v, want the existing %+v", replaced, err, existing)
 	}
 	if err := b.DeleteIf(ctx, "k", replaced.Tag); err != nil {
 		t.Errorf("DeleteIf = %v", err)
@@ -99,14 +97,14 @@ func TestLostAnswers(t *testing.T) {
 	}
 }
 
-// TestLostAnswersAndOthers has another client act between the two tries of a
-// write: the outcome of the first try is unknown.
-func TestLostAnswersAndOthers(t *testing.T) {
+// testLostResponsesAndAnotherWriter has another writer act between the two tries
+// of a write, so that the outcome of the first try is unknown.
+func testLostResponsesAndAnotherWriter(t *testing.T, cfg Config) {
 	ctx := t.Context()
-	cfg, server := onSAS(t)
+	cfg, server := bySAS(t, cfg)
 	other := open(t, cfg)
 	mine, theirs := drivers.NewBody([]byte("mine")), drivers.NewBody([]byte("their"))
-	there, err := other.Create(ctx, "there", theirs)
+	existing, err := other.Create(ctx, "existing", theirs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,8 +113,8 @@ func TestLostAnswersAndOthers(t *testing.T) {
 		switch key {
 		case "taken":
 			_, err = other.Create(ctx, key, theirs)
-		case "there":
-			_, err = other.Replace(ctx, key, there.Tag, theirs)
+		case "existing":
+			_, err = other.Replace(ctx, key, existing.Tag, theirs)
 		}
 		if err != nil {
 			t.Error(err)
@@ -125,18 +123,18 @@ func TestLostAnswersAndOthers(t *testing.T) {
 	b := open(t, cfg)
 	_, err = b.Create(ctx, "taken", mine)
 	wantNoClaim(t, err, "Create")
-	_, err = b.Replace(ctx, "there", there.Tag, mine)
+	_, err = b.Replace(ctx, "existing", existing.Tag, mine)
 	wantNoClaim(t, err, "Replace")
-	if there, err = other.Stat(ctx, "there"); err != nil {
+	if existing, err = other.Stat(ctx, "existing"); err != nil {
 		t.Fatal(err)
 	}
-	wantNoClaim(t, b.DeleteIf(ctx, "there", there.Tag), "DeleteIf")
+	wantNoClaim(t, b.DeleteIf(ctx, "existing", existing.Tag), "DeleteIf")
 }
 
-// TestCorruptedOnTheWay changes a byte between the driver and the service.
-func TestCorruptedOnTheWay(t *testing.T) {
+// testCorruptedOnTheWay changes a byte between the driver and the service.
+func testCorruptedOnTheWay(t *testing.T, cfg Config) {
 	ctx := t.Context()
-	cfg, server := onSAS(t)
+	cfg, server := bySAS(t, cfg)
 	cfg.Transport = wire(func(req *http.Request) (*http.Response, error) {
 		if req.Method == http.MethodPut && !strings.Contains(req.URL.Path, drivers.PartsPrefix) {
 			data, err := io.ReadAll(req.Body)
@@ -160,9 +158,9 @@ func TestCorruptedOnTheWay(t *testing.T) {
 	wantNoClaim(t, err, "PutPart")
 }
 
-// TestBodyIsLetGo has the service answer before it has read the body. The
-// body's memory is reused as soon as the call has returned.
-func TestBodyIsLetGo(t *testing.T) {
+// TestBodyAfterReturn has the service respond before it has read the body. The
+// body's memory may be reused as soon as the call has returned.
+func TestBodyAfterReturn(t *testing.T) {
 	memory := bytes.Repeat([]byte("a"), 100_000)
 	want := bytes.Clone(memory)
 	var stale []io.Reader
@@ -185,7 +183,7 @@ func TestBodyIsLetGo(t *testing.T) {
 		got, err := io.ReadAll(req.Body)
 		wg.Wait()
 		if err != nil || !bytes.Equal(got, want) {
-			t.Errorf("the second try's body has %d bytes, %v, want all %d", len(got), err, len(want))
+			t.Errorf("body of the second try = %d bytes, %v, want all %d", len(got), err, len(want))
 		}
 		return answer(req, http.StatusCreated, "", nil), nil
 	})
@@ -194,7 +192,7 @@ func TestBodyIsLetGo(t *testing.T) {
 	}
 	clear(memory)
 	if n, err := stale[0].Read(make([]byte, 10)); n > 0 || err == nil {
-		t.Errorf("after the call a body reads %d bytes, %v, want an error", n, err)
+		t.Errorf("read of the body after the call = %d bytes, %v, want an error", n, err)
 	}
 }
 
@@ -238,7 +236,7 @@ func TestHeaders(t *testing.T) {
 			t.Errorf("%s = %v", test.name, err)
 		}
 		if len(seen) != 1 {
-			t.Errorf("%s makes %d requests, want 1", test.name, len(seen))
+			t.Errorf("%s sends %d requests, want 1", test.name, len(seen))
 			continue
 		}
 		h := make(http.Header) // the SDK's names are not canonical
@@ -247,16 +245,16 @@ func TestHeaders(t *testing.T) {
 		}
 		cond := h.Get("If-None-Match") + h.Get("If-Match")
 		if got := h.Get("X-Ms-Access-Tier"); got != test.tier {
-			t.Errorf("%s asks for the tier %q, want %q", test.name, got, test.tier)
+			t.Errorf("tier of %s = %q, want %q", test.name, got, test.tier)
 		}
 		if got := h.Get("X-Ms-Encryption-Scope"); got != "scope" {
-			t.Errorf("%s asks for the encryption scope %q, want %q", test.name, got, "scope")
+			t.Errorf("encryption scope of %s = %q, want %q", test.name, got, "scope")
 		}
 		if got := seen[0].URL.Query().Get("comp"); got != test.comp || cond != test.cond {
-			t.Errorf("%s has comp=%q and the condition %q, want %q and %q", test.name, got, cond, test.comp, test.cond)
+			t.Errorf("comp and condition of %s = %q and %q, want %q and %q", test.name, got, cond, test.comp, test.cond)
 		}
 		if sum := h.Get("X-Ms-Content-Crc64"); (sum == "") != (test.comp == "blocklist") {
-			t.Errorf("%s has the checksum %q", test.name, sum)
+			t.Errorf("checksum of %s = %q, want one: %t", test.name, sum, test.comp != "blocklist")
 		}
 	}
 
@@ -271,16 +269,16 @@ func TestHeaders(t *testing.T) {
 		t.Errorf("Uploads returns %+v, %v", u, err)
 	}
 	if len(seen) > 0 {
-		t.Errorf("StartUpload, Abort and Uploads make %d requests, want none", len(seen))
+		t.Errorf("StartUpload, Abort and Uploads send %d requests, want none", len(seen))
 	}
 }
 
-// fakeConfig returns a config of a service double.
+// fakeConfig returns a configuration for a double of the service.
 func fakeConfig(service wire) Config {
 	return Config{Account: "account", Container: "container", SAS: "sv=1&sig=SIGNATURE", Transport: service}
 }
 
-// fake returns a bucket of a service double, without a probe.
+// fake returns a bucket of a double of the service. It was not probed.
 func fake(t *testing.T, service wire) *bucket {
 	t.Helper()
 	b, err := newBucket(fakeConfig(service))
@@ -290,7 +288,7 @@ func fake(t *testing.T, service wire) *bucket {
 	return b
 }
 
-// answer returns an answer of the service, with an error code if it is one.
+// answer returns a response of the service, with the code unless it is empty.
 func answer(req *http.Request, status int, code string, header http.Header) *http.Response {
 	if header == nil {
 		header = make(http.Header)

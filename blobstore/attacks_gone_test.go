@@ -17,8 +17,8 @@ func abortAll(t *testing.T, run *simRun) {
 	}
 }
 
-// The store's multipart upload is gone: a PATCH or PUT that notices ends the
-// session, so that status doesn't invite the client to continue.
+// TestUploadGone drops the store's multipart upload. A PATCH or PUT that notices
+// this ends the session, so that status does not invite the client to continue.
 func TestUploadGone(t *testing.T) {
 	p := randomBytes(1, 1200)
 	for name, request := range map[string]func(c *client, u Upload) error{
@@ -36,19 +36,15 @@ func TestUploadGone(t *testing.T) {
 				_, status := c.status(repoA, u)
 				_, patched := c.patch(repoA, u, p[300:310])
 				again := request(run.replica(t), u)
-				for _, err := range []error{first, status, patched, again} {
-					if !errors.Is(err, ErrBlobUploadUnknown) {
-						t.Fatalf("the request, status, PATCH and the request again = %v, %v, %v, %v, want %v",
-							first, status, patched, again, ErrBlobUploadUnknown)
-					}
-				}
+				wantUnknown(t, "the request, status, PATCH and the request again", first, status, patched, again)
 				must(t, c.push(repoA, p)) // the client starts again
 			})
 		})
 	}
 }
 
-// An upload that only this request knows of is gone: the session lives on.
+// TestOwnUploadGone drops a multipart upload that no record names yet. The session
+// continues.
 func TestOwnUploadGone(t *testing.T) {
 	onS3(t, func(t *testing.T, run *simRun) {
 		p := randomBytes(1, 1200)
@@ -57,7 +53,7 @@ func TestOwnUploadGone(t *testing.T) {
 		c := run.replica(t, hold.Intercept)
 		err := hold.Meanwhile(t, func() error { _, err := c.patch(repoA, u, p[100:]); return err }, func() { abortAll(t, run) })
 		if err == nil {
-			t.Fatal("PATCH of an upload that is gone = nil")
+			t.Fatal("PATCH succeeded without its upload")
 		}
 		now, err := c.status(repoA, u)
 		if err != nil || now.Size != 100 {
@@ -67,56 +63,61 @@ func TestOwnUploadGone(t *testing.T) {
 	})
 }
 
-// The upload is gone because another request has completed it, or the session
-// was continued before it was gone: that request is not cancelled.
+// TestUploadGoneIsNoEndForOthers holds back a PATCH while another request completes
+// the upload or continues the session. That request is not cancelled when the
+// PATCH finds the upload gone.
 func TestUploadGoneIsNoEndForOthers(t *testing.T) {
 	p := randomBytes(1, 1200)
-	for name, meanwhile := range map[string]func(t *testing.T, run *simRun, u Upload) (want error){
-		"committed": func(t *testing.T, run *simRun, u Upload) error {
+	patchMore := func(t *testing.T, run *simRun, u Upload) Upload {
+		t.Helper()
+		u, err := run.replica(t).patch(repoA, u, p[300:310])
+		must(t, err)
+		return u
+	}
+	commit := func(t *testing.T, run *simRun, u Upload) {
+		t.Helper()
+		must(t, run.replica(t).put(repoA, u, p[300:], p))
+		must(t, run.replica(t).get(p))
+	}
+	for _, other := range []struct {
+		name string
+		do   func(t *testing.T, run *simRun, u Upload)
+		want error // of the PATCH
+		then func(t *testing.T, run *simRun, u Upload)
+	}{
+		{"committed", commit, ErrBlobUploadUnknown, commit},
+		{"continued", func(t *testing.T, run *simRun, u Upload) {
 			t.Helper()
-			must(t, run.replica(t).put(repoA, u, p[300:], p))
-			return ErrBlobUploadUnknown
-		},
-		"continued": func(t *testing.T, run *simRun, u Upload) error {
-			t.Helper()
-			_, err := run.replica(t).patch(repoA, u, p[300:310])
-			must(t, err)
+			patchMore(t, run, u)
 			abortAll(t, run)
-			return ErrOutOfOrder
-		},
-		"continued and committed": func(t *testing.T, run *simRun, u Upload) error {
+		}, ErrOutOfOrder, func(*testing.T, *simRun, Upload) {}},
+		{"continued and committed", func(t *testing.T, run *simRun, u Upload) {
 			t.Helper()
-			u, err := run.replica(t).patch(repoA, u, p[300:310])
-			must(t, err)
-			must(t, run.replica(t).put(repoA, u, p[310:], p))
-			return ErrOutOfOrder
-		},
+			must(t, run.replica(t).put(repoA, patchMore(t, run, u), p[310:], p))
+		}, ErrOutOfOrder, func(t *testing.T, run *simRun, _ Upload) {
+			t.Helper()
+			must(t, run.replica(t).get(p))
+		}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(other.name, func(t *testing.T) {
 			onS3(t, func(t *testing.T, run *simRun) {
 				u := beginUpload(t, run, p[:300])[1]
 				hold := sim.HoldFirst(func(c drivertest.Call) bool { return c.Method == "PutPart" })
 				c := run.replica(t, hold.Intercept)
-				var want error
-				err := hold.Meanwhile(t, func() error { _, err := c.patch(repoA, u, p[300:1100]); return err },
-					func() { want = meanwhile(t, run, u) })
-				if !errors.Is(err, want) {
-					t.Errorf("PATCH = %v, want %v", err, want)
+				patch := func() error { _, err := c.patch(repoA, u, p[300:1100]); return err }
+				if err := hold.Meanwhile(t, patch, func() { other.do(t, run, u) }); !errors.Is(err, other.want) {
+					t.Errorf("PATCH = %v, want %v", err, other.want)
 				}
-				if name == "committed" {
-					must(t, run.replica(t).put(repoA, u, p[300:], p))
-				}
-				if name != "continued" {
-					must(t, run.replica(t).get(p))
-				}
+				other.then(t, run, u)
 			})
 		})
 	}
 }
 
-// A PUT that held all bytes has replaced the newest record; a PATCH in flight
-// creates the next one nevertheless, and refers to it. Its client learns that the
-// upload is over as soon as the bytes are needed, and from then on.
+// TestPatchAfterAnEndInPlace holds back a PATCH while a PUT that has all bytes
+// replaces the newest record. The PATCH creates the next record anyway, and refers
+// to the replaced one. Its client gets ErrBlobUploadUnknown once the bytes are
+// needed, and from then on.
 func TestPatchAfterAnEndInPlace(t *testing.T) {
 	onEveryDriver(t, func(t *testing.T, run *simRun) {
 		p := randomBytes(1, 250)
@@ -130,12 +131,8 @@ func TestPatchAfterAnEndInPlace(t *testing.T) {
 		put := c.put(repoA, next, p[50:], p)
 		_, status := c.status(repoA, next)
 		_, patched := c.patch(repoA, next, p[50:])
-		for _, err := range []error{put, status, patched} {
-			if !errors.Is(err, ErrBlobUploadUnknown) {
-				t.Fatalf("PUT, status, PATCH = %v, %v, %v, want %v", put, status, patched, ErrBlobUploadUnknown)
-			}
-		}
-		must(t, run.replica(t).put(repoA, u, nil, p[:40])) // whose answer was lost
+		wantUnknown(t, "PUT, status and PATCH", put, status, patched)
+		must(t, run.replica(t).put(repoA, u, nil, p[:40])) // as if its response had been lost
 		must(t, c.get(p[:40]))
 	})
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/berthhq/berth/drivers/envelope"
 )
 
-// Attacks on deduplication, links, mount and delete: interleavings that would
+// Attacks on existing records, links, mount and delete: interleavings that would
 // break a simpler protocol.
 
 func readRecord(t *testing.T, run *simRun, p []byte) storedRecord {
@@ -45,80 +45,63 @@ func deadKeys(t *testing.T, run *simRun) []string {
 	return keys
 }
 
+// leave leaves a blob in one of the recordStates.
 func leave(t *testing.T, run *simRun, state, repo string, p []byte) {
 	t.Helper()
 	must(t, stateNamed(state).leave(run.replica(t), repo, p))
 }
 
-// A blob was deleted and condemned, and the client that pushed it PUTs again:
-// its data are the record's. The record is revived before the link is written.
+// mutation returns a mutation of the blob p.
+func (run *simRun) mutation(repo string, p []byte) *mutation {
+	return &mutation{run, repo, digest.FromBytes(p)}
+}
+
+// TestAttack15PutAgainOntoCondemned repeats a PUT after its blob was deleted and
+// condemned. The record's data is that of the session. The record is made live
+// before the link is created.
 func TestAttack15PutAgainOntoCondemned(t *testing.T) {
 	onEveryDriver(t, func(t *testing.T, run *simRun) {
 		p := randomBytes(1, 600)
 		c := run.replica(t)
-		u, err := c.in(repoA).StartUpload("")
-		must(t, err)
-		u, err = c.patch(repoA, u, p[:400])
-		must(t, err)
+		u := beginUpload(t, run, p[:400])[1]
 		must(t, c.put(repoA, u, p[400:], p))
 		must(t, c.delete(repoA, p))
-		err = edit(run.Ctx, run.Bucket, catalog.RecordKey(digest.FromBytes(p)), func(r *record) { r.State = condemned })
-		must(t, err)
+		must(t, run.mutation(repoA, p).condemn())
 
 		var calls drivertest.Counter
 		must(t, run.replica(t, calls.Intercept).put(repoA, u, p[400:], p))
 		if s := readRecord(t, run, p); s.Value.State != live {
 			t.Errorf("the record is %s, want live", s.Value.State)
 		}
-		var writes []string
-		for _, c := range calls.Calls() {
-			if strings.HasPrefix(c.Key, catalog.BlobsPrefix) && c.Writes() {
-				writes = append(writes, c.Method+" "+c.Key[strings.LastIndex(c.Key, "/")+1:])
-			}
-		}
-		if want := []string{"Create record", "Replace record", "Create library!a"}; !slices.Equal(writes, want) {
-			t.Errorf("writes %q, want %q", writes, want)
+		writes, want := catalogWrites(calls.Calls()), []string{"Create record", "Replace record", "Create link"}
+		if !slices.Equal(writes, want) {
+			t.Errorf("PUT writes %q, want %q", writes, want)
 		}
 	})
 }
 
-// Bytes that can't be trusted are never linked: a push keeps its own, and enters
-// the old ones in the dead list before the record ceases to name them. Bytes
-// that another registry left are never entered.
+// TestAttack16PushOntoDamagedOrUnverified pushes a blob that exists with bytes that
+// cannot be trusted. The push keeps its own bytes, and enters the old ones in the
+// dead list before the record stops naming them, unless another registry has left
+// them.
 func TestAttack16PushOntoDamagedOrUnverified(t *testing.T) {
 	for _, state := range []string{"damaged", "unverified", "unverified, adopted"} {
 		for size, n := range blobSizes() {
-			if state == "unverified, adopted" && size == "inline" {
+			if !stateNamed(state).possible(size) {
 				continue
 			}
 			t.Run(state+"/"+size, func(t *testing.T) {
 				onEveryDriver(t, func(t *testing.T, run *simRun) {
 					p := randomBytes(1, n)
 					leave(t, run, state, repoB, p)
-					old := readRecord(t, run, p).Value
+					pushReplacing(t, run, p)
 
-					listed := false
-					watch := func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
-						if c.Method == "Replace" && strings.HasSuffix(c.Key, "/record") {
-							listed = slices.Contains(deadKeys(t, run), old.Data)
-						}
-						return do(ctx)
-					}
-					must(t, run.replica(t, watch).push(repoA, p))
-					now := readRecord(t, run, p).Value
-					if now.State != live || now.ID != old.ID || n > tinyInline && now.Data == old.Data {
-						t.Errorf("the record is %+v, and was %+v", now, old)
-					}
-					if want := strings.HasPrefix(old.Data, drivers.BulkPrefix); listed != want {
-						t.Errorf("the old data key %q was in the dead list before the record was replaced: %v, want %v", old.Data, listed, want)
-					}
-
-					// The other repository's link still leads to the old bytes. A
-					// push there, which finds the blob live, heals it, as does a
-					// mount.
+					// The link of repoB still leads to the old bytes. A push there
+					// finds a live record and replaces the link.
 					must(t, run.replica(t).push(repoB, p))
+					now := readRecord(t, run, p).Value
 					if l := readLink(t, run, repoB, p).Value; !now.Agrees(l) {
-						t.Errorf("the other repository's link is %+v, want that of %+v", l, now)
+						t.Errorf("the link of the other repository is %+v, want that of %+v", l, now)
 					}
 				})
 			})
@@ -126,7 +109,29 @@ func TestAttack16PushOntoDamagedOrUnverified(t *testing.T) {
 	}
 }
 
-// The record is live, and its bytes are gone or cut short.
+// pushReplacing pushes p, which must replace the data of the record.
+func pushReplacing(t *testing.T, run *simRun, p []byte) {
+	t.Helper()
+	old := readRecord(t, run, p).Value
+	listed := false
+	watch := func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+		if sim.On("Replace", "/record")(c) {
+			listed = slices.Contains(deadKeys(t, run), old.Data)
+		}
+		return do(ctx)
+	}
+	must(t, run.replica(t, watch).push(repoA, p))
+	now := readRecord(t, run, p).Value
+	if now.State != live || now.ID != old.ID || now.Data != "" && now.Data == old.Data {
+		t.Errorf("the record is %+v, and was %+v", now, old)
+	}
+	if want := strings.HasPrefix(old.Data, drivers.BulkPrefix); listed != want {
+		t.Errorf("the old data key %q was dead before the record was replaced: %v, want %v", old.Data, listed, want)
+	}
+}
+
+// TestAttack17DedupOntoLostData pushes a blob with a live record whose bytes are
+// gone or cut short.
 func TestAttack17DedupOntoLostData(t *testing.T) {
 	for _, state := range []string{"live, data gone", "live, data cut short"} {
 		t.Run(state, func(t *testing.T) {
@@ -137,7 +142,7 @@ func TestAttack17DedupOntoLostData(t *testing.T) {
 					old := readRecord(t, run, p).Value
 					must(t, run.replica(t).push(repoA, p))
 					if now := readRecord(t, run, p).Value; now.Data == old.Data {
-						t.Errorf("a blob of %d bytes: the record still names the lost data", n)
+						t.Errorf("after a push of %d bytes the record names the lost data", n)
 					}
 				}
 			})
@@ -145,7 +150,8 @@ func TestAttack17DedupOntoLostData(t *testing.T) {
 	}
 }
 
-// A link from an earlier life of the record says nothing about this one.
+// TestAttack18LinkOfAnotherLife gives the record another id, so that the link is
+// from an earlier life. A push or mount replaces the link.
 func TestAttack18LinkOfAnotherLife(t *testing.T) {
 	for size, n := range blobSizes() {
 		t.Run(size, func(t *testing.T) {
@@ -158,8 +164,8 @@ func TestAttack18LinkOfAnotherLife(t *testing.T) {
 				} {
 					must(t, run.replica(t).push(repoA, p))
 					must(t, run.replica(t).push(repoB, p))
-					err := edit(run.Ctx, run.Bucket, catalog.RecordKey(digest.FromBytes(p)), func(r *record) { r.ID = catalog.NewID() })
-					must(t, err)
+					m := run.mutation(repoA, p)
+					must(t, m.edit(m.recordKey(), func(r *record) { r.ID = catalog.NewID() }))
 					must(t, request(run.replica(t)))
 					if l, r := readLink(t, run, repoA, p).Value, readRecord(t, run, p).Value; !r.Agrees(l) {
 						t.Errorf("the link is %+v, want that of %+v", l, r)
@@ -170,7 +176,8 @@ func TestAttack18LinkOfAnotherLife(t *testing.T) {
 	}
 }
 
-// A DELETE is late: it was repeated, and the blob was pushed again.
+// TestAttack19LateDelete makes a DELETE take effect after it was repeated and the
+// blob was pushed again.
 func TestAttack19LateDelete(t *testing.T) {
 	onEveryDriver(t, func(t *testing.T, run *simRun) {
 		for i, n := range []int{40, 600} {
@@ -178,7 +185,7 @@ func TestAttack19LateDelete(t *testing.T) {
 			must(t, run.replica(t).push(repoA, p))
 			late := &drivertest.Faulty{Mode: drivertest.Late, Nth: 1, Match: sim.On("DeleteIf", "links/")}
 			if err := run.replica(t, late.Intercept).delete(repoA, p); !errors.Is(err, drivertest.ErrInjected) {
-				t.Fatalf("delete = %v, want it to fail", err)
+				t.Fatalf("delete = %v, want the injected error", err)
 			}
 			must(t, run.replica(t).delete(repoA, p))
 			must(t, run.replica(t).push(repoA, p))
@@ -190,77 +197,87 @@ func TestAttack19LateDelete(t *testing.T) {
 	})
 }
 
-// A push by sha512 is killed after it bound its parts to the digest, and another
-// client pushes the same bytes by sha256. The first one, asked again, may not
-// say that the blob is there by sha512 before that is so.
+// TestAttack20AliasOfAnotherPush kills a push by sha512 after it has bound its parts
+// to the digest. Another client pushes the same bytes by sha256. The first push is
+// repeated, and must not be acknowledged before the alias exists: the ledger reads
+// the blob by its sha512.
 func TestAttack20AliasOfAnotherPush(t *testing.T) {
 	for _, other := range []string{repoA, repoB} {
 		t.Run(other, func(t *testing.T) {
 			onEveryDriver(t, func(t *testing.T, run *simRun) {
 				p := randomBytes(1, 600)
 				d := digest.SHA512.FromBytes(p)
-				u, err := run.replica(t).in(repoA).StartUpload(digest.SHA512)
+				u, err := run.replica(t).start(repoA, digest.SHA512)
 				must(t, err)
-				if err := run.replica(t, sim.Dying(drivertest.Unanswered, sim.On("Create", "uploads/"))).putAs(repoA, u, p, p, d); err == nil {
+				dying := run.replica(t, sim.Dying(drivertest.Unanswered, sim.On("Create", "uploads/")))
+				if err := dying.putAs(repoA, u, p, p, d); err == nil {
 					t.Fatal("the first push was not killed")
 				}
 				must(t, run.replica(t).push(other, p))
-				// That it was acknowledged, and can't be read by this digest,
-				// is what the ledger would find.
 				must(t, run.replica(t).putAs(repoA, u, p, p, d))
 			})
 		})
 	}
 }
 
-// The collector is about to delete an alias that it found old and without a
-// record, when a push and a mount come in.
+// TestAttack21MountWhileAliasIsCollected deletes an alias, as the collector does
+// that has found it old and without a record, while a push and a mount arrive.
 func TestAttack21MountWhileAliasIsCollected(t *testing.T) {
-	for _, at := range []string{"", "Open aliases/", "Replace aliases/", "Create links/library!a"} {
-		t.Run("before "+at, func(t *testing.T) {
+	for _, at := range []struct {
+		name, method, part string // of the call of the mount before which the alias is deleted
+		unknown            bool   // the mount finds no alias
+	}{
+		{"the mount", "", "", true},
+		{"its read of the alias", "Open", "aliases/", true},
+		{"its renewal of the alias", "Replace", "aliases/", false},
+		{"its link", "Create", "links/library!a", false},
+	} {
+		t.Run("before "+at.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				onS3(t, func(t *testing.T, run *simRun) {
 					p := randomBytes(1, 40)
-					d := digest.SHA512.FromBytes(p)
-					must(t, run.replica(t).pushAs(repoB, p, d))
-					must(t, run.replica(t).delete(repoB, p))
-					must(t, run.Bucket.Delete(run.Ctx, catalog.RecordKey(digest.FromBytes(p)))) // collected
-					time.Sleep(200 * time.Hour)
-					// The collector reads the alias, asks for the record, and
-					// finds none.
-					old, err := run.Bucket.Stat(run.Ctx, catalog.AliasKey(d))
-					must(t, err)
-					collect := func() {
-						if err := run.Bucket.DeleteIf(run.Ctx, old.Key, old.Tag); err != nil && !errors.Is(err, drivers.ErrChanged) {
-							t.Error(err)
-						}
-					}
-					must(t, run.replica(t).push(repoB, p))
-					if at == "" {
+					collect := collectedAlias(t, run, p)
+					done := at.method == ""
+					if done {
 						collect()
 					}
-					once := at == ""
 					c := run.replica(t, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
-						if method, part, ok := strings.Cut(at, " "); ok && !once && sim.On(method, part)(c) {
-							once = true
+						if !done && sim.On(at.method, at.part)(c) {
+							done = true
 							collect()
 						}
 						return do(ctx)
 					})
-					switch err := c.mountAs(repoA, repoB, p, d); {
-					case at == "" || at == "Open aliases/":
-						if !errors.Is(err, ErrBlobUnknown) {
-							t.Errorf("mount = %v, want ErrBlobUnknown", err)
-						}
-					case err != nil:
-						t.Error(err)
+					err := c.mountAs(repoA, repoB, p, digest.SHA512.FromBytes(p))
+					if at.unknown && !errors.Is(err, ErrBlobUnknown) || !at.unknown && err != nil {
+						t.Errorf("mount = %v, want an error: %v", err, at.unknown)
 					}
-					if !once {
-						t.Error("it made no such call")
+					if !done {
+						t.Errorf("the mount makes no %s %s", at.method, at.part)
 					}
-					collect() // late
+					collect() // again, late
 				})
 			})
 		})
+	}
+}
+
+// collectedAlias leaves the blob p in repoB with an old alias, which the collector
+// is about to delete because it has found no record. It returns a function that
+// deletes the alias in the version that the collector has read.
+func collectedAlias(t *testing.T, run *simRun, p []byte) (collect func()) {
+	t.Helper()
+	d := digest.SHA512.FromBytes(p)
+	must(t, run.replica(t).pushAs(repoB, p, d))
+	must(t, run.replica(t).delete(repoB, p))
+	must(t, run.Bucket.Delete(run.Ctx, catalog.RecordKey(digest.FromBytes(p))))
+	time.Sleep(200 * time.Hour)
+	old, err := run.Bucket.Stat(run.Ctx, catalog.AliasKey(d))
+	must(t, err)
+	must(t, run.replica(t).push(repoB, p))
+	return func() {
+		if err := run.Bucket.DeleteIf(run.Ctx, old.Key, old.Tag); err != nil && !errors.Is(err, drivers.ErrChanged) {
+			t.Error(err)
+		}
 	}
 }

@@ -1,7 +1,6 @@
 package blobstore
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"testing"
@@ -11,8 +10,8 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest"
 )
 
-// A PATCH whose answer was lost is sent again: to the same or another replica,
-// before the session goes on or after.
+// TestPatchAgain repeats a PATCH whose response was lost, at another replica,
+// before and after the session ends.
 func TestPatchAgain(t *testing.T) {
 	p := randomBytes(1, 1200)
 	for _, n := range []int{10, 200, 700} {
@@ -20,7 +19,9 @@ func TestPatchAgain(t *testing.T) {
 			onEveryDriver(t, func(t *testing.T, run *simRun) {
 				u := beginUpload(t, run, p[:100])[1]
 				patch := func(p []byte, start int64) (Upload, error) {
-					return run.replica(t).in(repoA).AppendUpload(run.Ctx, u.ID, u.State, Body{bytes.NewReader(p), int64(len(p)), start, nil})
+					body := bodyOf(p)
+					body.Start = start
+					return run.replica(t).in(repoA).AppendUpload(run.Ctx, u.ID, u.State, body)
 				}
 				first, err := patch(p[100:100+n], -1)
 				must(t, err)
@@ -35,16 +36,17 @@ func TestPatchAgain(t *testing.T) {
 					t.Errorf("PATCH of other bytes = %v, want %v", err, ErrOutOfOrder)
 				}
 				must(t, run.replica(t).put(repoA, again, p[100+n:], p))
-				if _, err := patch(p[:n], -1); expect(err, ErrOutOfOrder, ErrBlobUploadUnknown) != nil || err == nil {
-					t.Errorf("PATCH of other bytes after the end = %v", err)
+				if _, err := patch(p[:n], -1); err == nil || expect(err, ErrOutOfOrder, ErrBlobUploadUnknown) != nil {
+					t.Errorf("PATCH of other bytes after the end = %v, want %v or %v", err, ErrOutOfOrder, ErrBlobUploadUnknown)
 				}
 			})
 		})
 	}
 }
 
-// As TestPatchAgain, where the first one's record comes late, or its answer is an
-// error: what the store has when the second one comes decides.
+// TestPatchAgainAfterAnError repeats a PATCH whose session record is lost, has a
+// lost response, or is late. The state of the store when the second PATCH arrives
+// decides.
 func TestPatchAgainAfterAnError(t *testing.T) {
 	p := randomBytes(1, 300)
 	for _, mode := range []drivertest.Mode{drivertest.Lost, drivertest.Unanswered, drivertest.Late} {
@@ -52,9 +54,8 @@ func TestPatchAgainAfterAnError(t *testing.T) {
 			onEveryDriver(t, func(t *testing.T, run *simRun) {
 				u := beginUpload(t, run, p[:100])[1]
 				f := &drivertest.Faulty{Mode: mode, Nth: 1, Match: sim.On("Create", "uploads/"), Dead: mode == drivertest.Unanswered}
-				c := run.replica(t, f.Intercept)
-				if _, err := c.patch(repoA, u, p[100:200]); err == nil {
-					t.Fatal("PATCH = nil, want it to fail")
+				if _, err := run.replica(t, f.Intercept).patch(repoA, u, p[100:200]); err == nil {
+					t.Fatal("PATCH succeeded, want an error")
 				}
 				now, err := run.replica(t).patch(repoA, u, p[100:200])
 				must(t, err)

@@ -9,12 +9,12 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest"
 )
 
-// No interleaving of requests may publish bytes under a digest that they don't
-// have. Here two clients fight over one session with bytes of one size and one
-// CRC-32C, in every interleaving, on every driver that needs no server; the
-// checker hashes all that is stored, at every step.
+// No interleaving of requests may publish bytes under a digest that they do not
+// have. Here two clients use one session, with bytes of one size and one CRC-32C,
+// in every interleaving, on every driver that needs no server. The invariants hash
+// all stored bytes at every step.
 
-// onEachStore explores a scenario on each of them.
+// onEachStore explores a scenario on each kind of store.
 func onEachStore(t *testing.T, sc scenario) {
 	t.Helper()
 	name := sc.name
@@ -26,47 +26,38 @@ func onEachStore(t *testing.T, sc scenario) {
 	everyInterleaving(t, sc)
 }
 
-// Attack 9: overlapping PATCHes with different bytes. Either one's bytes commit,
-// whole, or nobody's.
+// TestAttack9OverlappingPatches overlaps PATCHes with different bytes. At most one
+// of the contents commits, and it is whole.
 func TestAttack9OverlappingPatches(t *testing.T) {
 	for name, before := range map[string]int{"fresh": 0, "tail": 100, "part and tail": 300} {
-		x, y := twins(1, 600, 600-before)
-		patchAndPut := func(p []byte) func(c *client) error {
-			return func(c *client) error {
-				u, err := c.patch(repoA, c.run.session, p[before:])
-				if err == nil {
-					err = c.put(repoA, u, nil, p)
-				}
-				return c.contest(err)
-			}
-		}
+		s := sharedSession{sent: before, rest: 600 - before}
+		s.x, s.y = twins(1, 600, s.rest)
 		onEachStore(t, scenario{
 			name:   name,
-			setup:  patchedBy(x[:before]),
+			setup:  patchedBy(s.x[:before]),
 			rivals: true,
-			actors: []actor{{"A", patchAndPut(x)}, {"B", patchAndPut(y)}},
+			actors: []actor{{"A", s.patchAndPut(s.x)}, {"B", s.patchAndPut(s.y)}},
 		})
 	}
 }
 
-// Attack 4: two PUTs of different bytes go on from one record, and the answer
-// of each Complete is lost.
+// TestAttack4TwoContentsOneCRC continues from one record with two PUTs of different
+// bytes, and loses the response of each Complete.
 func TestAttack4TwoContentsOneCRC(t *testing.T) {
-	x, y := twins(1, 600, 300)
-	put := func(p []byte) func(c *client) error {
-		return func(c *client) error { return c.contest(c.put(repoA, c.run.session, p[300:], p)) }
-	}
+	s := sharedSession{sent: 300, rest: 300}
+	s.x, s.y = twins(1, 600, s.rest)
 	onEachStore(t, scenario{
-		name:   "answers of Complete lost",
-		setup:  patchedBy(x[:300]),
+		name:   "lost responses of Complete",
+		setup:  patchedBy(s.x[:300]),
 		rivals: true,
-		actors: []actor{{"A", put(x)}, {"B", put(y)}},
-		tamper: loseAnswers,
+		actors: []actor{{"A", s.put(s.x)}, {"B", s.put(s.y)}},
+		tamper: loseResponses,
 	})
 }
 
-// loseAnswers loses the answer of the first Complete of each key.
-func loseAnswers(b drivers.Bucket) drivers.Bucket {
+// loseResponses returns a bucket that loses the response of the first Complete of
+// each key.
+func loseResponses(b drivers.Bucket) drivers.Bucket {
 	var mu sync.Mutex
 	seen := map[string]bool{}
 	return drivertest.Wrap(b, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {

@@ -49,31 +49,37 @@ func blobError(err error, d digest.Digest) error {
 }
 
 // canonical returns the canonical digest of the bytes that have the digest d. It
-// checks d, and asks the cache before the store.
+// checks d. For a digest of another algorithm it asks the cache before the store. It
+// returns ErrBlobUnknown if there is no alias.
 func (s *Store) canonical(ctx context.Context, d digest.Digest) (digest.Digest, error) {
+	if err := checkDigest(d); err != nil || d.Algorithm() == digest.Canonical {
+		return d, err
+	}
 	if canonical, ok := s.cache.alias(d); ok {
 		return canonical, nil
 	}
-	canonical, _, err := s.resolve(ctx, d)
-	return canonical, err
+	alias, err := s.readAlias(ctx, d)
+	return alias.Value.Digest, err
 }
 
-// resolve returns the canonical digest of the bytes that have the digest d, and
-// the alias that names it, if d is of another algorithm. It checks d, and asks the
-// store. It returns ErrBlobUnknown if there is no alias.
+// resolve is canonical for a caller that must not use the cache. It also returns
+// the alias that it has read, if any.
 func (s *Store) resolve(ctx context.Context, d digest.Digest) (digest.Digest, catalog.StoredAlias, error) {
-	if err := checkDigest(d); err != nil {
-		return "", catalog.StoredAlias{}, err
+	if err := checkDigest(d); err != nil || d.Algorithm() == digest.Canonical {
+		return d, catalog.StoredAlias{}, err
 	}
-	if d.Algorithm() == digest.Canonical {
-		return d, catalog.StoredAlias{}, nil
-	}
+	alias, err := s.readAlias(ctx, d)
+	return alias.Value.Digest, alias, err
+}
+
+// readAlias asks the store for an alias, and puts it into the cache.
+func (s *Store) readAlias(ctx context.Context, d digest.Digest) (catalog.StoredAlias, error) {
 	alias, err := s.catalog.ReadAlias(ctx, d)
 	if err != nil {
-		return "", catalog.StoredAlias{}, blobError(err, d)
+		return catalog.StoredAlias{}, blobError(err, d)
 	}
 	s.cache.putAlias(d, alias.Value.Digest)
-	return alias.Value.Digest, alias, nil
+	return alias, nil
 }
 
 // links is the links of one repository.
@@ -89,7 +95,6 @@ func (l links) id(canonical digest.Digest) linkID { return linkID{l.repository, 
 // the link of an inline blob it returns the blob's bytes, which are certain to be
 // returned only if wantInline is set.
 func (l links) find(ctx context.Context, d digest.Digest, wantInline bool) (catalog.Record, []byte, error) {
-	epoch := l.s.cache.now()
 	canonical, err := l.s.canonical(ctx, d)
 	if err != nil {
 		return catalog.Record{}, nil, err
@@ -97,6 +102,7 @@ func (l links) find(ctx context.Context, d digest.Digest, wantInline bool) (cata
 	if link, inline, ok := l.s.cache.link(l.id(canonical), wantInline); ok {
 		return link, inline, nil
 	}
+	epoch := l.s.cache.now()
 	link, err := l.read(ctx, canonical)
 	if err != nil {
 		return catalog.Record{}, nil, err
@@ -109,10 +115,13 @@ func (l links) find(ctx context.Context, d digest.Digest, wantInline bool) (cata
 // ErrBlobUnknown if there is no link, or if the blob is damaged.
 func (l links) read(ctx context.Context, canonical digest.Digest) (catalog.StoredRecord, error) {
 	link, err := l.s.catalog.ReadLink(ctx, canonical, l.repository)
-	if err == nil && link.Value.State == catalog.Damaged {
-		err = fmt.Errorf("it is damaged: %w", drivers.ErrNotFound)
+	switch {
+	case err != nil:
+		return catalog.StoredRecord{}, blobError(err, canonical)
+	case link.Value.State == catalog.Damaged:
+		return catalog.StoredRecord{}, errUnknownBlob(canonical)
 	}
-	return link, blobError(err, canonical)
+	return link, nil
 }
 
 // delete deletes the link to a blob. It returns ErrBlobUnknown if there is none.

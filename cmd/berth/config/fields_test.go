@@ -4,10 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
+	"os"
+	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/berthhq/berth/blobstore"
@@ -114,6 +119,36 @@ func TestOwnFields(t *testing.T) {
 				t.Errorf("%T.%s: no key sets it", section, f.Name)
 			}
 		}
+	}
+}
+
+// TestFieldsInTexts checks that the fields that libraries name in their texts have
+// keys.
+func TestFieldsInTexts(t *testing.T) {
+	texts := regexp.MustCompile("\"(\\\\.|[^\"\\\\\n])*\"|`[^`]*`")
+	checked := 0
+	for _, library := range []string{"blobstore", "drivers", "redirect", "upload"} {
+		err := filepath.WalkDir(filepath.Join("..", "..", "..", library), func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			source, err := os.ReadFile(path)
+			for _, text := range texts.FindAllString(string(source), -1) {
+				for _, field := range fieldPath.FindAllString(text, -1) {
+					checked++
+					if KeysIn(field) == field {
+						t.Errorf("%s: %s: no key sets %s", path, text, field)
+					}
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if checked == 0 {
+		t.Error("no text names a field")
 	}
 }
 

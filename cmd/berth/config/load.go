@@ -108,7 +108,8 @@ func (c *Config) findValues(file string, given tree, flags *pflag.FlagSet) (*vip
 			k.origin = "flag --" + k.flag
 		}
 	}
-	return layers, layers.MergeConfigMap(inFile)
+	err := layers.MergeConfigMap(inFile)
+	return layers, err
 }
 
 // setValues sets the fields of the keys that have a value, and returns the values

@@ -198,7 +198,7 @@ func TestNewAccepts(t *testing.T) {
 }
 
 // TestBaseURL checks that signed URLs are in the form that clients send, for
-// every form of base_url.
+// every form of BaseURL.
 func TestBaseURL(t *testing.T) {
 	for _, test := range []struct{ base, want string }{
 		{"https://cdn.example.net", "https://cdn.example.net/"},
@@ -225,7 +225,7 @@ func TestBaseURL(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := p.cdns["edge"].sign(testKey, testLife(), nil); err != nil || got.URL != signed.URL {
-			t.Errorf("base_url %s: %s, %v, want %s", test.base, got.URL, err, signed.URL)
+			t.Errorf("BaseURL %s: sign = %s, %v, want %s", test.base, got.URL, err, signed.URL)
 		}
 	}
 }

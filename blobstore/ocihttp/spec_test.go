@@ -190,7 +190,7 @@ var specTests = map[string]func(c specClient, repository string, alg digest.Algo
 	"unannounced stream": func(c specClient, repository string, alg digest.Algorithm, random func(int) []byte) {
 		for _, p := range [][]byte{random(3), random(300_000)} {
 			d := alg.FromBytes(p)
-			for range 2 { // the answer to the first may be lost
+			for range 2 { // the response to the first may be lost
 				resp, _ := c.start(repository, digest.SHA256)
 				resp = c.want(http.StatusAccepted, "PATCH", c.location(resp, "", ""), p, "Content-Type", octets, "Transfer-Encoding", "chunked")
 				at := c.location(resp, "digest", d.String())

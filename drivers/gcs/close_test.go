@@ -31,7 +31,7 @@ func TestClose(t *testing.T) {
 		opened, closed := make(chan bool, 10), make(chan bool, 10)
 		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
-			_, _ = w.Write([]byte("{}")) // what is missing shows
+			_, _ = w.Write([]byte("{}")) // if this fails, the calls fail
 		}))
 		server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 			switch state {
@@ -50,11 +50,11 @@ func TestClose(t *testing.T) {
 			select {
 			case <-closed:
 			case <-time.After(10 * time.Second):
-				t.Errorf("after %s a connection is open, want none", name)
+				t.Errorf("%s left a connection open", name)
 			}
 		}
 		if len(opened) == 0 {
-			t.Errorf("%s has opened no connection", name)
+			t.Errorf("%s opened no connection, so that the test shows nothing", name)
 		}
 		server.Close()
 	}

@@ -16,8 +16,8 @@ import (
 )
 
 var (
-	// errOvertaken reports that another replica is completing the same upload
-	// and is further: the walk starts again at the root.
+	// errOvertaken reports that another replica is ahead in completing the same
+	// upload. The walk starts again at the root.
 	errOvertaken = errors.New("overtaken")
 
 	// errMissing reports that neither a part nor any node made of it exists.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,28 +20,29 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// completed fails the test unless o is the object of the parts.
-func (d *double) completed(t *testing.T, o drivers.Object, parts []drivers.Part) {
+// wantCompleted fails the test unless o is the object of the parts.
+func (d *double) wantCompleted(t *testing.T, o drivers.Object, parts []drivers.Part) {
 	t.Helper()
 	size, crc := sum(parts)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	there := d.objects[testUpload.Key]
-	if there == nil || there.Size != uint64(size) || there.Crc32c != drivers.EncodeCRC32C(crc) {
-		t.Fatalf("the object is %+v, want %d bytes with CRC-32C %s", there, size, drivers.EncodeCRC32C(crc))
+	stored := d.objects[testUpload.Key]
+	if stored == nil || stored.Size != uint64(size) || stored.Crc32c != drivers.EncodeCRC32C(crc) {
+		t.Fatalf("stored object = %+v, want %d bytes with CRC-32C %s", stored, size, drivers.EncodeCRC32C(crc))
 	}
-	if o.Key != testUpload.Key || o.Size != size || o.Tag != formatTag(there.Generation) {
-		t.Errorf("Complete = %+v, and there is %+v", o, there)
+	if o.Key != testUpload.Key || o.Size != size || o.Tag != formatTag(stored.Generation) {
+		t.Errorf("Complete = %+v, want the stored %+v", o, stored)
 	}
 }
 
+// complete calls Complete for the parts of testUpload.
 func complete(t *testing.T, b *bucket, parts []drivers.Part) (drivers.Object, error) {
 	_, crc := sum(parts)
 	return b.Complete(t.Context(), testUpload, parts, crc)
 }
 
-// TestCompleteRequests checks that Complete takes the minimum number of
-// requests, and no requests to look for nodes.
+// TestCompleteRequests checks that Complete sends the minimum number of composes,
+// and no other requests.
 func TestCompleteRequests(t *testing.T) {
 	for _, n := range []int{1, 2, 7, 32, 33, 100, 1024, 1025, 10_000} {
 		d := newDouble()
@@ -50,9 +52,9 @@ func TestCompleteRequests(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d.completed(t, o, parts)
+		d.wantCompleted(t, o, parts)
 		if got := d.requests; got["compose"] != fewest(n) || len(got) != 1 {
-			t.Errorf("Complete of %d parts made the requests %v, want %d composes", n, got, fewest(n))
+			t.Errorf("Complete of %d parts sent the requests %v, want %d composes", n, got, fewest(n))
 		}
 		if left := d.names(); len(left) != 1 {
 			t.Errorf("Complete of %d parts left %d objects", n, len(left))
@@ -84,9 +86,9 @@ func TestParallel(t *testing.T) {
 		takes time.Duration // with a second for each
 	}{
 		{32, 1, time.Second},
-		{63, 1, 2 * time.Second},         // one full node, and the root
-		{100, 3, 2 * time.Second},        // three of them
-		{500, parallel, 2 * time.Second}, // 16
+		{63, 1, 2 * time.Second},         // one full node and the root
+		{100, 3, 2 * time.Second},        // three full nodes
+		{500, parallel, 2 * time.Second}, // 16 full nodes
 		{1024, parallel, 3 * time.Second},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -95,12 +97,12 @@ func TestParallel(t *testing.T) {
 			d.stage(testUpload, parts)
 			s := new(slow)
 			b := d.open(t, func(rt http.RoundTripper) http.RoundTripper { s.RoundTripper = rt; return s })
-			began := time.Now()
+			start := time.Now()
 			if _, err := complete(t, b, parts); err != nil {
 				t.Fatal(err)
 			}
-			if took := time.Since(began); s.most.Load() != test.most || took != test.takes {
-				t.Errorf("Complete of %d parts made %d requests at a time, and took %v, want %d and %v", test.parts, s.most.Load(), took, test.most, test.takes)
+			if took := time.Since(start); s.most.Load() != test.most || took != test.takes {
+				t.Errorf("Complete of %d parts sent %d requests at a time and took %v, want %d and %v", test.parts, s.most.Load(), took, test.most, test.takes)
 			}
 		})
 	}
@@ -110,86 +112,130 @@ func TestParallel(t *testing.T) {
 		d.stage(testUpload, parts)
 		s := new(slow)
 		b := d.open(t, func(rt http.RoundTripper) http.RoundTripper { s.RoundTripper = rt; return s })
-		began := time.Now()
+		start := time.Now()
 		if err := b.Abort(t.Context(), testUpload); err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(began); s.most.Load() != parallel || took != 8*time.Second || len(d.names()) > 0 { // a listing, and 7 x 16
-			t.Errorf("Abort of 100 parts made %d requests at a time, took %v and left %d, want %d, 8s and none", s.most.Load(), took, len(d.names()), parallel)
+		if took := time.Since(start); s.most.Load() != parallel || took != 8*time.Second || len(d.names()) > 0 { // a listing, and 7 x 16
+			t.Errorf("Abort of 100 parts sent %d requests at a time, took %v and left %d objects, want %d, 8s and none", s.most.Load(), took, len(d.names()), parallel)
 		}
 	})
 }
 
-// TestCompleteKilled kills a replica at every request, before and after it
-// takes effect, and lets another replica complete the upload.
+// TestCompleteKilled kills a replica at some of its requests, before and after the
+// request takes effect, and lets another replica complete the upload.
+// TestLongCompleteKilled kills it at every request.
 func TestCompleteKilled(t *testing.T) {
-	for _, n := range []int{1, 2, 40, 400, 1100} {
+	for _, n := range []int{1, 2, 40} {
 		for after := range fewest(n) + 1 {
-			if n == 1100 && after%5 != 0 {
-				continue // the smaller trees cover all cases
-			}
-			for _, made := range []bool{false, true} {
-				d := newDouble()
-				parts := testParts(n)
-				d.stage(testUpload, parts)
-				first := d.open(t, func(rt http.RoundTripper) http.RoundTripper {
-					return &killed{RoundTripper: rt, after: after, made: made}
-				})
-				if _, err := complete(t, first, parts); err == nil != (after == fewest(n)) {
-					t.Fatalf("Complete of %d parts, killed after %d requests, = %v", n, after, err)
-				}
-				for range 2 { // the second time it is complete already
-					o, err := complete(t, d.open(t, nil), parts)
-					if err != nil {
-						t.Fatalf("Complete of %d parts, after one that was killed after %d requests (made: %v), = %v", n, after, made, err)
-					}
-					d.completed(t, o, parts)
-				}
-				if left := d.names(); len(left) != 1 || d.composed != fewest(n) {
-					t.Errorf("%d parts left %d objects after %d composes, want one after %d", n, len(left), d.composed, fewest(n))
-				}
-			}
+			completeAfterKill(t, n, after)
+		}
+	}
+	for after := 0; after <= fewest(1100); after += 9 {
+		completeAfterKill(t, 1100, after)
+	}
+}
+
+// TestLongCompleteKilled is TestCompleteKilled for every request of two large
+// trees.
+func TestLongCompleteKilled(t *testing.T) {
+	skipUnlessLong(t, "kills a replica at every request of large trees")
+	for _, n := range []int{400, 1100} {
+		for after := range fewest(n) + 1 {
+			completeAfterKill(t, n, after)
 		}
 	}
 }
 
-// TestCompleteTogether has several replicas complete one upload concurrently,
-// some of which are killed, on a store that may keep sources.
-func TestCompleteTogether(t *testing.T) {
-	for round := range 36 {
-		n := []int{1, 2, 33, 70, 130, 1100}[round%6]
-		rng := rand.New(rand.NewPCG(uint64(round), 1))
+func skipUnlessLong(t *testing.T, does string) {
+	t.Helper()
+	if os.Getenv("BERTH_TEST_LONG") == "" {
+		t.Skip(does + ": set BERTH_TEST_LONG=1 (or run make test-long)")
+	}
+}
+
+// completeAfterKill completes an upload of n parts after another replica was
+// killed when it had sent this many requests. Its next request takes effect the
+// second time.
+func completeAfterKill(t *testing.T, n, after int) {
+	t.Helper()
+	for _, made := range []bool{false, true} {
 		d := newDouble()
 		parts := testParts(n)
 		d.stage(testUpload, parts)
-		if round%3 == 0 {
-			d.leave = func(string) bool { return rng.IntN(4) == 0 } // the calls are sequential
+		first := d.open(t, func(rt http.RoundTripper) http.RoundTripper {
+			return &killed{RoundTripper: rt, after: after, made: made}
+		})
+		if _, err := complete(t, first, parts); err == nil != (after == fewest(n)) {
+			t.Fatalf("Complete of %d parts, killed after %d requests = %v", n, after, err)
 		}
-		doomed := rng.IntN(fewest(n) + 1)
-		objects, errs := make([]drivers.Object, 4), make([]error, 4)
-		var wg sync.WaitGroup
-		for i := range errs {
-			b := d.open(t, func(rt http.RoundTripper) http.RoundTripper {
-				if i == 0 {
-					return &killed{RoundTripper: rt, after: doomed, made: round%2 == 0}
-				}
-				return rt
-			})
-			wg.Go(func() { objects[i], errs[i] = complete(t, b, parts) })
+		for range 2 { // the second time the object exists already
+			o, err := complete(t, d.open(t, nil), parts)
+			if err != nil {
+				t.Fatalf("Complete of %d parts after a kill after %d requests (made: %v) = %v", n, after, made, err)
+			}
+			d.wantCompleted(t, o, parts)
 		}
-		wg.Wait()
-		if err := errors.Join(errs[1:]...); err != nil {
-			t.Fatalf("round %d: Complete of %d parts by three = %v", round, n, err)
+		if left := d.names(); len(left) != 1 || d.composed != fewest(n) {
+			t.Errorf("Complete of %d parts left %d objects after %d composes, want 1 after %d", n, len(left), d.composed, fewest(n))
 		}
-		if errs[0] != nil && !errors.Is(errs[0], errKilled) {
-			t.Errorf("round %d: Complete of the one that was killed = %v", round, errs[0])
-		}
-		for _, o := range objects[1:] {
-			d.completed(t, o, parts)
-		}
-		if d.composed > fewest(n) && round%3 != 0 {
-			t.Errorf("round %d: %d parts took %d composes, want %d", round, n, d.composed, fewest(n))
-		}
+	}
+}
+
+// TestCompleteTogether has several replicas complete one upload concurrently, one
+// of which is killed, on a store that may keep sources. TestLongCompleteTogether
+// has more rounds.
+func TestCompleteTogether(t *testing.T) {
+	for round := range 12 {
+		completeTogether(t, round)
+	}
+}
+
+// TestLongCompleteTogether is TestCompleteTogether with more rounds.
+func TestLongCompleteTogether(t *testing.T) {
+	skipUnlessLong(t, "completes 72 uploads by four replicas each")
+	for round := range 72 {
+		completeTogether(t, round)
+	}
+}
+
+// completeTogether is one round of TestCompleteTogether. Six rounds cover all
+// sizes.
+func completeTogether(t *testing.T, round int) {
+	t.Helper()
+	n := []int{1, 2, 33, 70, 130, 1100}[round%6]
+	rng := rand.New(rand.NewPCG(uint64(round), 1))
+	d := newDouble()
+	parts := testParts(n)
+	d.stage(testUpload, parts)
+	keeps := round/6%2 == 0 // sources, some of the time
+	if keeps {
+		d.leave = func(string) bool { return rng.IntN(4) == 0 } // called under the double's lock
+	}
+	doomed := rng.IntN(fewest(n) + 1)
+	objects, errs := make([]drivers.Object, 4), make([]error, 4)
+	var wg sync.WaitGroup
+	for i := range errs {
+		b := d.open(t, func(rt http.RoundTripper) http.RoundTripper {
+			if i == 0 {
+				return &killed{RoundTripper: rt, after: doomed, made: round%2 == 0}
+			}
+			return rt
+		})
+		wg.Go(func() { objects[i], errs[i] = complete(t, b, parts) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs[1:]...); err != nil {
+		t.Fatalf("round %d: Complete of %d parts by three replicas = %v", round, n, err)
+	}
+	if errs[0] != nil && !errors.Is(errs[0], errKilled) {
+		t.Errorf("round %d: Complete of the killed replica = %v", round, errs[0])
+	}
+	for _, o := range objects[1:] {
+		d.wantCompleted(t, o, parts)
+	}
+	if d.composed > fewest(n) && !keeps {
+		t.Errorf("round %d: Complete of %d parts took %d composes, want %d", round, n, d.composed, fewest(n))
 	}
 }
 
@@ -207,12 +253,12 @@ func TestCompleteOtherAttempt(t *testing.T) {
 		last := yours[n-1:]
 		d.stage(testUpload, last)
 		first := d.open(t, func(rt http.RoundTripper) http.RoundTripper { return &killed{RoundTripper: rt, after: after} })
-		complete(t, first, mine) //nolint:errcheck // it is killed
+		complete(t, first, mine) //nolint:errcheck // the replica is killed
 		o, err := complete(t, d.open(t, nil), yours)
 		if err != nil {
-			t.Fatalf("after one that was killed after %d requests, Complete = %v", after, err)
+			t.Fatalf("Complete after a kill after %d requests = %v", after, err)
 		}
-		d.completed(t, o, yours)
+		d.wantCompleted(t, o, yours)
 	}
 }
 
@@ -231,7 +277,7 @@ func TestCompleteRefused(t *testing.T) {
 			a, _ := parseAttempt(parts[40].Tag)
 			d.put(partKey(testUpload, parts[40].Number, a.id), parts[40].Size, parts[40].CRC32C)
 		}, drivers.ErrChanged},
-		"a tag that is none": {func(_ *double, parts []drivers.Part) { parts[3].Tag = "W/x" }, drivers.ErrChanged},
+		"a malformed tag":    {func(_ *double, parts []drivers.Part) { parts[3].Tag = "W/x" }, drivers.ErrChanged},
 		"all parts are gone": {func(d *double, _ []drivers.Part) { clear(d.objects) }, drivers.ErrNotFound},
 		"a node of other parts": {func(d *double, parts []drivers.Part) {
 			root, err := plan(testUpload, parts)
@@ -253,11 +299,11 @@ func TestCompleteRefused(t *testing.T) {
 			t.Errorf("%s: Complete = %+v, %v, want %v", name, o, err, c.want)
 		}
 		if d.objects[testUpload.Key] != nil {
-			t.Errorf("%s: there is an object", name)
+			t.Errorf("%s: Complete created an object", name)
 		}
 		d.put(testUpload.Key, 1, 2)
 		if o, err := complete(t, d.open(t, nil), parts); err != nil || o.Size != 1 {
-			t.Errorf("%s, and an object is there: Complete = %+v, %v, want it", name, o, err)
+			t.Errorf("%s, with an existing object: Complete = %+v, %v, want that object", name, o, err)
 		}
 	}
 }
@@ -289,6 +335,6 @@ func TestComposeRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	if key != b.store.cfg.KMSKey || class != b.store.cfg.StorageClass {
-		t.Errorf("composed with the KMS key %q and the class %q, want %q and %q", key, class, b.store.cfg.KMSKey, b.store.cfg.StorageClass)
+		t.Errorf("KMS key and class of the compose = %q and %q, want %q and %q", key, class, b.store.cfg.KMSKey, b.store.cfg.StorageClass)
 	}
 }

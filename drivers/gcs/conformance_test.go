@@ -14,27 +14,40 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// No case of the suite is left out. The following behavior is not shown by the
-// server and the proxy in front of it. The right column names what covers it:
+// No case of the suite is left out. The server, with the proxy in front of it,
+// does not do the following. Other tests cover that with doubles:
 //
-//	one write of an object a second (429)   the proxy does not count: TestBusy
-//	404 or 412 to a precondition on what    either is taken: on DeleteIf and Replace here,
-//	is not there                            on a compose in TestCompleteRefused
-//	sources that a compose leaves           the proxy deletes them all: TestCompleteTogether
-//	storage classes and KMS keys            the server only notes them: TestClasses and
-//	                                        TestComposeRequest check the requests
-//	IAM roles, signBlob                     the account may do everything: TestOpenRefused (403),
-//	                                        TestSignByIAM, TestSignRefusedByIAM
-//	metadata server, workload identity      there is none: TestMetadataServer, TestCredentialsFile,
-//	                                        TestDefaultCredentials, TestNoToken
-//	soft delete and object versioning       they cost money, and change no answer
+//	refuse two writes of an object within a second (429)   TestBusy
+//	answer a failed precondition on an absent source       TestCompleteRefused
+//	keep sources of a compose                              TestCompleteTogether, TestCompleteDropsSources
+//	check storage classes and KMS keys                     TestClasses, TestComposeRequest
+//	deny requests, and sign by IAM                         TestOpenRefused, TestSignByIAM, TestSignRefusedByIAM
+//	issue tokens of other kinds                            TestMetadataServer, TestCredentialsFile,
+//	                                                       TestDefaultCredentials, TestNoToken
+//
+// Soft delete and versioning are not tested: they cost money, and change no answer.
 //
 // TestConformance runs on fake-gcs-server behind a strict proxy. BERTH_TEST_GCS
 // names a real bucket instead, for the Application Default Credentials. Each
 // case has a separate prefix under test/, which the case empties at its end.
+//
+// Here listings have two pages and trees two levels. TestLongConformance has
+// longer listings and deeper trees.
 func TestConformance(t *testing.T) {
-	// Pages of 1000 and trees of three levels; more takes the server minutes.
-	suite := drivertest.Suite{Like: memory.GCS(), Keys: 2100, Parts: 1100}
+	runSuite(t, drivertest.Suite{Like: memory.GCS(), Keys: 1010, Parts: 100})
+}
+
+// TestLongConformance runs the suite with listings of three pages and trees of
+// three levels.
+func TestLongConformance(t *testing.T) {
+	if os.Getenv("BERTH_TEST_LONG") == "" {
+		t.Skip("lists 2,100 keys and composes 1,100 parts: set BERTH_TEST_LONG=1 (or run make test-long)")
+	}
+	runSuite(t, drivertest.Suite{Like: memory.GCS(), Keys: 2100, Parts: 1100})
+}
+
+func runSuite(t *testing.T, suite drivertest.Suite) {
+	t.Helper()
 	if name := os.Getenv("BERTH_TEST_GCS"); name != "" {
 		suite.New = func(t *testing.T) drivertest.Opener {
 			open := opener(gcs.Config{Bucket: name, Prefix: "test/" + rand.Text()})
@@ -50,6 +63,7 @@ func TestConformance(t *testing.T) {
 	drivertest.Run(t, suite)
 }
 
+// opener returns a function that opens a bucket.
 func opener(cfg gcs.Config) drivertest.Opener {
 	return func(ctx context.Context) (drivers.Bucket, error) { return gcs.Open(ctx, cfg) }
 }
@@ -61,7 +75,7 @@ func empty(t *testing.T, open drivertest.Opener) {
 	defer cancel()
 	b, err := open(ctx)
 	if err != nil {
-		t.Fatalf("emptying the bucket: %v", err)
+		t.Fatalf("empty: %v", err)
 	}
 	defer b.Close()
 	for u, err := range b.Uploads(ctx, "") {
@@ -69,18 +83,18 @@ func empty(t *testing.T, open drivertest.Opener) {
 			err = b.Abort(ctx, u)
 		}
 		if err != nil {
-			t.Errorf("emptying the bucket: %v", err)
+			t.Errorf("empty: %v", err)
 		}
 	}
 	var keys []string
 	for o, err := range b.List(ctx, "", "") {
 		if err != nil {
-			t.Errorf("emptying the bucket: %v", err)
+			t.Errorf("empty: %v", err)
 		}
 		keys = append(keys, o.Key)
 	}
 	if err := b.Delete(ctx, keys...); err != nil {
-		t.Errorf("emptying the bucket: %v", err)
+		t.Errorf("empty: %v", err)
 	}
 }
 
@@ -106,9 +120,9 @@ func TestEmpty(t *testing.T) {
 	}
 	empty(t, open)
 	for o, err := range b.List(t.Context(), "", "") {
-		t.Errorf("after empty there is %+v, %v", o, err)
+		t.Errorf("empty left %+v, %v", o, err)
 	}
 	for u, err := range b.Uploads(t.Context(), "") {
-		t.Errorf("after empty there is %+v, %v", u, err)
+		t.Errorf("empty left %+v, %v", u, err)
 	}
 }

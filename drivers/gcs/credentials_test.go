@@ -25,10 +25,10 @@ import (
 // metadata server.
 type tokenService struct {
 	*httptest.Server
-	refuse  atomic.Int32 // the status of all answers about tokens, if not 0
-	expires atomic.Int64 // in seconds
-	asked   atomic.Int32
-	hang    chan struct{} // if not nil, answers about tokens wait until it is closed
+	refuse   atomic.Int32  // the status of all answers about tokens, if not 0
+	expires  atomic.Int64  // in seconds
+	requests atomic.Int32  // for tokens
+	hang     chan struct{} // if not nil, answers about tokens wait until it is closed
 
 	// The metadata server's answer about the account, and its status.
 	email  atomic.Value
@@ -36,6 +36,7 @@ type tokenService struct {
 }
 
 func newTokenService(t *testing.T) *tokenService {
+	t.Helper()
 	s := new(tokenService)
 	s.expires.Store(3600)
 	s.email.Store(testAccount)
@@ -52,7 +53,7 @@ func (s *tokenService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, s.email.Load())
 		return
 	}
-	s.asked.Add(1)
+	s.requests.Add(1)
 	if s.hang != nil {
 		<-s.hang
 	}
@@ -70,17 +71,17 @@ func (s *tokenService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"expireTime":  time.Now().Add(time.Duration(seconds) * time.Second).Format(time.RFC3339),
 		}
 	}
-	_ = json.NewEncoder(w).Encode(answer) // the client may be gone
+	_ = json.NewEncoder(w).Encode(answer) // fails if the client has left
 }
 
-// The kinds of JSON credentials. The service issues their tokens.
-
+// serviceAccount returns JSON credentials with the key of a service account.
 func (s *tokenService) serviceAccount(t *testing.T) map[string]any {
 	return map[string]any{
 		"type": "service_account", "client_email": testAccount, "private_key": keyPEM(newKey(t)), "private_key_id": "1", "token_uri": s.URL + "/token",
 	}
 }
 
+// workloadIdentity returns JSON credentials of a workload identity federation.
 func (s *tokenService) workloadIdentity(t *testing.T) map[string]any {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "token")
@@ -93,6 +94,8 @@ func (s *tokenService) workloadIdentity(t *testing.T) map[string]any {
 	}
 }
 
+// impersonationURL returns the URL at which the service issues tokens of another
+// account.
 func (s *tokenService) impersonationURL() string {
 	return s.URL + "/v1/projects/-/serviceAccounts/" + testAccount + ":generateAccessToken"
 }
@@ -104,6 +107,7 @@ func with(credentials map[string]any, field string, value any) map[string]any {
 	return credentials
 }
 
+// writeJSON writes value to a file, and returns its path.
 func writeJSON(t *testing.T, path string, value any) string {
 	t.Helper()
 	data, err := json.Marshal(value)
@@ -139,24 +143,24 @@ func wantToken(t *testing.T, cfg Config, token, account string) {
 	switch {
 	case account == "":
 		if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "gcs.Config.SignAs") {
-			t.Errorf("SignGet = %+v, %v, want %v that names gcs.Config.SignAs", signed, err, errors.ErrUnsupported)
+			t.Errorf("SignGet = %+v, %v, want %v with gcs.Config.SignAs in it", signed, err, errors.ErrUnsupported)
 		}
 	case err != nil:
 		t.Errorf("SignGet = %v", err)
 	case !strings.HasPrefix(parse(t, signed.URL).Query().Get("X-Goog-Credential"), account+"/"):
-		t.Errorf("SignGet = %s, want it signed by %s", signed.URL, account)
+		t.Errorf("SignGet = %s, want a URL signed by %s", signed.URL, account)
 	}
 	for _, authorization := range got {
 		if authorization != "Bearer "+token {
-			t.Errorf("a request carries %q, want the token %q", authorization, token)
+			t.Errorf("Authorization = %q, want the token %q", authorization, token)
 		}
 	}
 }
 
-// wantNoToken sends reads and writes that need a token. It fails the test
-// unless their errors have the class, and name the setting and the reason on
-// one line. Once the service is fixed there must be no error.
-func wantNoToken(t *testing.T, cfg Config, class error, why string, mend func()) {
+// wantNoToken sends a read and a write, which need a token. It fails the test
+// unless their errors wrap the sentinel, and name the field and the reason in one
+// line. After repair there must be no error.
+func wantNoToken(t *testing.T, cfg Config, sentinel error, reason string, repair func()) {
 	t.Helper()
 	cfg.Transport = transport(func(r *http.Request) (*http.Response, error) {
 		if r.Body != nil {
@@ -174,15 +178,15 @@ func wantNoToken(t *testing.T, cfg Config, class error, why string, mend func())
 		return errs
 	}
 	for _, err := range both() {
-		if !errors.Is(err, class) || !strings.Contains(err.Error(), class.Error()+": gcs.Config.CredentialsFile: ") ||
-			!strings.Contains(err.Error(), why) || strings.Contains(err.Error(), "\n") {
-			t.Errorf("without a token a call = %v, want %v, and a line with gcs.Config.CredentialsFile and %q", err, class, why)
+		if !errors.Is(err, sentinel) || !strings.Contains(err.Error(), sentinel.Error()+": gcs.Config.CredentialsFile: ") ||
+			!strings.Contains(err.Error(), reason) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("error without a token = %v, want %v with gcs.Config.CredentialsFile and %q in one line", err, sentinel, reason)
 		}
 	}
-	mend()
+	repair()
 	for _, err := range both() {
 		if err != nil {
-			t.Errorf("once there is a token again a call = %v", err)
+			t.Errorf("error with a token = %v", err)
 		}
 	}
 }
@@ -252,7 +256,7 @@ func TestNoToken(t *testing.T) {
 			})
 		}
 	}
-	t.Run("nobody listens", func(t *testing.T) {
+	t.Run("connection refused", func(t *testing.T) {
 		t.Parallel()
 		s := newTokenService(t)
 		c := s.workloadIdentity(t)
@@ -262,7 +266,7 @@ func TestNoToken(t *testing.T) {
 			t.Errorf("Stat = %v, want %v", err, drivers.ErrBusy)
 		}
 		if _, err := Open(t.Context(), cfg); err == nil || strings.Contains(err.Error(), "gcs.Config.Endpoint") || !strings.Contains(err.Error(), "gcs.Config.CredentialsFile") {
-			t.Errorf("Open = %v, want it to name the setting", err)
+			t.Errorf("Open = %v, want gcs.Config.CredentialsFile in it", err)
 		}
 	})
 	t.Run("no token of Kubernetes", func(t *testing.T) {
@@ -278,9 +282,9 @@ func TestNoToken(t *testing.T) {
 	})
 }
 
-// TestKeyDeletedInService has a key that is refused once its token expires, as
-// if it was deleted or the clock was wrong.
-func TestKeyDeletedInService(t *testing.T) {
+// TestKeyDeleted has a key that is refused when its token has expired, as if it was
+// deleted or the clock was wrong.
+func TestKeyDeleted(t *testing.T) {
 	t.Parallel()
 	s := newTokenService(t)
 	s.expires.Store(1)
@@ -298,16 +302,16 @@ func TestKeyDeletedInService(t *testing.T) {
 	time.Sleep(1100 * time.Millisecond)
 	_, err := b.Stat(t.Context(), "k")
 	if !errors.Is(err, drivers.ErrRefused) || !strings.Contains(err.Error(), "gcs.Config.CredentialsFile: ") || !strings.Contains(err.Error(), "clock") {
-		t.Errorf("Stat with a key that was deleted = %v, want %v that names the setting, and the clock", err, drivers.ErrRefused)
+		t.Errorf("Stat with a deleted key = %v, want %v with gcs.Config.CredentialsFile and \"clock\" in it", err, drivers.ErrRefused)
 	}
 	s.refuse.Store(0)
 	if _, err := b.Stat(t.Context(), "k"); err != nil {
-		t.Errorf("Stat once the key is accepted again = %v", err)
+		t.Errorf("Stat when the key is accepted again = %v", err)
 	}
 }
 
-// TestTokenHangs has many callers that wait for a token. They stop when their
-// time is up, and share one request.
+// TestTokenHangs has many callers that wait for a token. They share one request, and
+// stop waiting when their contexts end.
 func TestTokenHangs(t *testing.T) {
 	t.Parallel()
 	s := newTokenService(t)
@@ -318,24 +322,24 @@ func TestTokenHangs(t *testing.T) {
 			return answer(r, http.StatusOK, map[string]any{"generation": "7", "size": "1", "updated": "2026-01-02T03:04:05Z"})
 		}),
 	})
-	began := time.Now()
+	start := time.Now()
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
 			if _, err := b.Stat(ctx, "k"); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, drivers.ErrRefused) {
-				t.Errorf("Stat while no token comes = %v, want %v", err, context.DeadlineExceeded)
+				t.Errorf("Stat without a token = %v, want %v", err, context.DeadlineExceeded)
 			}
 		})
 	}
 	wg.Wait()
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("those who waited for 100ms gave up after %v", took)
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("callers with 100ms left stopped waiting after %v", took)
 	}
 	close(s.hang)
-	if _, err := b.Stat(t.Context(), "k"); err != nil || s.asked.Load() != 1 {
-		t.Errorf("Stat once the token has arrived = %v, after %d requests for one, want 1", err, s.asked.Load())
+	if _, err := b.Stat(t.Context(), "k"); err != nil || s.requests.Load() != 1 {
+		t.Errorf("Stat with the token = %v, after %d requests for one, want 1", err, s.requests.Load())
 	}
 }
 
@@ -371,7 +375,7 @@ func TestMetadataServer(t *testing.T) {
 	wantToken(t, Config{SignAs: testAccount}, token, testAccount)
 	s.emails.Store(http.StatusServiceUnavailable)
 	if b, err := open(t.Context(), Config{Bucket: "b", Transport: refuseAll}); err == nil || !strings.Contains(err.Error(), "gcs.Config.SignAs") {
-		t.Errorf("with a metadata server that is down open = %v, %v, want an error that names gcs.Config.SignAs", b, err)
+		t.Errorf("open while the metadata server is down = %v, %v, want gcs.Config.SignAs in it", b, err)
 	}
 	s.emails.Store(http.StatusOK)
 

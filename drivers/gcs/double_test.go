@@ -36,7 +36,7 @@ func newDouble() *double {
 	return &double{objects: make(map[string]*raw.Object), requests: make(map[string]int), leave: func(string) bool { return false }}
 }
 
-// open returns a replica that sends its requests through t.
+// open returns a replica that sends its requests through a transport.
 func (d *double) open(t *testing.T, through func(http.RoundTripper) http.RoundTripper) *bucket {
 	t.Helper()
 	var transport http.RoundTripper = d
@@ -47,7 +47,7 @@ func (d *double) open(t *testing.T, through func(http.RoundTripper) http.RoundTr
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = b.Close() }) // it holds nothing but idle connections
+	t.Cleanup(func() { _ = b.Close() }) // frees connections only
 	return b
 }
 
@@ -62,6 +62,7 @@ func (d *double) stage(u drivers.Upload, parts []drivers.Part) {
 	}
 }
 
+// put stores an object. The caller holds the lock.
 func (d *double) put(name string, size int64, crc uint32) *raw.Object {
 	d.last++
 	o := &raw.Object{Name: name, Size: uint64(size), Crc32c: drivers.EncodeCRC32C(crc), Generation: d.last, Updated: "2026-01-02T03:04:05Z"}
@@ -69,6 +70,7 @@ func (d *double) put(name string, size int64, crc uint32) *raw.Object {
 	return o
 }
 
+// names returns the names of all objects, sorted.
 func (d *double) names() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -104,7 +106,7 @@ func (d *double) RoundTrip(r *http.Request) (*http.Response, error) {
 		return answer(r, http.StatusOK, page)
 	case r.Method == http.MethodGet:
 		d.requests["get"]++
-		if o, there := d.objects[name]; there {
+		if o, ok := d.objects[name]; ok {
 			return answer(r, http.StatusOK, o)
 		}
 		return answer(r, http.StatusNotFound, "No such object")
@@ -125,7 +127,7 @@ func (d *double) compose(r *http.Request, name string) (*http.Response, error) {
 		return nil, fmt.Errorf("double: compose of %d sources, deleting %v, %s", n, req.DeleteSourceObjects, r.URL.RawQuery)
 	}
 	if d.objects[name] != nil {
-		return answer(r, http.StatusPreconditionFailed, "the destination is there")
+		return answer(r, http.StatusPreconditionFailed, "The destination exists")
 	}
 	var size int64
 	var crc uint32
@@ -135,7 +137,7 @@ func (d *double) compose(r *http.Request, name string) (*http.Response, error) {
 			return answer(r, http.StatusNotFound, "No such source")
 		}
 		if o.Generation != s.ObjectPreconditions.IfGenerationMatch {
-			return answer(r, http.StatusPreconditionFailed, "another generation of a source")
+			return answer(r, http.StatusPreconditionFailed, "A source has another generation")
 		}
 		crc = drivers.CombineCRC32C(crc, decodeCRC(o.Crc32c), int64(o.Size))
 		size += int64(o.Size)
@@ -153,6 +155,7 @@ func (d *double) compose(r *http.Request, name string) (*http.Response, error) {
 	return answer(r, http.StatusOK, o)
 }
 
+// decodeCRC is the inverse of drivers.EncodeCRC32C.
 func decodeCRC(text string) uint32 {
 	var b []byte
 	if err := json.Unmarshal(fmt.Appendf(nil, "%q", text), &b); err != nil || len(b) != 4 {
@@ -161,6 +164,8 @@ func decodeCRC(text string) uint32 {
 	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
 }
 
+// answer returns a response of the JSON API. A body that is a string is the message
+// of an error.
 func answer(r *http.Request, status int, body any) (*http.Response, error) {
 	if message, ok := body.(string); ok {
 		body = map[string]any{"error": map[string]any{"code": status, "message": message}}
@@ -177,8 +182,8 @@ func answer(r *http.Request, status int, body any) (*http.Response, error) {
 
 var errKilled = errors.New("killed")
 
-// killed is a transport that sends a number of requests and then no more. The
-// last request is either sent without an answer, or not sent.
+// killed is a transport that sends a number of requests. It sends one more
+// without returning the answer, if made is set, and then no more.
 type killed struct {
 	http.RoundTripper
 	mu    sync.Mutex

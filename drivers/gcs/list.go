@@ -31,8 +31,7 @@ func (s *objectStore) List(ctx context.Context, prefix, after string) iter.Seq2[
 	}
 }
 
-// keyRange is the keys from from up to, but not including, to. Empty bounds are
-// no bounds.
+// keyRange is the keys in the range [from, to), where "" is no bound.
 type keyRange struct{ from, to string }
 
 // afterParts is the first key after all keys under drivers.PartsPrefix.

@@ -16,6 +16,8 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
+// sentinel returns the sentinel that err wraps, or nil. ErrRefused and ErrFull are
+// not among them.
 func sentinel(err error) error {
 	for _, s := range []error{drivers.ErrNotFound, drivers.ErrExists, drivers.ErrChanged, drivers.ErrRange, drivers.ErrBusy, errors.ErrUnsupported} {
 		if errors.Is(err, s) {
@@ -25,26 +27,43 @@ func sentinel(err error) error {
 	return nil
 }
 
-// TestOpenRefused opens buckets that cannot be opened: the error names the
-// setting, and wraps no sentinel about a key.
+// withoutPrecondition returns a transport that removes ifGenerationMatch from
+// requests with a method, as if the store ignored it. create selects the
+// create-only precondition of writes, and otherwise the one on a generation.
+func withoutPrecondition(method string, create bool) transport {
+	wire := newTransport()
+	return func(r *http.Request) (*http.Response, error) {
+		if q := r.URL.Query(); r.Method == method && (q.Get("ifGenerationMatch") == "0") == create {
+			r = r.Clone(r.Context())
+			q.Del("ifGenerationMatch")
+			r.URL.RawQuery = q.Encode()
+		}
+		return wire.RoundTrip(r)
+	}
+}
+
+// withoutClass returns a transport that refuses writes in a storage class.
+func withoutClass(class string) transport {
+	wire := newTransport()
+	return func(r *http.Request) (*http.Response, error) {
+		if r.Method == http.MethodPost {
+			body := readAll(r)
+			if strings.Contains(body, `"storageClass":"`+class+`"`) {
+				return answer(r, http.StatusBadRequest, "Invalid storage class")
+			}
+			r = r.Clone(r.Context())
+			r.Body = io.NopCloser(strings.NewReader(body))
+		}
+		return wire.RoundTrip(r)
+	}
+}
+
+// TestOpenRefused opens buckets that cannot be opened. The error names the field
+// to change, and makes no claim about a key.
 func TestOpenRefused(t *testing.T) {
 	server := emulator.FakeGCS(t)
 	good := Config{Bucket: server.Bucket(t), Endpoint: server.Endpoint, CredentialsFile: server.CredentialsFile}
 	through := func(f transport) func(*Config) { return func(c *Config) { c.Transport = f } }
-	wire := newTransport()
-	drop := func(parameter, method string) func(*Config) {
-		return through(func(r *http.Request) (*http.Response, error) {
-			if r.Method == method {
-				r = r.Clone(r.Context())
-				q := r.URL.Query()
-				if parameter == "" || q.Get("ifGenerationMatch") == "0" == (parameter == "create") {
-					q.Del("ifGenerationMatch")
-				}
-				r.URL.RawQuery = q.Encode()
-			}
-			return wire.RoundTrip(r)
-		})
-	}
 	nonsense := filepath.Join(t.TempDir(), "nonsense.json")
 	if err := os.WriteFile(nonsense, []byte(`{"type":"service_account","private_key":"x"}`), 0o600); err != nil {
 		t.Fatal(err)
@@ -53,35 +72,26 @@ func TestOpenRefused(t *testing.T) {
 		change func(*Config)
 		want   []string
 	}{
-		"no bucket":             {func(c *Config) { c.Bucket = "" }, []string{"gcs.Config.Bucket"}},
-		"a URL as bucket":       {func(c *Config) { c.Bucket = "gs://b" }, []string{"gcs.Config.Bucket", "gs://b"}},
-		"bad prefix":            {func(c *Config) { c.Prefix = "a//b" }, []string{"gcs.Config.Prefix"}},
-		"long prefix":           {func(c *Config) { c.Prefix = strings.Repeat("a/b/", 40) }, []string{"gcs.Config.Prefix"}},
-		"endpoint, path":        {func(c *Config) { c.Endpoint += "/x" }, []string{"gcs.Config.Endpoint"}},
-		"public endpoint":       {func(c *Config) { c.PublicEndpoint = "blobs.example" }, []string{"gcs.Config.PublicEndpoint"}},
-		"no such file":          {func(c *Config) { c.CredentialsFile += "x" }, []string{"gcs.Config.CredentialsFile", "no such file"}},
-		"nonsense file":         {func(c *Config) { c.CredentialsFile = nonsense }, []string{"gcs.Config.CredentialsFile"}},
-		"key of another":        {func(c *Config) { c.CredentialsFile = otherKey(t, server.Endpoint) }, []string{"gcs.Config.CredentialsFile", "clock"}},
-		"no credentials":        {func(c *Config) { c.CredentialsFile = "" }, []string{"gcs.Config.CredentialsFile", "not accepted"}},
-		"missing bucket":        {func(c *Config) { c.Bucket = "absent" }, []string{"gcs.Config.Bucket", `"absent" does not exist`}},
-		"endpoint down":         {func(c *Config) { c.Endpoint, c.CredentialsFile = "http://127.0.0.1:1", "" }, []string{"gcs.Config.Endpoint", "cannot be reached"}},
-		"no create-only":        {drop("create", http.MethodPost), []string{"gcs.Config.Endpoint", "ignores ifGenerationMatch=0 on writes (create-only)"}},
-		"no CAS":                {drop("swap", http.MethodPost), []string{"gcs.Config.Endpoint", "ignores ifGenerationMatch on writes (compare-and-swap)"}},
-		"no conditional delete": {drop("", http.MethodDelete), []string{"gcs.Config.Endpoint", "ignores ifGenerationMatch on DELETE"}},
-		"a class of no store's": {func(c *Config) {
-			c.StorageClass = "GLACIAL"
-			c.Transport = transport(func(r *http.Request) (*http.Response, error) {
-				if r.Method == http.MethodPost {
-					body := readAll(r)
-					if strings.Contains(body, `"storageClass":"GLACIAL"`) {
-						return answer(r, http.StatusBadRequest, "Invalid storage class")
-					}
-					r = r.Clone(r.Context())
-					r.Body = io.NopCloser(strings.NewReader(body))
-				}
-				return wire.RoundTrip(r)
-			})
-		}, []string{"gcs.Config.StorageClass", "GLACIAL"}},
+		"no bucket":       {func(c *Config) { c.Bucket = "" }, []string{"gcs.Config.Bucket"}},
+		"a URL as bucket": {func(c *Config) { c.Bucket = "gs://b" }, []string{"gcs.Config.Bucket", "gs://b"}},
+		"bad prefix":      {func(c *Config) { c.Prefix = "a//b" }, []string{"gcs.Config.Prefix"}},
+		"long prefix":     {func(c *Config) { c.Prefix = strings.Repeat("a/b/", 40) }, []string{"gcs.Config.Prefix"}},
+		"endpoint, path":  {func(c *Config) { c.Endpoint += "/x" }, []string{"gcs.Config.Endpoint"}},
+		"public endpoint": {func(c *Config) { c.PublicEndpoint = "blobs.example" }, []string{"gcs.Config.PublicEndpoint"}},
+		"no such file":    {func(c *Config) { c.CredentialsFile += "x" }, []string{"gcs.Config.CredentialsFile", "no such file"}},
+		"nonsense file":   {func(c *Config) { c.CredentialsFile = nonsense }, []string{"gcs.Config.CredentialsFile"}},
+		"another key":     {func(c *Config) { c.CredentialsFile = otherKey(t, server.Endpoint) }, []string{"gcs.Config.CredentialsFile", "clock"}},
+		"no credentials":  {func(c *Config) { c.CredentialsFile = "" }, []string{"gcs.Config.CredentialsFile", "not accepted"}},
+		"missing bucket":  {func(c *Config) { c.Bucket = "absent" }, []string{"gcs.Config.Bucket", `"absent" does not exist`}},
+		"endpoint down":   {func(c *Config) { c.Endpoint, c.CredentialsFile = "http://127.0.0.1:1", "" }, []string{"gcs.Config.Endpoint", "cannot be reached"}},
+		"no create-only": {through(withoutPrecondition(http.MethodPost, true)),
+			[]string{"gcs.Config.Endpoint", "ignores ifGenerationMatch=0 on writes (create-only)"}},
+		"no compare-and-swap": {through(withoutPrecondition(http.MethodPost, false)),
+			[]string{"gcs.Config.Endpoint", "ignores ifGenerationMatch on writes (compare-and-swap)"}},
+		"no conditional delete": {through(withoutPrecondition(http.MethodDelete, false)),
+			[]string{"gcs.Config.Endpoint", "ignores ifGenerationMatch on DELETE"}},
+		"unknown class": {func(c *Config) { c.StorageClass, c.Transport = "GLACIAL", withoutClass("GLACIAL") },
+			[]string{"gcs.Config.StorageClass", "GLACIAL"}},
 		"denied": {through(func(r *http.Request) (*http.Response, error) {
 			return answer(r, http.StatusForbidden, "writer does not have storage.objects.create access")
 		}), []string{"gcs.Config.CredentialsFile", "roles/storage.objectUser", "storage.objects.create"}},
@@ -90,20 +100,27 @@ func TestOpenRefused(t *testing.T) {
 			t.Parallel()
 			cfg := good
 			c.change(&cfg)
-			b, err := Open(t.Context(), cfg)
-			if err == nil {
-				b.Close()
-				t.Fatal("Open succeeds")
-			}
-			if s := sentinel(err); s != nil && (name != "endpoint down" || !errors.Is(s, drivers.ErrBusy)) {
-				t.Errorf("Open = %v, which claims %q", err, s)
-			}
-			for _, want := range c.want {
-				if !strings.Contains(err.Error(), want) {
-					t.Errorf("Open = %v, want %q in it", err, want)
-				}
-			}
+			wantRefused(t, cfg, name == "endpoint down", c.want...)
 		})
+	}
+}
+
+// wantRefused fails the test unless Open returns an error that contains the texts
+// and makes no claim about a key. It may be ErrBusy only if busy is set.
+func wantRefused(t *testing.T, cfg Config, busy bool, texts ...string) {
+	t.Helper()
+	b, err := Open(t.Context(), cfg)
+	if err == nil {
+		b.Close()
+		t.Fatal("Open = nil, want an error")
+	}
+	if s := sentinel(err); s != nil && (!busy || !errors.Is(s, drivers.ErrBusy)) {
+		t.Errorf("Open = %v, which claims %q", err, s)
+	}
+	for _, want := range texts {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("Open = %v, want %q in it", err, want)
+		}
 	}
 }
 
@@ -115,15 +132,17 @@ func TestOpenWithoutCredentials(t *testing.T) {
 	b, err := Open(t.Context(), Config{Bucket: "b", Transport: refuseAll})
 	if err == nil {
 		b.Close()
-		t.Fatal("Open succeeds: is this a machine of Google's?")
+		t.Fatal("Open = nil, want an error (or is this a machine of Google's?)")
 	}
 	if s := sentinel(err); s != nil || !strings.Contains(err.Error(), "gcs.Config.CredentialsFile: it is empty") {
-		t.Errorf("Open = %v (%v), want it to name the setting", err, s)
+		t.Errorf("Open = %v (%v), want gcs.Config.CredentialsFile in it", err, s)
 	}
 }
 
-// otherKey is the credentials of an account that does not exist on the server.
+// otherKey creates the credentials of an account that does not exist on the
+// server.
 func otherKey(t *testing.T, endpoint string) string {
+	t.Helper()
 	path := writeCredentials(t, newKey(t))
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -146,12 +165,12 @@ func TestOpenLeavesNothing(t *testing.T) {
 	}
 	defer b.Close()
 	for u, err := range b.Uploads(t.Context(), "") {
-		t.Errorf("Uploads() returns %+v, %v after Open", u, err)
+		t.Errorf("Open left %+v, %v", u, err)
 	}
 }
 
-// TestBucketGone deletes the bucket of an open driver: errors are not about
-// keys.
+// TestBucketGone has a bucket that was deleted after Open. The errors make no claim
+// about a key.
 func TestBucketGone(t *testing.T) {
 	for name, body := range map[string]string{
 		"XML":  `<?xml version='1.0' encoding='UTF-8'?><Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist.</Message></Error>`,
@@ -222,7 +241,7 @@ func TestRequests(t *testing.T) {
 			return err
 		}, []string{"POST"}},
 		{"Complete", func() error { _, err := b.Complete(ctx, u, parts, parts[0].CRC32C); return err }, []string{"POST"}},
-		{"Complete again", func() error { _, err := b.Complete(ctx, u, parts, parts[0].CRC32C); return err }, []string{"POST", "GET"}},
+		{"second Complete", func() error { _, err := b.Complete(ctx, u, parts, parts[0].CRC32C); return err }, []string{"POST", "GET"}},
 		{"SignGet", func() error { _, err := b.SignGet(ctx, "data/k", drivers.SignOptions{Expires: 1e9}); return err }, nil},
 	} {
 		got = nil
@@ -230,13 +249,13 @@ func TestRequests(t *testing.T) {
 			t.Fatalf("%s = %v", c.what, err)
 		}
 		if !slices.Equal(got, c.want) {
-			t.Errorf("%s made the requests %q, want %q", c.what, got, c.want)
+			t.Errorf("requests of %s = %q, want %q", c.what, got, c.want)
 		}
 	}
 }
 
-// TestLostAnswers closes the connection after each write has taken effect.
-func TestLostAnswers(t *testing.T) {
+// TestLostResponses closes the connection after each write has taken effect.
+func TestLostResponses(t *testing.T) {
 	server := emulator.FakeGCS(t)
 	wire := newTransport()
 	lose := false
@@ -259,20 +278,20 @@ func TestLostAnswers(t *testing.T) {
 	lose = true
 	p, err := b.PutPart(ctx, u, 1, drivers.NewBody([]byte("part")))
 	if err != nil {
-		t.Fatalf("PutPart after a lost answer = %v", err)
+		t.Fatalf("PutPart after a lost response = %v", err)
 	}
 	lose = true
 	o, err := b.Complete(ctx, u, []drivers.Part{p}, p.CRC32C)
 	if err != nil || o.Size != 4 {
-		t.Fatalf("Complete after a lost answer = %+v, %v", o, err)
+		t.Fatalf("Complete after a lost response = %+v, %v", o, err)
 	}
 	lose = true
 	if err := b.DeleteIf(ctx, "data/k", o.Tag); err != nil {
-		t.Errorf("DeleteIf after a lost answer = %v", err)
+		t.Errorf("DeleteIf after a lost response = %v", err)
 	}
 	lose = true
 	if _, err := b.Create(ctx, "k", drivers.NewBody([]byte("x"))); !errors.Is(err, drivers.ErrExists) {
-		t.Errorf("Create after a lost answer = %v, want %v", err, drivers.ErrExists)
+		t.Errorf("Create after a lost response = %v, want %v", err, drivers.ErrExists)
 	}
 	o, err = b.Stat(ctx, "k")
 	if err != nil {
@@ -280,10 +299,10 @@ func TestLostAnswers(t *testing.T) {
 	}
 	lose = true
 	if _, err := b.Replace(ctx, "k", o.Tag, drivers.NewBody([]byte("y"))); !errors.Is(err, drivers.ErrChanged) {
-		t.Errorf("Replace after a lost answer = %v, want %v", err, drivers.ErrChanged)
+		t.Errorf("Replace after a lost response = %v, want %v", err, drivers.ErrChanged)
 	}
 	if lose {
-		t.Error("no answer was lost")
+		t.Error("no response was lost")
 	}
 }
 
@@ -308,6 +327,6 @@ func TestClasses(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := []string{"", "NEARLINE", "NEARLINE", ""}; !slices.Equal(classes, want) {
-		t.Errorf("a record, data and parts are written in the classes %q, want %q", classes, want)
+		t.Errorf("classes of a record, data and two parts = %q, want %q", classes, want)
 	}
 }

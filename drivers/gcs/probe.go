@@ -24,7 +24,7 @@ func (s *uploadStore) probe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := s.putPart(ctx, u, 1, drivers.NewBody([]byte("berth asks whether preconditions hold\n")))
+	p, err := s.putPart(ctx, u, 1, drivers.NewBody([]byte("berth checks preconditions\n")))
 	if err != nil {
 		return s.cfg.explain(err)
 	}
@@ -62,7 +62,7 @@ func (s *uploadStore) composes(ctx context.Context, u drivers.Upload, p drivers.
 // refuses returns an error unless the store refuses writes and a deletion of
 // the object with preconditions that do not hold.
 func (s *uploadStore) refuses(ctx context.Context, name string, generation int64) error {
-	body := drivers.NewBody([]byte("this should not have been written\n"))
+	body := drivers.NewBody([]byte("a write that the store should have refused\n"))
 	for _, c := range []struct {
 		what, danger string
 		try          func() error
@@ -75,7 +75,7 @@ func (s *uploadStore) refuses(ctx context.Context, name string, generation int64
 			_, err := s.write(ctx, name, "", whenAt(generation+1), body, drivers.ErrChanged)
 			return err
 		}},
-		{"ifGenerationMatch on DELETE", "a deletion that lands late could take a blob that was pushed since", func() error {
+		{"ifGenerationMatch on DELETE", "a late deletion could delete a blob that was pushed in the meantime", func() error {
 			return s.cfg.classify(ctx, s.handle.Object(name).If(whenAt(generation+1)).Delete(ctx), drivers.ErrChanged)
 		}},
 	} {

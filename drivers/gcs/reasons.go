@@ -13,8 +13,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// answered is the reason that an answer of a Google API contains for its
-// status.
+// answered is the reason that an answer of a Google API has for its status.
 type answered struct {
 	status  int
 	reasons []string // in lower case
@@ -68,14 +67,17 @@ func (a answered) kms() bool {
 		(a.status == http.StatusBadRequest || a.status == http.StatusForbidden) && strings.Contains(a.message, "cloud kms")
 }
 
+// requesterPays reports whether the request had to name a project that pays.
 func (a answered) requesterPays() bool {
 	return a.is("userprojectmissing") || a.status == http.StatusBadRequest && strings.Contains(a.message, "requester pays")
 }
 
+// scope reports whether the token's scope does not cover the request.
 func (a answered) scope() bool {
 	return a.is("access_token_scope_insufficient") || a.status == http.StatusForbidden && strings.Contains(a.message, "scope")
 }
 
+// disabled reports whether an API is disabled in the project.
 func (a answered) disabled() bool {
 	return a.is("service_disabled", "accessnotconfigured", "usagelimitsaccessnotconfigured")
 }
@@ -98,23 +100,23 @@ func (c *Config) reasonAdvice(a answered) string {
 	switch {
 	case a.is("retentionpolicynotmet"):
 		return fmt.Sprintf("gcs.Config.Bucket: bucket %q has a retention policy, under which young objects can't be replaced or deleted, "+
-			"and berth does both all the time: remove the policy, or use another bucket", c.Bucket)
+			"and berth does both constantly: remove the policy, or use another bucket", c.Bucket)
 	case a.is("objectunderactivehold"):
 		return fmt.Sprintf("gcs.Config.Bucket: objects of bucket %q are held, so that they can't be replaced or deleted: "+
-			"switch the bucket's default event-based hold off, and release what is held", c.Bucket)
+			"turn off the bucket's default event-based hold, and release the held objects", c.Bucket)
 	case a.requesterPays():
-		return fmt.Sprintf("gcs.Config.Bucket: bucket %q is set to Requester Pays, which berth doesn't support: switch it off", c.Bucket)
+		return fmt.Sprintf("gcs.Config.Bucket: bucket %q is set to Requester Pays, which berth doesn't support: turn it off", c.Bucket)
 	case a.kms():
 		return c.kmsAdvice(a)
 	case a.is("orgpolicyconstraintfailed"):
-		return fmt.Sprintf("gcs.Config.Bucket: a policy of the organization forbids what berth asks of bucket %q: see the policy that the answer names", c.Bucket)
+		return fmt.Sprintf("gcs.Config.Bucket: a policy of the organization forbids a request of berth to bucket %q: see the policy that the answer names", c.Bucket)
 	case a.scope():
 		return fmt.Sprintf("gcs.Config.CredentialsFile: the tokens of %s have a scope that does not cover the request: "+
 			"give the virtual machine the access scope cloud-platform, or use other credentials", c.who())
 	case a.disabled():
-		return "gcs.Config.Bucket: an API of Google Cloud is off: " + a.enable("storage.googleapis.com")
+		return "gcs.Config.Bucket: an API of Google Cloud is disabled: " + a.enable("storage.googleapis.com")
 	case a.is("accountdisabled", "userprojectaccountproblem", "billing_disabled"):
-		return fmt.Sprintf("gcs.Config.Bucket: the account of bucket %q's project is disabled: look at its billing", c.Bucket)
+		return fmt.Sprintf("gcs.Config.Bucket: the account of bucket %q's project is disabled: check its billing", c.Bucket)
 	}
 	return ""
 }
@@ -140,7 +142,7 @@ func (c *Config) kmsAdvice(a answered) string {
 	}
 }
 
-// enable returns the command that switches on the service named in the answer.
+// enable returns the command that enables the service named in the answer.
 func (a answered) enable(service string) string {
 	if a.service != "" {
 		service = a.service

@@ -35,15 +35,15 @@ func infoError(status int, reason, service string) map[string]any {
 	}}
 }
 
-// TestReasons checks that a refusal names the setting that its reason is about,
-// and wraps no sentinel about a key.
+// TestReasons checks that the error of a refusal names the field that its reason is
+// about, and makes no claim about a key.
 func TestReasons(t *testing.T) {
 	const kms = "projects/p/locations/l/keyRings/r/cryptoKeys/k"
 	for _, c := range []struct {
 		status int
 		body   any
 		want   error
-		says   string
+		text   string
 	}{
 		{403, jsonError(403, "retentionPolicyNotMet", "Object is subject to bucket's retention policy"), drivers.ErrRefused, `bucket "b" has a retention policy`},
 		{403, jsonError(403, "objectUnderActiveHold", "Object is under active Event-Based hold"), drivers.ErrRefused, "default event-based hold"},
@@ -78,16 +78,18 @@ func TestReasons(t *testing.T) {
 			_, stat := b.Stat(t.Context(), "k")
 			_, completed := complete(t, b, testParts(2))
 			for what, err := range map[string]error{"Create": created, "Stat": stat, "Complete": completed, "DeleteIf": b.DeleteIf(t.Context(), "k", "1")} {
-				wantReason(t, what+": "+string(reason), err, c.want, c.says)
+				wantReason(t, what+": "+string(reason), err, c.want, c.text)
 			}
 		})
 	}
 }
 
-func wantReason(t *testing.T, what string, err, want error, says string) {
+// wantReason fails the test unless err wraps want, contains the text, and makes no
+// claim about a key.
+func wantReason(t *testing.T, what string, err, want error, text string) {
 	t.Helper()
-	if err == nil || want != nil && !errors.Is(err, want) || want == nil && errors.Is(err, drivers.ErrRefused) || !strings.Contains(err.Error(), says) {
-		t.Errorf("%s = %v, want %v with %q", what, err, want, says)
+	if err == nil || want != nil && !errors.Is(err, want) || want == nil && errors.Is(err, drivers.ErrRefused) || !strings.Contains(err.Error(), text) {
+		t.Errorf("%s = %v, want %v with %q", what, err, want, text)
 	}
 	if s := sentinel(err); s != nil && s != want { //nolint:errorlint // sentinels themselves
 		t.Errorf("%s = %v, which claims %q", what, err, s)
@@ -96,7 +98,7 @@ func wantReason(t *testing.T, what string, err, want error, says string) {
 
 // TestReasonsOfReads has errors of the XML API, by which objects are read.
 func TestReasonsOfReads(t *testing.T) {
-	for code, says := range map[string]string{"UserProjectMissing": "Requester Pays", "CloudKmsDisabledKey": "is disabled"} {
+	for code, text := range map[string]string{"UserProjectMissing": "Requester Pays", "CloudKmsDisabledKey": "is disabled"} {
 		b := openUnprobed(t, Config{Endpoint: "http://gcs.example", Transport: transport(func(r *http.Request) (*http.Response, error) {
 			resp, err := answer(r, http.StatusBadRequest, nil)
 			if err == nil {
@@ -105,12 +107,12 @@ func TestReasonsOfReads(t *testing.T) {
 			return resp, err
 		})})
 		_, _, err := b.Open(t.Context(), "k", 0, -1)
-		wantReason(t, "Open: "+code, err, drivers.ErrRefused, says)
+		wantReason(t, "Open: "+code, err, drivers.ErrRefused, text)
 	}
 }
 
-// TestOpenUnderRetention has a bucket in which the probe can't delete its
-// objects. No role changes that.
+// TestOpenUnderRetention has a bucket with a retention policy, under which the probe
+// can't delete its objects. No role changes that.
 func TestOpenUnderRetention(t *testing.T) {
 	server := emulator.FakeGCS(t)
 	cfg := Config{Bucket: server.Bucket(t), Endpoint: server.Endpoint, CredentialsFile: server.CredentialsFile}
@@ -124,9 +126,9 @@ func TestOpenUnderRetention(t *testing.T) {
 	b, err := Open(t.Context(), cfg)
 	if err == nil {
 		b.Close()
-		t.Fatal("Open succeeds")
+		t.Fatal("Open = nil, want an error")
 	}
 	if text := err.Error(); !strings.Contains(text, "retention policy") || strings.Contains(text, "objectUser") {
-		t.Errorf("Open = %v, want it to name the retention policy, and no role", err)
+		t.Errorf("Open = %v, want \"retention policy\" and no role in it", err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
+// readAll returns the body of a request.
 func readAll(r *http.Request) string {
 	data, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -23,7 +24,7 @@ func readAll(r *http.Request) string {
 	return string(data)
 }
 
-// TestBusy has a store that refuses requests, for a time or forever.
+// TestBusy has a store that refuses each request, the first two times or always.
 func TestBusy(t *testing.T) {
 	for _, c := range []struct {
 		status, times int
@@ -43,14 +44,14 @@ func TestBusy(t *testing.T) {
 		{-3, 1000, drivers.ErrBusy},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			asked := 0
+			requests := 0
 			b := openUnprobed(t, Config{Endpoint: "http://gcs.example", Transport: transport(func(r *http.Request) (*http.Response, error) {
 				if r.Body != nil {
 					readAll(r)
 				}
-				asked++
+				requests++
 				switch {
-				case asked > c.times:
+				case requests > c.times:
 					return answer(r, http.StatusOK, map[string]string{"generation": "7", "size": "1", "updated": "2026-01-02T03:04:05Z"})
 				case c.status == 0:
 					return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
@@ -68,27 +69,27 @@ func TestBusy(t *testing.T) {
 				"Stat":    func() error { _, err := b.Stat(t.Context(), "k"); return err },
 				"Delete":  func() error { return b.Delete(t.Context(), "k") },
 			} {
-				asked = 0
-				began := time.Now()
+				requests = 0
+				start := time.Now()
 				err := call()
 				if c.want == nil && err != nil || c.want != nil && !errors.Is(err, c.want) {
 					t.Errorf("%s while the store answers %d %d times = %v, want %v", name, c.status, c.times, err, c.want)
 				}
-				if want := min(c.times+1, attempts); asked != want {
-					t.Errorf("%s while the store answers %d %d times made %d requests, want %d", name, c.status, c.times, asked, want)
+				if want := min(c.times+1, attempts); requests != want {
+					t.Errorf("%s while the store answers %d %d times sent %d requests, want %d", name, c.status, c.times, requests, want)
 				}
-				if d := time.Since(began); d > time.Minute {
-					t.Errorf("%s took %v", name, d)
+				if d := time.Since(start); d > time.Minute {
+					t.Errorf("%s took %v, want at most a minute", name, d)
 				}
 			}
 		})
 	}
 }
 
-// TestRefused has a store that refuses this process: there is one request, and
-// the error names the setting.
+// TestRefused has a store that refuses this process. There is one request, and the
+// error names the field to change.
 func TestRefused(t *testing.T) {
-	for setting, refuse := range map[string]func(*http.Request) (*http.Response, error){
+	for field, refuse := range map[string]func(*http.Request) (*http.Response, error){
 		"gcs.Config.CredentialsFile: the Application Default Credentials are not accepted": func(r *http.Request) (*http.Response, error) {
 			return answer(r, http.StatusUnauthorized, "no")
 		},
@@ -100,16 +101,16 @@ func TestRefused(t *testing.T) {
 			return nil, &net.DNSError{Err: "no such host", IsNotFound: true}
 		},
 	} {
-		asked := 0
+		requests := 0
 		b := openUnprobed(t, Config{Endpoint: "http://gcs.example", Transport: transport(func(r *http.Request) (*http.Response, error) {
 			if r.Body != nil {
 				readAll(r)
 			}
-			asked++
+			requests++
 			return refuse(r)
 		})})
-		if _, err := b.Stat(t.Context(), "k"); !errors.Is(err, drivers.ErrRefused) || !strings.Contains(err.Error(), setting) || asked != 1 {
-			t.Errorf("Stat = %v after %d requests, want %v after one, with %q", err, asked, drivers.ErrRefused, setting)
+		if _, err := b.Stat(t.Context(), "k"); !errors.Is(err, drivers.ErrRefused) || !strings.Contains(err.Error(), field) || requests != 1 {
+			t.Errorf("Stat = %v after %d requests, want %v after 1, with %q", err, requests, drivers.ErrRefused, field)
 		}
 	}
 }
@@ -126,25 +127,25 @@ func TestTransport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
 		defer server.Close()
-		go io.Copy(io.Discard, server) //nolint:errcheck // it reads, and never answers
+		go io.Copy(io.Discard, server) //nolint:errcheck // the server never responds
 		tr, ok := newTransport().(*http.Transport)
 		if !ok {
-			t.Fatal("newTransport is no http.Transport")
+			t.Fatal("newTransport does not return an *http.Transport")
 		}
 		defer tr.CloseIdleConnections()
 		tr.DialContext = func(context.Context, string, string) (net.Conn, error) { return client, nil }
-		began := time.Now()
+		start := time.Now()
 		_, err := (&http.Client{Transport: tr}).Get("http://gcs.example/")
 		if e, ok := errors.AsType[net.Error](err); !ok || !e.Timeout() || !errors.Is(claim(err, nil), drivers.ErrBusy) {
-			t.Errorf("a store that never answers is %v, want a timeout that is %v", err, drivers.ErrBusy)
+			t.Errorf("GET from a store that never responds = %v, want a timeout that is %v", err, drivers.ErrBusy)
 		}
-		if d := time.Since(began); d > 5*time.Minute {
-			t.Errorf("it took %v", d)
+		if d := time.Since(start); d > 5*time.Minute {
+			t.Errorf("GET took %v, want at most 5 minutes", d)
 		}
 	})
 }
 
-// TestHalfHeader has a connection close in the middle of an answer's header.
+// TestHalfHeader has a connection that breaks in the middle of a response's header.
 func TestHalfHeader(t *testing.T) {
 	for _, half := range []string{"HTTP/1.1", "HTTP/1.1 200 OK\r\nContent-Le"} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -31,11 +31,11 @@ func TestInspect(t *testing.T) {
 		PartsAreObjects: true,
 	}
 	if diff := cmp.Diff(want, s); diff != "" || err != nil {
-		t.Errorf("Inspect(), %v (-want +got):\n%s", err, diff)
+		t.Errorf("Inspect() = %v (-want +got):\n%s", err, diff)
 	}
 }
 
-// TestInspectGoogle has the answers that Google documents.
+// TestInspectGoogle has a store that returns what Google documents.
 // https://cloud.google.com/storage/docs/json_api/v1/buckets#resource
 func TestInspectGoogle(t *testing.T) {
 	t.Parallel()
@@ -56,26 +56,7 @@ func TestInspectGoogle(t *testing.T) {
 			{"action": {"type": "AbortIncompleteMultipartUpload"}, "condition": {"age": 1}}
 		]}
 	}`
-	settingsOf := func(status int, body any) inspect.Settings {
-		t.Helper()
-		s, err := Inspect(t.Context(), Config{Bucket: "b", Prefix: "team", Endpoint: "http://gcs.example", Transport: transport(
-			func(r *http.Request) (*http.Response, error) {
-				switch r.URL.Path {
-				case "/storage/v1/b/b/storageLayout":
-					return answer(r, http.StatusOK, json.RawMessage(`{"hierarchicalNamespace": {"enabled": true}}`))
-				case "/storage/v1/b/b":
-					return answer(r, status, wanted(t, body, r.URL.Query().Get("fields")))
-				default:
-					t.Errorf("Inspect asks for %s", r.URL.Path)
-					return answer(r, http.StatusNotFound, "no")
-				}
-			})})
-		if err != nil {
-			t.Fatalf("Inspect() = %v", err)
-		}
-		return s
-	}
-	s := settingsOf(http.StatusOK, json.RawMessage(bucket))
+	s := settingsOf(t, http.StatusOK, json.RawMessage(bucket))
 	const day = 24 * time.Hour
 	want := []inspect.Rule{
 		{Action: inspect.RuleExpire, Prefix: "parts/", Age: 9 * day},
@@ -85,36 +66,62 @@ func TestInspectGoogle(t *testing.T) {
 		{Action: inspect.RuleCool, Age: 30 * day, Class: "NEARLINE"},
 	}
 	if diff := cmp.Diff(want, s.Lifecycle.Value); diff != "" || s.Lifecycle.Err != nil {
-		t.Errorf("rules, %v (-want +got):\n%s", s.Lifecycle.Err, diff)
+		t.Errorf("Lifecycle.Err = %v, Lifecycle.Value (-want +got):\n%s", s.Lifecycle.Err, diff)
 	}
 	if s.Versioning.Err != nil || !s.Versioning.Value {
-		t.Errorf("versioning: %+v", s.Versioning)
+		t.Errorf("Versioning = %+v, want true", s.Versioning)
 	}
 	if s.SoftDelete.Err != nil || s.SoftDelete.Value != 7*day {
-		t.Errorf("soft delete: %+v", s.SoftDelete)
+		t.Errorf("SoftDelete = %+v, want a week", s.SoftDelete)
 	}
-
 	if s.Retention.Err != nil || s.Retention.Value != time.Hour {
-		t.Errorf("retention: %+v", s.Retention)
+		t.Errorf("Retention = %+v, want an hour", s.Retention)
 	}
-	for name, setting := range map[string]inspect.Setting[bool]{"hold": s.Held, "requester pays": s.RequesterPays, "hierarchical": s.Hierarchical} {
+	for name, setting := range map[string]inspect.Setting[bool]{"Held": s.Held, "RequesterPays": s.RequesterPays, "Hierarchical": s.Hierarchical} {
 		if setting.Err != nil || !setting.Value {
-			t.Errorf("%s: %+v", name, setting)
-		}
-	}
-
-	s = settingsOf(http.StatusForbidden, "berth does not have storage.buckets.get access")
-	for name, err := range map[string]error{"lifecycle": s.Lifecycle.Err, "versioning": s.Versioning.Err, "soft delete": s.SoftDelete.Err,
-		"retention": s.Retention.Err, "hold": s.Held.Err, "requester pays": s.RequesterPays.Err} {
-		if err == nil || !strings.Contains(err.Error(), "denied") {
-			t.Errorf("%s where access is denied: %v", name, err)
+			t.Errorf("%s = %+v, want true", name, setting)
 		}
 	}
 }
 
-// wanted returns the bucket fields that a request selects; the store sends no
+// TestInspectDenied has a store that refuses to return its settings.
+func TestInspectDenied(t *testing.T) {
+	t.Parallel()
+	s := settingsOf(t, http.StatusForbidden, "berth does not have storage.buckets.get access")
+	for name, err := range map[string]error{
+		"Lifecycle": s.Lifecycle.Err, "Versioning": s.Versioning.Err, "SoftDelete": s.SoftDelete.Err,
+		"Retention": s.Retention.Err, "Held": s.Held.Err, "RequesterPays": s.RequesterPays.Err,
+	} {
+		if err == nil || !strings.Contains(err.Error(), "denied") {
+			t.Errorf("%s.Err = %v, want \"denied\" in it", name, err)
+		}
+	}
+}
+
+// settingsOf returns the settings of a store that returns this status and body.
+func settingsOf(t *testing.T, status int, body any) inspect.Settings {
+	t.Helper()
+	s, err := Inspect(t.Context(), Config{Bucket: "b", Prefix: "team", Endpoint: "http://gcs.example", Transport: transport(
+		func(r *http.Request) (*http.Response, error) {
+			switch r.URL.Path {
+			case "/storage/v1/b/b/storageLayout":
+				return answer(r, http.StatusOK, json.RawMessage(`{"hierarchicalNamespace": {"enabled": true}}`))
+			case "/storage/v1/b/b":
+				return answer(r, status, selected(t, body, r.URL.Query().Get("fields")))
+			default:
+				t.Errorf("unexpected request to %s", r.URL.Path)
+				return answer(r, http.StatusNotFound, "no")
+			}
+		})})
+	if err != nil {
+		t.Fatalf("Inspect() = %v", err)
+	}
+	return s
+}
+
+// selected returns the fields of body that a request selects. The store returns no
 // others.
-func wanted(t *testing.T, body any, fields string) any {
+func selected(t *testing.T, body any, fields string) any {
 	t.Helper()
 	text, ok := body.(json.RawMessage)
 	if !ok {
@@ -139,7 +146,7 @@ func wanted(t *testing.T, body any, fields string) any {
 func TestOpenHierarchical(t *testing.T) {
 	server := emulator.FakeGCS(t)
 	store := newTransport()
-	for answered, want := range map[string]int{
+	for layout, want := range map[string]int{
 		`{"hierarchicalNamespace": {"enabled": true}}`:  1,
 		`{"hierarchicalNamespace": {"enabled": false}}`: 0,
 		"": 0,
@@ -152,10 +159,10 @@ func TestOpenHierarchical(t *testing.T) {
 				switch {
 				case !strings.HasSuffix(r.URL.Path, "/storageLayout"):
 					return store.RoundTrip(r)
-				case answered == "":
+				case layout == "":
 					return answer(r, http.StatusNotFound, "no")
 				default:
-					return answer(r, http.StatusOK, json.RawMessage(answered))
+					return answer(r, http.StatusOK, json.RawMessage(layout))
 				}
 			}),
 		})
@@ -164,7 +171,7 @@ func TestOpenHierarchical(t *testing.T) {
 		}
 		b.Close()
 		if n := strings.Count(log.String(), "hierarchical namespace"); n != want {
-			t.Errorf("%q: %d warnings, want %d:\n%s", answered, n, want, &log)
+			t.Errorf("layout %q: %d warnings, want %d:\n%s", layout, n, want, &log)
 		}
 	}
 }

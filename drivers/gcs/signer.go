@@ -1,6 +1,7 @@
 package gcs
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/rsa"
@@ -50,61 +51,72 @@ type signer interface {
 	lifetime() time.Duration
 }
 
-// newSigner returns a signer that uses the credentials' private key. If they
-// have none, IAM signs for their account. If they have no account either, the
-// signer returns errors.ErrUnsupported.
+// credentialsFile is the part of JSON credentials that concerns signing.
+type credentialsFile struct {
+	ClientEmail      string `json:"client_email"`
+	PrivateKey       string `json:"private_key"`
+	ImpersonationURL string `json:"service_account_impersonation_url"`
+}
+
+// newSigner returns a signer that uses the credentials' private key. If they have
+// none, IAM signs for their account. If they have no account either, the signer
+// returns errors.ErrUnsupported.
 func newSigner(ctx context.Context, cfg *Config, creds *auth.Credentials, hc *http.Client) (signer, error) {
-	var file struct {
-		Type             string `json:"type"`
-		ClientEmail      string `json:"client_email"`
-		PrivateKey       string `json:"private_key"`
-		ImpersonationURL string `json:"service_account_impersonation_url"`
-	}
-	if data := creds.JSON(); len(data) > 0 {
-		if err := json.Unmarshal(data, &file); err != nil {
+	var file credentialsFile
+	isFile := len(creds.JSON()) > 0 // otherwise they are the metadata server's
+	if isFile {
+		if err := json.Unmarshal(creds.JSON(), &file); err != nil {
 			return nil, fmt.Errorf("gcs.Config.CredentialsFile: %w", err)
 		}
 	}
-	email := cfg.SignAs
-	if email == "" {
-		email = file.ClientEmail
-	}
-	if file.PrivateKey != "" && email == file.ClientEmail {
+	email := cmp.Or(cfg.SignAs, file.ClientEmail, file.impersonated())
+	switch {
+	case file.PrivateKey != "" && email == file.ClientEmail:
 		key, err := parseKey(file.PrivateKey)
 		if err != nil {
 			return nil, fmt.Errorf("gcs.Config.CredentialsFile: private_key: %w", err)
 		}
 		return keySigner{email, key}, nil
-	}
-	if email == "" { // the URL ends in /serviceAccounts/<email>:generateAccessToken
-		_, rest, _ := strings.Cut(file.ImpersonationURL, "/serviceAccounts/")
-		email, _, _ = strings.Cut(rest, ":")
-	}
-	if email == "" && len(creds.JSON()) == 0 { // the metadata server's
+	case email == "" && isFile:
+		return noSigner("gcs.Config.SignAs: it is empty, and the credentials belong to no service account"), nil
+	case email == "":
 		var err error
-		email, err = metadata.NewClient(nil).EmailWithContext(ctx, "default")
-		_, none := errors.AsType[metadata.NotDefinedError](err)
-		switch {
-		case err != nil && !none:
-			return nil, fmt.Errorf("gcs.Config.SignAs: it is empty, and the metadata server does not tell whose account this is: %w", err)
-		case !strings.Contains(email, "@"): // no account, or the pool of a workload identity without a service account
-			return noSigner("gcs.Config.SignAs: it is empty, and the metadata server names no service account"), nil
+		if email, err = metadataAccount(ctx); err != nil {
+			return nil, fmt.Errorf("gcs.Config.SignAs: it is empty, and the metadata server did not return the account: %w", err)
 		}
-	}
-	if email == "" {
-		return noSigner("gcs.Config.SignAs: it is empty, and the credentials stand for no service account"), nil
+		if email == "" {
+			return noSigner("gcs.Config.SignAs: it is empty, and the metadata server has no service account"), nil
+		}
 	}
 	service, err := iamcredentials.NewService(ctx, option.WithHTTPClient(hc), option.WithEndpoint("https://iamcredentials."+cfg.universe()+"/"))
 	if err != nil {
 		return nil, err
 	}
-	kept, err := lru.New[string, []byte](keptSignatures)
-	if err != nil {
-		return nil, err
-	}
-	return &iamSigner{email: email, service: service, kept: kept}, nil
+	return newIAMSigner(email, service)
 }
 
+// impersonated returns the account that the credentials impersonate, or "". Its
+// URL ends in /serviceAccounts/<email>:generateAccessToken.
+func (f credentialsFile) impersonated() string {
+	_, rest, _ := strings.Cut(f.ImpersonationURL, "/serviceAccounts/")
+	email, _, _ := strings.Cut(rest, ":")
+	return email
+}
+
+// metadataAccount returns the service account of the machine. It returns "" if
+// there is none, or only the pool of a workload identity.
+func metadataAccount(ctx context.Context) (string, error) {
+	email, err := metadata.NewClient(nil).EmailWithContext(ctx, "default")
+	if _, none := errors.AsType[metadata.NotDefinedError](err); none {
+		return "", nil
+	}
+	if err != nil || !strings.Contains(email, "@") {
+		return "", err
+	}
+	return email, nil
+}
+
+// parseKey returns the RSA key in a PEM file.
 func parseKey(text string) (*rsa.PrivateKey, error) {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil {
@@ -120,7 +132,7 @@ func parseKey(text string) (*rsa.PrivateKey, error) {
 	if key, ok := key.(*rsa.PrivateKey); ok {
 		return key, nil
 	}
-	return nil, errors.New("it is no RSA key")
+	return nil, errors.New("it is not an RSA key")
 }
 
 // keySigner signs with a private key.
@@ -140,7 +152,7 @@ func (s keySigner) sign(_ context.Context, data []byte) ([]byte, error) {
 // iamSigner is a signer that has IAM sign. It caches signatures, and concurrent
 // callers share one request. Two processes may get different signatures, by two
 // keys of the account. After a failure it makes no request until iamPause is
-// over, so that reads that don't need a URL don't wait for an IAM that is down.
+// over, so that reads do not wait while IAM is down.
 type iamSigner struct {
 	email   string
 	service *iamcredentials.Service
@@ -149,6 +161,15 @@ type iamSigner struct {
 	failure atomic.Pointer[iamFailure] // the last one
 }
 
+func newIAMSigner(email string, service *iamcredentials.Service) (*iamSigner, error) {
+	kept, err := lru.New[string, []byte](keptSignatures)
+	if err != nil {
+		return nil, err
+	}
+	return &iamSigner{email: email, service: service, kept: kept}, nil
+}
+
+// iamFailure is an error that sign returns again until a time.
 type iamFailure struct {
 	err   error
 	until time.Time
@@ -217,7 +238,7 @@ func (s *iamSigner) ask(ctx context.Context, data []byte) ([]byte, error) {
 func (s *iamSigner) explain(err error) error {
 	switch a := reasonsOf(err); {
 	case a.disabled():
-		return fmt.Errorf("%w: gcs.Config.SignAs: the API by which IAM signs is off: %s: %w",
+		return fmt.Errorf("%w: gcs.Config.SignAs: the API by which IAM signs is disabled: %s: %w",
 			drivers.ErrRefused, a.enable("iamcredentials.googleapis.com"), err)
 	case a.scope():
 		return fmt.Errorf("%w: gcs.Config.SignAs: the credentials' tokens have a scope that does not cover signing: "+

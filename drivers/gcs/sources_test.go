@@ -14,7 +14,7 @@ import (
 )
 
 // TestCompleteDropsSources has a store that keeps the sources of a compose.
-// They are deleted after the blob exists, in one request each.
+// Complete deletes them after the object exists, in one request each.
 func TestCompleteDropsSources(t *testing.T) {
 	for _, keeps := range []bool{true, false} {
 		const n = 100 // in two levels
@@ -33,7 +33,7 @@ func TestCompleteDropsSources(t *testing.T) {
 			names, deleted = names[:1], 0
 		}
 		if !slices.Equal(names, []string{testUpload.Key}) || d.requests["delete"] != deleted {
-			t.Errorf("with a store known to keep sources: %v: %d deletions leave %q, want %d that leave the blob", keeps, d.requests["delete"], names, deleted)
+			t.Errorf("keepsSources %v: Complete sent %d deletions and left %q, want %d deletions and the object", keeps, d.requests["delete"], names, deleted)
 		}
 	}
 }
@@ -61,9 +61,9 @@ func TestOpenFindsKeptSources(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = b.Close() }) // it holds nothing but idle connections
-		if warned := strings.Contains(log.String(), "leaves the parts"); warned != keeps {
-			t.Errorf("sources are kept: %v: the log is %q", keeps, &log)
+		t.Cleanup(func() { _ = b.Close() }) // frees connections only
+		if warned := strings.Contains(log.String(), "keeps the parts"); warned != keeps {
+			t.Errorf("store keeps sources: %v: log = %q", keeps, &log)
 		}
 		u, err := b.StartUpload(t.Context(), "data/k")
 		if err != nil {
@@ -77,7 +77,7 @@ func TestOpenFindsKeptSources(t *testing.T) {
 			t.Fatal(err)
 		}
 		for u, err := range b.Uploads(t.Context(), "") {
-			t.Errorf("sources are kept: %v: %+v, %v is left", keeps, u, err)
+			t.Errorf("store keeps sources: %v: Complete left %+v, %v", keeps, u, err)
 		}
 	}
 }

@@ -103,7 +103,7 @@ func (s *store) deleteAll(ctx context.Context, names []string) error {
 }
 
 // list returns the objects with keys that have the prefix and are in the range
-// from from up to, but not including, to. They have only name, size and time.
+// [from, to), where "" is no bound. They have only name, size and time.
 func (s *store) list(ctx context.Context, prefix, from, to string) iter.Seq2[*storage.ObjectAttrs, error] {
 	return func(yield func(*storage.ObjectAttrs, error) bool) {
 		if from != "" && to != "" && from >= to {

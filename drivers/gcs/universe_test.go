@@ -46,10 +46,10 @@ func TestUniverse(t *testing.T) {
 	_, sign := b.SignGet(t.Context(), "data/k", drivers.SignOptions{Expires: time.Second})
 	for _, err := range []error{create, stat, read, sign} {
 		if err == nil || !strings.Contains(err.Error(), "403") {
-			t.Errorf("a request that is denied is %v, want 403", err)
+			t.Errorf("error of a denied request = %v, want 403 in it", err)
 		}
 	}
 	if hosts["storage."+universe] != 3 || hosts["iamcredentials."+universe] != 1 || len(hosts) != 2 {
-		t.Errorf("requests went to %v, want 3 to storage.%s and 1 to iamcredentials.%[2]s", hosts, universe)
+		t.Errorf("requests by host = %v, want 3 to storage.%s and 1 to iamcredentials.%[2]s", hosts, universe)
 	}
 }

@@ -59,7 +59,9 @@ var (
 	gcsSteps = []string{"retention", "holds", "requester pays", "hierarchical namespace"}
 )
 
-func checkedServers() []checkedServer {
+func checkedServers(t *testing.T) []checkedServer {
+	t.Helper()
+	minIO := emulator.MinIO(t)
 	versityGW := map[string]check.Status{
 		"abandoned uploads": check.Skipped, "lifecycle rules": check.Skipped, "soft delete": check.Skipped,
 		"archive tiers": check.Skipped, "requester pays": check.Skipped,
@@ -67,15 +69,15 @@ func checkedServers() []checkedServer {
 	return []checkedServer{
 		{"versitygw", func(t *testing.T) []string { return s3Env(t, emulator.VersityGW(t)) }, s3Steps, versityGW},
 		{"versitygw without a proxy", func(t *testing.T) []string { return s3Env(t, emulator.VersityGWAlone(t)) }, s3Steps, versityGW},
-		{"MinIO", func(t *testing.T) []string { return s3Env(t, emulator.MinIO(t)) }, s3Steps, map[string]check.Status{
+		{"MinIO", func(t *testing.T) []string { return s3Env(t, minIO) }, s3Steps, map[string]check.Status{
 			"abandoned uploads": check.Warning, "soft delete": check.Skipped, "archive tiers": check.Skipped,
 		}},
-		{"MinIO with a rule that deletes blobs", expiringMinIO, s3Steps, map[string]check.Status{
+		{"MinIO with a rule that deletes blobs", func(t *testing.T) []string { return expiringMinIO(t, minIO) }, s3Steps, map[string]check.Status{
 			"abandoned uploads": check.Warning, "lifecycle rules": check.Failed, "versions": check.Warning, "soft delete": check.Skipped,
 			"archive tiers": check.Skipped,
 		}},
 		{"MinIO without the storage class", func(t *testing.T) []string {
-			return append(s3Env(t, emulator.MinIO(t)), "BERTH_STORAGE_S3_STORAGE_CLASS=NONSENSE")
+			return append(s3Env(t, minIO), "BERTH_STORAGE_S3_STORAGE_CLASS=NONSENSE")
 		}, s3Steps, map[string]check.Status{
 			"write and read data": check.Failed, "multipart upload": check.Failed, "abandoned uploads": check.Warning, "soft delete": check.Skipped,
 			"redirected GET": check.Failed, "archive tiers": check.Skipped, "parts of different sizes": check.Failed,
@@ -92,7 +94,7 @@ func checkedServers() []checkedServer {
 // TestCheckOnServers runs `berth check` on each server.
 func TestCheckOnServers(t *testing.T) {
 	t.Parallel()
-	for _, s := range checkedServers() {
+	for _, s := range checkedServers(t) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			steps := runCheck(t, s.env(t))
@@ -113,11 +115,10 @@ func TestCheckOnServers(t *testing.T) {
 	}
 }
 
-// expiringMinIO returns the environment of a berth on a bucket of MinIO that keeps
+// expiringMinIO returns the environment of a berth on a bucket of the server that keeps
 // versions and deletes objects by their age.
-func expiringMinIO(t *testing.T) []string {
+func expiringMinIO(t *testing.T, server *emulator.S3) []string {
 	t.Helper()
-	server := emulator.MinIO(t)
 	env := s3Env(t, server)
 	bucket := settingOf(env, "BERTH_STORAGE_S3_BUCKET")
 	client := s3Client(server)

@@ -243,7 +243,7 @@ func settingOf(env []string, name string) string {
 }
 
 func TestReplicasOnFilesystem(t *testing.T) {
-	testReplicasOnFilesystem(t, chaos{randomKills: 8, allShapes: true}) // it takes seconds
+	testReplicasOnFilesystem(t, chaos{randomKills: 3, allShapes: true})
 }
 
 func TestLongReplicasOnFilesystem(t *testing.T) {

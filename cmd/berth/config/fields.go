@@ -18,7 +18,7 @@ import (
 //	upload.Config.Memory                       upload.memory
 //	redirect.Config.CDN["edge"].Keys[0].File   redirect.cdn.edge.keys[0].file
 //
-// It leaves other text as it is, and so fields that no key sets.
+// Other text and fields that no key sets stay as they are.
 func KeysIn(text string) string {
 	if !strings.Contains(text, ".Config.") {
 		return text
@@ -44,7 +44,7 @@ func KeysIn(text string) string {
 	})
 }
 
-// ReplaceAttr rewrites messages and errors of a log with [KeysIn]. It is for
+// ReplaceAttr applies [KeysIn] to the messages and errors of a log. It is for
 // [slog.HandlerOptions].
 func ReplaceAttr(_ []string, a slog.Attr) slog.Attr {
 	switch {
@@ -135,8 +135,8 @@ func addPaths(paths map[any][]string, path string, v reflect.Value) {
 	}
 }
 
-// addKey adds a key for a path, and the sections around both: redirect.rules for
-// redirect.Config.Rules.
+// addKey adds the key of a path, and the sections that contain them: redirect.rules
+// for redirect.Config.Rules.
 func addKey(found map[string]string, path, key string) {
 	for path != "" && key != "" && !strings.HasSuffix(path, ".Config") {
 		if _, ok := found[path]; ok {

@@ -48,6 +48,7 @@ func (f field[T]) set(text string) bool {
 	return ok
 }
 
+// assign sets all fields to v.
 func assign[T any](fields []*T, v T) {
 	for _, p := range fields {
 		*p = v
@@ -85,13 +86,14 @@ func scalar(text string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
 }
 
-// words returns a text with the default def that must be valid.
+// words returns a text that must be valid. Its default is def.
 func words(p []*string, def, want string, valid func(string) bool) value {
 	assign(p, def)
 	parse := func(s string) (string, bool) { return s, valid(s) }
 	return field[string]{p, want, parse, func(s string) string { return s }}
 }
 
+// text returns a text without control characters.
 func text(p *string, def string) value {
 	return words([]*string{p}, def, "text without control characters", func(s string) bool {
 		return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
@@ -101,18 +103,19 @@ func text(p *string, def string) value {
 // redacted replaces the value of a secret in output.
 const redacted = "REDACTED"
 
+// secret returns any text except the placeholder for secrets.
 func secret(p *string) value {
 	return words([]*string{p}, "", "the secret itself, not the placeholder that `berth config` prints", func(s string) bool {
 		return s != redacted
 	})
 }
 
-// header returns the value of a header in headers.
+// header returns the value of the header with this name in headers.
 func header(headers map[string]string, name string) value {
 	return mapped{secret(new(string)), headers, name}
 }
 
-// mapped is a value that set also writes into a map.
+// mapped is a value that is also an entry of a map.
 type mapped struct {
 	value
 

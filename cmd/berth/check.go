@@ -50,8 +50,7 @@ const settingsTimeout = time.Minute
 func checkStore(ctx context.Context, cfg *config.Config, options checkOptions, stdout io.Writer) error {
 	store, results, failed := runChecks(ctx, cfg, options.alsoThrough)
 	for i := range results {
-		r := &results[i]
-		r.Detail, r.Impact, r.Fix = config.KeysIn(r.Detail), config.KeysIn(r.Impact), config.KeysIn(r.Fix)
+		results[i].Detail = config.KeysIn(results[i].Detail)
 	}
 	var err error
 	if options.asJSON {

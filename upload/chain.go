@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
-	"strconv"
 
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/deadline"
@@ -25,7 +23,7 @@ func (m *Manager) read(ctx context.Context, t Token) (envelope.Stored[sessionRec
 	case s.Value.Repository != t.Repository:
 		tail.Close()
 		return s, nil, fmt.Errorf("%w: it belongs to another repository", ErrUnknown)
-	case s.Value.Kind != kindOpen:
+	case s.Value.Kind != KindOpen:
 		tail.Close()
 		return s, nil, ended(s.Value)
 	}
@@ -37,18 +35,8 @@ func (m *Manager) read(ctx context.Context, t Token) (envelope.Stored[sessionRec
 func (m *Manager) newest(ctx context.Context, t Token) (Token, error) {
 	ctx, cancel := context.WithTimeout(ctx, envelope.SmallCallTimeout)
 	defer cancel()
-	t = t.next(0)
-	for o, err := range m.cfg.Bucket.List(ctx, m.cfg.Layout.Session(t.ID), "") {
-		if err != nil {
-			return t, err
-		}
-		seq, err := strconv.Atoi(path.Base(o.Key))
-		if err != nil {
-			return t, fmt.Errorf("upload: session record %s: %w", o.Key, err)
-		}
-		t = t.next(seq)
-	}
-	return t, nil
+	_, seq, err := m.records(ctx, t.ID)
+	return t.next(seq), err
 }
 
 // createNext creates the record after the one that t names. If another record
@@ -73,7 +61,7 @@ func (t Token) outcome(s envelope.Stored[sessionRecord], err error) error {
 		return err
 	case s.Value.Repository != t.Repository:
 		return fmt.Errorf("%w: it belongs to another repository", ErrUnknown)
-	case s.Value.Kind == kindOpen:
+	case s.Value.Kind == KindOpen:
 		return fmt.Errorf("%w: another request continued first", ErrOutOfOrder)
 	default:
 		return ended(s.Value)
@@ -102,7 +90,7 @@ func (m *Manager) uploadGone(ctx context.Context, t Token) error {
 // it returns ErrOutOfOrder, or how the session ended: the bytes may be gone
 // because another request has completed the upload.
 func (m *Manager) endLost(ctx context.Context, t Token, due deadline.Deadline, last sessionRecord) error {
-	r := sessionRecord{Kind: kindCancelled, Upload: last.Upload, Offset: last.Offset}
+	r := sessionRecord{Kind: KindCancelled, Upload: last.Upload, Offset: last.Offset}
 	if _, err := m.createNext(ctx, t, due, r, drivers.Body{}); err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func staged(t testing.TB, m *Manager) int {
 	return n
 }
 
-func kinds(t testing.TB, m *Manager, tok Token) (kinds []kind) {
+func kinds(t testing.TB, m *Manager, tok Token) (kinds []Kind) {
 	t.Helper()
 	for o, err := range m.cfg.Bucket.List(t.Context(), m.cfg.Layout.Session(tok.ID), "") {
 		if err != nil {
@@ -81,7 +81,7 @@ func TestChainIsHandedOn(t *testing.T) {
 			}
 			m := replica(t, store, nil)
 			wantCommit(t, m, tok, data[at:], data)
-			want := append(slicesRepeat(kindOpen, 8), kindCommitted)
+			want := append(slicesRepeat(KindOpen, 8), KindCommitted)
 			if diff := cmp.Diff(want, kinds(t, m, tok)); diff != "" {
 				t.Errorf("records, -want +got:\n%s", diff)
 			}
@@ -89,7 +89,7 @@ func TestChainIsHandedOn(t *testing.T) {
 	})
 }
 
-func slicesRepeat(k kind, n int) (all []kind) {
+func slicesRepeat(k Kind, n int) (all []Kind) {
 	for range n {
 		all = append(all, k)
 	}
@@ -262,7 +262,7 @@ func TestCancelAnywhere(t *testing.T) {
 			if err := m.Cancel(t.Context(), toks[from], newDeadline()); err != nil {
 				t.Errorf("Cancel from record %d = %v", from, err)
 			}
-			want := []kind{kindOpen, kindOpen, kindSpent, kindCancelled}
+			want := []Kind{KindOpen, KindOpen, KindSpent, KindCancelled}
 			if diff := cmp.Diff(want, kinds(t, m, toks[0])); diff != "" {
 				t.Errorf("after Cancel from record %d, -want +got:\n%s", from, diff)
 			}

@@ -47,6 +47,10 @@
 // record which refers to a spent one. A request that reads that reference finds the
 // end, and cancels the session.
 //
+// A session that is over, because it has ended or no token of it is valid any
+// more, is removed by the collector: see [Manager.Reap]. Until then its end stays,
+// so that a client which has lost the response to its commit gets it again.
+//
 // # Memory
 //
 // Package budget bounds the memory of all uploads, and cuts slow clients off. A

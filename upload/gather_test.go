@@ -196,7 +196,7 @@ func TestSpendsLargeReferences(t *testing.T) {
 			if s.RawSize > largeTail {
 				t.Errorf("record %d has %d raw bytes still", seq, s.RawSize)
 			}
-			if s.Value.Kind != kindOpen {
+			if s.Value.Kind != KindOpen {
 				spent++
 			}
 		}

@@ -160,7 +160,7 @@ func (p *progress) nextRecord() (sessionRecord, drivers.Body, error) {
 		raw = drivers.Body{}
 	}
 	raw = concat(raw, p.tail.own())
-	r := sessionRecord{Kind: kindOpen, Offset: p.size, CRC32C: raw.CRC32C, Refs: slices.Clone(p.before.refs[:from])}
+	r := sessionRecord{Kind: KindOpen, Offset: p.size, CRC32C: raw.CRC32C, Refs: slices.Clone(p.before.refs[:from])}
 	if inPart {
 		for i := range r.Refs {
 			r.Refs[i].Raw = 0

@@ -9,28 +9,10 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// kind is what a session record stands for.
-type kind string
-
-const (
-	// kindOpen: bytes came, and more may come. The raw bytes are a piece of the
-	// tail, which is what came past the last part.
-	kindOpen kind = "open"
-
-	// kindCommitted and kindCancelled end a session. Nothing is created after
-	// them.
-	kindCommitted kind = "committed"
-	kindCancelled kind = "cancelled"
-
-	// kindSpent takes the place of an open record that is no longer needed, and
-	// points to the end of the session.
-	kindSpent kind = "spent"
-)
-
 // sessionRecord is one link of the chain uploads/<id>/1, 2, …; see the package's
 // documentation. A record without Refs holds all parts and the whole tail.
 type sessionRecord struct {
-	Kind       kind             `json:"kind"`
+	Kind       Kind             `json:"kind"`
 	Repository string           `json:"repository"`
 	Started    time.Time        `json:"started"`
 	Algorithm  digest.Algorithm `json:"algorithm"`

@@ -121,7 +121,7 @@ func (s *sealer) outcome(stored envelope.Stored[sessionRecord], err error) (Seal
 	case err == nil:
 		s.target.share()
 		return Sealed, nil
-	case r.Kind == kindCommitted && r.Repository == s.token.Repository && r.Digest == s.hashes.canonical() && r.Upload != nil:
+	case r.Kind == KindCommitted && r.Repository == s.token.Repository && r.Digest == s.hashes.canonical() && r.Upload != nil:
 		if r.Upload.Key != s.target.upload.Key {
 			s.adoptUpload(r)
 		}
@@ -172,7 +172,7 @@ func (s *sealer) mismatch(ctx context.Context, requested digest.Digest) error {
 // committed returns the record that binds the upload to its digest.
 func (s *sealer) committed(requested digest.Digest) sessionRecord {
 	r := sessionRecord{
-		Kind: kindCommitted, Repository: s.token.Repository, Started: s.token.Started, Algorithm: s.token.Algorithm,
+		Kind: KindCommitted, Repository: s.token.Repository, Started: s.token.Started, Algorithm: s.token.Algorithm,
 		Upload: s.target.upload, Offset: s.size, Digest: s.hashes.canonical(), CRC32C: s.checksum(),
 	}
 	if proven := s.hashes.digest(requested.Algorithm()); proven != r.Digest {
@@ -280,13 +280,13 @@ func (s *sealer) spend(ctx context.Context, requested digest.Digest) {
 	if s.token.Seq == 0 || s.opts.Deadline.Check() != nil {
 		return
 	}
-	by := sessionRecord{Kind: kindCommitted, Offset: s.size, Digest: s.hashes.canonical()}
+	by := sessionRecord{Kind: KindCommitted, Offset: s.size, Digest: s.hashes.canonical()}
 	if requested != by.Digest {
 		by.RequestedDigest = requested
 	}
 	isWhole := s.target.needsNoSeal()
 	if !isWhole {
-		by.Kind, by.End = kindSpent, s.token.Seq+1
+		by.Kind, by.End = KindSpent, s.token.Seq+1
 	}
 	if isWhole || s.base.RawSize > largeTail {
 		s.m.spend(ctx, s.token, s.base.Object.Tag, by)

@@ -65,7 +65,7 @@ func (m *Manager) Cancel(ctx context.Context, t Token, due deadline.Deadline) er
 			}
 			tail.Close()
 		}
-		r := sessionRecord{Kind: kindCancelled, Upload: last.Value.Upload, Offset: last.Value.Offset}
+		r := sessionRecord{Kind: KindCancelled, Upload: last.Value.Upload, Offset: last.Value.Offset}
 		_, err := m.createNext(ctx, t, due, r, drivers.Body{})
 		if errors.Is(err, ErrOutOfOrder) {
 			if t, err = m.newest(ctx, t); err == nil {
@@ -92,7 +92,7 @@ func (m *Manager) free(ctx context.Context, t Token, last envelope.Stored[sessio
 	if err := due.Check(); err != nil {
 		return err
 	}
-	by := sessionRecord{Kind: kindSpent, End: end}
+	by := sessionRecord{Kind: KindSpent, End: end}
 	switch {
 	case t.Seq == 0:
 	case last.Value.Upload == nil:

@@ -80,6 +80,9 @@ func (e *EndedError) Is(target error) bool { return target == ErrUnknown }
 
 // Layout names the keys that uploads live under.
 type Layout interface {
+	// Sessions is the prefix of the records of all sessions. The id of a session
+	// follows, and a slash.
+	Sessions() string
 	// Session is the prefix of a session's records.
 	Session(id string) string
 	// SessionRecord is the key of one record, in the order of their numbers.

@@ -27,6 +27,7 @@ const kiB, miB, giB = int64(1) << 10, int64(1) << 20, int64(1) << 30
 // testLayout is a layout as blobstore has it.
 type testLayout struct{}
 
+func (testLayout) Sessions() string         { return "uploads/" }
 func (testLayout) Session(id string) string { return "uploads/" + id + "/" }
 func (testLayout) TokenKey() string         { return "meta/token-key" }
 

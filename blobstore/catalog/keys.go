@@ -109,6 +109,9 @@ func NewID() string {
 // Layout makes the keys that package upload needs. It implements upload.Layout.
 type Layout struct{}
 
+// Sessions returns the prefix of the session records of all uploads.
+func (Layout) Sessions() string { return UploadsPrefix }
+
 // Session returns the prefix of the session records of one upload.
 func (Layout) Session(id string) string { return UploadsPrefix + id + "/" }
 

@@ -46,7 +46,7 @@ func forEach(t *testing.T, blobs [][]byte, f func(data []byte) error) {
 // what berth has signed.
 func TestCDN(t *testing.T) {
 	t.Parallel()
-	testCDN(t, 60)
+	testCDN(t, 20)
 }
 
 // TestLongCDN is TestCDN with more blobs than nginx has connections.

@@ -13,8 +13,8 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// An alias that a request relies on, and that the collector might soon take for
-// old, gets another tag before the link is there; a young one is left alone.
+// TestAliasIsRenewed uses an alias of a certain age. If the collector may soon find it
+// old, the request replaces it, and so changes its tag, before it creates the link.
 func TestAliasIsRenewed(t *testing.T) {
 	p := []byte("known by two digests")
 	sha512 := digest.SHA512.FromBytes(p)
@@ -61,7 +61,7 @@ func TestAliasIsRenewed(t *testing.T) {
 					}
 					after, err := s.catalog.ReadAlias(t.Context(), sha512)
 					if err != nil || (after.Object.Tag != before.Object.Tag) != renewed {
-						t.Errorf("alias %v old: its tag was %s and is %s, %v; want another: %v", age, before.Object.Tag, after.Object.Tag, err, renewed)
+						t.Errorf("alias %v old: its tag was %s and is %s, %v, want another: %v", age, before.Object.Tag, after.Object.Tag, err, renewed)
 					}
 					if got, err := to.Get(t.Context(), sha512); err != nil || !bytes.Equal(got, p) {
 						t.Errorf("Get(%s) = %q, %v", sha512, got, err)

@@ -19,14 +19,14 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// reads is a repository "a" whose requests to the store are counted, and may be
-// interfered with.
+// reads is a repository "a" with a bucket that counts the requests, and that a test
+// can intercept.
 type reads struct {
 	*Repository
 	counter drivertest.Counter
 	bucket  drivers.Bucket // not counted, for another replica
 
-	// intercept, if not nil, stands before every counted call.
+	// intercept, if not nil, is called for every counted call.
 	intercept drivertest.Intercept
 }
 
@@ -52,13 +52,13 @@ func openMemoryView(t *testing.T, s *memory.Store) drivers.Bucket {
 	return b
 }
 
-// elsewhere is the repository on a replica without a cache.
+// elsewhere returns the repository at a replica without a cache.
 func (r *reads) elsewhere(t *testing.T) *Repository {
 	t.Helper()
 	return repository(t, openStore(t, r.bucket, Config{Cache: CacheConfig{Entries: -1}}), "a")
 }
 
-// other is another repository on this replica.
+// other returns another repository at this replica.
 func (r *reads) other(t *testing.T) *Repository {
 	t.Helper()
 	return repository(t, r.s, "b")
@@ -73,7 +73,7 @@ func (r *reads) put(t *testing.T, p []byte) digest.Digest {
 	return desc.Digest
 }
 
-// serve is the answer of ServeBlob.
+// serve returns the response of ServeBlob.
 func (r *reads) serve(t *testing.T, method string, d digest.Digest, header ...string) (*httptest.ResponseRecorder, error) {
 	t.Helper()
 	req := httptest.NewRequestWithContext(t.Context(), method, "/", nil)
@@ -84,7 +84,7 @@ func (r *reads) serve(t *testing.T, method string, d digest.Digest, header ...st
 	return w, r.ServeBlob(t.Context(), w, req, d)
 }
 
-// wants runs a read and wants that many requests to the store.
+// wants fails the test unless a read succeeds with that many requests to the store.
 func (r *reads) wants(t *testing.T, what string, requests int, read func() error) {
 	t.Helper()
 	r.counter.Reset()
@@ -114,12 +114,12 @@ func (r *reads) get(t *testing.T, d digest.Digest) func() error {
 	}
 }
 
-// A read costs one request, and none once it is known; another algorithm costs
-// one more, and the bytes one more where they are not inline.
+// TestReadCounts counts the requests of reads, of which the cache saves all but those
+// for bytes that are not inline.
 func TestReadCounts(t *testing.T) {
 	inline, data := []byte("inline"), randomBytes(1, 100_000)
 	for _, c := range []struct {
-		what       string
+		name       string
 		content    []byte
 		alg        digest.Algorithm
 		cold, warm int
@@ -141,7 +141,7 @@ func TestReadCounts(t *testing.T) {
 			return func() error {
 				w, err := r.serve(t, http.MethodGet, d, "If-None-Match", `"`+d.String()+`"`)
 				if err == nil && w.Code != http.StatusNotModified {
-					err = fmt.Errorf("answered %d", w.Code)
+					err = fmt.Errorf("status %d, want 304", w.Code)
 				}
 				return err
 			}
@@ -161,13 +161,13 @@ func TestReadCounts(t *testing.T) {
 			t.Fatal(err)
 		}
 		read := c.read(r, d)
-		r.wants(t, c.what+", cold", c.cold, read)
-		r.wants(t, c.what+", warm", c.warm, read)
+		r.wants(t, c.name+", cold", c.cold, read)
+		r.wants(t, c.name+", warm", c.warm, read)
 	}
 }
 
-// What isn't there is asked for each time, and found once it is there.
-func TestNegativeAnswersAreNotCached(t *testing.T) {
+// TestAbsenceIsNotCached reads an unknown blob, and finds it at once after a push.
+func TestAbsenceIsNotCached(t *testing.T) {
 	r := newReads(t, Config{})
 	d := digest.FromString("later")
 	for range 2 {
@@ -177,9 +177,10 @@ func TestNegativeAnswersAreNotCached(t *testing.T) {
 		}
 	}
 	r.put(t, []byte("later"))
-	r.wants(t, "Stat once it is there", 1, r.stat(t, d))
+	r.wants(t, "Stat after the push", 1, r.stat(t, d))
 }
 
+// TestCacheTTL reads blobs until their entries expire, which reading does not delay.
 func TestCacheTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newReads(t, Config{Cache: CacheConfig{TTL: time.Minute}})
@@ -190,7 +191,7 @@ func TestCacheTTL(t *testing.T) {
 		}
 		r.wants(t, "inline", 1, r.get(t, inline))
 		r.wants(t, "data", 1, r.stat(t, data))
-		r.wants(t, "alias", 1, r.stat(t, alias)) // the link is known
+		r.wants(t, "alias", 1, r.stat(t, alias)) // the link is cached
 		time.Sleep(time.Minute)
 		r.wants(t, "inline, warm", 0, r.get(t, inline))
 		r.wants(t, "data, warm", 0, r.stat(t, data))
@@ -200,8 +201,7 @@ func TestCacheTTL(t *testing.T) {
 		r.wants(t, "inline, read by its alias", 0, r.get(t, inline))
 		r.wants(t, "data, expired", 1, r.stat(t, data))
 
-		// Another replica's deletion is seen when the time is over, and not
-		// put off by reading.
+		// A deletion at another replica is seen when the entry expires.
 		if err := r.elsewhere(t).Delete(t.Context(), data); err != nil {
 			t.Fatal(err)
 		}
@@ -211,11 +211,12 @@ func TestCacheTTL(t *testing.T) {
 		}
 		time.Sleep(time.Nanosecond)
 		if _, err := r.Stat(t.Context(), data); !errors.Is(err, ErrBlobUnknown) {
-			t.Errorf("Stat a minute after it was deleted elsewhere = %v, want ErrBlobUnknown", err)
+			t.Errorf("Stat a minute after the deletion elsewhere = %v, want ErrBlobUnknown", err)
 		}
 	})
 }
 
+// TestCacheBound evicts the entry that was used longest ago.
 func TestCacheBound(t *testing.T) {
 	r := newReads(t, Config{Cache: CacheConfig{Entries: 2}})
 	var all []digest.Digest
@@ -226,8 +227,8 @@ func TestCacheBound(t *testing.T) {
 	r.wants(t, "second", 1, r.stat(t, all[1]))
 	r.wants(t, "first again", 0, r.stat(t, all[0]))
 	r.wants(t, "third", 1, r.stat(t, all[2]))
-	r.wants(t, "the first was used last", 0, r.stat(t, all[0]))
-	r.wants(t, "the second had to go", 1, r.stat(t, all[1]))
+	r.wants(t, "first, used last", 0, r.stat(t, all[0]))
+	r.wants(t, "second, evicted", 1, r.stat(t, all[1]))
 
 	none := newReads(t, Config{Cache: CacheConfig{Entries: -1}})
 	d := none.put(t, []byte("inline"))
@@ -237,8 +238,8 @@ func TestCacheBound(t *testing.T) {
 	}
 }
 
-// The content of inline blobs has a budget of its own. Where it is gone, what
-// is known of the blob still serves those who don't want it.
+// TestInlineBudget caches more bytes of inline blobs than their budget. The entry of
+// a blob without its bytes still answers reads of its description.
 func TestInlineBudget(t *testing.T) {
 	r := newReads(t, Config{InlineMax: 64 << 10})
 	first := r.put(t, []byte("first"))
@@ -252,8 +253,8 @@ func TestInlineBudget(t *testing.T) {
 	r.wants(t, "Get of the first, warm", 0, r.get(t, first))
 }
 
-// A deletion is seen at once on the replica that made it, also by a read that
-// had already read the link, and by those that come while it goes on.
+// TestDeleteIsSeenAtOnce deletes a blob while a read at the same replica has read the
+// link already. Later reads there do not find the blob.
 func TestDeleteIsSeenAtOnce(t *testing.T) {
 	for _, size := range []int{10, 100_000} {
 		synctest.Test(t, func(t *testing.T) {
@@ -265,7 +266,7 @@ func TestDeleteIsSeenAtOnce(t *testing.T) {
 				err := do(ctx)
 				if hold && c.Method == "Open" && strings.Contains(c.Key, "/links/") {
 					hold = false
-					<-held // it has the link in its hands
+					<-held // it has read the link
 				}
 				return err
 			}
@@ -278,7 +279,7 @@ func TestDeleteIsSeenAtOnce(t *testing.T) {
 			}
 			close(held)
 			if err := <-done; err != nil {
-				t.Errorf("Get that began before = %v", err)
+				t.Errorf("Get that started before = %v, want success", err)
 			}
 			if _, err := r.Stat(t.Context(), d); !errors.Is(err, ErrBlobUnknown) {
 				t.Errorf("Stat after Delete = %v, want ErrBlobUnknown", err)
@@ -287,30 +288,30 @@ func TestDeleteIsSeenAtOnce(t *testing.T) {
 				t.Errorf("GET after Delete = %v, want ErrBlobUnknown", err)
 			}
 
-			// And what is pushed again is there at once.
+			// A blob that is pushed again is found at once.
 			r.put(t, randomBytes(1, size))
 			r.wants(t, "pushed again", 1, r.stat(t, d))
 			r.wants(t, "pushed again, warm", 0, r.stat(t, d))
 
-			// A deletion whose answer is lost may have happened.
+			// A deletion with a lost response may have taken effect.
 			r.intercept = (&drivertest.Faulty{Mode: drivertest.Unanswered, Nth: 1, Match: func(c drivertest.Call) bool { return c.Method == "DeleteIf" }}).Intercept
 			if err := r.Delete(t.Context(), d); !errors.Is(err, drivertest.ErrInjected) {
 				t.Errorf("Delete = %v, want ErrInjected", err)
 			}
 			if _, err := r.Stat(t.Context(), d); !errors.Is(err, ErrBlobUnknown) {
-				t.Errorf("Stat after a Delete whose answer was lost = %v, want ErrBlobUnknown", err)
+				t.Errorf("Stat after a Delete with a lost response = %v, want ErrBlobUnknown", err)
 			}
 		})
 	}
 }
 
-// A replica that knows of a blob from before it was deleted elsewhere says so to
-// those who read, and to nobody else.
+// TestNoCacheDecidesAWrite deletes a blob at another replica. The cache of this one
+// still answers reads, but writes do not rely on it.
 func TestNoCacheDecidesAWrite(t *testing.T) {
-	for _, size := range []int{1000, 300_000} { // bytes that the session's record has, and that a part has
+	for _, size := range []int{1000, 300_000} { // in a session record, and in a part
 		p := randomBytes(1, size)
 		d, alias := digest.FromBytes(p), digest.SHA512.FromBytes(p)
-		for what, request := range map[string]func(r *reads, u Upload) error{
+		for name, request := range map[string]func(r *reads, u Upload) error{
 			"PUT again": func(r *reads, u Upload) error {
 				_, err := r.FinishUpload(t.Context(), u.ID, u.State, Body{bytes.NewReader(nil), 0, -1, nil}, Descriptor{Digest: d})
 				if err == nil {
@@ -336,24 +337,24 @@ func TestNoCacheDecidesAWrite(t *testing.T) {
 			must(t, r.SetDescriptor(t.Context(), alias, Descriptor{Digest: d}))
 			must(t, r.stat(t, alias)())
 			must(t, r.elsewhere(t).Delete(t.Context(), d))
-			r.wants(t, "Stat of what was deleted elsewhere", 0, r.stat(t, alias))
+			r.wants(t, "Stat after the deletion elsewhere", 0, r.stat(t, alias))
 
 			err = request(r, u)
 			want := ErrBlobUnknown
 			switch {
-			case what == "PUT again" && size == 1000: // it is linked no more, and the session's bytes are spent
+			case name == "PUT again" && size == 1000: // the bytes of the session are spent
 				want = ErrBlobUploadUnknown
-			case what == "PUT again": // linked again
+			case name == "PUT again": // creates the link again
 				want = nil
 			}
 			if !errors.Is(err, want) {
-				t.Errorf("%s of %d bytes that were deleted elsewhere = %v, want %v", what, size, err, want)
+				t.Errorf("%s of %d bytes after the deletion elsewhere = %v, want %v", name, size, err, want)
 			}
 		}
 	}
 }
 
-// A repository sees nothing of what the cache has of another one.
+// TestCacheKeepsRepositoriesApart reads a blob that is cached for another repository.
 func TestCacheKeepsRepositoriesApart(t *testing.T) {
 	r := newReads(t, Config{})
 	d := r.put(t, []byte("inline"))

@@ -12,8 +12,9 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// A push that finds a live record whose data is gone, or is not all there, keeps
-// its own bytes, also where it looked before it stored them.
+// TestPushOntoLostData pushes a blob with a live record whose data is gone or cut
+// short. The push keeps its own bytes, even though it found the record before it
+// stored them.
 func TestPushOntoLostData(t *testing.T) {
 	p := randomBytes(7, 300_000)
 	d := digest.FromBytes(p)
@@ -44,7 +45,7 @@ func TestPushOntoLostData(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got, err := second.Get(t.Context(), d); err != nil || !bytes.Equal(got, p) {
-				t.Errorf("Get(%s) = %d bytes, %v; want %d", d, len(got), err, len(p))
+				t.Errorf("Get(%s) = %d bytes, %v, want %d", d, len(got), err, len(p))
 			}
 		})
 	}

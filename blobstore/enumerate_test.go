@@ -16,69 +16,32 @@ import (
 	"github.com/berthhq/berth/drivers/envelope"
 )
 
+// collect returns the digests that enumerate passes to its ingester, and its error.
+func collect(enumerate func(ingester func(digest.Digest) error) error) (all []digest.Digest, err error) {
+	err = enumerate(func(d digest.Digest) error {
+		all = append(all, d)
+		return nil
+	})
+	return all, err
+}
+
+// TestEnumerate enumerates blobs of several repositories, of which one was deleted
+// and one has an alias.
 func TestEnumerate(t *testing.T) {
 	for name, open := range buckets(t) {
 		t.Run(name, func(t *testing.T) {
 			s := openStore(t, open(t), smallParts())
-			var want []digest.Digest
-			for i := range 30 {
-				p := fmt.Appendf(nil, "blob %d", i)
-				for j, in := range []string{"a", "b", "c/d"}[:1+i%3] {
-					desc, err := repository(t, s, in).Put(t.Context(), "", p)
-					if err != nil {
-						t.Fatal(err)
-					}
-					if j == 0 {
-						want = append(want, desc.Digest)
-					}
-				}
-			}
-			// What nobody links any more is not there; nor is what is by another
-			// algorithm, which is the same blob.
-			gone := want[0]
-			want = want[1:]
-			if err := repository(t, s, "a").Delete(t.Context(), gone); err != nil {
-				t.Fatal(err)
-			}
-			if err := repository(t, s, "a").SetDescriptor(t.Context(), digest.SHA512.FromString("blob 1"), Descriptor{Digest: want[0]}); err != nil {
-				t.Fatal(err)
-			}
-			slices.Sort(want)
-
-			var got []digest.Digest
-			if err := s.Enumerate(t.Context(), func(d digest.Digest) error {
-				got = append(got, d)
-				return nil
-			}); err != nil || !slices.Equal(got, want) {
+			want, deleted := enumerated(t, s)
+			got, err := collect(func(f func(digest.Digest) error) error { return s.Enumerate(t.Context(), f) })
+			if err != nil || !slices.Equal(got, want) {
 				t.Errorf("Enumerate = %v, %v, want %v", got, err, want)
 			}
+			testResumedEnumeration(t, s, want)
 
-			// One that ends anywhere can be gone on with.
-			enough := errors.New("enough")
-			for n := 1; n <= len(want); n++ {
-				var first, rest []digest.Digest
-				err := s.Enumerate(t.Context(), func(d digest.Digest) error {
-					if first = append(first, d); len(first) == n {
-						return enough
-					}
-					return nil
-				})
-				if err != enough || !slices.Equal(first, want[:n]) { //nolint:errorlint // it is the ingester's own
-					t.Fatalf("Enumerate of %d = %v, %v, want the ingester's error", n, first, err)
-				}
-				if err := s.EnumerateAfter(t.Context(), first[n-1], func(d digest.Digest) error {
-					rest = append(rest, d)
-					return nil
-				}); err != nil || !slices.Equal(rest, want[n:]) {
-					t.Fatalf("EnumerateAfter the %dth = %v, %v, want %v", n, rest, err, want[n:])
-				}
-			}
-
-			// Also after a digest that isn't there, or is no longer.
-			before, _ := slices.BinarySearch(want, gone)
-			n := 0
-			if err := s.EnumerateAfter(t.Context(), gone, func(digest.Digest) error { n++; return nil }); err != nil || n != len(want)-before {
-				t.Errorf("EnumerateAfter a digest that has gone gives %d, %v, want %d", n, err, len(want)-before)
+			after, _ := slices.BinarySearch(want, deleted)
+			got, err = collect(func(f func(digest.Digest) error) error { return s.EnumerateAfter(t.Context(), deleted, f) })
+			if err != nil || !slices.Equal(got, want[after:]) {
+				t.Errorf("EnumerateAfter(%s), which was deleted, = %v, %v, want %v", deleted, got, err, want[after:])
 			}
 			for _, bad := range []digest.Digest{"x", "sha256:x", digest.SHA512.FromString("x")} {
 				if err := s.EnumerateAfter(t.Context(), bad, func(digest.Digest) error { return nil }); !isInvalidDigest(err) {
@@ -89,14 +52,54 @@ func TestEnumerate(t *testing.T) {
 	}
 }
 
+// enumerated pushes blobs, deletes one of them, and gives another one an alias. It
+// returns the digests that are left, in order.
+func enumerated(t *testing.T, s *Store) (left []digest.Digest, deleted digest.Digest) {
+	t.Helper()
+	for i := range 30 {
+		p := fmt.Appendf(nil, "blob %d", i)
+		for _, in := range []string{"a", "b", "c/d"}[:1+i%3] {
+			_, err := repository(t, s, in).Put(t.Context(), "", p)
+			must(t, err)
+		}
+		left = append(left, digest.FromBytes(p))
+	}
+	deleted, left = left[0], left[1:]
+	must(t, repository(t, s, "a").Delete(t.Context(), deleted))
+	must(t, repository(t, s, "a").SetDescriptor(t.Context(), digest.SHA512.FromString("blob 1"), Descriptor{Digest: left[0]}))
+	slices.Sort(left)
+	return left, deleted
+}
+
+// testResumedEnumeration ends an enumeration after each digest, and resumes it.
+func testResumedEnumeration(t *testing.T, s *Store, want []digest.Digest) {
+	t.Helper()
+	enough := errors.New("enough")
+	for n := 1; n <= len(want); n++ {
+		var first []digest.Digest
+		err := s.Enumerate(t.Context(), func(d digest.Digest) error {
+			if first = append(first, d); len(first) == n {
+				return enough
+			}
+			return nil
+		})
+		if err != enough || !slices.Equal(first, want[:n]) { //nolint:errorlint // it must be the ingester's error itself
+			t.Fatalf("Enumerate of %d = %v, %v, want %v and the error of the ingester", n, first, err, want[:n])
+		}
+		rest, err := collect(func(f func(digest.Digest) error) error { return s.EnumerateAfter(t.Context(), first[n-1], f) })
+		if err != nil || !slices.Equal(rest, want[n:]) {
+			t.Fatalf("EnumerateAfter digest %d = %v, %v, want %v", n, rest, err, want[n:])
+		}
+	}
+}
+
 func isInvalidDigest(err error) bool {
 	_, ok := errors.AsType[ErrBlobInvalidDigest](err)
 	return ok
 }
 
-// Enumerate holds a page of the listing at a time, gives what it has as it
-// goes, and asks for nothing more once the ingester has had enough. It reads
-// none of the records.
+// TestEnumerateStreams counts the requests of Enumerate. It lists a page at a time,
+// stops when the ingester does, and reads no record.
 func TestEnumerateStreams(t *testing.T) {
 	r := newReads(t, Config{})
 	const blobs = 1200 // two keys each: three pages
@@ -113,7 +116,7 @@ func TestEnumerateStreams(t *testing.T) {
 		return r.s.Enumerate(t.Context(), func(digest.Digest) error { n++; return nil })
 	})
 	if n != blobs {
-		t.Errorf("Enumerate gave %d digests, want %d", n, blobs)
+		t.Errorf("Enumerate passed %d digests, want %d", n, blobs)
 	}
 	enough := errors.New("enough")
 	r.counter.Reset()
@@ -121,8 +124,7 @@ func TestEnumerateStreams(t *testing.T) {
 		t.Errorf("Enumerate of one = %v with %d requests, want one", err, r.counter.Total())
 	}
 
-	// A store that fails half-way: what it gave before counts, and the error is
-	// in this package's terms.
+	// A store that fails half-way. The error is one of this package.
 	faulty := &drivertest.Faulty{Nth: 2, Err: drivers.ErrBusy, Match: func(c drivertest.Call) bool { return c.Method == "List" }}
 	r.intercept = faulty.Intercept
 	n = 0
@@ -134,10 +136,11 @@ func TestEnumerateStreams(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := r.s.Enumerate(ctx, func(digest.Digest) error { return nil }); !errors.Is(err, context.Canceled) {
-		t.Errorf("Enumerate with a context that is over = %v, want context.Canceled", err)
+		t.Errorf("Enumerate with a canceled context = %v, want context.Canceled", err)
 	}
 }
 
+// TestHolders lists the repositories of a blob by both of its digests.
 func TestHolders(t *testing.T) {
 	r := newReads(t, Config{})
 	long := strings.Repeat("a/", 127) + "a"
@@ -169,18 +172,18 @@ func TestHolders(t *testing.T) {
 			t.Errorf("Holders(%s) = %q, %v with %d requests, want %q with %d", d, got, err, r.counter.Total(), want, requests)
 		}
 	}
-	for _, d := range []digest.Digest{digest.FromString("nobody's"), digest.SHA512.FromString("nobody's")} {
+	for _, d := range []digest.Digest{digest.FromString("absent"), digest.SHA512.FromString("absent")} {
 		if got, err := holders(d); err != nil || len(got) != 0 {
 			t.Errorf("Holders(%s) = %q, %v, want none", d, got, err)
 		}
 	}
 	if _, err := holders("sha256:x"); !isInvalidDigest(err) {
-		t.Errorf("Holders of a bad digest = %v, want an ErrBlobInvalidDigest", err)
+		t.Errorf("Holders of an invalid digest = %v, want an ErrBlobInvalidDigest", err)
 	}
 }
 
-// MountAny takes the first repository that may be read, whose link is there
-// still, and asks about no more than it must.
+// TestMountAny mounts a blob out of the first repository that the client may read and
+// that still has the link. It checks access no more often than necessary.
 func TestMountAny(t *testing.T) {
 	r := newReads(t, Config{})
 	d := digest.FromString("shared")
@@ -189,22 +192,22 @@ func TestMountAny(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var asked []string
+	var checked []string
 	may := func(yes string) func(context.Context, string) bool {
-		asked = nil
+		checked = nil
 		return func(_ context.Context, name string) bool {
-			asked = append(asked, name)
+			checked = append(checked, name)
 			return strings.Contains(yes, name)
 		}
 	}
-	if _, err := r.MountAny(t.Context(), d, may("")); !errors.Is(err, ErrBlobUnknown) || !slices.Equal(asked, []string{"b", "c", "d"}) {
-		t.Errorf("MountAny out of nothing = %v after asking about %q, want ErrBlobUnknown after all three", err, asked)
+	if _, err := r.MountAny(t.Context(), d, may("")); !errors.Is(err, ErrBlobUnknown) || !slices.Equal(checked, []string{"b", "c", "d"}) {
+		t.Errorf("MountAny without access = %v after checking %q, want ErrBlobUnknown after all three", err, checked)
 	}
 	if _, err := r.Stat(t.Context(), d); !errors.Is(err, ErrBlobUnknown) {
-		t.Errorf("Stat = %v, want ErrBlobUnknown: nothing was mounted", err)
+		t.Errorf("Stat after MountAny failed = %v, want ErrBlobUnknown", err)
 	}
 
-	// The link of the first one goes while it is asked about.
+	// The link of the first one is deleted while access to it is checked.
 	desc, err := r.MountAny(t.Context(), d, func(ctx context.Context, name string) bool {
 		if name == "b" {
 			if err := repository(t, r.s, "b").Delete(ctx, d); err != nil {
@@ -215,12 +218,12 @@ func TestMountAny(t *testing.T) {
 		return name == "c"
 	})
 	if err != nil || desc.Digest != d {
-		t.Errorf("MountAny = %v, %v, want it out of c", desc, err)
+		t.Errorf("MountAny = %v, %v, want a mount out of c", desc, err)
 	}
-	r.wants(t, "Get of what was mounted", 1, r.get(t, d))
+	r.wants(t, "Get of the mounted blob", 1, r.get(t, d))
 
 	other := repository(t, r.s, "other")
-	r.wants(t, "MountAny", 4, func() error { // LIST, and those of a mount
+	r.wants(t, "MountAny", 4, func() error { // a List, and those of a mount
 		_, err := other.MountAny(t.Context(), d, may("d"))
 		return err
 	})
@@ -230,7 +233,8 @@ func TestMountAny(t *testing.T) {
 	}
 }
 
-func TestMountAnyAsksAThousandTimes(t *testing.T) {
+// TestMountAnyChecksAThousand gives up after a thousand repositories.
+func TestMountAnyChecksAThousand(t *testing.T) {
 	r := newReads(t, Config{})
 	d := r.put(t, []byte("shared"))
 	l, err := r.s.catalog.ReadLink(t.Context(), d, r.name)
@@ -242,10 +246,10 @@ func TestMountAnyAsksAThousandTimes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	asked := 0
+	checks := 0
 	r.counter.Reset()
-	_, err = repository(t, r.s, "z").MountAny(t.Context(), d, func(context.Context, string) bool { asked++; return false })
-	if !errors.Is(err, ErrBlobUnknown) || asked != 1000 || r.counter.Total() != 1 {
-		t.Errorf("MountAny = %v after %d questions and %d requests, want ErrBlobUnknown after 1000 and 1", err, asked, r.counter.Total())
+	_, err = repository(t, r.s, "z").MountAny(t.Context(), d, func(context.Context, string) bool { checks++; return false })
+	if !errors.Is(err, ErrBlobUnknown) || checks != 1000 || r.counter.Total() != 1 {
+		t.Errorf("MountAny = %v after %d checks and %d requests, want ErrBlobUnknown after 1000 and 1", err, checks, r.counter.Total())
 	}
 }

@@ -16,8 +16,7 @@ import (
 	"github.com/berthhq/berth/drivers/envelope"
 )
 
-// everyRead is each way to read a blob, which all go the same way: err is what
-// it came to.
+// everyRead reads a blob in every way and returns the errors.
 func (r *reads) everyRead(t *testing.T, d digest.Digest) map[string]error {
 	t.Helper()
 	_, stat := r.Stat(t.Context(), d)
@@ -31,8 +30,7 @@ func (r *reads) everyRead(t *testing.T, d digest.Digest) map[string]error {
 	return map[string]error{"Stat": stat, "Open": open, "Get": r.get(t, d)(), "HEAD": head, "GET": get, "GET with If-None-Match": match}
 }
 
-// rewriteLink makes the link say something else, as the collector, the scrubber
-// or an adoption would.
+// rewriteLink changes the link, as the collector, the scrubber or an adoption does.
 func (r *reads) rewriteLink(t *testing.T, d digest.Digest, change func(*record)) {
 	t.Helper()
 	l, err := r.s.catalog.ReadLink(t.Context(), d, r.name)
@@ -45,8 +43,8 @@ func (r *reads) rewriteLink(t *testing.T, d digest.Digest, change func(*record))
 	}
 }
 
-// A link marked damaged is unknown, and one that nobody verified is read where
-// its data lies.
+// TestReadByState reads a blob with a link in each state. Only a damaged one is
+// unknown.
 func TestReadByState(t *testing.T) {
 	for _, size := range []int{10, 100_000} {
 		for state, want := range map[state]error{live: nil, condemned: nil, unverified: nil, damaged: ErrBlobUnknown} {
@@ -54,9 +52,9 @@ func TestReadByState(t *testing.T) {
 			d := r.put(t, randomBytes(1, size))
 			r.rewriteLink(t, d, func(l *record) { l.State = state })
 			for range 2 { // damage is not cached
-				for what, err := range r.everyRead(t, d) {
+				for read, err := range r.everyRead(t, d) {
 					if !errors.Is(err, want) {
-						t.Errorf("%s of %d bytes that are %s = %v, want %v", what, size, state, err, want)
+						t.Errorf("%s of %d bytes that are %s = %v, want %v", read, size, state, err, want)
 					}
 				}
 			}
@@ -64,10 +62,10 @@ func TestReadByState(t *testing.T) {
 	}
 }
 
-// A link that says nonsense, or another berth's, is a failure of the store, not
-// an unknown blob.
+// TestSpoiltLink reads a link that is malformed, or that another version has written.
+// That is a failure of the store, not an unknown blob.
 func TestSpoiltLink(t *testing.T) {
-	for what, body := range map[string]string{
+	for name, body := range map[string]string{
 		"no JSON":             "nonsense\n",
 		"no line":             "nonsense",
 		"another version":     `{"v":2,"nonce":"x","value":{}}` + "\n",
@@ -81,12 +79,13 @@ func TestSpoiltLink(t *testing.T) {
 		}
 		for read, err := range r.everyRead(t, d) {
 			if err == nil || errors.Is(err, ErrBlobUnknown) {
-				t.Errorf("%s of a link with %s = %v, want another error", read, what, err)
+				t.Errorf("%s of a link with %s = %v, want another error", read, name, err)
 			}
 		}
 	}
 }
 
+// TestReadBadDigest reads by invalid digests, without a request to the store.
 func TestReadBadDigest(t *testing.T) {
 	r := newReads(t, Config{})
 	for d, reason := range map[digest.Digest]error{
@@ -106,89 +105,105 @@ func TestReadBadDigest(t *testing.T) {
 			t.Errorf("Delete of %q = %v, want an ErrBlobInvalidDigest", d, err)
 		}
 	}
-	if n := r.counter.ByMethod()["Open"]; n > 2 { // those of opening the store
-		t.Errorf("bad digests cost %d requests", n-2)
+	if n := r.counter.ByMethod()["Open"]; n > 2 { // those that open the store
+		t.Errorf("invalid digests cost %d requests, want none", n-2)
 	}
 }
 
+// TestSetDescriptor sets an alias, which grants nothing in another repository, and
+// clears the blob by it.
 func TestSetDescriptor(t *testing.T) {
 	for _, size := range []int{0, 10, 100_000} {
 		r := newReads(t, Config{})
 		p := randomBytes(1, size)
 		d, alias, other := r.put(t, p), digest.SHA512.FromBytes(p), digest.SHA512.FromString("other")
 		if err := r.SetDescriptor(t.Context(), other, Descriptor{Digest: d}); !isInvalidDigest(err) {
-			t.Errorf("SetDescriptor of a digest that the bytes don't have = %v, want an ErrBlobInvalidDigest", err)
+			t.Errorf("SetDescriptor of the digest of other bytes = %v, want an ErrBlobInvalidDigest", err)
 		}
-		for _, d := range []digest.Digest{alias, other} {
-			if _, err := r.Stat(t.Context(), d); !errors.Is(err, ErrBlobUnknown) {
-				t.Errorf("Stat(%s) = %v, want ErrBlobUnknown", d, err)
-			}
-		}
+		r.wantUnknown(t, "before SetDescriptor", alias, other)
 		for range 2 {
 			if err := r.SetDescriptor(t.Context(), alias, Descriptor{Digest: d}); err != nil {
-				t.Errorf("SetDescriptor: %v", err)
+				t.Errorf("SetDescriptor = %v", err)
 			}
 		}
 		if desc, err := r.Stat(t.Context(), alias); err != nil || desc.Digest != d || desc.Size != int64(size) {
 			t.Errorf("Stat(%s) = %v, %v, want the canonical descriptor", alias, desc, err)
 		}
-		r.wants(t, "Get by the alias", map[bool]int{true: 0, false: 1}[size <= 16<<10], r.get(t, alias))
-		if _, err := repository(t, r.s, "b").Stat(t.Context(), alias); !errors.Is(err, ErrBlobUnknown) {
-			t.Errorf("Stat in another repository = %v, want ErrBlobUnknown: an alias grants nothing", err)
+		r.wants(t, "Get by the alias", requestsForBytes(size), r.get(t, alias))
+		if _, err := r.other(t).Stat(t.Context(), alias); !errors.Is(err, ErrBlobUnknown) {
+			t.Errorf("Stat in another repository = %v, want ErrBlobUnknown", err)
 		}
 		if err := r.Clear(t.Context(), alias); err != nil {
-			t.Errorf("Clear: %v", err)
+			t.Errorf("Clear = %v", err)
 		}
+		r.wantUnknown(t, "after Clear", d, alias)
 		for _, d := range []digest.Digest{d, alias} {
 			if err := r.Clear(t.Context(), d); !errors.Is(err, ErrBlobUnknown) {
-				t.Errorf("Clear again = %v, want ErrBlobUnknown", err)
-			}
-			if _, err := r.Stat(t.Context(), d); !errors.Is(err, ErrBlobUnknown) {
-				t.Errorf("Stat after Clear = %v, want ErrBlobUnknown", err)
+				t.Errorf("Clear(%s) again = %v, want ErrBlobUnknown", d, err)
 			}
 		}
-	}
-
-	r := newReads(t, Config{})
-	d := r.put(t, []byte("x"))
-	for _, c := range []struct {
-		dgst, canonical digest.Digest
-		want            error
-	}{
-		{d, d, nil},
-		{digest.FromString("y"), d, nil}, // see below
-		{digest.SHA512.FromString("y"), digest.FromString("y"), ErrBlobUnknown},
-		{digest.SHA384.FromString("x"), d, ErrBlobDigestUnsupported},
-	} {
-		err := r.SetDescriptor(t.Context(), c.dgst, Descriptor{Digest: c.canonical})
-		if c.want != nil && !errors.Is(err, c.want) || c.dgst == d && err != nil {
-			t.Errorf("SetDescriptor(%s, %s) = %v, want %v", c.dgst, c.canonical, err, c.want)
-		}
-		if c.want == nil && c.dgst != d && !isInvalidDigest(err) {
-			t.Errorf("SetDescriptor(%s, %s) = %v, want an ErrBlobInvalidDigest", c.dgst, c.canonical, err)
-		}
-	}
-	for _, canonical := range []digest.Digest{"", "x", digest.SHA512.FromString("x")} {
-		if err := r.SetDescriptor(t.Context(), digest.SHA512.FromString("x"), Descriptor{Digest: canonical}); !isInvalidDigest(err) {
-			t.Errorf("SetDescriptor to %q = %v, want an ErrBlobInvalidDigest", canonical, err)
-		}
-	}
-
-	// Bytes that can't be read to their end prove nothing.
-	long := r.put(t, randomBytes(1, 100_000))
-	r.intercept = (&drivertest.Faulty{Match: func(c drivertest.Call) bool {
-		return c.Method == "Open" && strings.HasPrefix(c.Key, drivers.BulkPrefix)
-	}}).Intercept
-	alias := digest.SHA512.FromBytes(randomBytes(1, 100_000))
-	if err := r.SetDescriptor(t.Context(), alias, Descriptor{Digest: long}); !errors.Is(err, drivertest.ErrInjected) {
-		t.Errorf("SetDescriptor of what can't be read = %v, want ErrInjected", err)
-	}
-	if _, err := r.Stat(t.Context(), alias); !errors.Is(err, ErrBlobUnknown) {
-		t.Errorf("Stat(%s) = %v, want ErrBlobUnknown", alias, err)
 	}
 }
 
-// gate is access control: a digest is closed, or nothing is.
+// requestsForBytes returns the number of requests for the bytes of a blob whose
+// link is cached: none if they are inline.
+func requestsForBytes(size int) int {
+	if size <= 16<<10 {
+		return 0
+	}
+	return 1
+}
+
+// wantUnknown fails the test unless all digests are unknown.
+func (r *reads) wantUnknown(t *testing.T, when string, digests ...digest.Digest) {
+	t.Helper()
+	for _, d := range digests {
+		if _, err := r.Stat(t.Context(), d); !errors.Is(err, ErrBlobUnknown) {
+			t.Errorf("Stat(%s) %s = %v, want ErrBlobUnknown", d, when, err)
+		}
+	}
+}
+
+// TestSetDescriptorRefuses sets aliases that the bytes of the blob do not prove.
+func TestSetDescriptorRefuses(t *testing.T) {
+	r := newReads(t, Config{})
+	d := r.put(t, []byte("x"))
+	absent := digest.FromString("y")
+	for _, c := range []struct {
+		dgst, canonical digest.Digest
+		ok              func(error) bool
+		want            string
+	}{
+		{d, d, func(err error) bool { return err == nil }, "success"},
+		{digest.FromString("y"), d, isInvalidDigest, "an ErrBlobInvalidDigest"},
+		{digest.SHA512.FromString("y"), d, isInvalidDigest, "an ErrBlobInvalidDigest"},
+		{digest.SHA512.FromString("y"), absent, func(err error) bool { return errors.Is(err, ErrBlobUnknown) }, "ErrBlobUnknown"},
+		{digest.SHA384.FromString("x"), d, func(err error) bool { return errors.Is(err, ErrBlobDigestUnsupported) }, "ErrBlobDigestUnsupported"},
+		{digest.SHA512.FromString("x"), "", isInvalidDigest, "an ErrBlobInvalidDigest"},
+		{digest.SHA512.FromString("x"), "x", isInvalidDigest, "an ErrBlobInvalidDigest"},
+		{digest.SHA512.FromString("x"), digest.SHA512.FromString("x"), isInvalidDigest, "an ErrBlobInvalidDigest"},
+	} {
+		if err := r.SetDescriptor(t.Context(), c.dgst, Descriptor{Digest: c.canonical}); !c.ok(err) {
+			t.Errorf("SetDescriptor(%s, %q) = %v, want %s", c.dgst, c.canonical, err, c.want)
+		}
+	}
+	r.wantUnknown(t, "after SetDescriptor failed", digest.SHA512.FromString("y"))
+}
+
+// TestSetDescriptorOfUnreadableBytes cannot read the bytes to their end, so it sets
+// no alias.
+func TestSetDescriptorOfUnreadableBytes(t *testing.T) {
+	r := newReads(t, Config{})
+	p := randomBytes(1, 100_000)
+	d, alias := r.put(t, p), digest.SHA512.FromBytes(p)
+	r.intercept = (&drivertest.Faulty{Match: isData}).Intercept
+	if err := r.SetDescriptor(t.Context(), alias, Descriptor{Digest: d}); !errors.Is(err, drivertest.ErrInjected) {
+		t.Errorf("SetDescriptor = %v, want ErrInjected", err)
+	}
+	r.wantUnknown(t, "after SetDescriptor failed", alias)
+}
+
+// gate is an access controller that denies access to some digests.
 type gate struct {
 	closed map[digest.Digest]bool
 }
@@ -225,17 +240,17 @@ func (g gated) SetDescriptor(ctx context.Context, d digest.Digest, desc Descript
 	return g.BlobDescriptorService.SetDescriptor(ctx, d, desc)
 }
 
-// What the access controller denies is denied on every way to it, also where
-// the blob is in the cache, and the store is not even asked.
+// TestAccessControl denies access to a blob. Every way to the blob fails, even if it
+// is cached, without a request to the store.
 func TestAccessControl(t *testing.T) {
 	g := &gate{closed: map[digest.Digest]bool{}}
 	r := newReads(t, Config{Access: g})
 	for _, size := range []int{10, 100_000} {
 		p := randomBytes(uint64(size), size)
 		d := r.put(t, p)
-		for what, err := range r.everyRead(t, d) {
+		for read, err := range r.everyRead(t, d) {
 			if err != nil {
-				t.Errorf("%s before it is closed: %v", what, err)
+				t.Errorf("%s = %v, want success", read, err)
 			}
 		}
 		g.closed[d] = true
@@ -251,21 +266,21 @@ func TestAccessControl(t *testing.T) {
 		denied["Delete"] = r.Delete(t.Context(), d)
 		denied["Clear"] = r.Clear(t.Context(), d)
 		denied["SetDescriptor"] = r.SetDescriptor(t.Context(), digest.SHA512.FromBytes(p), Descriptor{Digest: d})
-		for what, err := range denied {
+		for request, err := range denied {
 			if !errors.Is(err, errClosed) {
-				t.Errorf("%s = %v, want what the controller says", what, err)
+				t.Errorf("%s = %v, want the error of the access controller", request, err)
 			}
 		}
 		if calls := r.counter.Calls(); len(calls) > 0 {
-			t.Errorf("what was denied asked the store: %v", calls)
+			t.Errorf("denied requests call the store: %v", calls)
 		}
 		delete(g.closed, d)
-		r.wants(t, "opened again", map[bool]int{true: 0, false: 1}[size <= 16<<10], r.get(t, d))
+		r.wants(t, "Get with access again", requestsForBytes(size), r.get(t, d))
 		if _, err := other.Mount(t.Context(), named(t, "a"), d); err != nil {
-			t.Errorf("Mount of what was opened again: %v", err)
+			t.Errorf("Mount with access again = %v", err)
 		}
 		if err := r.Delete(t.Context(), d); err != nil {
-			t.Errorf("Delete of what was opened again: %v", err)
+			t.Errorf("Delete with access again = %v", err)
 		}
 	}
 }
@@ -279,7 +294,8 @@ func named(t *testing.T, name string) reference.Named {
 	return n
 }
 
-// Create with MountFrom mounts, or begins an upload if it can't.
+// TestCreateMounts creates a writer with MountFrom, which mounts the blob or, if that is
+// not possible, starts an upload.
 func TestCreateMounts(t *testing.T) {
 	r := newReads(t, Config{})
 	d := r.put(t, []byte("x"))
@@ -299,14 +315,14 @@ func TestCreateMounts(t *testing.T) {
 		case mounted != c.mounted:
 			t.Errorf("Create with a mount of %s = %v, want it mounted: %v", from, err, c.mounted)
 		case mounted && (m.Descriptor.Digest != d || m.From.String() != from.String()):
-			t.Errorf("ErrBlobMounted = %+v", m)
+			t.Errorf("ErrBlobMounted = %+v, want %s from %s", m, d, from)
 		case !mounted && err != nil:
-			t.Errorf("Create with a mount of %s: %v", from, err)
+			t.Errorf("Create with a mount of %s = %v, want a writer", from, err)
 		case !mounted:
 			if err := w.Cancel(t.Context()); err != nil {
 				t.Error(err)
 			}
 		}
 	}
-	r.wants(t, "what was mounted", 1, func() error { _, err := other.Stat(t.Context(), d); return err })
+	r.wants(t, "Stat of the mounted blob", 1, func() error { _, err := other.Stat(t.Context(), d); return err })
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest"
 )
 
-// finishAll commits p, all of it in one request, by a digest.
+// finishAll commits an upload by a digest, in one request with the rest p.
 func finishAll(t *testing.T, r *Repository, u Upload, p []byte, d digest.Digest) error {
 	t.Helper()
 	_, err := r.FinishUpload(t.Context(), u.ID, u.State, Body{bytes.NewReader(p), int64(len(p)), -1, nil}, Descriptor{Digest: d})
@@ -41,9 +41,9 @@ func creates(prefix, suffix string) func(drivertest.Call) bool {
 	}
 }
 
-// A commit that names another digest than that of the bytes is never taken for
-// one sent again, whatever the session was committed as: it would let these
-// bytes be read by any name.
+// TestCommitAgainByWrongDigest commits a session again by the digest of other bytes.
+// That is not a repetition, whatever the session was committed as. Otherwise the
+// bytes could be read by any digest.
 func TestCommitAgainByWrongDigest(t *testing.T) {
 	for name, open := range buckets(t) {
 		t.Run(name, func(t *testing.T) {
@@ -62,19 +62,19 @@ func TestCommitAgainByWrongDigest(t *testing.T) {
 					t.Errorf("commit of the same bytes as %s: %v, want %v", wrong.Algorithm(), err, ErrBlobUploadUnknown)
 				}
 				if got, err := r.Get(t.Context(), wrong); !errors.Is(err, ErrBlobUnknown) {
-					t.Errorf("Get by the wrong digest = %q, %v", got, err)
+					t.Errorf("Get by the wrong digest = %q, %v, want ErrBlobUnknown", got, err)
 				}
 				if err := finishAll(t, r, begin(t, r, ""), other, wrong); err != nil {
-					t.Errorf("push of the bytes that have the digest: %v", err)
+					t.Errorf("push of the bytes of that digest: %v", err)
 				}
 			}
 		})
 	}
 }
 
-// A commit that finds another record in the place of the end is answered by what
-// that record says, also where the repository has the blob already: from another
-// upload it proves nothing about this one.
+// TestCommitOvertaken commits a session while another request creates its next record.
+// That record decides, even if the repository has the blob already: a blob of another
+// upload proves nothing about this one.
 func TestCommitOvertaken(t *testing.T) {
 	p := randomBytes(4, 256<<10) // two full parts: no bytes are left for the end
 	d := digest.FromBytes(p)
@@ -85,7 +85,7 @@ func TestCommitOvertaken(t *testing.T) {
 		"cancelled": {func(t *testing.T, r *Repository, u Upload) error {
 			return r.CancelUpload(t.Context(), u.ID, u.State)
 		}, ErrBlobUploadUnknown},
-		"gone on": {func(t *testing.T, r *Repository, u Upload) error {
+		"continued": {func(t *testing.T, r *Repository, u Upload) error {
 			_, err := r.AppendUpload(t.Context(), u.ID, u.State, Body{strings.NewReader("more"), 4, -1, nil})
 			return err
 		}, ErrOutOfOrder},
@@ -94,7 +94,7 @@ func TestCommitOvertaken(t *testing.T) {
 		}, nil},
 	} {
 		for _, linked := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, there before: %v", name, linked), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s, linked before: %v", name, linked), func(t *testing.T) {
 				var r *Repository
 				var u Upload
 				overtaken := false
@@ -102,7 +102,7 @@ func TestCommitOvertaken(t *testing.T) {
 					if c.Method == "Create" && c.Key == (catalog.Layout{}).SessionRecord(u.ID, 2) && !overtaken {
 						overtaken = true
 						if err := tc.overtake(t, r, u); err != nil {
-							t.Errorf("overtaking: %v", err)
+							t.Errorf("the other request: %v", err)
 						}
 					}
 					return do(ctx)
@@ -119,30 +119,30 @@ func TestCommitOvertaken(t *testing.T) {
 					t.Fatal(err)
 				}
 				if err := finishAll(t, r, u, nil, d); !errors.Is(err, tc.want) || !overtaken {
-					t.Errorf("commit, overtaken: %v = %v, want %v", overtaken, err, tc.want)
+					t.Errorf("commit = %v, overtaken: %v, want %v", err, overtaken, tc.want)
 				}
 				if _, err := r.Stat(t.Context(), d); (err == nil) != (linked || tc.want == nil) {
-					t.Errorf("Stat = %v", err)
+					t.Errorf("Stat = %v, want a link: %v", err, linked || tc.want == nil)
 				}
 			})
 		}
 	}
 }
 
-// A commit that was acknowledged is so again as long as the blob is there, also
-// when its own bytes are gone, since those of another upload were there first,
-// and the store does not answer the Create that meets the end.
+// TestCommitAgainUnanswered repeats a commit of a blob that another upload has stored
+// first, so that the session's own bytes are gone. It succeeds even if the store does
+// not answer the Create that meets the end of the session.
 func TestCommitAgainUnanswered(t *testing.T) {
 	p := randomBytes(5, 256<<10)
 	d := digest.FromBytes(p)
 	fail := false
-	own := ""
+	ours := ""
 	b := drivertest.Wrap(buckets(t)["S3"](t), func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
 		if c.Method == "Create" && strings.HasPrefix(c.Key, "uploads/") && fail {
 			return drivertest.ErrInjected
 		}
 		if c.Method == "StartUpload" && strings.HasPrefix(c.Key, "data/new/") {
-			own = c.Key
+			ours = c.Key
 		}
 		return do(ctx)
 	})
@@ -156,77 +156,80 @@ func TestCommitAgainUnanswered(t *testing.T) {
 		err = finishAll(t, r, u, nil, d)
 	}
 	if err == nil {
-		err = b.Delete(t.Context(), own) // as the collector does
+		err = b.Delete(t.Context(), ours) // as the collector does
 	}
-	if err != nil || own == "" {
-		t.Fatal(own, err)
+	if err != nil || ours == "" {
+		t.Fatal(ours, err)
 	}
 	for _, fail = range []bool{false, true} {
 		if err := finishAll(t, r, u, nil, d); err != nil {
-			t.Errorf("commit again, without an answer: %v = %v", fail, err)
+			t.Errorf("commit again, unanswered: %v = %v", fail, err)
 		}
 	}
 }
 
-// A commit that failed at the record that ends its session, or at the blob's,
-// can be made again, by the same writer or by one that resumes.
+// failedCommit is a commit that fails once, at a call.
+type failedCommit struct {
+	size int
+	at   func(drivertest.Call) bool
+	mode drivertest.Mode
+
+	// resume makes another writer repeat the commit. That works as long as the
+	// session has not ended.
+	resume bool
+}
+
+// TestCommitAfterFailure repeats a commit that failed at the record that ends its
+// session, or at the blob's.
 func TestCommitAfterFailure(t *testing.T) {
-	const part = 128 << 10
-	blob := uint64(0) // each is another one
+	var all []failedCommit
+	for _, mode := range []drivertest.Mode{drivertest.Lost, drivertest.Late} {
+		all = append(all,
+			failedCommit{100, creates("blobs/", "/record"), mode, false},
+			failedCommit{100, creates("blobs/", "/record"), mode, true},
+			failedCommit{100_000, creates("blobs/", "/record"), mode, false},
+			failedCommit{100_000, creates("blobs/", "/record"), mode, true},
+			failedCommit{300_000, creates("blobs/", "/record"), mode, false},
+			failedCommit{300_000, creates("uploads/", ""), mode, false},
+		)
+	}
 	for name, open := range buckets(t) {
-		for _, tc := range []struct {
-			size int
-			at   func(drivertest.Call) bool
-		}{
-			{100, creates("blobs/", "/record")},
-			{100_000, creates("blobs/", "/record")},
-			{300_000, creates("blobs/", "/record")},
-			{300_000, creates("uploads/", "")},
-		} {
-			for _, mode := range []drivertest.Mode{drivertest.Lost, drivertest.Late} {
-				for _, closed := range []bool{false, true} {
-					t.Run(name, func(t *testing.T) {
-						fault := &drivertest.Faulty{Mode: mode, Nth: 1, Match: tc.at}
-						r := repository(t, openStore(t, drivertest.Wrap(open(t), fault.Intercept), smallParts()), "a")
-						blob++
-						p := randomBytes(blob, tc.size)
-						d := digest.FromBytes(p)
-						w, err := r.Create(t.Context())
-						if err != nil {
-							t.Fatal(err)
-						}
-						if _, err := w.Write(p); err != nil {
-							t.Fatal(err)
-						}
-						if _, err := w.Commit(t.Context(), Descriptor{Digest: d}); err == nil {
-							t.Fatal("Commit succeeded without a record")
-						}
-						if err := fault.Land(t.Context()); err != nil {
-							t.Fatal(err)
-						}
-						if closed && tc.size < part { // else it is committed, and Commit again is the only way on
-							if err := w.Close(); err != nil {
-								t.Fatal(err)
-							}
-							if w, err = r.Resume(t.Context(), w.ID()); err != nil {
-								t.Fatal(err)
-							}
-						}
-						if _, err := w.Commit(t.Context(), Descriptor{Digest: d}); err != nil {
-							t.Fatalf("Commit again: %v", err)
-						}
-						if got, err := r.Get(t.Context(), d); err != nil || !bytes.Equal(got, p) {
-							t.Errorf("Get = %d bytes, %v, want %d", len(got), err, len(p))
-						}
-					})
-				}
-			}
+		for i, c := range all {
+			t.Run(fmt.Sprintf("%s/%d bytes, %s, resumed %v", name, c.size, c.mode, c.resume), func(t *testing.T) {
+				c.test(t, open(t), randomBytes(uint64(i), c.size))
+			})
 		}
 	}
 }
 
-// The tail of a session is read back, so what is read is compared with what was
-// hashed.
+func (c failedCommit) test(t *testing.T, b drivers.Bucket, p []byte) {
+	t.Helper()
+	fault := &drivertest.Faulty{Mode: c.mode, Nth: 1, Match: c.at}
+	r := repository(t, openStore(t, drivertest.Wrap(b, fault.Intercept), smallParts()), "a")
+	d := digest.FromBytes(p)
+	w, err := r.Create(t.Context())
+	must(t, err)
+	_, err = w.Write(p)
+	must(t, err)
+	if _, err := w.Commit(t.Context(), Descriptor{Digest: d}); err == nil {
+		t.Fatal("Commit succeeded without a record")
+	}
+	must(t, fault.Land(t.Context()))
+	if c.resume {
+		must(t, w.Close())
+		w, err = r.Resume(t.Context(), w.ID())
+		must(t, err)
+	}
+	if _, err := w.Commit(t.Context(), Descriptor{Digest: d}); err != nil {
+		t.Fatalf("Commit again: %v", err)
+	}
+	if got, err := r.Get(t.Context(), d); err != nil || !bytes.Equal(got, p) {
+		t.Errorf("Get = %d bytes, %v, want %d", len(got), err, len(p))
+	}
+}
+
+// TestDamagedTail changes the tail in a session record. The commit reads it back and
+// compares it with what was hashed.
 func TestDamagedTail(t *testing.T) {
 	for name, open := range buckets(t) {
 		t.Run(name, func(t *testing.T) {
@@ -256,14 +259,14 @@ func TestDamagedTail(t *testing.T) {
 				t.Errorf("commit = %v, want %v", err, ErrBlobUploadUnknown)
 			}
 			if got, err := r.Get(t.Context(), digest.FromBytes(p)); err == nil {
-				t.Errorf("Get = %d bytes", len(got))
+				t.Errorf("Get = %d bytes, want an error", len(got))
 			}
 		})
 	}
 }
 
-// Two PUTs of one upload by a digest of another algorithm, the second while the
-// first completes: each has parts of its own, and both are acknowledged.
+// TestTwoPutsBySHA512 sends a second PUT while the first one completes. Each has parts
+// of its own, and both succeed.
 func TestTwoPutsBySHA512(t *testing.T) {
 	for name, open := range buckets(t) {
 		t.Run(name, func(t *testing.T) {
@@ -287,7 +290,7 @@ func TestTwoPutsBySHA512(t *testing.T) {
 				t.Errorf("the first PUT: %v", err)
 			}
 			if first {
-				t.Error("nothing was completed")
+				t.Error("no PUT completed an upload")
 			}
 			if got, err := r.Get(t.Context(), d); err != nil || !bytes.Equal(got, p) {
 				t.Errorf("Get = %d bytes, %v", len(got), err)
@@ -296,8 +299,8 @@ func TestTwoPutsBySHA512(t *testing.T) {
 	}
 }
 
-// Drain may come at any moment of a writer's life.
-func TestDrainWhileWritersBegin(t *testing.T) {
+// TestDrainWhileWritersStart drains the store while writers are created and canceled.
+func TestDrainWhileWritersStart(t *testing.T) {
 	s := openStore(t, buckets(t)["S3"](t), smallParts())
 	r := repository(t, s, "a")
 	done := make(chan struct{})
@@ -319,15 +322,15 @@ func TestDrainWhileWritersBegin(t *testing.T) {
 	<-done
 }
 
-// After a Cancel that failed the upload may go on. Called again, it ends it.
+// TestCancelAgain repeats a Cancel that failed.
 func TestCancelAgain(t *testing.T) {
 	for _, c := range []struct {
-		what   string
+		name   string
 		size   int
 		method string // of the call that fails
 	}{
 		{"a tail", 1000, "Create"},
-		{"a tail", 1000, "Replace"}, // without which its bytes are still there
+		{"a tail", 1000, "Replace"}, // which frees its bytes
 		{"parts", 300_000, "Create"},
 	} {
 		b := buckets(t)["S3"](t)
@@ -343,28 +346,27 @@ func TestCancelAgain(t *testing.T) {
 		w, err = other.Resume(t.Context(), w.ID())
 		must(t, err)
 		if err := w.Cancel(t.Context()); !errors.Is(err, drivertest.ErrInjected) {
-			t.Errorf("%s, %s fails: Cancel = %v, want what fails it", c.what, c.method, err)
+			t.Errorf("%s, %s fails: Cancel = %v, want the injected error", c.name, c.method, err)
 		}
 		if _, err := w.Write([]byte("x")); err == nil {
-			t.Errorf("%s, %s fails: Write after Cancel succeeds", c.what, c.method)
+			t.Errorf("%s, %s fails: Write after Cancel succeeds", c.name, c.method)
 		}
 		if _, err := w.Commit(t.Context(), Descriptor{Digest: digest.FromString("x")}); err == nil {
-			t.Errorf("%s, %s fails: Commit after Cancel succeeds", c.what, c.method)
+			t.Errorf("%s, %s fails: Commit after Cancel succeeds", c.name, c.method)
 		}
 		must(t, w.Close())
 		for range 2 {
 			if err := w.Cancel(t.Context()); err != nil {
-				t.Errorf("%s, %s fails: Cancel again = %v", c.what, c.method, err)
+				t.Errorf("%s, %s fails: Cancel again = %v", c.name, c.method, err)
 			}
 		}
 		if _, err := r.Resume(t.Context(), w.ID()); !errors.Is(err, ErrBlobUploadUnknown) {
-			t.Errorf("%s, %s fails: Resume of what was cancelled = %v, want %v", c.what, c.method, err, ErrBlobUploadUnknown)
+			t.Errorf("%s, %s fails: Resume after Cancel = %v, want %v", c.name, c.method, err, ErrBlobUploadUnknown)
 		}
 	}
 }
 
-// An alias is written for bytes that have both digests only: not for those of a
-// blob that rotted, or that nobody hashed here.
+// TestNoAliasForDamagedBytes sets an alias of a blob whose bytes were changed.
 func TestNoAliasForDamagedBytes(t *testing.T) {
 	b := buckets(t)["S3"](t)
 	r := repository(t, openStore(t, b, smallParts()), "a")
@@ -393,7 +395,7 @@ func TestNoAliasForDamagedBytes(t *testing.T) {
 	}
 }
 
-// A session ends at its time, also for those who know its id only.
+// TestResumeExpired resumes a session by its id, before and after it expires.
 func TestResumeExpired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := buckets(t)["S3"](t)
@@ -424,7 +426,7 @@ func TestResumeExpired(t *testing.T) {
 	})
 }
 
-// The Go API's errors are this package's.
+// TestPutTooLarge checks that the Go API returns the errors of this package.
 func TestPutTooLarge(t *testing.T) {
 	cfg := smallParts()
 	cfg.Upload.MaxBlobSize = 10

@@ -19,36 +19,36 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// broken maps a rule of the contract that a driver breaks, as some store or
-// first draft does, to that driver and to the cases that must find it.
+// broken maps a rule of the contract that a driver breaks, as some store or first
+// draft does, to that driver and to the cases that must fail.
 var broken = map[string]struct {
 	like  memory.Habits
 	wrap  func(drivers.Bucket, *sync.Map) drivers.Bucket // the map is shared by the replicas
 	cases []string
 }{
-	"create looks, then writes": {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return lookThenCreate{b} }, []string{"CreateRace"}},
-	"replace looks, then writes": {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return lookThenReplace{b} },
+	"create checks, then writes": {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return checkThenCreate{b} }, []string{"CreateRace"}},
+	"replace checks, then writes": {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return checkThenReplace{b} },
 		[]string{"ReplaceRace", "ReplaceCount"}},
 	"delete ignores the tag": {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return deleteAnyway{b} },
 		[]string{"DeleteIf", "OlderLife", "ReplaceDeleteRace", "CreateDeleteRace", "Model"}},
-	"delete misses the key":           {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return deleteMisses{b} }, []string{"Absent", "DeleteIf", "Model"}},
-	"an empty tag is no condition":    {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return emptyTag{b} }, []string{"StrangeTags"}},
-	"every error is not found":        {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return allNotFound{b} }, []string{"Cancelled"}},
-	"a killed writer leaves a half":   {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return halfWritten{b} }, []string{"CancelWrites"}},
-	"reads go on in the next version": {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return reopening{b} }, []string{"ReadReplaced"}},
-	"ranges end a byte early":         {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return shortRange{b} }, []string{"Ranges", "Upload"}},
-	"keys in a directory's order":     {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return directoryOrder{b} }, []string{"ListOrder"}},
-	"after includes itself":           {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return inclusiveAfter{b} }, []string{"ListOrder", "ListLarge"}},
-	"lists one page":                  {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return onePage{b} }, []string{"ListLarge", "ListWhileChanging"}},
-	"completes onto an object":        {memory.S3(), func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return completeOver{b} }, []string{"CompleteTaken"}},
-	"completes with the newest part":  {memory.S3(), func(b drivers.Bucket, m *sync.Map) drivers.Bucket { return newestPart{b, m} }, []string{"PartReplaced", "PartRace"}},
-	"equal checksums, equal parts":    {memory.S3(), func(b drivers.Bucket, m *sync.Map) drivers.Bucket { return equalSums{newestPart{b, m}} }, []string{"PartReplaced"}},
-	"completes any checksum":          {memory.S3(), func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return anyChecksum{b} }, []string{"CompleteChecksum"}},
-	"completes once":                  {memory.S3(), func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return completeOnce{b} }, []string{"CompleteTwice", "CompleteRace", "CompleteTaken"}},
-	"abort deletes the object":        {memory.S3(), func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return abortDeletes{b} }, []string{"AbortCompleted", "CompleteLeftover"}},
-	"a broken stream is a part":       {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return brokenStream{b} }, []string{"StreamBroken"}},
-	"uploads ignores the prefix":      {memory.S3(), func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return allUploads{b} }, []string{"Uploads"}},
-	"uploads are objects":             {memory.S3(), func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return visibleParts{b} }, []string{"UploadHidden", "Upload"}},
+	"delete of an absent key fails":    {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return deleteFails{b} }, []string{"Absent", "DeleteIf", "Model"}},
+	"an empty tag is no condition":     {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return emptyTag{b} }, []string{"StrangeTags"}},
+	"every error is not found":         {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return allNotFound{b} }, []string{"Cancelled"}},
+	"a killed writer leaves half":      {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return halfWritten{b} }, []string{"CancelWrites"}},
+	"reads continue in a new version":  {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return reopening{b} }, []string{"ReadReplaced"}},
+	"ranges end a byte too early":      {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return shortRange{b} }, []string{"Ranges", "Upload"}},
+	"keys in the order of a directory": {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return directoryOrder{b} }, []string{"ListOrder"}},
+	"after is included":                {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return inclusiveAfter{b} }, []string{"ListOrder", "ListLarge"}},
+	"lists one page":                   {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return onePage{b} }, []string{"ListLarge", "ListWhileChanging"}},
+	"completes onto an object":         {memory.S3(), func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return completeOver{b} }, []string{"CompleteTaken"}},
+	"completes with the newest part":   {memory.S3(), func(b drivers.Bucket, m *sync.Map) drivers.Bucket { return newestPart{b, m} }, []string{"PartReplaced", "PartRace"}},
+	"equal checksums, equal parts":     {memory.S3(), func(b drivers.Bucket, m *sync.Map) drivers.Bucket { return equalSums{newestPart{b, m}} }, []string{"PartReplaced"}},
+	"completes any checksum":           {memory.S3(), func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return anyChecksum{b} }, []string{"CompleteChecksum"}},
+	"completes once":                   {memory.S3(), func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return completeOnce{b} }, []string{"CompleteTwice", "CompleteRace", "CompleteTaken"}},
+	"abort deletes the object":         {memory.S3(), func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return abortDeletes{b} }, []string{"AbortCompleted", "CompleteLeftover"}},
+	"a broken stream is a part":        {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return brokenStream{b} }, []string{"StreamBroken"}},
+	"uploads ignores the prefix":       {memory.S3(), func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return allUploads{b} }, []string{"Uploads"}},
+	"uploads are objects":              {memory.S3(), func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return visibleParts{b} }, []string{"UploadHidden", "Upload"}},
 }
 
 // TestSuiteFinds runs the suite on each broken driver. Each run is a separate
@@ -74,11 +74,11 @@ func TestSuiteFinds(t *testing.T) {
 			cmd.Env = append(os.Environ(), "BERTH_TEST_BROKEN="+name, "BERTH_TEST_SEED=3")
 			out, err := cmd.CombinedOutput()
 			if _, ok := errors.AsType[*exec.ExitError](err); !ok {
-				t.Errorf("the suite finds nothing: %v", err)
+				t.Errorf("the suite passes: %v, want it to fail", err)
 			}
 			for _, c := range test.cases {
 				if !bytes.Contains(out, []byte("--- FAIL: TestSuiteFinds/"+c)) {
-					t.Errorf("%s finds nothing", c)
+					t.Errorf("case %s passes, want it to fail", c)
 				}
 			}
 			if t.Failed() {
@@ -88,9 +88,9 @@ func TestSuiteFinds(t *testing.T) {
 	}
 }
 
-type lookThenCreate struct{ drivers.Bucket }
+type checkThenCreate struct{ drivers.Bucket }
 
-func (b lookThenCreate) Create(ctx context.Context, key string, body drivers.Body) (drivers.Object, error) {
+func (b checkThenCreate) Create(ctx context.Context, key string, body drivers.Body) (drivers.Object, error) {
 	if _, err := b.Stat(ctx, key); err == nil {
 		return drivers.Object{}, drivers.ErrExists
 	}
@@ -105,9 +105,9 @@ func (b lookThenCreate) Create(ctx context.Context, key string, body drivers.Bod
 	}
 }
 
-type lookThenReplace struct{ drivers.Bucket }
+type checkThenReplace struct{ drivers.Bucket }
 
-func (b lookThenReplace) Replace(ctx context.Context, key, tag string, body drivers.Body) (drivers.Object, error) {
+func (b checkThenReplace) Replace(ctx context.Context, key, tag string, body drivers.Body) (drivers.Object, error) {
 	if o, err := b.Stat(ctx, key); err != nil || o.Tag != tag {
 		return drivers.Object{}, drivers.ErrChanged
 	}
@@ -127,9 +127,9 @@ type deleteAnyway struct{ drivers.Bucket }
 
 func (b deleteAnyway) DeleteIf(ctx context.Context, key, _ string) error { return b.Delete(ctx, key) }
 
-type deleteMisses struct{ drivers.Bucket }
+type deleteFails struct{ drivers.Bucket }
 
-func (b deleteMisses) DeleteIf(ctx context.Context, key, tag string) error {
+func (b deleteFails) DeleteIf(ctx context.Context, key, tag string) error {
 	if _, err := b.Stat(ctx, key); err != nil {
 		return err
 	}
@@ -186,7 +186,7 @@ func (b reopening) Open(ctx context.Context, key string, off, n int64) (io.ReadC
 type reopeningReader struct {
 	io.Closer
 	b        drivers.Bucket
-	ctx      context.Context //nolint:containedctx // a reader's
+	ctx      context.Context //nolint:containedctx // io.Reader has no parameter for it
 	key      string
 	off, end int64
 }
@@ -297,7 +297,7 @@ func (b newestPart) Complete(ctx context.Context, u drivers.Upload, parts []driv
 	return b.Bucket.Complete(ctx, u, parts, crc)
 }
 
-// equalSums takes a part for another part of the same size and checksum.
+// equalSums confuses parts of the same size and checksum.
 type equalSums struct{ newestPart }
 
 func (b equalSums) Complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc uint32) (drivers.Object, error) {

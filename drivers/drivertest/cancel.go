@@ -76,7 +76,7 @@ func cancelled(e *env) {
 func (e *env) wantNoClaim(err error, what string) {
 	e.Helper()
 	if got := outcome(err); got != "success" && got != "error" {
-		e.Errorf("%s = %v (%s), want no sentinel", what, err, got)
+		e.Errorf("%s = %v (%s), want an error that makes no claim", what, err, got)
 	}
 }
 
@@ -92,40 +92,59 @@ func cancelWrites(e *env) {
 	for i, moment := range moments {
 		key := fmt.Sprintf("k/%d", i)
 		data := e.bytes(500_000)
-		ctx, cancel := context.WithTimeout(e.Context(), moment)
-		_, err := e.a.Create(ctx, key, body(data))
-		cancel()
-		e.wantNoClaim(err, "Create, cancelled")
-		got, o, readErr := read(e.Context(), e.b, key, 0, -1)
-		switch {
-		case readErr == nil && bytes.Equal(got, data):
-		case err == nil || outcome(readErr) != outcome(drivers.ErrNotFound):
-			e.Errorf("after Create = %v, Open(%q) reads %s, %v", err, key, brief(got), readErr)
-			continue
-		default:
+		o, created := e.cancelCreate(key, data, moment)
+		if !created {
 			continue
 		}
+		o, settled := e.cancelReplace(o, data, moment)
+		e.cancelDeleteIf(o, settled, moment)
+	}
+}
 
-		next := e.bytes(400_000)
-		ctx, cancel = context.WithTimeout(e.Context(), moment)
-		_, replaced := e.a.Replace(ctx, key, o.Tag, body(next))
-		cancel()
-		e.wantNoClaim(replaced, "Replace, cancelled")
-		got, o, readErr = read(e.Context(), e.b, key, 0, -1)
-		if readErr != nil || !bytes.Equal(got, next) && (replaced == nil || !bytes.Equal(got, data)) {
-			e.Errorf("after Replace = %v, Open(%q) reads %s, %v", replaced, key, brief(got), readErr)
-		}
+// cancelCreate ends the context of a Create after a time. It returns the object,
+// and whether it exists.
+func (e *env) cancelCreate(key string, data []byte, after time.Duration) (drivers.Object, bool) {
+	ctx, cancel := context.WithTimeout(e.Context(), after)
+	_, err := e.a.Create(ctx, key, body(data))
+	cancel()
+	e.wantNoClaim(err, "Create, cancelled")
+	got, o, readErr := read(e.Context(), e.b, key, 0, -1)
+	if readErr == nil && bytes.Equal(got, data) {
+		return o, true
+	}
+	if err == nil || outcome(readErr) != outcome(drivers.ErrNotFound) {
+		e.Errorf("after Create = %v, Open(%q) reads %s, %v", err, key, brief(got), readErr)
+	}
+	return drivers.Object{}, false
+}
 
-		ctx, cancel = context.WithTimeout(e.Context(), moment)
-		err = e.a.DeleteIf(ctx, key, o.Tag)
-		cancel()
-		if replaced == nil || !errors.Is(err, drivers.ErrChanged) { // otherwise the Replace has landed since
-			e.wantNoClaim(err, "DeleteIf, cancelled")
-		}
-		_, readErr = e.b.Stat(e.Context(), key)
-		if readErr == nil && err == nil || readErr != nil && outcome(readErr) != outcome(drivers.ErrNotFound) {
-			e.Errorf("after DeleteIf = %v, Stat(%q) = %v", err, key, readErr)
-		}
+// cancelReplace ends the context of a Replace of data after a time. It returns the
+// object, and whether the Replace has certainly ended.
+func (e *env) cancelReplace(o drivers.Object, data []byte, after time.Duration) (_ drivers.Object, settled bool) {
+	next := e.bytes(400_000)
+	ctx, cancel := context.WithTimeout(e.Context(), after)
+	_, err := e.a.Replace(ctx, o.Key, o.Tag, body(next))
+	cancel()
+	e.wantNoClaim(err, "Replace, cancelled")
+	got, now, readErr := read(e.Context(), e.b, o.Key, 0, -1)
+	if readErr != nil || !bytes.Equal(got, next) && (err == nil || !bytes.Equal(got, data)) {
+		e.Errorf("after Replace = %v, Open(%q) reads %s, %v", err, o.Key, brief(got), readErr)
+	}
+	return now, err == nil
+}
+
+// cancelDeleteIf ends the context of a DeleteIf after a time. Unless settled is
+// set, a Replace may still take effect before it.
+func (e *env) cancelDeleteIf(o drivers.Object, settled bool, after time.Duration) {
+	ctx, cancel := context.WithTimeout(e.Context(), after)
+	err := e.a.DeleteIf(ctx, o.Key, o.Tag)
+	cancel()
+	if settled || !errors.Is(err, drivers.ErrChanged) {
+		e.wantNoClaim(err, "DeleteIf, cancelled")
+	}
+	_, readErr := e.b.Stat(e.Context(), o.Key)
+	if readErr == nil && err == nil || readErr != nil && outcome(readErr) != outcome(drivers.ErrNotFound) {
+		e.Errorf("after DeleteIf = %v, Stat(%q) = %v", err, o.Key, readErr)
 	}
 }
 
@@ -163,7 +182,7 @@ func cancelRead(e *env) {
 	buf := make([]byte, 100_000)
 	for n < len(data) {
 		if !bytes.Equal(got[:n], data[:n]) {
-			e.Fatalf("the first %d bytes are wrong", n)
+			e.Fatalf("the first %d bytes of the read differ from the object", n)
 		}
 		m, err := r.Read(buf)
 		got = append(got[:n], buf[:m]...)
@@ -173,7 +192,7 @@ func cancelRead(e *env) {
 		}
 	}
 	if !bytes.Equal(got[:n], data[:n]) {
-		e.Errorf("a read that was cancelled returns %d bytes that are not the object's", n)
+		e.Errorf("a cancelled read returns %d bytes that differ from the object", n)
 	}
 	if err := r.Close(); err != nil {
 		e.Errorf("Close after the context ended = %v", err)

@@ -36,7 +36,7 @@ func completeForged(e *env) {
 		"the tag of another part":   {with(p1, p2.Tag), p2},
 		"the tag of another upload": {with(p1, foreign.Tag), p2},
 		"a part of another upload":  {foreign, p2},
-		"a tag that is none":        {with(p1, "nonsense"), p2},
+		"a malformed tag":           {with(p1, "nonsense"), p2},
 		"an empty tag":              {with(p1, ""), p2},
 		"no such part":              {p1, {Number: 3, Size: p2.Size, Tag: p2.Tag, CRC32C: p2.CRC32C}},
 		"no parts":                  {},
@@ -53,6 +53,7 @@ func completeForged(e *env) {
 	e.wrote(e.complete(e.b, u, p1, p2), slices.Concat(data, last))
 }
 
+// completeChecksum completes with a checksum that differs from that of the parts.
 func completeChecksum(e *env) {
 	data, last := e.bytes(e.unit()), e.text()
 	u := e.start(e.a, "data/u")
@@ -91,7 +92,7 @@ func completeRace(e *env) {
 		e.wrote(objects[0], slices.Concat(data, last))
 		for i, o := range objects {
 			if o.Modified = objects[0].Modified; o != objects[0] {
-				e.Errorf("Complete = %+v for one and %+v for another", objects[0], objects[i])
+				e.Errorf("two calls of Complete return %+v and %+v, want equal objects", objects[0], objects[i])
 			}
 		}
 	}
@@ -102,10 +103,10 @@ func completeRace(e *env) {
 func completeTaken(e *env) {
 	for _, when := range []string{"before", "between", "after"} {
 		key := "data/" + when
-		there := e.text()
+		existing := e.text()
 		take := func(at string) {
 			if at == when {
-				e.create(e.b, key, there)
+				e.create(e.b, key, existing)
 			}
 		}
 		take("before")
@@ -113,9 +114,9 @@ func completeTaken(e *env) {
 		take("between")
 		p := e.part(e.a, u, 1, e.text())
 		take("after")
-		e.wrote(e.complete(e.a, u, p), there)
+		e.wrote(e.complete(e.a, u, p), existing)
 		e.want(e.a.Abort(e.Context(), u), nil, "Abort after Complete onto another object")
-		e.holds(key, there)
+		e.holds(key, existing)
 	}
 
 	// Two uploads of one key: the second Complete returns the object of the
@@ -156,6 +157,7 @@ func completeCreateRace(e *env) {
 	}
 }
 
+// completeAborted completes an upload that was aborted, several times.
 func completeAborted(e *env) {
 	ctx := e.Context()
 	data := e.text()
@@ -174,7 +176,7 @@ func completeAborted(e *env) {
 	e.absent("data/u")
 	_, err = e.a.PutPart(ctx, u, 2, body(e.text()))
 	if e.Like.Sessionless {
-		e.want(err, nil, "PutPart after Abort, where parts are of no session")
+		e.want(err, nil, "PutPart after Abort of a sessionless store")
 	} else {
 		e.want(err, drivers.ErrNotFound, "PutPart after Abort")
 	}
@@ -195,18 +197,19 @@ func completeLeftover(e *env) {
 	e.wrote(o, data)
 	_, err := e.a.PutPart(e.Context(), u, 1, body(e.text()))
 	if e.Like.Sessionless {
-		e.want(err, nil, "PutPart after Complete, where parts are of no session")
+		e.want(err, nil, "PutPart after Complete of a sessionless store")
 	} else {
 		e.want(err, drivers.ErrNotFound, "PutPart after Complete")
 	}
 	e.wrote(o, data)
-	e.want(e.a.Abort(e.Context(), u), nil, "Abort of what is left")
+	e.want(e.a.Abort(e.Context(), u), nil, "Abort after Complete")
 	if got := e.inProgress(e.b, ""); len(got) > 0 {
 		e.Errorf("after Complete and Abort, Uploads() = %q", got)
 	}
 	e.wrote(o, data)
 }
 
+// abortCompleted aborts an upload that was completed. The object must stay.
 func abortCompleted(e *env) {
 	data, last := e.bytes(e.unit()), e.text()
 	u := e.start(e.a, "data/u")

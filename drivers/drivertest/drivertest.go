@@ -74,7 +74,7 @@ func Run(t *testing.T, s Suite) {
 	all := cases()
 	for name := range s.Gaps {
 		if !slices.ContainsFunc(all, func(c testCase) bool { return c.name == name }) {
-			t.Errorf("Gaps: there is no case %q", name)
+			t.Errorf("Suite.Gaps: %q is not a case", name)
 		}
 	}
 	for _, c := range all {

@@ -29,6 +29,7 @@ func suite(habits memory.Habits) drivertest.Suite {
 	}
 }
 
+// TestWrapIsABucket runs the suite on a wrapped bucket.
 func TestWrapIsABucket(t *testing.T) { drivertest.Run(t, suite(memory.Habits{})) }
 
 func FuzzModel(f *testing.F) { drivertest.FuzzModel(f, suite(memory.GCS())) }

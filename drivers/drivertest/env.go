@@ -34,7 +34,7 @@ func newEnv(t *testing.T, s Suite) *env {
 	return e
 }
 
-// replica opens the bucket again.
+// replica opens the bucket once more.
 func (e *env) replica() drivers.Bucket {
 	e.Helper()
 	b, err := e.open(e.Context())
@@ -67,8 +67,8 @@ func outcome(err error) string {
 	return strings.Join(claims, " and ")
 }
 
-// errOther represents any error that wraps no sentinel.
-var errOther = errors.New("an error that is no sentinel")
+// errOther stands for any error that wraps no sentinel.
+var errOther = errors.New("an error that makes no claim")
 
 // want fails the test unless err has the same outcome as sentinel. A nil
 // sentinel means success.
@@ -172,7 +172,7 @@ func (e *env) holds(key string, data []byte) drivers.Object {
 		}
 		last, err = b.Stat(e.Context(), key)
 		if err != nil || last != o {
-			e.Errorf("Stat(%q) = %+v, %v, and Open returned %+v", key, last, err, o)
+			e.Errorf("Stat(%q) = %+v, %v, want %+v, which Open returned", key, last, err, o)
 		}
 		if o.Key != key || o.Size != int64(len(data)) || o.Tag == "" || o.Modified.IsZero() {
 			e.Errorf("Stat(%q) = %+v, want %d bytes, a tag and a time", key, o, len(data))
@@ -185,12 +185,12 @@ func (e *env) holds(key string, data []byte) drivers.Object {
 // object. The result may have no time.
 func (e *env) wrote(o drivers.Object, data []byte) {
 	e.Helper()
-	there := e.holds(o.Key, data)
+	stored := e.holds(o.Key, data)
 	if o.Modified.IsZero() {
-		o.Modified = there.Modified
+		o.Modified = stored.Modified
 	}
-	if o != there {
-		e.Errorf("the write of %q returned %+v, and there is %+v", o.Key, o, there)
+	if o != stored {
+		e.Errorf("the write of %q returned %+v, want the stored %+v", o.Key, o, stored)
 	}
 }
 
@@ -221,6 +221,7 @@ func (e *env) list(b drivers.Bucket, prefix, after string) []drivers.Object {
 	return found
 }
 
+// keysOf returns the keys of objects.
 func keysOf(objects []drivers.Object) []string {
 	keys := make([]string, 0, len(objects))
 	for _, o := range objects {

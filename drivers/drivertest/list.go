@@ -26,7 +26,7 @@ func list(e *env) {
 	}
 	data := e.text()
 	e.create(e.a, "a/b", data)
-	there := e.holds("a/b", data)
+	stored := e.holds("a/b", data)
 	for _, prefix := range []string{"", "a", "a/", "a/b"} {
 		got := e.list(e.b, prefix, "")
 		if len(got) != 1 {
@@ -35,8 +35,8 @@ func list(e *env) {
 		}
 		o := got[0]
 		// The listing may report the time more precisely than a header does.
-		if o.Key != "a/b" || o.Size != there.Size || o.Tag != "" || !o.Modified.Truncate(time.Second).Equal(there.Modified.Truncate(time.Second)) {
-			e.Errorf("List(%q) returns %+v, want %+v without a tag", prefix, o, there)
+		if o.Key != "a/b" || o.Size != stored.Size || o.Tag != "" || !o.Modified.Truncate(time.Second).Equal(stored.Modified.Truncate(time.Second)) {
+			e.Errorf("List(%q) returns %+v, want %+v without a tag", prefix, o, stored)
 		}
 	}
 	for _, prefix := range []string{"b", "a/b/", "a/bb", "a//", "A", "/"} {
@@ -126,7 +126,7 @@ func listLarge(e *env) {
 	}
 	e.want(e.a.Delete(ctx, keys...), nil, "Delete of %d keys", len(keys))
 	if got := e.list(e.b, "", ""); len(got) > 0 {
-		e.Errorf("after Delete of %d keys there are %d", len(keys), len(got))
+		e.Errorf("List after Delete of %d keys returns %d, want none", len(keys), len(got))
 	}
 }
 

@@ -16,8 +16,8 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// seedVariable is the environment variable with the seed of a random sequence.
-// Setting it repeats that sequence.
+// seedVariable is the environment variable with the seed of a random sequence. The
+// same seed repeats the sequence.
 const seedVariable = "BERTH_TEST_SEED"
 
 // model makes one random sequence of calls on the driver and on package memory
@@ -96,7 +96,7 @@ func runModel(e *env, program []byte, steps int) {
 	m.list(e.a)
 	m.inProgress(e.b)
 	if e.Failed() {
-		e.Logf("the calls, the last one at fault:\n%s", strings.Join(m.trace, "\n"))
+		e.Logf("the calls, of which the last one fails:\n%s", strings.Join(m.trace, "\n"))
 	}
 }
 
@@ -129,12 +129,13 @@ func (m *machine) upload() *modelUpload {
 	return m.uploads[len(m.uploads)-1-m.pick(min(len(m.uploads), 4))]
 }
 
+// tag returns the newest tag of a key in half of the calls, and otherwise an older
+// one.
 func (m *machine) tag(key string) twin[string] {
 	tags := m.tags[key]
 	if len(tags) == 0 {
 		return twin[string]{"none", "none"}
 	}
-	// Pick the newest tag in half of the cases.
 	return tags[max(0, len(tags)-1-max(0, m.pick(6)-2))]
 }
 
@@ -147,7 +148,7 @@ func (m *machine) same(ref, sub error, format string, args ...any) bool {
 	if outcome(ref) == outcome(sub) {
 		return true
 	}
-	m.Errorf("%s = %v (%s), and by the reference %v (%s)", what, sub, outcome(sub), ref, outcome(ref))
+	m.Errorf("%s = %v (%s), want the reference's %v (%s)", what, sub, outcome(sub), ref, outcome(ref))
 	return false
 }
 
@@ -173,7 +174,7 @@ func (m *machine) wroteBoth(key string, ref, sub drivers.Object) {
 	m.Helper()
 	m.tags[key] = append(m.tags[key], twin[string]{ref.Tag, sub.Tag})
 	if stat, err := m.a.Stat(m.ctx, key); err != nil || sub.Tag != stat.Tag || sub.Size != ref.Size || sub.Key != key {
-		m.Errorf("the write of %q returned %+v, and Stat returns %+v, %v", key, sub, stat, err)
+		m.Errorf("a write of %q = %+v, but Stat = %+v, %v", key, sub, stat, err)
 	}
 }
 
@@ -260,19 +261,15 @@ func (m *machine) put(b drivers.Bucket) {
 	}
 }
 
+// partName identifies a part of an upload.
 func partName(p drivers.Part) string { return fmt.Sprint(p.Number, p.Tag) }
 
-// complete completes with any of the parts ever stored, at most one of each
-// number, of which all but the last are large enough. If the upload is already
-// complete, it uses the same parts again, because callers must complete a key
-// with one content only.
-func (m *machine) complete(b drivers.Bucket) {
-	u := m.upload()
-	if u == nil {
-		return
-	}
+// choose returns any of the parts ever stored, at most one of each number, of
+// which all but the last are large enough. It returns none if there are none. If
+// the upload is already complete, it returns the same parts again, because callers
+// must complete a key with one content only.
+func (m *machine) choose(u *modelUpload) (chosen twin[[]drivers.Part]) {
 	limits := m.ref.Limits()
-	var chosen twin[[]drivers.Part]
 	for number := 1; number <= 3; number++ {
 		var of []twin[drivers.Part]
 		for _, p := range u.parts {
@@ -289,29 +286,43 @@ func (m *machine) complete(b drivers.Bucket) {
 		}
 		chosen.ref, chosen.sub = append(chosen.ref, p.ref), append(chosen.sub, p.sub)
 	}
-	if u.made.ref != nil {
-		if o, err := m.ref.Stat(m.ctx, u.ref.Key); err == nil && o.Tag != u.tag {
-			return // another call has written to the upload's key, which callers must not do
-		}
-		chosen = u.made
+	if u.made.ref == nil {
+		return chosen
 	}
+	if o, err := m.ref.Stat(m.ctx, u.ref.Key); err == nil && o.Tag != u.tag {
+		return twin[[]drivers.Part]{} // another call has written to the upload's key, which callers must not do
+	}
+	return u.made
+}
+
+func (m *machine) complete(b drivers.Bucket) {
+	u := m.upload()
+	if u == nil {
+		return
+	}
+	chosen := m.choose(u)
 	if len(chosen.ref) == 0 {
 		return
 	}
 	crc := crcOf(chosen.ref)
 	ref, refErr := m.ref.Complete(m.ctx, u.ref, chosen.ref, crc)
 	sub, err := b.Complete(m.ctx, u.sub, chosen.sub, crc)
-	if u.over && m.Like.Sessionless && errors.Is(err, drivers.ErrChanged) {
-		err = drivers.ErrNotFound // missing parts and a missing upload are the same here
-	}
-	if u.over && m.Like.Sessionless && errors.Is(refErr, drivers.ErrChanged) {
-		refErr = drivers.ErrNotFound
+	if u.over && m.Like.Sessionless {
+		// Missing parts and a missing upload are the same here.
+		refErr, err = changedIsNotFound(refErr), changedIsNotFound(err)
 	}
 	if m.same(refErr, err, "Complete(%q) of %v", u.ref.Key, chosen.sub) && err == nil {
 		u.over, u.made, u.tag = true, chosen, ref.Tag
 		m.wroteBoth(u.ref.Key, ref, sub)
 	}
 	m.agree(u.ref.Key)
+}
+
+func changedIsNotFound(err error) error {
+	if errors.Is(err, drivers.ErrChanged) {
+		return drivers.ErrNotFound
+	}
+	return err
 }
 
 func (m *machine) abort(b drivers.Bucket) {
@@ -351,12 +362,12 @@ func (m *machine) inProgress(b drivers.Bucket) {
 	m.trace = append(m.trace, "Uploads()")
 	shown := m.env.inProgress(b, "")
 	for _, u := range m.uploads {
-		is := slices.Contains(shown, u.sub.Key+" "+u.sub.ID)
+		listed := slices.Contains(shown, u.sub.Key+" "+u.sub.ID)
 		switch {
-		case !u.over && len(u.parts) > 0 && !is:
+		case !u.over && len(u.parts) > 0 && !listed:
 			m.Errorf("Uploads() does not return %+v, which is in progress", u.sub)
-		case u.over && !m.Like.Sessionless && is:
-			m.Errorf("Uploads() returns %+v, which is over", u.sub)
+		case u.over && !m.Like.Sessionless && listed:
+			m.Errorf("Uploads() returns %+v, which was completed or aborted", u.sub)
 		}
 	}
 }

@@ -135,9 +135,9 @@ func bodyIsCopied(e *env) {
 
 func absentKeys(e *env) {
 	ctx := e.Context()
-	there := e.text()
-	e.create(e.a, "key/there", there)
-	for _, key := range []string{"absent", "key", "key/the", "key/there2", "key/there2/below", "key/a/b/c"} {
+	existing := e.text()
+	e.create(e.a, "key/existing", existing)
+	for _, key := range []string{"absent", "key", "key/exist", "key/existing2", "key/existing2/below", "key/a/b/c"} {
 		e.absent(key)
 		_, _, err := e.a.Open(ctx, key, 5, 5)
 		e.want(err, drivers.ErrNotFound, "Open(%q, 5, 5)", key)
@@ -147,7 +147,7 @@ func absentKeys(e *env) {
 		e.want(e.a.Delete(ctx, key), nil, "Delete(%q)", key)
 		e.absent(key)
 	}
-	e.holds("key/there", there)
+	e.holds("key/existing", existing)
 }
 
 func ranges(e *env) {
@@ -235,7 +235,7 @@ func deleteKeys(e *env) {
 	e.want(e.b.Delete(ctx, "d/1", "d/2", "d/absent", "d/3", "d/2", "x/y/absent"), nil, "Delete of keys, some of them absent or named twice")
 	e.want(e.b.Delete(ctx, "e/f/1", "e/f/2"), nil, "Delete of all below a prefix")
 	if got := keysOf(e.list(e.a, "", "")); !slices.Equal(got, []string{"d/kept"}) {
-		e.Errorf("after Delete there are %q", got)
+		e.Errorf("List after Delete = %q, want only d/kept", got)
 	}
 	e.holds("d/kept", kept)
 	again := e.text()

@@ -119,11 +119,11 @@ func uploadSmall(e *env) {
 func uploadHidden(e *env) {
 	u := e.start(e.a, "data/u")
 	e.part(e.a, u, 1, e.text())
-	e.create(e.a, "data/there", e.text())
+	e.create(e.a, "data/existing", e.text())
 	e.create(e.a, "z", e.text())
 	for _, prefix := range []string{"", "data/", "p", "parts", drivers.PartsPrefix} {
 		for _, o := range e.list(e.b, prefix, "") {
-			if o.Key != "data/there" && o.Key != "z" {
+			if o.Key != "data/existing" && o.Key != "z" {
 				e.Errorf("List(%q) returns %q", prefix, o.Key)
 			}
 		}

@@ -150,20 +150,20 @@ func TestFaultyWrites(t *testing.T) {
 			}
 			cancel()
 			copy(buf, "scribble") // as a caller may after its call has returned
-			there := func() bool {
+			exists := func() bool {
 				_, err := store.Stat(t.Context(), "second")
 				return err == nil
 			}
-			if got := there(); got != test.before {
-				t.Errorf("before Land the object is there: %v, want %v", got, test.before)
+			if got := exists(); got != test.before {
+				t.Errorf("the object exists before Land: %v, want %v", got, test.before)
 			}
 			for range 2 { // each call lands once
 				if err := f.Land(t.Context()); err != nil {
 					t.Errorf("Land() = %v", err)
 				}
 			}
-			if got := there(); got != test.after {
-				t.Fatalf("after Land the object is there: %v, want %v", got, test.after)
+			if got := exists(); got != test.after {
+				t.Fatalf("the object exists after Land: %v, want %v", got, test.after)
 			}
 			if test.after {
 				if got := content(t, store, "second"); got != "content" {
@@ -218,7 +218,7 @@ func TestFaultyLate(t *testing.T) {
 		t.Errorf("Land() = %v, want %v from the late DeleteIf", err, drivers.ErrChanged)
 	}
 	if got := content(t, store, "k"); got != "second" {
-		t.Errorf("after the late DeleteIf there is %q", got)
+		t.Errorf("List after the late DeleteIf = %q, want none", got)
 	}
 	// The reference numbers what it creates. The object's tag is not a number,
 	// so the upload is the first and the late part the second.
@@ -279,15 +279,15 @@ func TestFaultyDead(t *testing.T) {
 		_, err := b.Create(t.Context(), key, text(key))
 		failed = append(failed, err != nil)
 	}
-	var there []string
+	var keys []string
 	for o, err := range store.List(t.Context(), "", "") {
 		if err != nil {
 			t.Fatal(err)
 		}
-		there = append(there, o.Key)
+		keys = append(keys, o.Key)
 	}
-	if got, want := fmt.Sprint(failed, there), "[false true true true] [a b]"; got != want {
-		t.Errorf("failed, there = %s, want %s", got, want)
+	if got, want := fmt.Sprint(failed, keys), "[false true true true] [a b]"; got != want {
+		t.Errorf("failed calls and keys = %s, want %s", got, want)
 	}
 }
 

@@ -66,7 +66,7 @@ func encode[T any](value T, raw drivers.Body) (drivers.Body, string, error) {
 		return drivers.Body{}, "", fmt.Errorf("envelope: encode: %w", err)
 	}
 	if len(line) >= maxHead { // Read would refuse it
-		return drivers.Body{}, "", fmt.Errorf("envelope: encode: %d bytes of JSON, and %d are the most", len(line), maxHead-1)
+		return drivers.Body{}, "", fmt.Errorf("envelope: encode: %d bytes of JSON, want at most %d", len(line), maxHead-1)
 	}
 	line = append(line, '\n')
 	return drivers.Body{
@@ -158,11 +158,11 @@ func Replace[T any](ctx context.Context, b drivers.Bucket, key, tag string, valu
 	if err == nil {
 		return Stored[T]{Value: value, RawSize: raw.Size, Object: obj, nonce: nonce}, nil
 	}
-	there, readErr := Read[T](ctx, b, key)
+	stored, readErr := Read[T](ctx, b, key)
 	switch {
-	case readErr == nil && there.nonce == nonce:
-		return there, nil
-	case readErr == nil && there.Object.Tag != tag, errors.Is(readErr, drivers.ErrNotFound):
+	case readErr == nil && stored.nonce == nonce:
+		return stored, nil
+	case readErr == nil && stored.Object.Tag != tag, errors.Is(readErr, drivers.ErrNotFound):
 		return Stored[T]{}, fmt.Errorf("envelope: replace %s: %w", key, drivers.ErrChanged)
 	default:
 		return Stored[T]{}, err

@@ -3,6 +3,7 @@ package envelope_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/berthhq/berth/drivers"
@@ -15,6 +16,7 @@ import (
 // store that numbers each write.
 var habits = map[string]func() memory.Habits{"S3": memory.S3, "GCS": memory.GCS}
 
+// onlyMethod matches the calls of one method.
 func onlyMethod(name string) func(drivertest.Call) bool {
 	return func(c drivertest.Call) bool { return c.Method == name }
 }
@@ -23,11 +25,7 @@ func onlyMethod(name string) func(drivertest.Call) bool {
 // is stored, and otherwise returns the store's error.
 func TestCreateIsLost(t *testing.T) {
 	for name, h := range habits {
-		for _, tt := range []struct {
-			mode  drivertest.Mode
-			other bool // another writer's body is stored
-			want  error
-		}{
+		for _, tt := range []createCase{
 			{drivertest.Lost, false, drivertest.ErrInjected},
 			{drivertest.Late, false, drivertest.ErrInjected},
 			{drivertest.Unanswered, false, nil},
@@ -35,38 +33,49 @@ func TestCreateIsLost(t *testing.T) {
 			{drivertest.Late, true, drivers.ErrExists},
 			{drivertest.Unanswered, true, drivers.ErrExists},
 		} {
-			store := &memory.Store{Habits: h()}
-			direct := bucket(t, store, nil)
-			if tt.other {
-				if _, err := envelope.Create(t.Context(), direct, key, note{Text: "other"}, drivers.Body{}); err != nil {
-					t.Fatal(err)
-				}
-			}
-			faulty := &drivertest.Faulty{Mode: tt.mode, Match: onlyMethod("Create")}
-			made, err := envelope.Create(t.Context(), bucket(t, store, faulty.Intercept), key, note{Text: "mine"}, drivers.NewBody([]byte("raw")))
-			if !errors.Is(err, tt.want) {
-				t.Errorf("%s: Create, %v, another there: %v = %v, want %v", name, tt.mode, tt.other, err, tt.want)
-			}
-			if err := faulty.Land(t.Context()); err != nil && !errors.Is(err, drivers.ErrExists) {
-				t.Fatal(err)
-			}
-			there, err := envelope.Read[note](t.Context(), direct, key)
-			switch {
-			case tt.other:
-				if err != nil || there.Value.Text != "other" {
-					t.Errorf("%s: after Create, %v, the other writer's body is %+v, %v", name, tt.mode, there, err)
-				}
-			case tt.mode == drivertest.Lost:
-				if !errors.Is(err, drivers.ErrNotFound) {
-					t.Errorf("%s: after Create, %v, there is %+v, %v", name, tt.mode, there, err)
-				}
-			case err != nil || there.Value.Text != "mine" || string(there.Raw) != "raw":
-				t.Errorf("%s: after Create, %v, there is %+v, %v", name, tt.mode, there, err)
-			}
-			if tt.mode == drivertest.Unanswered && !tt.other && made.Object.Tag != there.Object.Tag {
-				t.Errorf("%s: Create, %v, returns tag %q, want %q", name, tt.mode, made.Object.Tag, there.Object.Tag)
-			}
+			t.Run(fmt.Sprintf("%s, %v, another body stored: %v", name, tt.mode, tt.other), func(t *testing.T) { tt.run(t, h()) })
 		}
+	}
+}
+
+// createCase is a Create whose response is lost.
+type createCase struct {
+	mode  drivertest.Mode
+	other bool // another writer's body is stored
+	want  error
+}
+
+func (tt createCase) run(t *testing.T, h memory.Habits) {
+	store := &memory.Store{Habits: h}
+	direct := bucket(t, store, nil)
+	if tt.other {
+		if _, err := envelope.Create(t.Context(), direct, key, note{Text: "other"}, drivers.Body{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	faulty := &drivertest.Faulty{Mode: tt.mode, Match: onlyMethod("Create")}
+	made, err := envelope.Create(t.Context(), bucket(t, store, faulty.Intercept), key, note{Text: "mine"}, drivers.NewBody([]byte("raw")))
+	if !errors.Is(err, tt.want) {
+		t.Errorf("Create = %v, want %v", err, tt.want)
+	}
+	if err := faulty.Land(t.Context()); err != nil && !errors.Is(err, drivers.ErrExists) {
+		t.Fatal(err)
+	}
+	stored, err := envelope.Read[note](t.Context(), direct, key)
+	switch {
+	case tt.other:
+		if err != nil || stored.Value.Text != "other" {
+			t.Errorf("Read after Create = %+v, %v, want the other writer's body", stored, err)
+		}
+	case tt.mode == drivertest.Lost:
+		if !errors.Is(err, drivers.ErrNotFound) {
+			t.Errorf("Read after Create = %+v, %v, want %v", stored, err, drivers.ErrNotFound)
+		}
+	case err != nil || stored.Value.Text != "mine" || string(stored.Raw) != "raw":
+		t.Errorf("Read after Create = %+v, %v, want the created body", stored, err)
+	}
+	if tt.mode == drivertest.Unanswered && !tt.other && made.Object.Tag != stored.Object.Tag {
+		t.Errorf("Create returns tag %q, want %q", made.Object.Tag, stored.Object.Tag)
 	}
 }
 
@@ -86,8 +95,8 @@ func TestCreateRetriedBelow(t *testing.T) {
 	if err != nil {
 		t.Fatalf("Create with a retry that met itself = %v, want success", err)
 	}
-	if there := read(t, bucket(t, store, nil)); made.Value.Text != "mine" || made.Object.Tag != there.Object.Tag {
-		t.Errorf("Create = %+v, there is %+v", made, there)
+	if stored := read(t, bucket(t, store, nil)); made.Value.Text != "mine" || made.Object.Tag != stored.Object.Tag {
+		t.Errorf("Create = %+v, want the stored %+v", made, stored)
 	}
 }
 
@@ -157,8 +166,8 @@ func TestCreateMeetsWhatVanishes(t *testing.T) {
 	if _, err := envelope.Create(t.Context(), bucket(t, store, vanishes), key, note{Text: "mine"}, drivers.Body{}); err != nil {
 		t.Fatalf("Create = %v, want success", err)
 	}
-	if there := read(t, direct); there.Value.Text != "mine" || creates != 4 {
-		t.Errorf("after %d creates there is %q, want 4 and \"mine\"", creates, there.Value.Text)
+	if stored := read(t, direct); stored.Value.Text != "mine" || creates != 4 {
+		t.Errorf("Read after %d creates = %q, want \"mine\" after 4", creates, stored.Value.Text)
 	}
 }
 
@@ -186,14 +195,10 @@ func TestCreateCannotReadBack(t *testing.T) {
 // TestReplaceIsLost is TestCreateIsLost for Replace.
 func TestReplaceIsLost(t *testing.T) {
 	for name, h := range habits {
-		for _, tt := range []struct {
-			mode   drivertest.Mode
-			before string // state of the key before Replace: nothing (unchanged), replaced, deleted
-			want   error
-		}{
-			{drivertest.Lost, "nothing", drivertest.ErrInjected},
-			{drivertest.Late, "nothing", drivertest.ErrInjected},
-			{drivertest.Unanswered, "nothing", nil},
+		for _, tt := range []replaceCase{
+			{drivertest.Lost, "unchanged", drivertest.ErrInjected},
+			{drivertest.Late, "unchanged", drivertest.ErrInjected},
+			{drivertest.Unanswered, "unchanged", nil},
 			{drivertest.Lost, "replaced", drivers.ErrChanged},
 			{drivertest.Late, "replaced", drivers.ErrChanged},
 			{drivertest.Unanswered, "replaced", drivers.ErrChanged},
@@ -201,42 +206,53 @@ func TestReplaceIsLost(t *testing.T) {
 			{drivertest.Late, "deleted", drivers.ErrChanged},
 			{drivertest.Unanswered, "deleted", drivers.ErrChanged},
 		} {
-			store := &memory.Store{Habits: h()}
-			direct := bucket(t, store, nil)
-			old, err := envelope.Create(t.Context(), direct, key, note{Text: "old"}, drivers.Body{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			switch tt.before {
-			case "replaced":
-				_, err = envelope.Replace(t.Context(), direct, key, old.Object.Tag, note{Text: "other"}, drivers.Body{})
-			case "deleted":
-				err = direct.Delete(t.Context(), key)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			faulty := &drivertest.Faulty{Mode: tt.mode, Match: onlyMethod("Replace")}
-			made, err := envelope.Replace(t.Context(), bucket(t, store, faulty.Intercept), key, old.Object.Tag, note{Text: "mine"}, drivers.Body{})
-			if !errors.Is(err, tt.want) {
-				t.Errorf("%s: Replace, %v, key %s before = %v, want %v", name, tt.mode, tt.before, err, tt.want)
-			}
-			if err := faulty.Land(t.Context()); err != nil && !errors.Is(err, drivers.ErrChanged) {
-				t.Fatal(err)
-			}
-
-			want := map[string]string{"nothing": "mine", "replaced": "other", "deleted": ""}[tt.before]
-			if tt.before == "nothing" && tt.mode == drivertest.Lost {
-				want = "old"
-			}
-			there, err := envelope.Read[note](t.Context(), direct, key)
-			if err != nil && !errors.Is(err, drivers.ErrNotFound) || there.Value.Text != want {
-				t.Errorf("%s: after Replace, %v, key %s before, there is %q, %v, want %q", name, tt.mode, tt.before, there.Value.Text, err, want)
-			}
-			if tt.want == nil && made.Object.Tag != there.Object.Tag {
-				t.Errorf("%s: Replace, %v, returns tag %q, want %q", name, tt.mode, made.Object.Tag, there.Object.Tag)
-			}
+			t.Run(fmt.Sprintf("%s, %v, key %s before", name, tt.mode, tt.before), func(t *testing.T) { tt.run(t, h()) })
 		}
+	}
+}
+
+// replaceCase is a Replace whose response is lost.
+type replaceCase struct {
+	mode   drivertest.Mode
+	before string // state of the key before Replace
+	want   error
+}
+
+func (tt replaceCase) run(t *testing.T, h memory.Habits) {
+	store := &memory.Store{Habits: h}
+	direct := bucket(t, store, nil)
+	old, err := envelope.Create(t.Context(), direct, key, note{Text: "old"}, drivers.Body{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	switch tt.before {
+	case "replaced":
+		_, err = envelope.Replace(t.Context(), direct, key, old.Object.Tag, note{Text: "other"}, drivers.Body{})
+	case "deleted":
+		err = direct.Delete(t.Context(), key)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	faulty := &drivertest.Faulty{Mode: tt.mode, Match: onlyMethod("Replace")}
+	made, err := envelope.Replace(t.Context(), bucket(t, store, faulty.Intercept), key, old.Object.Tag, note{Text: "mine"}, drivers.Body{})
+	if !errors.Is(err, tt.want) {
+		t.Errorf("Replace = %v, want %v", err, tt.want)
+	}
+	if err := faulty.Land(t.Context()); err != nil && !errors.Is(err, drivers.ErrChanged) {
+		t.Fatal(err)
+	}
+
+	want := map[string]string{"unchanged": "mine", "replaced": "other", "deleted": ""}[tt.before]
+	if tt.before == "unchanged" && tt.mode == drivertest.Lost {
+		want = "old"
+	}
+	stored, err := envelope.Read[note](t.Context(), direct, key)
+	if err != nil && !errors.Is(err, drivers.ErrNotFound) || stored.Value.Text != want {
+		t.Errorf("Read after Replace = %q, %v, want %q", stored.Value.Text, err, want)
+	}
+	if tt.want == nil && made.Object.Tag != stored.Object.Tag {
+		t.Errorf("Replace returns tag %q, want %q", made.Object.Tag, stored.Object.Tag)
 	}
 }
 
@@ -260,7 +276,7 @@ func TestReplaceRetriedBelow(t *testing.T) {
 	if _, err := envelope.Replace(t.Context(), bucket(t, store, retries), key, old.Object.Tag, note{Text: "mine"}, drivers.Body{}); err != nil {
 		t.Errorf("Replace with a retry that met itself = %v, want success", err)
 	}
-	if there := read(t, direct); there.Value.Text != "mine" {
-		t.Errorf("there is %q, want \"mine\"", there.Value.Text)
+	if stored := read(t, direct); stored.Value.Text != "mine" {
+		t.Errorf("Read after Replace = %q, want \"mine\"", stored.Value.Text)
 	}
 }

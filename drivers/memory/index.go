@@ -9,7 +9,7 @@ import (
 // index keeps keys in order. It sorts when the order is needed, not for every
 // added key. A deleted key stays in the index until sort drops it, which is
 // when keys were added or many were deleted. The caller has to skip keys that
-// are no longer there.
+// were deleted.
 type index struct {
 	sorted []string
 	fresh  []string // added since the last sort, in any order, with duplicates
@@ -17,15 +17,15 @@ type index struct {
 
 func (x *index) add(key string) { x.fresh = append(x.fresh, key) }
 
-// sort adds the fresh keys in order, and drops those that are not in there.
-func (x *index) sort(there map[string]object) {
-	if len(x.fresh) == 0 && len(x.sorted) <= 2*len(there)+pageSize {
+// sort adds the fresh keys in order, and drops those without an object.
+func (x *index) sort(objects map[string]object) {
+	if len(x.fresh) == 0 && len(x.sorted) <= 2*len(objects)+pageSize {
 		return
 	}
 	slices.Sort(x.fresh)
-	merged := make([]string, 0, len(there))
+	merged := make([]string, 0, len(objects))
 	take := func(key string) {
-		if _, ok := there[key]; ok && (len(merged) == 0 || merged[len(merged)-1] != key) {
+		if _, ok := objects[key]; ok && (len(merged) == 0 || merged[len(merged)-1] != key) {
 			merged = append(merged, key)
 		}
 	}

@@ -27,8 +27,8 @@ func (b bucket) Create(ctx context.Context, key string, body drivers.Body) (driv
 // Replace stores body in place of the version that has this tag. It returns
 // drivers.ErrChanged if the object has another tag or is gone.
 func (b bucket) Replace(ctx context.Context, key, tag string, body drivers.Body) (drivers.Object, error) {
-	o, err := b.write(ctx, key, body, func(old object, there bool) error {
-		if !there || old.Tag != tag {
+	o, err := b.write(ctx, key, body, func(old object, exists bool) error {
+		if !exists || old.Tag != tag {
 			return drivers.ErrChanged
 		}
 		return nil
@@ -51,8 +51,8 @@ func (b bucket) write(ctx context.Context, key string, body drivers.Body, allow 
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	old, there := b.objects[key]
-	if err := allow(old, there); err != nil {
+	old, taken := b.objects[key]
+	if err := allow(old, taken); err != nil {
 		return drivers.Object{}, err
 	}
 	if tag == "" {
@@ -63,7 +63,7 @@ func (b bucket) write(ctx context.Context, key string, body drivers.Body, allow 
 
 // put stores o under its key. The caller holds the lock.
 func (s *Store) put(o object) drivers.Object {
-	if _, there := s.objects[o.Key]; !there {
+	if _, ok := s.objects[o.Key]; !ok {
 		s.keys.add(o.Key)
 	}
 	s.objects[o.Key] = o
@@ -78,7 +78,7 @@ func (b bucket) DeleteIf(ctx context.Context, key, tag string) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if o, there := b.objects[key]; there && o.Tag != tag {
+	if o, ok := b.objects[key]; ok && o.Tag != tag {
 		return fmt.Errorf("memory: delete %s: %w", key, drivers.ErrChanged)
 	}
 	delete(b.objects, key)
@@ -139,8 +139,8 @@ func (b bucket) find(ctx context.Context, key string) (object, error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	o, there := b.objects[key]
-	if !there {
+	o, ok := b.objects[key]
+	if !ok {
 		return object{}, drivers.ErrNotFound
 	}
 	return o, nil
@@ -178,8 +178,8 @@ func (s *Store) page(prefix, after string) []drivers.Object {
 	s.keys.sort(s.objects)
 	var page []drivers.Object
 	for key := range s.keys.walk(prefix, after) {
-		o, there := s.objects[key]
-		if !there {
+		o, ok := s.objects[key]
+		if !ok {
 			continue
 		}
 		o.Tag = ""

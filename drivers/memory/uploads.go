@@ -121,7 +121,7 @@ func (s *Store) stage(u drivers.Upload, number int, content drivers.Body, tag st
 }
 
 // Complete creates an object of the parts. If the key is taken, it returns the
-// object that is there.
+// existing object.
 func (b bucket) Complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
 	o, err := b.complete(ctx, u, parts, crc32c)
 	if err != nil {
@@ -144,7 +144,7 @@ func (b bucket) complete(ctx context.Context, u drivers.Upload, parts []drivers.
 	whole := drivers.Body{Size: size, CRC32C: crc32c}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if o, there := b.objects[u.Key]; there {
+	if o, ok := b.objects[u.Key]; ok {
 		return o.Object, nil
 	}
 	up := b.uploads[u.ID]

@@ -1,6 +1,6 @@
-// Package access describes, as data, what a request needs to be allowed, and
-// declares the interface that decides whether it is. It has no rules of its own
-// and does not depend on HTTP.
+// Package access describes the permissions that a request needs, as plain data,
+// and declares the interface that checks them. It defines no rules of its own and
+// does not depend on HTTP.
 package access
 
 import (
@@ -8,7 +8,7 @@ import (
 	"errors"
 )
 
-// Action is something that a caller does with a repository.
+// Action is an operation on a repository.
 type Action string
 
 // The actions on a repository. Their names are those of the distribution token
@@ -32,14 +32,14 @@ type Access struct {
 // IsZero reports whether a has neither a repository nor actions.
 func (a Access) IsZero() bool { return a.Repository == "" && len(a.Actions) == 0 }
 
-// Need is what one request needs.
+// Need is the access that one request needs.
 type Need struct {
 	// Required is the access without which the request is refused.
 	Required Access
 
-	// Optional, if not zero, is an access without which the request is served
-	// as if what it protects did not exist. It is the right to pull from the
-	// source of a mount: without it the client uploads the blob instead.
+	// Optional, if not zero, is access that the request can do without. It is set
+	// for mounts only, to permission to pull from the source repository. Without
+	// it the request starts an upload, as if the source did not have the blob.
 	Optional Access
 }
 
@@ -47,11 +47,11 @@ type Need struct {
 // requires.
 var ErrDenied = errors.New("access denied")
 
-// Authorizer decides what callers may do. The context that it is passed is that
-// of the request, in which an authenticating handler has put the caller.
+// Authorizer decides what callers may do. It receives the context of the request,
+// to which an authenticating handler has added the caller.
 type Authorizer interface {
-	// Authorize decides about one request. It is called once for every
-	// well-formed request, before the store is asked anything. It reports
+	// Authorize decides whether a request is allowed. It is called once for
+	// every well-formed request, before any request to the store. It reports
 	// whether the caller has need.Optional. It returns an error that wraps
 	// ErrDenied if the caller does not have need.Required, and any other error
 	// if it could not decide; the request is refused in both cases.

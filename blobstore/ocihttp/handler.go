@@ -2,8 +2,8 @@
 // Distribution API
 // (https://github.com/opencontainers/distribution-spec/blob/main/spec.md).
 //
-// A request first becomes data (parse.go). What it needs to be allowed is part
-// of that data, and is decided in one place (authorize). One handler for each
+// A request is first parsed into data (parse.go), which includes the permissions
+// that it needs. They are checked in one place (authorize). One handler for each
 // action then either writes a response or returns an error, and one table maps
 // errors to responses (errors.go). A response is sent as soon as it is known,
 // even to a client that is still sending its request's body (unread.go).

@@ -41,8 +41,8 @@ type request struct {
 	algorithm digest.Algorithm // of the digest that the upload will have; may be empty
 }
 
-// access returns what the request needs to be allowed. It reports false if that
-// is not defined for the action; such a request must be refused.
+// access returns the permissions that the request needs. It reports false if none
+// are defined for the action; such a request must be refused.
 func (r request) access() (access.Need, bool) {
 	var need access.Need
 	switch r.action {

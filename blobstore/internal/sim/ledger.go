@@ -13,9 +13,9 @@ import (
 	"github.com/berthhq/berth/drivers/envelope"
 )
 
-// Ledger records what clients were told: which pushes and mounts were
+// Ledger records the responses that clients got: which pushes and mounts were
 // acknowledged, and which deletions may still take effect. Its zero value is
-// ready to use, by any number of goroutines at once.
+// ready to use, and it is safe for concurrent use.
 type Ledger struct {
 	mu    sync.Mutex
 	blobs map[blob]*account
@@ -27,17 +27,18 @@ type blob struct {
 	digest     digest.Digest
 }
 
-// account is what clients were told about one blob.
+// account records the responses to requests for one blob.
 type account struct {
 	content []byte
-	acked   map[digest.Digest]bool // by every digest by which it was pushed or mounted
+	acked   map[digest.Digest]bool // digests it was pushed or mounted by; true if it must be readable
 
-	deletions  int // that were started
-	unanswered int // those of them that have no response yet
-	unknown    int // those of them that failed, and may take effect at any time
+	deletions  int // deletions started so far
+	unanswered int // deletions that have no response yet
+	unknown    int // deletions that failed, and may take effect at any time
 }
 
-// account returns the account of p in a repository.
+// account returns the account of the blob p in a repository, and creates it if
+// there is none.
 func (l *Ledger) account(repository string, p []byte) *account {
 	if l.blobs == nil {
 		l.blobs = map[blob]*account{}
@@ -51,17 +52,18 @@ func (l *Ledger) account(repository string, p []byte) *account {
 	return a
 }
 
-// Forget drops everything, for a test that changes blobs behind the back of
-// their clients.
+// Forget discards all accounts. Tests call it before they change a blob directly
+// in the bucket.
 func (l *Ledger) Forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.blobs = nil
 }
 
-// Pushing is called before a push or a mount of p by the digest d. The function
-// that it returns is called with the result. After a success the blob must be
-// readable, unless it was deleted in the meantime.
+// Pushing is called before a push or a mount of p by the digest d. The caller
+// passes the result to the function that Pushing returns. After a success the
+// blob must be readable until the next deletion, unless an earlier deletion can
+// still take effect.
 func (l *Ledger) Pushing(repository string, d digest.Digest, p []byte) (answered func(error)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -79,11 +81,11 @@ func (l *Ledger) Pushing(repository string, d digest.Digest, p []byte) (answered
 	}
 }
 
-// Deleting is called before a deletion of p. The function that it returns is
-// called with the result, which is nil also if the repository had no such blob.
-// A deletion that failed may take effect later, but only on the link that it has
-// read. It can do no harm once a deletion that started after it has found that
-// link or none.
+// Deleting is called before a deletion of p. The caller passes the result to the
+// function that Deleting returns: nil if the blob was deleted, or if the
+// repository did not have it. A deletion that failed may take effect later, but it
+// deletes only the version of the link that it read. Once a deletion that started
+// later has succeeded, that version is gone.
 func (l *Ledger) Deleting(repository string, p []byte) (answered func(error)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -106,9 +108,9 @@ func (l *Ledger) Deleting(repository string, p []byte) (answered func(error)) {
 	}
 }
 
-// Check returns an error for each acknowledged blob that read does not return
-// whole, or that the collector may remove, and for each digest by which it
-// returns bytes of another digest.
+// Check returns an error for each acknowledged blob that read does not return in
+// full or that the collector may remove, and for each read that returns bytes
+// that do not match the digest.
 func (l *Ledger) Check(ctx context.Context, b drivers.Bucket, read ReadFunc) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -118,15 +120,15 @@ func (l *Ledger) Check(ctx context.Context, b drivers.Bucket, read ReadFunc) err
 			got, err := read(ctx, id.repository, d)
 			switch {
 			case err == nil && d.Algorithm().FromBytes(got) != d:
-				f.add("%s: %s returns %d bytes that have another digest", id.repository, d, len(got))
+				f.add("%s: read of %s = %d bytes that do not match the digest", id.repository, d, len(got))
 			case acked && err != nil:
-				f.add("%s: %s was acknowledged: %w", id.repository, d, err)
+				f.add("%s: %s was acknowledged, but cannot be read: %w", id.repository, d, err)
 			case acked && !bytes.Equal(got, a.content):
-				f.add("%s: %s was acknowledged, and returns %d other bytes", id.repository, d, len(got))
+				f.add("%s: %s was acknowledged, but read returns %d different bytes", id.repository, d, len(got))
 			case acked:
 				rec, err := envelope.Read[catalog.Record](ctx, b, catalog.RecordKey(id.digest))
 				if err != nil || rec.Value.State == catalog.Condemned {
-					f.add("%s: %s was acknowledged, and may be collected: its record is %q, %v", id.repository, d, rec.Value.State, err)
+					f.add("%s: %s was acknowledged, but may be collected: its record is %q, %v", id.repository, d, rec.Value.State, err)
 				}
 			}
 		}

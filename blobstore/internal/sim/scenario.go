@@ -13,30 +13,30 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest"
 )
 
-// Scenario is what is simulated. The same scenario can be run any number of
-// times, each time with a bucket of its own.
+// Scenario describes a simulation. The same scenario can be run any number of
+// times, each time on a new bucket.
 type Scenario struct {
 	// Open opens an empty bucket.
 	Open func(ctx context.Context) (drivers.Bucket, error)
 
-	// Start prepares the bucket and returns the actors. It opens a process for
-	// each on the bucket that Run.Process returns. Until it returns, calls are
-	// neither scheduled nor failed.
+	// Start prepares the bucket and returns the actors. For each actor it opens a
+	// process on the bucket that Run.Process returns. Until Start returns, calls
+	// are neither scheduled nor failed.
 	Start func(r *Run) ([]Actor, error)
 
 	// Read opens a process on a bucket, and returns a function that reads a blob
-	// there without a cache. The ledger is checked with it.
+	// there without a cache. Ledger.Check uses that function.
 	Read func(ctx context.Context, b drivers.Bucket) (ReadFunc, error)
 
-	// Fault is what happens to one call. The zero value is no fault.
+	// Fault is the call that fails, and how. The zero value is no fault.
 	Fault Fault
 
-	// After, if not nil, returns an error for what must hold in the end besides
-	// the invariants and the ledger.
+	// After, if not nil, checks what must hold at the end, in addition to the
+	// invariants and the ledger.
 	After func(r *Run) error
 
-	// Tamper, if not nil, stands in front of the bucket of every process. Tests
-	// that break a rule of the protocol on purpose do it there.
+	// Tamper, if not nil, wraps the bucket of every process. Tests use it to break
+	// a rule of the protocol on purpose.
 	Tamper func(drivers.Bucket) drivers.Bucket
 }
 
@@ -44,26 +44,27 @@ type Scenario struct {
 type ReadFunc func(ctx context.Context, repository string, d digest.Digest) ([]byte, error)
 
 // Actor is a client. Run makes one request after another and returns nil if all
-// of them got an acceptable response. It makes a request again if the store has
-// failed it.
+// of them got an acceptable response. It repeats a request that failed because the
+// store failed.
 type Actor struct {
 	Name string
 	Run  func() error
 }
 
-// Fault is what happens to the Nth call of an actor's process, from 1. If Mode
-// is drivertest.Late only writes count: a read cannot be late.
+// Fault is a failure of the Nth call, from 1, of an actor's process. If Mode is
+// drivertest.Late, only writes are counted, because a read has no effect that
+// could be late.
 type Fault struct {
 	Actor int
 	Nth   int
 	Mode  drivertest.Mode
 
-	// Soon makes a late write take effect before the actor's next request. In
-	// every schedule of Explore and Draw it takes effect at any later time.
-	// Otherwise it does so once all actors have finished.
+	// Soon makes a late write take effect before the actor's next request.
+	// Otherwise it takes effect once all actors have finished. Explore and Draw
+	// ignore Soon, because their schedules decide when it takes effect.
 	Soon bool
 
-	// Dead makes the process die with the call.
+	// Dead makes every later call of the process fail, as if it had died.
 	Dead bool
 }
 
@@ -80,17 +81,17 @@ func (f Fault) String() string {
 
 // Run is one run of a scenario.
 type Run struct {
-	Ctx        context.Context //nolint:containedctx // that of the test
+	Ctx        context.Context //nolint:containedctx // the context of the test
 	Bucket     drivers.Bucket  // without schedule, fault and Tamper
 	Ledger     Ledger
 	Invariants Invariants
 
 	scenario *Scenario
-	armed    atomic.Bool // Start is over, and the end not yet reached
+	armed    atomic.Bool // from the end of Start until the actors have finished
 	fault    *drivertest.Faulty
 	schedule *schedule // nil if the actors run freely
 	read     ReadFunc
-	between  error // what was wrong right after the fault
+	between  error // of the check right after the fault
 
 	actors   []Actor
 	mu       sync.Mutex
@@ -123,8 +124,8 @@ func (s *Scenario) start(ctx context.Context, q *schedule) (*Run, error) {
 	return r, nil
 }
 
-// Process returns the bucket as it is seen by the process of an actor, the one
-// with this index in what Start returns.
+// Process returns the bucket for the process of an actor, whose calls are
+// scheduled and may fail. actor is an index of the slice that Start returns.
 func (r *Run) Process(actor int) drivers.Bucket {
 	fails := func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
 		if !r.armed.Load() || r.scenario.Fault.Nth == 0 || r.scenario.Fault.Actor != actor {
@@ -135,8 +136,8 @@ func (r *Run) Process(actor int) drivers.Bucket {
 	return r.scheduled(actor, drivertest.Wrap(r.tampered(), fails))
 }
 
-// Spare returns the bucket as it is seen by another process, which an actor uses
-// once its own has died.
+// Spare returns the bucket for another process, which an actor uses once its
+// process has died.
 func (r *Run) Spare(actor int) drivers.Bucket { return r.scheduled(actor, r.tampered()) }
 
 func (r *Run) tampered() drivers.Bucket {
@@ -168,8 +169,9 @@ func (r *Run) Died() bool {
 	return hit && r.scenario.Fault.Dead
 }
 
-// Request makes a request of an actor. If the fault strikes meanwhile, it makes a
-// late write take effect that is to do so soon, and checks the invariants.
+// Request makes a request of an actor. If the fault occurs during the request and
+// the calls are not scheduled, Request then makes a late write take effect if
+// Fault.Soon is set, and checks the invariants unless the fault is a late write.
 func (r *Run) Request(request func() error) error {
 	_, before := r.fault.Hit()
 	err := request()
@@ -177,15 +179,15 @@ func (r *Run) Request(request func() error) error {
 		if r.scenario.Fault.Soon {
 			_ = r.fault.Land(r.Ctx) // no client gets its response
 		}
-		if r.scenario.Fault.Mode != drivertest.Late { // otherwise the bucket is as after a lost call
+		if r.scenario.Fault.Mode != drivertest.Late { // a late write leaves the bucket as a lost or unanswered one does
 			r.between = r.Invariants.Check(r.Ctx, r.Bucket)
 		}
 	}
 	return err
 }
 
-// Check returns an error for every invariant that does not hold, and for
-// everything that is not as clients were told.
+// Check returns an error for every invariant that does not hold, and for every
+// response to a client that the bucket contradicts.
 func (r *Run) Check() error {
 	if r.read == nil {
 		read, err := r.scenario.Read(r.Ctx, r.Bucket)
@@ -206,8 +208,8 @@ func (r *Run) act(i int) {
 	r.finished++
 }
 
-// Play runs the scenario once, and its actors as they come. It returns the call
-// that was failed, if any was.
+// Play runs the scenario once, with all actors in parallel and without a schedule.
+// It returns the call that failed, and reports whether any call did.
 func (s *Scenario) Play(ctx context.Context) (call drivertest.Call, hit bool, err error) {
 	r, err := s.start(ctx, nil)
 	if err != nil {
@@ -228,8 +230,8 @@ func (s *Scenario) Play(ctx context.Context) (call drivertest.Call, hit bool, er
 	return call, hit, r.end()
 }
 
-// end returns the errors of the actors and an error for everything that must hold
-// at the end of a run. After is called only if there is none so far.
+// end returns the errors of the actors, and an error for each condition that does
+// not hold at the end of the run. It calls After only if there are no errors.
 func (r *Run) end() error {
 	if err := errors.Join(errors.Join(r.results...), r.Check()); err != nil || r.scenario.After == nil {
 		return err

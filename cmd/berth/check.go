@@ -27,7 +27,7 @@ func checkCommand(stdout io.Writer) *cobra.Command {
 	cmd := configured(&cobra.Command{
 		Use:   "check",
 		Short: "Check that the configured store does what berth needs",
-		Long: "Check that the configured store does what berth needs, that its settings neither delete nor archive what is in use, and\n" +
+		Long: "Check that the configured store does what berth needs, that its settings neither delete nor archive berth's objects, and\n" +
 			"that CDNs serve blobs and nothing else. For each problem the output has the impact and the fix. The exit code is 1 if a\n" +
 			"step failed or found the store busy. Warnings do not count. The command writes small objects under meta/check/ and data/,\n" +
 			"deletes them at the end, and can run beside live traffic.",

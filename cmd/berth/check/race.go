@@ -96,7 +96,7 @@ func write(ctx context.Context, f func() (drivers.Object, error)) (drivers.Objec
 // racers is the number of concurrent writers of one key.
 const racers = 16
 
-// createRaced checks that one of several concurrent creations succeeds.
+// createRaced checks that exactly one of several concurrent creations succeeds.
 func createRaced(ctx context.Context, b *run) (string, error) {
 	key := b.key("create")
 	body := func(i int) []byte { return fmt.Appendf(nil, "writer %d", i) }
@@ -107,7 +107,8 @@ func createRaced(ctx context.Context, b *run) (string, error) {
 	return raceWon(ctx, b, key, errs, drivers.ErrExists, body)
 }
 
-// replaceRaced checks that one of several concurrent replacements succeeds.
+// replaceRaced checks that exactly one of several concurrent replacements
+// succeeds.
 func replaceRaced(ctx context.Context, b *run) (string, error) {
 	key := b.key("replace")
 	o, err := b.Create(ctx, key, drivers.NewBody([]byte("before")))
@@ -172,5 +173,5 @@ func deleteStale(ctx context.Context, b *run) (string, error) {
 	if _, err := b.Stat(ctx, key); !errors.Is(err, drivers.ErrNotFound) {
 		return "", fmt.Errorf("the object still exists after a deletion with its tag: %w", orNothing(err))
 	}
-	return "refused with an old tag, done with the current tag, by the store or by the driver's conditional writes", nil
+	return "refused with an old tag, done with the current tag (by the store, or by conditional writes of the driver)", nil
 }

@@ -105,7 +105,7 @@ func effectOnUploads(r inspect.Rule, partsAreObjects bool) (ends, deletesAll boo
 }
 
 // isOurs reports whether a rule can apply to keys that berth needs. Rules for
-// other keys are fine, and so are rules for what a killed berth check leaves.
+// other keys are fine, and so are rules for objects that a killed berth check leaves.
 func isOurs(r inspect.Rule) bool {
 	ours := []string{catalog.AliasesPrefix, catalog.BlobsPrefix, catalog.MetaPrefix, catalog.UploadsPrefix, drivers.BulkPrefix, drivers.PartsPrefix}
 	return slices.ContainsFunc(ours, r.Touches) && !strings.HasPrefix(r.Prefix, catalog.CheckPrefix)
@@ -141,7 +141,7 @@ func keptObjects(s inspect.Settings) Result {
 		this.fix = fmt.Sprintf("Restrict the rule to the prefix %s.", drivers.BulkPrefix)
 		return this.result("", warning{errors.New(cool)})
 	}
-	return this.result("none affects what is in use", nil)
+	return this.result("none affects objects that berth uses", nil)
 }
 
 // versions checks that the bucket keeps no versions, or has a rule that deletes

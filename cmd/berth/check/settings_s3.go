@@ -28,7 +28,7 @@ func ofS3(s inspect.Settings) []Result {
 func archiveTiers(setting inspect.Setting[[]inspect.Rule]) Result {
 	this := step{
 		name:   "archive tiers",
-		impact: "Blobs in S3 Intelligent-Tiering that are not pulled for that time can't be read until an operator restores them.",
+		impact: "Blobs in S3 Intelligent-Tiering that are not pulled for that long can't be read until an operator restores them.",
 		fix:    "Switch the archive tiers off, or restrict the configuration to a prefix that berth does not use.",
 	}
 	if setting.Err != nil {
@@ -40,7 +40,7 @@ func archiveTiers(setting inspect.Setting[[]inspect.Rule]) Result {
 				r.ID, under(r), r.Class, after(r.Age)))
 		}
 	}
-	return this.result("none affects what is in use", nil)
+	return this.result("none affects objects that berth uses", nil)
 }
 
 // objectLock checks that the bucket has no lock. A lock does not make deletions and
@@ -67,11 +67,11 @@ func objectLock(setting inspect.Setting[inspect.Lock]) Result {
 	}
 }
 
-// payment checks that requests name who pays, if the bucket requires that.
+// payment checks that requests accept the costs, if the bucket requires that.
 func payment(setting inspect.Setting[bool]) Result {
 	this := step{
 		name:   "requester pays",
-		impact: "The store refuses requests of accounts other than the bucket's, and requests of a CDN that does not sign as the bucket's account.",
+		impact: "The store refuses requests from accounts other than the bucket's, and from a CDN that does not sign as the bucket's account.",
 		fix:    "If berth's credentials belong to another account, set storage.s3.request_payer to requester; otherwise switch Requester Pays off.",
 	}
 	switch {

@@ -11,7 +11,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-func TestAnswer(t *testing.T) {
+func TestBusyOnError(t *testing.T) {
 	for _, test := range []struct {
 		end, want error
 		busy      bool
@@ -24,7 +24,7 @@ func TestAnswer(t *testing.T) {
 		body := io.MultiReader(strings.NewReader("text"), iotest.ErrReader(test.end))
 		got, err := io.ReadAll(drivers.BusyOnError(io.NopCloser(body)))
 		if string(got) != "text" || !errors.Is(err, test.want) || errors.Is(err, drivers.ErrBusy) != test.busy {
-			t.Errorf("an answer that ends with %v reads %q, %v, want ErrBusy: %t", test.end, got, err, test.busy)
+			t.Errorf("reading a body that ends with %v = %q, %v, want %v, ErrBusy: %t", test.end, got, err, test.want, test.busy)
 		}
 	}
 }

@@ -12,7 +12,7 @@ func TestCheckKey(t *testing.T) {
 		strings.Repeat("a", 256), strings.Repeat("a/", 350) + "a"}
 	for _, key := range good {
 		if err := CheckKey(key); err != nil {
-			t.Errorf("CheckKey(%q) = %v", key, err)
+			t.Errorf("CheckKey(%q) = %v, want nil", key, err)
 		}
 	}
 	for _, key := range bad {

@@ -46,7 +46,7 @@ func send(body drivers.Body) (*sending, error) {
 		s.crc64 = crc64.Update(s.crc64, table, segment)
 	}
 	if size != body.Size || crc32c != body.CRC32C {
-		return nil, fmt.Errorf("the body has %d bytes, CRC-32C %08x, and was announced as %d, %08x", size, crc32c, body.Size, body.CRC32C)
+		return nil, fmt.Errorf("the body has %d bytes and CRC-32C %08x, but declares %d bytes and %08x", size, crc32c, body.Size, body.CRC32C)
 	}
 	return s, nil
 }

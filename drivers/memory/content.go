@@ -26,7 +26,7 @@ func (s *Store) keep(key string, body drivers.Body, tagged bool) (drivers.Body, 
 	}
 	own := drivers.NewBody(segments...)
 	if own.Size != body.Size || own.CRC32C != body.CRC32C {
-		return drivers.Body{}, "", fmt.Errorf("the body has %d bytes, CRC-32C %08x, and was announced as %d, %08x",
+		return drivers.Body{}, "", fmt.Errorf("the body has %d bytes and CRC-32C %08x, but declares %d bytes and %08x",
 			own.Size, own.CRC32C, body.Size, body.CRC32C)
 	}
 	var tag string
@@ -43,9 +43,9 @@ func (s *Store) keep(key string, body drivers.Body, tagged bool) (drivers.Body, 
 	return own, tag, nil
 }
 
-// read reads a body of unknown length in pieces that grow with it. A cancelled
-// context ends it after the current read. An empty body and one larger than
-// MaxPart are errors.
+// read reads a body of unknown length in pieces that grow with it. It stops after
+// the current Read if ctx is cancelled. It returns an error for an empty body, and
+// for a body larger than MaxPart.
 func (s *Store) read(ctx context.Context, key string, r io.Reader) (drivers.Body, error) {
 	const least, most = 32 << 10, 1 << 20
 	var body drivers.Body
@@ -98,7 +98,7 @@ func (s *Store) discards(key string) bool {
 	return s.Discard && strings.HasPrefix(key, drivers.BulkPrefix)
 }
 
-// blank returns size zeros in segments that share their memory.
+// blank returns size zero bytes in segments that share their memory.
 func (s *Store) blank(size int64) [][]byte {
 	s.mu.Lock()
 	if s.zeros == nil {

@@ -22,9 +22,9 @@ import (
 	"time"
 )
 
-// The verifiers of the CDNs, each written from the page that its signer cites. A
-// verifier returns why the CDN would refuse a URL at a given time. Keys are
-// indexed by id, or by their number if the CDN has no ids.
+// A verifier returns an error if a CDN would refuse a URL at a given time. Each
+// verifier is written from the page that its signer cites. keys is indexed by id, or
+// by number if the CDN has no ids.
 type verifier func(rawURL string, now time.Time, keys map[string]any) error
 
 var errSignature = errors.New("signature does not match")
@@ -100,7 +100,7 @@ func verifyCloudFront(rawURL string, now time.Time, keys map[string]any) error {
 	pattern := regexp.QuoteMeta(p.Statement[0].Resource)
 	pattern = strings.NewReplacer(`\*`, `.*`, `\?`, `.`).Replace(pattern)
 	if ok, err := regexp.MatchString("^"+pattern+"$", resource); !ok || err != nil {
-		return fmt.Errorf("%s is not %s", resource, p.Statement[0].Resource)
+		return fmt.Errorf("%s does not match %s", resource, p.Statement[0].Resource)
 	}
 	if now.Unix() >= p.Statement[0].Condition.DateLessThan.Epoch {
 		return errors.New("expired")
@@ -126,7 +126,7 @@ func verifyGoogle(rawURL string, now time.Time, encoding *base64.Encoding, check
 	if params.Has("URLPrefix") {
 		prefix, err := encoding.Strict().DecodeString(params.Get("URLPrefix"))
 		if err != nil || len(prefix) == 0 || !strings.HasPrefix(requested, string(prefix)) {
-			return fmt.Errorf("%s does not begin with %s", requested, prefix)
+			return fmt.Errorf("%s does not start with %s", requested, prefix)
 		}
 		_, signed, _ := strings.Cut(query, "URLPrefix=") // after any other parameters
 		value = "URLPrefix=" + signed
@@ -165,8 +165,8 @@ func verifyMediaCDN(rawURL string, now time.Time, keys map[string]any) error {
 	})
 }
 
-// verifyCloudflare is is_timed_hmac_valid_v0(key, http.request.uri, 1800,
-// http.request.timestamp.sec, 8), or-ed over the keys.
+// verifyCloudflare evaluates is_timed_hmac_valid_v0(key, http.request.uri, 1800,
+// http.request.timestamp.sec, 8) for each key, and accepts any match.
 func verifyCloudflare(rawURL string, now time.Time, keys map[string]any) error {
 	messageMAC := regexp.MustCompile(`^(.+)(.{8})(\d{10})-(.{43,})$`).FindStringSubmatch(requestURI(rawURL))
 	if len(messageMAC) != 5 || messageMAC[2] != "?verify=" {
@@ -219,13 +219,13 @@ func verifyAkamai(rawURL string, now time.Time, keys map[string]any) error {
 				return nil
 			}
 		}
-		return fmt.Errorf("%s is not in %s", requested, fields["acl"])
+		return fmt.Errorf("%s does not match %s", requested, fields["acl"])
 	}
 	return errSignature
 }
 
-// verifyNginx is secure_link $arg_md5,$arg_expires with secure_link_md5
-// "$secure_link_expires$uri <key>", tried with each key.
+// verifyNginx does what nginx does with secure_link $arg_md5,$arg_expires and
+// secure_link_md5 "$secure_link_expires$uri <key>", for each key.
 func verifyNginx(rawURL string, now time.Time, keys map[string]any) error {
 	uri, query, _ := strings.Cut(requestURI(rawURL), "?")
 	args := make(map[string]string)

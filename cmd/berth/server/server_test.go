@@ -16,8 +16,7 @@ import (
 	"time"
 )
 
-// testConfig returns the configuration of a service with this API, and a log that
-// is discarded.
+// testConfig returns a configuration that serves api and discards the log.
 func testConfig(api http.HandlerFunc) Config {
 	return Config{
 		API:          api,
@@ -150,9 +149,9 @@ func TestUnreadAnswer(t *testing.T) {
 	})
 }
 
-// TestSlowReaders checks that a client that needs an hour for its answer gets all
-// of it, from a file or not, and that a client that needs longer than a request
-// may last is dropped.
+// TestSlowReaders checks that a client that takes an hour to read a response gets
+// all of it, from a file or not, and that a client is dropped if a stretch of the
+// response takes it longer than stretchTimeout.
 func TestSlowReaders(t *testing.T) {
 	const size, chunk = 8 << 20, 8 << 10
 	name := filepath.Join(t.TempDir(), "file")
@@ -197,8 +196,8 @@ func TestSlowReaders(t *testing.T) {
 }
 
 // TestShutdownCutsOff checks that a request is cut off at the limit of the
-// shutdown, and that the connection of a request that does not end even then is
-// closed.
+// shutdown, and that its connection is closed if the request does not end even
+// then.
 func TestShutdownCutsOff(t *testing.T) {
 	const limit = time.Minute
 	for _, stubborn := range []bool{false, true} {
@@ -239,8 +238,8 @@ func TestShutdownCutsOff(t *testing.T) {
 	}
 }
 
-// TestShutdownDuringUnreadBody checks that a client that still sends a body after
-// its answer does not keep the server running for longer than the shutdown's limit.
+// TestShutdownDuringUnreadBody checks that a client that continues to send its body
+// after the response does not keep the server running beyond the shutdown's limit.
 func TestShutdownDuringUnreadBody(t *testing.T) {
 	const limit = 10 * time.Second
 	for _, status := range []int{http.StatusCreated, http.StatusNotFound} {

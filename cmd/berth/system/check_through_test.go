@@ -9,7 +9,7 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/s3double"
 )
 
-// doubleEnv returns the environment of a berth on a double of S3.
+// doubleEnv returns the environment of a berth process that uses a double of S3.
 func doubleEnv(s *s3double.Store) []string {
 	return append(cleanEnv(),
 		"BERTH_STORAGE_DRIVER=s3", "BERTH_STORAGE_S3_BUCKET="+s.Bucket(), "BERTH_STORAGE_S3_REGION="+s3double.Region,
@@ -17,9 +17,8 @@ func doubleEnv(s *s3double.Store) []string {
 		"BERTH_STORAGE_S3_ACCESS_KEY_ID="+s3double.AccessKeyID, "BERTH_STORAGE_S3_SECRET_ACCESS_KEY="+s3double.SecretAccessKey)
 }
 
-// TestCheckAlsoThrough tests stores that are safe behind one endpoint and unsafe behind
-// two: nodes that do not exclude each other, and regions that copy from each other
-// later.
+// TestCheckAlsoThrough tests stores that are safe through one endpoint and unsafe
+// through two: nodes without a common lock, and regions that copy from each other later.
 func TestCheckAlsoThrough(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

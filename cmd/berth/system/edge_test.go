@@ -28,7 +28,7 @@ import (
 )
 
 // edge is berth on versitygw with nginx as its CDN, set up with the files of
-// deploy/cdn. nginx can read the bucket because of the bucket's policy only.
+// deploy/cdn. Only the bucket's policy allows nginx to read the bucket.
 type edge struct {
 	*emulator.Nginx
 	berth    *process
@@ -43,8 +43,8 @@ type edge struct {
 
 func startEdge(t *testing.T) *edge { return startEdgeWithPrefix(t, "") }
 
-// startEdgeWithPrefix starts berth and nginx on a bucket with this prefix of its keys,
-// which has a leading slash.
+// startEdgeWithPrefix starts berth and nginx on a new bucket. All keys of berth start
+// with prefix, which is written with a leading slash.
 func startEdgeWithPrefix(t *testing.T, prefix string) *edge {
 	t.Helper()
 	store := emulator.VersityGW(t)
@@ -96,8 +96,8 @@ telemetry: {log_level: debug}
 }
 
 // startOrigin starts a proxy between nginx and the store, and returns its URL. The
-// proxy counts requests and checks that nginx passes nothing of its clients' requests
-// on, except the path.
+// proxy counts requests and checks that nginx forwards only the path of its clients'
+// requests.
 func (e *edge) startOrigin(t *testing.T, endpoint, bucket string) string {
 	t.Helper()
 	store, err := url.Parse(endpoint)
@@ -117,7 +117,7 @@ func (e *edge) startOrigin(t *testing.T, endpoint, bucket string) string {
 	return origin.URL
 }
 
-// publish sets the policy of the bucket that admits the CDN.
+// publish sets a policy of the bucket that allows the CDN to read it.
 func publish(t *testing.T, store *emulator.S3, bucket, prefix string) {
 	t.Helper()
 	policy := cdnExample(t, "nginx-origin.json", "BUCKET/data/", bucket+prefix+"/data/", "203.0.113.7/32", "127.0.0.1/32")
@@ -149,7 +149,7 @@ func example(t *testing.T, name string, oldnew ...string) string {
 	return strings.NewReplacer(oldnew...).Replace(string(data))
 }
 
-// signed returns a link to a path that nginx accepts until that time.
+// signed returns a link to path that nginx accepts until the given time.
 func (e *edge) signed(path string, until time.Time) string {
 	sum := md5.Sum(fmt.Appendf(nil, "%d%s %s", until.Unix(), path, e.key))
 	return fmt.Sprintf("%s%s?md5=%s&expires=%d", e.URL, path, base64.RawURLEncoding.EncodeToString(sum[:]), until.Unix())
@@ -204,7 +204,7 @@ func (e *edge) push(ctx context.Context, data []byte) error {
 	return err
 }
 
-// pullWith reads a blob by a command that writes it to its standard output.
+// pullWith reads a blob with a command that writes it to its standard output.
 func (e *edge) pullWith(ctx context.Context, data []byte, name string, args ...string) error {
 	blob := strings.TrimPrefix(e.berth.url, "http://") + "/test@" + digest.FromBytes(data).String()
 	cmd := exec.CommandContext(ctx, name, append(args, blob)...)

@@ -303,7 +303,7 @@ func unexpectedLines(log string) []string {
 }
 
 // wantIdle ends a berth that has nothing to do. It fails the test if the log has
-// unexpected lines, or if a goroutine of a request still runs.
+// unexpected lines, or if a goroutine of a request is still running.
 func wantIdle(t *testing.T, p *process) {
 	t.Helper()
 	for _, line := range unexpectedLines(p.stderr.String()) {
@@ -321,7 +321,7 @@ func wantIdle(t *testing.T, p *process) {
 	for _, g := range goroutines {
 		for _, pkg := range []string{"blobstore", "upload", "drivers"} {
 			if strings.Contains(g, "github.com/berthhq/berth/"+pkg) {
-				t.Errorf("a goroutine of %s still runs:\n%s", pkg, g)
+				t.Errorf("a goroutine of %s is still running:\n%s", pkg, g)
 				break
 			}
 		}

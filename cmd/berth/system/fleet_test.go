@@ -60,7 +60,7 @@ func (f *fleet) replica(i int) *process {
 // any returns some replica.
 func (f *fleet) any() *process { return f.replica(f.next(noReplica)) }
 
-// replace kills a replica, if it still runs, and starts another after a pause. It
+// replace kills a replica, if it is still running, and starts another after a pause. It
 // returns an error if the log of the killed replica has unexpected lines.
 func (f *fleet) replace(i int, pause time.Duration) error {
 	p := f.replica(i)

@@ -59,13 +59,13 @@ func TestReadinessBudget(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	got, most := takeCalls(), 1+int(time.Since(start)/probeInterval)
-	if len(got) < 1 || len(got) > most || got[0] != "Stat meta/format" {
-		t.Errorf("50 requests for /readyz caused %q, want Stat meta/format at most %d times", got, most)
+	got, atMost := takeCalls(), 1+int(time.Since(start)/probeInterval)
+	if len(got) < 1 || len(got) > atMost || got[0] != "Stat meta/format" {
+		t.Errorf("50 requests for /readyz caused %q, want Stat meta/format at most %d times", got, atMost)
 	}
 }
 
-// TestHealthIsNotLogged checks that health checks are only logged at level debug.
+// TestHealthIsNotLogged checks that health checks are logged at level debug only.
 func TestHealthIsNotLogged(t *testing.T) {
 	t.Parallel()
 	for level, logged := range map[string]bool{"info": false, "debug": true} {
@@ -83,8 +83,8 @@ func TestHealthIsNotLogged(t *testing.T) {
 	}
 }
 
-// TestDrain sends SIGTERM to a server with limits.drain. From then on it is not
-// ready, but it serves requests until the drain is over.
+// TestDrain checks that after SIGTERM a server with limits.drain reports that it is
+// not ready, and serves requests until the drain is over.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	p := serving(t, t.TempDir(), "BERTH_LIMITS_DRAIN=3s")
@@ -95,7 +95,7 @@ func TestDrain(t *testing.T) {
 	for a := (answer{}); a.status != http.StatusServiceUnavailable; {
 		var err error
 		if a, err = request(t.Context(), p, http.MethodGet, "/readyz", nil); err != nil {
-			t.Fatalf("GET /readyz: %v, want 503 first", err)
+			t.Fatalf("GET /readyz: %v, want 503 before the server stops", err)
 		}
 	}
 	data := randomBytes(1, kB)

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// patience is how long tests wait for things that should happen at once.
+// patience is how long tests wait for events that should happen immediately.
 const patience = time.Minute
 
 // buildDir is the directory of the berth binary that the tests run. It has the
@@ -53,7 +53,7 @@ func buildAndRun(m *testing.M) int {
 	return m.Run()
 }
 
-// buildFlags returns the flags that this test was built with.
+// buildFlags returns the flags -race and -tags that this test was built with.
 func buildFlags() []string {
 	var flags []string
 	info, ok := debug.ReadBuildInfo()
@@ -110,10 +110,10 @@ func start(dir string, env []string, args ...string) (*process, error) {
 		}
 	}
 	p.kill()
-	return nil, fmt.Errorf("berth serve has not printed its address in %v\n%s%s", patience, &p.stdout, &p.stderr)
+	return nil, fmt.Errorf("berth serve did not print its address within %v\n%s%s", patience, &p.stdout, &p.stderr)
 }
 
-// kill kills the process with SIGKILL and waits for its end.
+// kill kills the process with SIGKILL and waits until it has exited.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill() // an error means that it has exited
 	<-p.exited
@@ -138,7 +138,7 @@ func (p *process) stop() error {
 	case <-p.exited:
 	case <-time.After(patience):
 		p.kill()
-		return fmt.Errorf("berth serve still runs %v after SIGTERM\n%s", patience, &p.stderr)
+		return fmt.Errorf("berth serve is still running %v after SIGTERM\n%s", patience, &p.stderr)
 	}
 	if !p.cmd.ProcessState.Success() || strings.Contains(p.stderr.String(), "DATA RACE") {
 		return fmt.Errorf("berth serve: %v\n%s", p.cmd.ProcessState, &p.stderr)
@@ -164,8 +164,8 @@ func serving(t *testing.T, root string, env ...string) *process {
 	return p
 }
 
-// skipUnlessLong skips a test of `make test-long` in other runs. what describes what
-// the test does.
+// skipUnlessLong skips a test unless BERTH_TEST_LONG is set, as in `make test-long`.
+// what describes the test.
 func skipUnlessLong(t *testing.T, what string) {
 	t.Helper()
 	if os.Getenv("BERTH_TEST_LONG") == "" {

@@ -83,7 +83,7 @@ func wantExit(t *testing.T, p *process) {
 	select {
 	case <-p.exited:
 	case <-time.After(patience):
-		t.Fatalf("the server still runs after %v\n%s", patience, &p.stderr)
+		t.Fatalf("the server is still running after %v\n%s", patience, &p.stderr)
 	}
 	if !p.cmd.ProcessState.Success() {
 		t.Errorf("the server exited with %v, want 0\n%s", p.cmd.ProcessState, &p.stderr)

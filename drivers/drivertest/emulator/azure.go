@@ -76,12 +76,14 @@ func AzuriteOAuth(t testing.TB) *Azure {
 	return s
 }
 
+// newAzure returns a server with a new account key.
 func newAzure() *Azure {
 	var key [64]byte
 	rand.Read(key[:])
 	return &Azure{Account: "berthtest", SharedKey: base64.StdEncoding.EncodeToString(key[:])}
 }
 
+// azurite returns the command that starts Azurite at an address.
 func azurite(s *Azure, addr string) command {
 	host, port, _ := strings.Cut(addr, ":")
 	return command{

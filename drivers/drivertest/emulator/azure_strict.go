@@ -34,7 +34,7 @@ type AzureRules struct {
 func (a AzureRules) RoundTrip(r *http.Request) (*http.Response, error) {
 	if refused := a.refusal(r); refused != nil {
 		if r.Body != nil {
-			_, _ = io.Copy(io.Discard, r.Body) // a server reads it, or resets the connection
+			_, _ = io.Copy(io.Discard, r.Body) // as a server does
 			r.Body.Close()
 		}
 		return refused, nil
@@ -42,6 +42,7 @@ func (a AzureRules) RoundTrip(r *http.Request) (*http.Response, error) {
 	return a.Base.RoundTrip(r)
 }
 
+// refusal returns the response of the first rule that refuses the request, or nil.
 func (a AzureRules) refusal(r *http.Request) *http.Response {
 	q := r.URL.Query()
 	if version := headerOf(r, "x-ms-version"); a.Newest != "" && version > a.Newest {
@@ -79,6 +80,7 @@ func headerOf(r *http.Request, name string) string {
 	return ""
 }
 
+// azureError returns an error of the service. more are further elements of its body.
 func azureError(r *http.Request, status int, code, more string) *http.Response {
 	body := fmt.Sprintf(`<?xml version="1.0" encoding="utf-8"?><Error><Code>%s</Code><Message>%s</Message>%s</Error>`, code, code, more)
 	if r.Method == http.MethodHead {

@@ -60,8 +60,8 @@ func start(t testing.TB, makeCommand func(dir, addr string) command) (dir, addr 
 	return "", ""
 }
 
-// freeAddr returns an address that no process listens on at the moment. It is
-// needed because not every server can report which port it chose.
+// freeAddr returns an address on which no process listens at the moment. Not every
+// server can choose a port and report it.
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -72,6 +72,7 @@ func freeAddr(t testing.TB) string {
 	return l.Addr().String()
 }
 
+// run starts a server, and kills it at the end of the test.
 func run(t testing.TB, c command) error {
 	path, err := find(c.name)
 	if err != nil {
@@ -87,11 +88,11 @@ func run(t testing.TB, c command) error {
 	}
 	exited := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // killed, as a rule
+		_ = cmd.Wait() // its error is that the server was killed
 		close(exited)
 	}()
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // it may have ended by itself
+		_ = cmd.Process.Kill() // fails if the server has ended by itself
 		<-exited
 		if t.Failed() {
 			t.Logf("output of %s:\n%s", c.name, output)
@@ -103,6 +104,7 @@ func run(t testing.TB, c command) error {
 	return nil
 }
 
+// awaitReady waits until the server responds.
 func awaitReady(ctx context.Context, c command, exited <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -121,8 +123,8 @@ func awaitReady(ctx context.Context, c command, exited <-chan struct{}) error {
 			}
 		}
 		select {
-		case <-exited: // another process has taken the port, and responds there
-			return errors.New("it has exited")
+		case <-exited: // another process has taken the port and responds
+			return errors.New("the server has exited")
 		default:
 			if err == nil {
 				return nil
@@ -131,7 +133,7 @@ func awaitReady(ctx context.Context, c command, exited <-chan struct{}) error {
 		select {
 		case <-time.After(5 * time.Millisecond):
 		case <-exited:
-			return errors.New("it has exited")
+			return errors.New("the server has exited")
 		case <-ctx.Done():
 			return fmt.Errorf("not ready after %s: %w", readyTimeout, err)
 		}
@@ -166,6 +168,7 @@ type output struct {
 	text bytes.Buffer
 }
 
+// keptOutput is how many bytes of the output are kept.
 const keptOutput = 16 << 10
 
 func (o *output) Write(p []byte) (int, error) {

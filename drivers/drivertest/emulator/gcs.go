@@ -16,10 +16,10 @@ import (
 )
 
 // GCS is fake-gcs-server behind a proxy that enforces rules that the server
-// only records: see strictGCS.
+// does not check: see strictGCS.
 type GCS struct {
 	Endpoint        string // http://127.0.0.1:port
-	CredentialsFile string // the key of a service account that may do everything
+	CredentialsFile string // the key of a service account with all permissions
 
 	strict *strictGCS
 }
@@ -91,7 +91,7 @@ func (g *GCS) Bucket(t testing.TB) string {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		t.Fatalf("fake-gcs-server created no bucket: %s", resp.Status)
+		t.Fatalf("fake-gcs-server: create bucket: %s", resp.Status)
 	}
 	g.strict.addBucket(name)
 	return name

@@ -23,13 +23,14 @@ func (s *strictGCS) serveToken(w http.ResponseWriter, r *http.Request) {
 	if err := s.verifyJWT(r.PostFormValue("assertion")); err != nil {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusBadRequest)
-		_ = json.NewEncoder(w).Encode(map[string]string{"error": "invalid_grant", "error_description": err.Error()}) // the client may be gone
+		_ = json.NewEncoder(w).Encode(map[string]string{"error": "invalid_grant", "error_description": err.Error()}) // fails if the client has left
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{"access_token": s.token, "token_type": "Bearer", "expires_in": 3600}) // likewise
+	_ = json.NewEncoder(w).Encode(map[string]any{"access_token": s.token, "token_type": "Bearer", "expires_in": 3600}) // fails if the client has left
 }
 
+// verifyJWT returns an error unless the account signed the JWT and it is valid.
 func (s *strictGCS) verifyJWT(jwt string) error {
 	signed, encoded, _ := cutLast(jwt, ".")
 	signature, err := base64.RawURLEncoding.DecodeString(encoded)
@@ -58,6 +59,7 @@ func (s *strictGCS) verifyJWT(jwt string) error {
 	return nil
 }
 
+// cutLast is strings.Cut at the last separator.
 func cutLast(s, sep string) (before, after string, found bool) {
 	i := strings.LastIndex(s, sep)
 	if i < 0 {
@@ -129,4 +131,5 @@ func canonicalQuery(q url.Values) string {
 	return strings.Join(pairs, "&")
 }
 
+// escape escapes all characters except those that RFC 3986 calls unreserved.
 func escape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }

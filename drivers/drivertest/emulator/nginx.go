@@ -42,14 +42,15 @@ func StartNginx(t testing.TB, makeConfig func(dir, addr, cert, key string) strin
 
 // nginxFile writes a configuration with this http block and returns its path.
 // nginx runs as a single process, so killing it leaves no other process.
-func nginxFile(t testing.TB, dir, http string) string {
+func nginxFile(t testing.TB, dir, httpBlock string) string {
 	t.Helper()
 	config := fmt.Sprintf("daemon off; master_process off; pid %[1]s/pid; error_log stderr; events {}\n"+
 		"http { access_log off; client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/fastcgi; "+
-		"uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;\n%[2]s\n}\n", dir, http)
+		"uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;\n%[2]s\n}\n", dir, httpBlock)
 	return writeConfig(t, dir, "nginx.conf", config)
 }
 
+// writeConfig writes a configuration to dir and returns its path.
 func writeConfig(t testing.TB, dir, name, config string) string {
 	t.Helper()
 	file := filepath.Join(dir, name)

@@ -74,6 +74,7 @@ func MinIO(t testing.TB) *S3 {
 // MinIOKey is the id of MinIO's key for SSE-KMS.
 const MinIOKey = "berth-test"
 
+// newS3 returns a server with new credentials.
 func newS3() *S3 {
 	return &S3{Region: "us-east-1", AccessKeyID: "berth-test", SecretAccessKey: rand.Text()}
 }

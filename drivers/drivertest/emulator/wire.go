@@ -41,11 +41,11 @@ func NewWire(t testing.TB, endpoint string) *Wire {
 	})
 	// Do not use http.DefaultClient, because other tests close its connections.
 	w := &Wire{api: "http://" + api, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
-	var made struct {
+	var created struct {
 		Listen string `json:"listen"`
 	}
-	w.ask(t, "/proxies", map[string]any{"name": "store", "listen": "127.0.0.1:0", "upstream": u.Host, "enabled": true}, &made)
-	u.Host = made.Listen
+	w.ask(t, "/proxies", map[string]any{"name": "store", "listen": "127.0.0.1:0", "upstream": u.Host, "enabled": true}, &created)
+	u.Host = created.Listen
 	w.URL = u.String()
 	return w
 }

@@ -10,7 +10,7 @@ import (
 // TestWire injects faults in two ways, and removes them again.
 func TestWire(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write(make([]byte, 10_000)) // the client may be gone
+		_, _ = w.Write(make([]byte, 10_000)) // fails if the client has left
 	}))
 	defer server.Close()
 	w := NewWire(t, server.URL+"/path")
@@ -24,23 +24,23 @@ func TestWire(t *testing.T) {
 		data, err := io.ReadAll(resp.Body)
 		return len(data), err
 	}
-	well := func(when string) {
+	wantAll := func(when string) {
 		t.Helper()
 		if n, err := get(); n != 10_000 || err != nil {
 			t.Errorf("GET %s = %d bytes, %v, want 10000", when, n, err)
 		}
 	}
-	well("at first")
+	wantAll("without faults")
 	w.Poison(t, Toxic{"limit_data", "downstream", map[string]int64{"bytes": 1000}})
 	if n, err := get(); n >= 1000 || err == nil {
-		t.Errorf("GET of at most 1000 bytes = %d bytes, %v, want an error", n, err)
+		t.Errorf("GET with a limit of 1000 bytes = %d bytes, %v, want an error", n, err)
 	}
 	w.Heal(t)
-	well("once healed")
+	wantAll("after Heal")
 	w.Cut(t)
 	if n, err := get(); err == nil {
-		t.Errorf("GET over a wire that was cut = %d bytes, want an error", n)
+		t.Errorf("GET after Cut = %d bytes, want an error", n)
 	}
 	w.Heal(t)
-	well("once healed after a cut")
+	wantAll("after Cut and Heal")
 }

@@ -68,9 +68,9 @@ func (t Token) outcome(s envelope.Stored[sessionRecord], err error) error {
 	}
 }
 
-// uploadGone returns the error for a request whose own upload the store no longer
-// has: how the session ended or that another request continued it, if a next
-// record shows that.
+// uploadGone returns the error for a request that has started an upload which the
+// store no longer has: how the session ended or that another request continued
+// it, if a next record shows that.
 func (m *Manager) uploadGone(ctx context.Context, t Token) error {
 	_, tail, err := m.read(ctx, t.next(t.Seq+1))
 	ended, isEnd := errors.AsType[*EndedError](err)
@@ -85,7 +85,7 @@ func (m *Manager) uploadGone(ctx context.Context, t Token) error {
 	}
 }
 
-// endLost ends a session whose bytes are lost, so that its client starts again
+// endLost ends a session that has lost bytes, so that its client starts again
 // instead of continuing for ever. It returns ErrUnknown. If a next record exists,
 // it returns ErrOutOfOrder, or how the session ended: the bytes may be gone
 // because another request has completed the upload.
@@ -97,7 +97,7 @@ func (m *Manager) endLost(ctx context.Context, t Token, due deadline.Deadline, l
 	return fmt.Errorf("%w: its parts are gone", ErrUnknown)
 }
 
-// abort drops the parts of an upload that no record names, or whose session has
+// abort drops the parts of an upload that no record names, or of a session that has
 // ended. If that fails, the collector does it.
 func (m *Manager) abort(ctx context.Context, u drivers.Upload) {
 	if err := m.cfg.Bucket.Abort(ctx, u); err != nil {

@@ -2,26 +2,22 @@ package upload
 
 import (
 	"bytes"
-	"encoding/json"
+	"context"
 	"errors"
-	"fmt"
-	"strings"
+	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
 	"github.com/berthhq/berth/drivers/envelope"
 	membucket "github.com/berthhq/berth/drivers/memory"
 )
 
-// eachHabit runs a test on what differs most: parts that are overwritten, parts
-// that are objects, streams.
+// eachHabit runs a test on the stores that differ most: parts that are
+// overwritten, parts that are objects, and streams.
 func eachHabit(t *testing.T, do func(t *testing.T, store *membucket.Store)) {
 	t.Helper()
 	for name, habits := range map[string]membucket.Habits{"S3": smallS3(), "GCS": membucket.GCS(), "Azure": membucket.Azure(), "directory": streaming()} {
@@ -29,7 +25,7 @@ func eachHabit(t *testing.T, do func(t *testing.T, store *membucket.Store)) {
 	}
 }
 
-// staged is how many uploads are in progress.
+// staged returns the number of uploads in progress.
 func staged(t testing.TB, m *Manager) int {
 	t.Helper()
 	n := 0
@@ -42,6 +38,7 @@ func staged(t testing.TB, m *Manager) int {
 	return n
 }
 
+// kinds returns the kinds of a session's records.
 func kinds(t testing.TB, m *Manager, tok Token) (kinds []Kind) {
 	t.Helper()
 	for o, err := range m.cfg.Bucket.List(t.Context(), m.cfg.Layout.Session(tok.ID), "") {
@@ -57,9 +54,9 @@ func kinds(t testing.TB, m *Manager, tok Token) (kinds []Kind) {
 	return kinds
 }
 
-// TestChainIsHandedOn sends an upload in pieces of all sizes, each to another
-// replica, and commits it.
-func TestChainIsHandedOn(t *testing.T) {
+// TestEveryPieceToAnotherReplica sends an upload in pieces of many sizes, each to
+// another replica, and commits it.
+func TestEveryPieceToAnotherReplica(t *testing.T) {
 	eachHabit(t, func(t *testing.T, store *membucket.Store) {
 		for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 			data := randomBytes(20, 900_000)
@@ -75,13 +72,13 @@ func TestChainIsHandedOn(t *testing.T) {
 				}
 				found, size, err := m.Find(t.Context(), "r", tok.ID)
 				if found != tok || size != int64(at) || err != nil {
-					t.Fatalf("Find after %d bytes = %+v, %d, %v", at, found, size, err)
+					t.Fatalf("Find after %d bytes = %+v, %d, %v, want %+v", at, found, size, err, tok)
 				}
 				wantIdle(t, m)
 			}
 			m := replica(t, store, nil)
 			wantCommit(t, m, tok, data[at:], data)
-			want := append(slicesRepeat(KindOpen, 8), KindCommitted)
+			want := append(slices.Repeat([]Kind{KindOpen}, 8), KindCommitted)
 			if diff := cmp.Diff(want, kinds(t, m, tok)); diff != "" {
 				t.Errorf("records, -want +got:\n%s", diff)
 			}
@@ -89,21 +86,14 @@ func TestChainIsHandedOn(t *testing.T) {
 	})
 }
 
-func slicesRepeat(k Kind, n int) (all []Kind) {
-	for range n {
-		all = append(all, k)
-	}
-	return all
-}
-
-// TestLostRaces goes on from one record with several requests at once: one of
-// them is recorded, and the others are told to look again.
+// TestLostRaces continues from one record with several requests at once. One of
+// them is recorded, and the other ones fail with ErrOutOfOrder.
 func TestLostRaces(t *testing.T) {
 	eachHabit(t, func(t *testing.T, store *membucket.Store) {
 		for _, size := range []int64{100, 400 * kiB} { // with parts, and without
 			m := replica(t, store, nil)
 			tok := patch(t, m, m.Start("r", digest.SHA256), randomBytes(21, size))
-			for range 2 { // from record 1, and then from no record at all
+			for range 2 { // from record 1, and then from no record
 				var wg sync.WaitGroup
 				var mu sync.Mutex
 				var won []Token
@@ -127,7 +117,7 @@ func TestLostRaces(t *testing.T) {
 				}
 				wg.Wait()
 				if len(won) != 1 || won[0].Seq != tok.Seq+1 {
-					t.Fatalf("recorded are %+v, want one", won)
+					t.Fatalf("requests that are recorded: %+v, want one", won)
 				}
 				tok = m.Start("r", digest.SHA256)
 			}
@@ -136,8 +126,8 @@ func TestLostRaces(t *testing.T) {
 	})
 }
 
-// TestLosersLeaveNothing: whoever loses record 1 knows that nobody knows of the
-// parts that it stored.
+// TestLosersLeaveNothing checks that the request that loses the race for record 1
+// aborts its upload, which no record names.
 func TestLosersLeaveNothing(t *testing.T) {
 	store := &membucket.Store{Habits: smallS3()}
 	m := replica(t, store, nil)
@@ -169,8 +159,8 @@ func TestLosersLeaveNothing(t *testing.T) {
 	}
 }
 
-// TestUnknownOutcomeKeepsParts: the record may yet come to be there, so what it
-// may name stays.
+// TestUnknownOutcomeKeepsParts lets creating a record fail and take effect late.
+// The upload that it names must stay.
 func TestUnknownOutcomeKeepsParts(t *testing.T) {
 	store := &membucket.Store{Habits: smallS3()}
 	faulty := &drivertest.Faulty{Mode: drivertest.Late, Nth: 1, Match: createsRecord}
@@ -195,7 +185,8 @@ func TestUnknownOutcomeKeepsParts(t *testing.T) {
 	wantCommit(t, m, tok, nil, data)
 }
 
-// TestEndedSessions: nothing goes on after an end, from whatever record.
+// TestEndedSessions checks that no request continues a session that has ended,
+// from any of its records.
 func TestEndedSessions(t *testing.T) {
 	eachHabit(t, func(t *testing.T, store *membucket.Store) {
 		m := replica(t, store, nil)
@@ -205,138 +196,72 @@ func TestEndedSessions(t *testing.T) {
 			for i := range int64(3) {
 				toks = append(toks, patch(t, m, toks[i], data[i*150*kiB:(i+1)*150*kiB]))
 			}
+			committed := digest.Digest("")
 			if cancel {
 				if err := m.Cancel(t.Context(), toks[3], newDeadline()); err != nil {
 					t.Fatal(err)
 				}
 			} else {
+				committed = digest.FromBytes(data)
 				wantCommit(t, m, toks[3], data[450*kiB:], data)
 			}
 			for _, tok := range toks {
-				w, err := m.Resume(t.Context(), tok, Options{Deadline: newDeadline(), Length: -1})
-				if err == nil {
-					if _, err = w.ReadFrom(bytes.NewReader(data)); err == nil {
-						_, err = w.Suspend(t.Context())
-					}
-					w.Close()
-				}
-				if !errors.Is(err, ErrUnknown) && !errors.Is(err, ErrOutOfOrder) {
-					t.Errorf("PATCH from record %d of a session that ended = %v, want %v", tok.Seq, err, ErrUnknown)
-				}
-				if _, _, err := m.Status(t.Context(), tok); !errors.Is(err, ErrUnknown) {
-					t.Errorf("Status = %v, want %v", err, ErrUnknown)
-				}
-				if err := m.Cancel(t.Context(), tok, newDeadline()); !errors.Is(err, ErrUnknown) {
-					t.Errorf("Cancel = %v, want %v", err, ErrUnknown)
-				}
-				if _, _, err := m.Find(t.Context(), "r", tok.ID); !errors.Is(err, ErrUnknown) {
-					t.Errorf("Find = %v, want %v", err, ErrUnknown)
-				}
-				if tok.Seq == 3 {
-					_, err := m.Resume(t.Context(), tok.next(4), Options{Deadline: newDeadline(), Length: -1})
-					end, ok := errors.AsType[*EndedError](err)
-					if !ok || end.Gone || (end.Digest == "") != cancel || !cancel && end.Digest != digest.FromBytes(data) {
-						t.Errorf("Resume after the end = %+v, want the end", err)
-					}
-				}
+				wantEnded(t, m, tok, data)
 			}
-			// Where parts are objects, those that came after the end are the
-			// collector's.
+			_, err := m.Resume(t.Context(), toks[3].next(4), Options{Deadline: newDeadline(), Length: -1})
+			if end, ok := errors.AsType[*EndedError](err); !ok || end.Gone || end.Digest != committed {
+				t.Errorf("Resume from the end = %+v, want the end, with digest %q", err, committed)
+			}
+			// Where parts are objects, the collector deletes those that came after
+			// the end.
 			if n := staged(t, m); n != 0 && !store.Sessionless {
-				t.Errorf("cancelled: %v: %d uploads in progress, want none", cancel, n)
+				t.Errorf("cancelled %v: %d uploads in progress, want 0", cancel, n)
 			}
 		}
 	})
 }
 
-// TestCancelAnywhere cancels with the token of every record, of none, and of an
-// upload that never began.
-func TestCancelAnywhere(t *testing.T) {
-	eachHabit(t, func(t *testing.T, store *membucket.Store) {
-		m := replica(t, store, nil)
-		for from := range 4 {
-			toks := []Token{m.Start("r", digest.SHA256)}
-			for i := range 3 {
-				toks = append(toks, patch(t, m, toks[i], randomBytes(25, 200*kiB)))
-			}
-			if err := m.Cancel(t.Context(), toks[from], newDeadline()); err != nil {
-				t.Errorf("Cancel from record %d = %v", from, err)
-			}
-			want := []Kind{KindOpen, KindOpen, KindSpent, KindCancelled}
-			if diff := cmp.Diff(want, kinds(t, m, toks[0])); diff != "" {
-				t.Errorf("after Cancel from record %d, -want +got:\n%s", from, diff)
-			}
-		}
-		fresh := m.Start("r", digest.SHA256)
-		if err := m.Cancel(t.Context(), fresh, newDeadline()); err != nil {
-			t.Errorf("Cancel of what never began = %v", err)
-		}
-		if _, _, err := m.Status(t.Context(), fresh); !errors.Is(err, ErrUnknown) {
-			t.Errorf("Status after it = %v, want %v", err, ErrUnknown)
-		}
-		if n := staged(t, m); n != 0 {
-			t.Errorf("%d uploads in progress, want none", n)
-		}
-	})
+// wantEnded checks that every request with tok is refused.
+func wantEnded(t *testing.T, m *Manager, tok Token, data []byte) {
+	t.Helper()
+	if err := tryPatch(t.Context(), m, tok, data); !errors.Is(err, ErrUnknown) && !errors.Is(err, ErrOutOfOrder) {
+		t.Errorf("PATCH from record %d of a session that has ended = %v, want %v", tok.Seq, err, ErrUnknown)
+	}
+	if _, _, err := m.Status(t.Context(), tok); !errors.Is(err, ErrUnknown) {
+		t.Errorf("Status from record %d = %v, want %v", tok.Seq, err, ErrUnknown)
+	}
+	if err := m.Cancel(t.Context(), tok, newDeadline()); !errors.Is(err, ErrUnknown) {
+		t.Errorf("Cancel from record %d = %v, want %v", tok.Seq, err, ErrUnknown)
+	}
+	if _, _, err := m.Find(t.Context(), "r", tok.ID); !errors.Is(err, ErrUnknown) {
+		t.Errorf("Find = %v, want %v", err, ErrUnknown)
+	}
 }
 
-// TestCancelFencesOff: a PATCH that is in flight when its upload is cancelled
-// leaves nothing.
-func TestCancelFencesOff(t *testing.T) {
-	eachHabit(t, func(t *testing.T, store *membucket.Store) {
-		m := replica(t, store, nil)
-		for _, before := range []int64{0, 200 * kiB} {
-			tok := m.Start("r", digest.SHA256)
-			if before > 0 {
-				tok = patch(t, m, tok, randomBytes(26, before))
-			}
-			w := resume(t, m, tok, Options{Length: -1})
-			if _, err := w.Write(randomBytes(27, 300*kiB)); err != nil {
-				t.Fatal(err)
-			}
-			if err := m.Cancel(t.Context(), tok, newDeadline()); err != nil {
-				t.Fatal(err)
-			}
-			_, err := w.Write(randomBytes(28, 300*kiB))
-			if err == nil {
-				_, err = w.Suspend(t.Context())
-			}
-			if err == nil {
-				t.Error("PATCH of a cancelled upload = nil, want an error")
-			}
-			w.Close()
-			if _, _, err := m.Status(t.Context(), tok); !errors.Is(err, ErrUnknown) {
-				t.Errorf("Status = %v, want %v", err, ErrUnknown)
-			}
-			// Where parts are objects, those that came after Abort are the
-			// collector's.
-			if n := staged(t, m); n != 0 && !store.Sessionless {
-				t.Errorf("%d uploads in progress, want none", n)
-			}
-		}
-	})
+// tryPatch is patch for a request that may fail.
+func tryPatch(ctx context.Context, m *Manager, tok Token, p []byte) error {
+	w, err := m.Resume(ctx, tok, Options{Deadline: newDeadline(), Length: -1})
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if _, err := w.ReadFrom(bytes.NewReader(p)); err != nil {
+		return err
+	}
+	_, err = w.Suspend(ctx)
+	return err
 }
 
-// TestOtherRepositories: a valid token of one's own is no way into the upload
-// of another repository.
+// TestOtherRepositories checks that a valid token of one repository does not reach
+// the upload of another one.
 func TestOtherRepositories(t *testing.T) {
 	m := replica(t, &membucket.Store{Habits: smallS3()}, nil)
 	theirs := patch(t, m, m.Start("theirs", digest.SHA256), []byte("secret"))
 	for seq := range 3 {
 		mine := theirs.next(seq)
 		mine.Repository = "mine"
-		w, err := m.Resume(t.Context(), mine, Options{Deadline: newDeadline(), Length: -1})
-		if err == nil { // without a record to read, it shows when one is made
-			if _, err := w.Write([]byte("x")); err != nil {
-				t.Fatal(err)
-			}
-			_, err = w.Suspend(t.Context())
-			w.Close()
-			if seq == 0 && !errors.Is(err, ErrUnknown) {
-				t.Errorf("PATCH from record %d of another's upload = %v, want %v", seq, err, ErrUnknown)
-			}
-		} else if !errors.Is(err, ErrUnknown) {
-			t.Errorf("Resume from record %d of another's upload = %v, want %v", seq, err, ErrUnknown)
+		if err := tryPatch(t.Context(), m, mine, []byte("x")); !errors.Is(err, ErrUnknown) {
+			t.Errorf("PATCH from record %d of another's upload = %v, want %v", seq, err, ErrUnknown)
 		}
 		if err := m.Cancel(t.Context(), mine, newDeadline()); !errors.Is(err, ErrUnknown) {
 			t.Errorf("Cancel from record %d of another's upload = %v, want %v", seq, err, ErrUnknown)
@@ -354,20 +279,20 @@ func TestOtherRepositories(t *testing.T) {
 	wantCommit(t, m, theirs, []byte(" too"), []byte("secret too"))
 }
 
-// TestSpend: what is left of a record that is no longer needed points to the
-// end, and says the same of it.
+// TestSpend checks that a spent record leads to the end of its session, and has the
+// same digests.
 func TestSpend(t *testing.T) {
 	eachHabit(t, func(t *testing.T, store *membucket.Store) {
 		m := replica(t, store, nil)
 		for _, sizes := range [][2]int64{{100, 100}, {100, 300 * kiB}, {228 * kiB, 10}, {130 * kiB, 10}} {
 			data := randomBytes(29, sizes[0]+sizes[1])
 			tok := patch(t, m, m.Start("r", digest.SHA512), data[:sizes[0]])
-			named := digest.SHA512.FromBytes(data)
-			w := resume(t, m, tok, Options{Length: sizes[1], Commit: true, Digest: named})
+			requested := digest.SHA512.FromBytes(data)
+			w := resume(t, m, tok, Options{Length: sizes[1], Commit: true, Digest: requested})
 			if _, err := w.ReadFrom(bytes.NewReader(data[sizes[0]:])); err != nil {
 				t.Fatal(err)
 			}
-			if err := seal(t.Context(), w, named); err != nil {
+			if err := seal(t.Context(), w, requested); err != nil {
 				t.Fatal(err)
 			}
 			c, err := w.Store(t.Context())
@@ -375,108 +300,25 @@ func TestSpend(t *testing.T) {
 				t.Fatal(err)
 			}
 			wantContent(t, m, c, data)
-			w.Spend(t.Context(), named)
+			w.Spend(t.Context(), requested)
 			w.Close()
 
 			_, err = m.Resume(t.Context(), tok, Options{Deadline: newDeadline(), Length: -1})
 			end, ok := errors.AsType[*EndedError](err)
-			if !ok { // its tail was small, and the next record is the end
+			if !ok { // the tail was small, so the record is not spent, and the next one is the end
 				_, err = m.Resume(t.Context(), tok.next(2), Options{Deadline: newDeadline(), Length: -1})
 				end, ok = errors.AsType[*EndedError](err)
 			}
 			if !ok || end.Gone {
-				t.Fatalf("%v: after the end = %v, want it", sizes, err)
+				t.Fatalf("%v: Resume from the end = %v, want how it ended", sizes, err)
 			}
 			if end.end > 0 { // spent
 				_, err = m.Resume(t.Context(), tok.next(end.end), Options{Deadline: newDeadline(), Length: -1})
 				end, _ = errors.AsType[*EndedError](err)
 			}
-			if end.Digest != digest.FromBytes(data) || end.RequestedDigest != named {
-				t.Errorf("%v: it ended as %s, named %s; want %s, named %s", sizes, end.Digest, end.RequestedDigest, digest.FromBytes(data), named)
+			if end.Digest != digest.FromBytes(data) || end.RequestedDigest != requested {
+				t.Errorf("%v: the session ended as %s, requested as %s, want %s and %s", sizes, end.Digest, end.RequestedDigest, digest.FromBytes(data), requested)
 			}
-		}
-	})
-}
-
-// TestRequestLimit: a request that has lasted too long writes nothing.
-func TestRequestLimit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		counter := &drivertest.Counter{}
-		m := replica(t, &membucket.Store{Habits: smallS3()}, counter.Intercept)
-		tok := patch(t, m, m.Start("r", digest.SHA256), []byte("x"))
-		w := resume(t, m, tok, Options{Length: -1})
-		if _, err := w.Write([]byte("y")); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(requestLimit + time.Second)
-		counter.Reset()
-		if _, err := w.Suspend(t.Context()); !errors.Is(err, drivers.ErrBusy) {
-			t.Errorf("Suspend after the limit = %v, want %v", err, drivers.ErrBusy)
-		}
-		w.Close()
-		for _, c := range counter.Calls() {
-			if c.Writes() {
-				t.Errorf("after the limit: %v", c)
-			}
-		}
-	})
-}
-
-// FuzzRecord decodes arbitrary bytes as a session record, and goes on from it:
-// that may fail, and must not do so by a panic.
-func FuzzRecord(f *testing.F) {
-	store := &membucket.Store{Habits: smallS3()}
-	m := replica(f, store, nil)
-	tok := patch(f, m, m.Start("r", digest.SHA512), randomBytes(1, 300*kiB))
-	s, tail, err := m.read(f.Context(), tok)
-	if err != nil {
-		f.Fatal(err)
-	}
-	tail.Close()
-	seed, err := json.Marshal(s.Value)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(seed, []byte("tail"))
-	f.Add([]byte(`{"kind":"open","repository":"r","algorithm":"md5","sizes":{"first":-1},"offset":-5}`), []byte{})
-	f.Add([]byte(`{"kind":"committed","repository":"r","digest":"x"}`), []byte{})
-	f.Add([]byte(`{"kind":"spent","repository":"r","end":-1}`), []byte{})
-	f.Add([]byte(strings.Replace(string(seed), `"n":1`, `"n":0`, 1)), []byte{0})
-	f.Fuzz(func(t *testing.T, value, tail []byte) {
-		var r sessionRecord
-		if json.Unmarshal(value, &r) != nil {
-			return
-		}
-		encoded, err := json.Marshal(r)
-		if err != nil {
-			return // a time that JSON can't have
-		}
-		var again sessionRecord
-		if err := json.Unmarshal(encoded, &again); err != nil {
-			t.Fatalf("%s was made of a record, and can't be read: %v", encoded, err)
-		}
-		if twice, err := json.Marshal(again); err != nil || !bytes.Equal(twice, encoded) {
-			t.Fatalf("a record is %s, read and written again %s, %v", encoded, twice, err)
-		}
-		r.Repository = "r"
-		m := replica(t, &membucket.Store{Habits: smallS3()}, nil)
-		tok := Token{ID: "fuzz", Repository: "r", Seq: 1}
-		if _, err := envelope.Create(t.Context(), m.cfg.Bucket, m.cfg.Layout.SessionRecord("fuzz", 1), r, drivers.NewBody(tail)); err != nil {
-			t.Fatal(err)
-		}
-		w, err := m.Resume(t.Context(), tok, Options{Deadline: newDeadline(), Length: -1})
-		if err != nil {
-			wantIdle(t, m)
-			return
-		}
-		if _, err := w.Write([]byte("more")); err == nil {
-			_, _ = w.Suspend(t.Context()) // whatever comes of it
-		}
-		w.Close()
-		wantIdle(t, m)
-		_ = m.Cancel(t.Context(), tok, newDeadline())
-		if _, _, err := m.Status(t.Context(), tok); err == nil {
-			t.Errorf("Status of a cancelled upload of %s = nil", fmt.Sprint(r))
 		}
 	})
 }

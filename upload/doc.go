@@ -8,8 +8,8 @@
 // The invariant that this package keeps: bytes that were not hashed by it, as
 // they were stored, never become part of a completed object. Parts are pinned
 // by the tags that storing them returned, the tags are in the records that have
-// the hashes, and an upload whose key was chosen before its digest was known is
-// completed only after a record has bound it to one digest.
+// the hashes. If the key of an upload was chosen before its digest was known, the
+// upload is completed only after a record has bound it to one digest.
 //
 // # The chain
 //

@@ -17,8 +17,8 @@ import (
 	membucket "github.com/berthhq/berth/drivers/memory"
 )
 
-// tails sends n pieces of data, each too large to be repeated and all together
-// less than a part.
+// tails sends data in n PATCHes. Each must be too large to be repeated by the next
+// record, and data must be smaller than a part.
 func tails(t testing.TB, m *Manager, tok Token, data []byte, n int) Token {
 	t.Helper()
 	for i := range n {
@@ -27,8 +27,8 @@ func tails(t testing.TB, m *Manager, tok Token, data []byte, n int) Token {
 	return tok
 }
 
-// TestAppendHoldsItsOwnBytes: a request that only appends takes no memory for
-// what came before.
+// TestAppendHoldsItsOwnBytes checks that a request that only appends takes no
+// memory for the bytes of earlier requests.
 func TestAppendHoldsItsOwnBytes(t *testing.T) {
 	m := replica(t, &membucket.Store{Habits: smallS3()}, nil)
 	data := randomBytes(100, 120*kiB)
@@ -39,15 +39,15 @@ func TestAppendHoldsItsOwnBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 		if held := w.p.client.Held(); held != 1 {
-			t.Errorf("a PATCH of %d holds %d segments, want 1", opts.Length, held)
+			t.Errorf("a PATCH of length %d holds %d segments, want 1", opts.Length, held)
 		}
 		w.Close()
 	}
 	wantIdle(t, m)
 }
 
-// TestManyTails: sessions whose records have had to be taken over continue in
-// every way: through full parts, records now and then, and to their end.
+// TestManyTails continues sessions in which records were taken over: through full
+// parts, through checkpoints, and to their end.
 func TestManyTails(t *testing.T) {
 	for name, habits := range map[string]membucket.Habits{"S3": smallS3(), "directory": streaming()} {
 		for _, pieces := range []int{63, 64, 65, 66, 130} {
@@ -68,7 +68,7 @@ func TestManyTails(t *testing.T) {
 					t.Fatal(err)
 				}
 				if made := w.Token().Seq - tok.Seq; made < 2 {
-					t.Errorf("%s, %d pieces: %d records in 100 s, want one each 30 s", name, pieces, made)
+					t.Errorf("%s, %d pieces: %d records in 100 s, want one every 30 s", name, pieces, made)
 				}
 				next, err := w.Suspend(t.Context())
 				if err != nil {
@@ -77,7 +77,7 @@ func TestManyTails(t *testing.T) {
 				w.Close()
 				for seq := range next.Seq {
 					if refs := readRecord(t, m, next.next(seq+1)).Value.Refs; len(refs) > maxRefs {
-						t.Errorf("%s: record %d has %d references", name, seq+1, len(refs))
+						t.Errorf("%s: record %d has %d references, want at most %d", name, seq+1, len(refs), maxRefs)
 					}
 				}
 				_, size, err := m.Status(t.Context(), next)
@@ -91,8 +91,8 @@ func TestManyTails(t *testing.T) {
 	}
 }
 
-// TestDamagedReference: bytes or parts of an earlier record that are not those
-// that were hashed are not committed, and the session is not ended.
+// TestDamagedReference damages the bytes or the parts in an earlier record. They
+// are not committed, and the session does not end.
 func TestDamagedReference(t *testing.T) {
 	for name, damage := range map[string]func(r *sessionRecord, raw []byte) []byte{
 		"byte":     func(_ *sessionRecord, raw []byte) []byte { raw[7] ^= 1; return raw },
@@ -117,14 +117,14 @@ func TestDamagedReference(t *testing.T) {
 			t.Errorf("%s: commit = %+v, %v, want %v", name, c, err, ErrUnknown)
 		}
 		if _, size, err := m.Status(t.Context(), tok); size != 149*kiB || err != nil {
-			t.Errorf("%s: Status = %d, %v, want it open", name, size, err)
+			t.Errorf("%s: Status = %d, %v, want 149 KiB and an open session", name, size, err)
 		}
 		wantIdle(t, m)
 	}
 }
 
-// TestReferenceHangs: a store that doesn't answer for an earlier record holds up
-// a request for half a minute only, and then its memory is free again.
+// TestReferenceHangs checks that a store that does not answer for an earlier record
+// delays a request by SmallCallTimeout only, and that its memory is free then.
 func TestReferenceHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := false
@@ -149,22 +149,22 @@ func TestReferenceHangs(t *testing.T) {
 		next, err := w.Suspend(t.Context())
 		w.Close()
 		if took := time.Since(start); took > 4*envelope.SmallCallTimeout {
-			t.Errorf("they took %v, want %v each", took, envelope.SmallCallTimeout)
+			t.Errorf("commit and PATCH took %v, want %v each", took, envelope.SmallCallTimeout)
 		}
 		wantIdle(t, m)
 		hang = false
 		_, size, statusErr := m.Status(t.Context(), next)
 		if err != nil || statusErr != nil || size != 128*kiB {
-			t.Fatalf("Suspend = %v, Status = %d, %v; want the full part in the record", err, size, statusErr)
+			t.Fatalf("Suspend = %v, Status = %d, %v, want the full part in the record", err, size, statusErr)
 		}
 		wantCommit(t, m, next, data[size:], data)
 	})
 }
 
-// TestSpendsLargeReferences: in a session that had to take over records, those
-// that are large are spent at its end, and point to it.
+// TestSpendsLargeReferences checks that the end of a session in which records were
+// taken over spends the large ones, and that they name the end.
 func TestSpendsLargeReferences(t *testing.T) {
-	for _, before := range []int64{0, 128 * kiB} { // without and with a part: the end is in place, or a record
+	for _, before := range []int64{0, 128 * kiB} { // without a part the newest record becomes the end, with one the end is a record
 		m := replica(t, &membucket.Store{Habits: smallS3()}, nil)
 		data := randomBytes(104, before+127*kiB)
 		tok := m.Start("r", digest.SHA256)
@@ -194,7 +194,7 @@ func TestSpendsLargeReferences(t *testing.T) {
 				t.Fatal(err)
 			}
 			if s.RawSize > largeTail {
-				t.Errorf("record %d has %d raw bytes still", seq, s.RawSize)
+				t.Errorf("record %d still has %d raw bytes, want it spent", seq, s.RawSize)
 			}
 			if s.Value.Kind != KindOpen {
 				spent++
@@ -203,7 +203,7 @@ func TestSpendsLargeReferences(t *testing.T) {
 		if want := map[bool]int{true: 2, false: 1}[before == 0]; spent != want {
 			t.Errorf("%d records are spent, want %d", spent, want)
 		}
-		// The newest record, and those before, lead to the end.
+		// The newest record, and the one before, lead to the end.
 		for _, seq := range []int{tok.Seq, tok.Seq - 1} {
 			_, err := commit(t.Context(), m, tok.next(seq), data[before+120*kiB:], data)
 			end, ok := errors.AsType[*EndedError](err)
@@ -214,9 +214,9 @@ func TestSpendsLargeReferences(t *testing.T) {
 	}
 }
 
-// TestReferenceFails: a request that can't read an earlier record when its part
-// is full records what came, with the content of the newest record, and takes
-// memory for the tail once.
+// TestReferenceFails checks that a request that cannot read an earlier record when
+// its part is full records what came, with the content of the newest record, and
+// takes memory for the tail once.
 func TestReferenceFails(t *testing.T) {
 	fail := false
 	m := replica(t, &membucket.Store{Habits: smallS3()}, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
@@ -237,7 +237,7 @@ func TestReferenceFails(t *testing.T) {
 		t.Errorf("gather = %v, want %v", err, drivers.ErrBusy)
 	}
 	if w.p.client.Held() != held {
-		t.Errorf("it holds %d segments after it has failed again, want %d", w.p.client.Held(), held)
+		t.Errorf("the Writer holds %d segments after a second failure, want %d", w.p.client.Held(), held)
 	}
 	next, err := w.Suspend(t.Context())
 	if err != nil {
@@ -253,8 +253,8 @@ func TestReferenceFails(t *testing.T) {
 	wantCommit(t, m, next, data[size:], data)
 }
 
-// TestReferenceFailsAtTheEnd: a commit whose records can't be read leaves nothing
-// behind, and can be tried again.
+// TestReferenceFailsAtTheEnd checks that a Seal that cannot read earlier records
+// changes nothing, and succeeds when it is called again.
 func TestReferenceFailsAtTheEnd(t *testing.T) {
 	fail := false
 	m := replica(t, &membucket.Store{Habits: smallS3()}, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {

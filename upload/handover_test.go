@@ -14,10 +14,10 @@ import (
 	membucket "github.com/berthhq/berth/drivers/memory"
 )
 
-// FuzzHandover cuts content into chunks, sends each to some replica, loses
-// answers, clients, calls of the store and whole processes on the way, and goes
-// on as a client does that asks where the upload stands. In the end the upload
-// has the digest of the content, and so does what is stored.
+// FuzzHandover cuts content into chunks and sends each to a new replica. It loses
+// responses, clients, calls to the store and whole processes on the way, and
+// continues from the status of the upload. In the end the upload and the stored
+// bytes have the digest of the content.
 func FuzzHandover(f *testing.F) {
 	for seed := range uint64(16) {
 		f.Add(seed, uint32(1+seed*seed*997), uint8(seed))
@@ -29,7 +29,7 @@ func FuzzHandover(f *testing.F) {
 		alg := []digest.Algorithm{digest.SHA256, digest.SHA512}[int(kind/4)%2]
 		data := randomBytes(seed, int64(size%3_000_000))
 		tok := replica(t, store, nil).Start("r", alg)
-		var at int64 // where the client believes that the upload stands
+		var at int64 // the offset at which the client continues
 		for range 40 {
 			if at == int64(len(data)) {
 				break
@@ -37,7 +37,7 @@ func FuzzHandover(f *testing.F) {
 			tok = sendChunk(t, rng, store, tok, data, at)
 			last, safe, err := replica(t, store, nil).Status(t.Context(), tok)
 			if err != nil || safe < at {
-				t.Fatalf("Status = %d, %v, and was %d before", safe, err, at)
+				t.Fatalf("Status = %d, %v, want at least %d", safe, err, at)
 			}
 			tok, at = last, safe
 		}
@@ -51,13 +51,13 @@ func FuzzHandover(f *testing.F) {
 	})
 }
 
-// sendChunk sends some of what follows, and returns the token that the client
-// has then: a new one, or the old one if it got no answer.
+// sendChunk sends the next bytes, and returns the token that the client has then:
+// a new one, or the old one if the client got no response.
 func sendChunk(t *testing.T, rng *mathrand.Rand, store *membucket.Store, tok Token, data []byte, at int64) Token {
 	t.Helper()
 	faulty := &drivertest.Faulty{
 		Mode: drivertest.Mode(rng.IntN(2)), // Lost or Unanswered
-		Nth:  1 + rng.IntN(12),             // often there are not so many
+		Nth:  1 + rng.IntN(12),             // often more than there are calls
 		Dead: rng.IntN(2) == 0,             // the process is killed there
 		Match: func(c drivertest.Call) bool {
 			return c.Key != testLayout{}.TokenKey()
@@ -81,13 +81,13 @@ func sendChunk(t *testing.T, rng *mathrand.Rand, store *membucket.Store, tok Tok
 	case 2: // the client goes away
 		body = io.MultiReader(bytes.NewReader(chunk[:rng.IntN(len(chunk))]), iotest.ErrReader(errors.New("gone")))
 	case 3: // the process is killed
-		_, _ = w.ReadFrom(bytes.NewReader(chunk[:rng.IntN(len(chunk))])) // whatever comes of it
+		_, _ = w.ReadFrom(bytes.NewReader(chunk[:rng.IntN(len(chunk))])) // any outcome will do
 		return tok
 	}
-	_, _ = w.ReadFrom(body)             // what came is kept
-	next, err := w.Suspend(t.Context()) // or not
+	_, _ = w.ReadFrom(body) // Suspend keeps what came
+	next, err := w.Suspend(t.Context())
 	if err != nil || rng.IntN(4) == 0 {
-		return tok // the answer is lost
+		return tok // the response is lost
 	}
 	return next
 }

@@ -7,9 +7,9 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// TestHashesGoOn stops and goes on at every length around the blocks of both
-// algorithms, as processes do that hand an upload on.
-func TestHashesGoOn(t *testing.T) {
+// TestHashesContinue saves and restores the hashes at every length around the
+// blocks of both algorithms, as processes do that continue an upload.
+func TestHashesContinue(t *testing.T) {
 	data := randomBytes(1, 300)
 	for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 		h := newHashes(alg)
@@ -56,12 +56,12 @@ func TestHashesRefuseOtherStates(t *testing.T) {
 	}
 	state.SHA256 = state.SHA256[:len(state.SHA256)-1]
 	if err := h.restore(state); err == nil {
-		t.Error("restore of half a state = nil, want an error")
+		t.Error("restore of an incomplete state succeeds, want an error")
 	}
 }
 
-// A sha512 that a state does not have is of other bytes than the state, so it
-// is no longer computed.
+// TestRestoreWithoutSHA512 restores a state without a sha512. The sha512 so far is
+// one of other bytes, so it is no longer computed.
 func TestRestoreWithoutSHA512(t *testing.T) {
 	h := newHashes(digest.SHA256)
 	h.write([]byte("a"))

@@ -12,10 +12,10 @@ import (
 	membucket "github.com/berthhq/berth/drivers/memory"
 )
 
-// TestHugeUploads sends bodies whose length nobody knows, in two PATCHes to two
-// replicas, and commits them at a third; the store counts the parts and drops
-// their bytes. Without BERTH_TEST_SOAK the uploads are smaller, and their parts
-// as well: in parts they are as long.
+// TestHugeUploads sends bodies of unknown length in two PATCHes to two replicas,
+// and commits them at a third one. The store counts the parts and drops their
+// bytes. Without BERTH_TEST_SOAK the uploads and their parts are smaller, but the
+// numbers of parts are the same.
 func TestHugeUploads(t *testing.T) {
 	equal := membucket.Azure()
 	equal.Limits.EqualParts = true
@@ -28,7 +28,7 @@ func TestHugeUploads(t *testing.T) {
 		parts        int
 		soak         bool
 	}{
-		// 1000 parts, and then those of twice the size
+		// 1,000 parts, and then parts of twice the size.
 		"60 GiB":               {membucket.S3(), 16 * miB, 256 * miB, 60 * giB, 1000 + (60*1024-16_000)/32, true},
 		"60 GiB by 256":        {scaled, 64 * kiB, 1 * miB, 240 * miB, 1000 + (60*1024-16_000)/32, false},
 		"12,000 equal parts":   {equal, 16 * kiB, 1 * miB, 12_000 * 16 * kiB, 12_000, false},
@@ -37,7 +37,7 @@ func TestHugeUploads(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if tt.soak && os.Getenv("BERTH_TEST_SOAK") == "" {
-				t.Skip("it takes minutes: set BERTH_TEST_SOAK=1")
+				t.Skip("takes minutes: set BERTH_TEST_SOAK=1 to run it")
 			}
 			counter := &drivertest.Counter{}
 			store := &membucket.Store{Habits: tt.habits, Discard: true}
@@ -67,26 +67,26 @@ func TestHugeUploads(t *testing.T) {
 			}
 			o, err := one.cfg.Bucket.Stat(t.Context(), c.Key)
 			if err != nil || o.Size != tt.size {
-				t.Errorf("stored are %d bytes, %v, want %d", o.Size, err, tt.size)
+				t.Errorf("Stat = %d bytes, %v, want %d", o.Size, err, tt.size)
 			}
 			calls := counter.ByMethod()
 			if calls["PutPart"] != tt.parts || calls["Complete"] != 1 {
-				t.Errorf("%d bytes took the calls %v, want %d parts and one Complete", tt.size, calls, tt.parts)
+				t.Errorf("%d bytes made the calls %v, want %d parts and one Complete", tt.size, calls, tt.parts)
 			}
 			if tt.parts > tt.habits.Limits.MaxParts {
-				t.Errorf("%d parts, and the store takes %d", tt.parts, tt.habits.Limits.MaxParts)
+				t.Errorf("%d parts, want at most %d, the store's limit", tt.parts, tt.habits.Limits.MaxParts)
 			}
 		})
 	}
 }
 
-// pattern is a body without an end.
+// pattern is an endless body.
 type pattern struct {
 	n byte
 }
 
 func (p *pattern) Read(b []byte) (int, error) {
-	for i := 0; i < len(b); i += 4096 { // a mark a page, for speed
+	for i := 0; i < len(b); i += 4096 { // one byte of each page, for speed
 		b[i] = p.n
 		p.n++
 	}

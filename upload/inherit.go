@@ -50,8 +50,8 @@ func (r *ref) UnmarshalJSON(p []byte) error {
 // content is the number of bytes that taking over the record costs.
 func (r ref) content() int64 { return r.Raw + int64(r.Parts)*partInRecord }
 
-// takeOver returns the index of the first reference whose content the next
-// record takes over; len(refs) if it can refer to all of them.
+// takeOver returns the index of the first reference that the next record replaces
+// by its content, or len(refs) if it can refer to all of them.
 //
 // With too many references, the record takes over the newest ones, up to the
 // first that is larger than all it has taken over. So a byte is rewritten a few

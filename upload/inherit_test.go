@@ -25,19 +25,19 @@ func TestRefEncoding(t *testing.T) {
 	for _, bad := range []string{`[1,2]`, `[1,2,3,4]`, `[1,-2,3]`, `[1,2,9223372036854775807]`, `{}`, `["1",2,3]`, `[1.5,2,3]`} {
 		var r ref
 		if err := json.Unmarshal([]byte(bad), &r); err == nil {
-			t.Errorf("%s was read as %+v", bad, r)
+			t.Errorf("Unmarshal(%s) = %+v, want an error", bad, r)
 		}
 	}
 }
 
-// TestTakeOver simulates requests of many sizes: no record has more than 64
+// TestTakeOver simulates requests of many sizes. No record has more than 64
 // references, and a byte is rewritten a few times only.
 func TestTakeOver(t *testing.T) {
 	rng := mathrand.New(mathrand.NewPCG(1, 2))
 	random := func(int) int64 { return 1 << rng.IntN(18) }
 	equal := func(int) int64 { return 300 }
-	// Small requests after large ones: where only the newest record were taken
-	// over, each of them would rewrite 1 MiB.
+	// Small requests after large ones: if only the newest record were taken over,
+	// each of them would rewrite 1 MiB.
 	wedged := func(i int) int64 {
 		switch i {
 		case 62:
@@ -70,7 +70,7 @@ func TestTakeOver(t *testing.T) {
 				raw += r.Raw
 			}
 			if refs = refs[:from]; len(refs) > maxRefs {
-				t.Fatalf("%s: record %d has %d references", name, i, len(refs))
+				t.Fatalf("%s: record %d has %d references, want at most %d", name, i, len(refs), maxRefs)
 			}
 			refs = append(refs, ref{Seq: i + 1, Raw: raw})
 			written += raw
@@ -81,15 +81,15 @@ func TestTakeOver(t *testing.T) {
 	}
 }
 
-// TestAppendReadsTheNewestRecord: a PATCH reads the record that it follows and
-// creates the next one, whatever came before, unless its part is full or there
-// are too many references.
+// TestAppendReadsTheNewestRecord checks that a PATCH reads the record that it
+// follows and creates the next one, unless a part is full or there are too many
+// references.
 func TestAppendReadsTheNewestRecord(t *testing.T) {
 	for name, habits := range map[string]membucket.Habits{"S3": smallS3(), "directory": streaming()} {
 		t.Run(name, func(t *testing.T) {
 			counter := &drivertest.Counter{}
 			m := replica(t, &membucket.Store{Habits: habits}, counter.Intercept)
-			const chunk = 300 // too much to be repeated
+			const chunk = 300 // too large to be repeated
 			data := randomBytes(80, 200*chunk)
 			tok := m.Start("r", digest.SHA256)
 			dear := 0
@@ -99,15 +99,15 @@ func TestAppendReadsTheNewestRecord(t *testing.T) {
 				calls := counter.ByMethod()
 				if i > 0 && calls["Open"] != 1 || calls["Create"] != 1 || calls["List"] != 0 {
 					if dear++; calls["Open"] > 65 || calls["Create"] != 1 || calls["List"] != 0 {
-						t.Errorf("PATCH %d took the calls %v", i, calls)
+						t.Errorf("PATCH %d makes the calls %v, want one Create and no List", i, calls)
 					}
 				}
 				if s := readRecord(t, m, tok); len(s.Value.Refs) > maxRefs {
-					t.Fatalf("record %d has %d references", tok.Seq, len(s.Value.Refs))
+					t.Fatalf("record %d has %d references, want at most %d", tok.Seq, len(s.Value.Refs), maxRefs)
 				}
 			}
 			if dear > 5 {
-				t.Errorf("%d of 200 PATCHes read older records, want few", dear)
+				t.Errorf("%d of 200 PATCHes read older records, want at most 5", dear)
 			}
 			wantCommit(t, m, tok, nil, data)
 			wantIdle(t, m)
@@ -115,8 +115,9 @@ func TestAppendReadsTheNewestRecord(t *testing.T) {
 	}
 }
 
-// TestSmallContentIsRepeated: large PATCHes pass on the list of parts, so that
-// the end reads one record; and tiny ones need few references.
+// TestSmallContentIsRepeated checks that the records of large PATCHes repeat the
+// list of parts, so that the end reads one record, and that tiny PATCHes need few
+// references.
 func TestSmallContentIsRepeated(t *testing.T) {
 	m := replica(t, &membucket.Store{Habits: smallS3()}, nil)
 	data := randomBytes(81, 20*128*kiB)
@@ -124,7 +125,7 @@ func TestSmallContentIsRepeated(t *testing.T) {
 	for i := range int64(10) {
 		tok = patch(t, m, tok, data[i*256*kiB:(i+1)*256*kiB])
 		if refs := readRecord(t, m, tok).Value.Refs; len(refs) > 0 {
-			t.Fatalf("after PATCH %d there are the references %v, want none", i, refs)
+			t.Fatalf("the record of PATCH %d has the references %v, want none", i, refs)
 		}
 	}
 	wantCommit(t, m, tok, nil, data)
@@ -134,13 +135,13 @@ func TestSmallContentIsRepeated(t *testing.T) {
 		tok = patch(t, m, tok, data[i:i+1])
 	}
 	if refs := readRecord(t, m, tok).Value.Refs; len(refs) > 4 {
-		t.Errorf("after 1,000 PATCHes of a byte there are %d references, want at most 4", len(refs))
+		t.Errorf("the record of the 1,000th PATCH of a byte has %d references, want at most 4", len(refs))
 	}
 	wantCommit(t, m, tok, nil, data[:1000])
 }
 
-// TestOldRecords: a record without references, as earlier releases made them,
-// holds everything.
+// TestOldRecords continues from a record without references, as earlier releases
+// created them. Such a record holds everything.
 func TestOldRecords(t *testing.T) {
 	store := &membucket.Store{Habits: smallS3()}
 	m := replica(t, store, nil)
@@ -148,7 +149,7 @@ func TestOldRecords(t *testing.T) {
 	tok := patch(t, m, m.Start("r", digest.SHA256), data[:300*kiB])
 	s := readRecord(t, m, tok)
 	if len(s.Value.Refs) > 0 || s.Value.PartsCRC != 0 || len(s.Value.Parts) != 2 || s.RawSize != 44*kiB {
-		t.Fatalf("record 1 is %+v, with %d raw bytes: not what earlier releases made", s.Value, s.RawSize)
+		t.Fatalf("record 1 = %+v, with %d raw bytes, want one as of earlier releases", s.Value, s.RawSize)
 	}
 	for _, n := range []int64{100, 60 * kiB} {
 		next := patch(t, m, tok, data[300*kiB:300*kiB+n])

@@ -164,8 +164,8 @@ func (m *Manager) records(ctx context.Context, id string) (keys []string, newest
 // Most uploads are aborted by their request or with their session. The rest are
 // those that no record names, because a process was killed.
 //
-// An upload whose Abort fails stays for the next run. ReapUploads continues with
-// the other ones, and returns the error. After due it aborts nothing.
+// If an Abort fails, the upload stays for the next run. ReapUploads continues with
+// the other uploads, and returns the error. After due it aborts nothing.
 func (m *Manager) ReapUploads(ctx context.Context, before time.Time, due deadline.Deadline) (int, error) {
 	ctx, cancel := due.Context(ctx)
 	defer cancel()

@@ -93,7 +93,7 @@ func (s reapScenario) reap(ctx context.Context, m *Manager, id string) (ReapResu
 	return Removed, m.Remove(ctx, remains, s.published)
 }
 
-// state is what the bucket has of sessions, uploads and data.
+// bucketKeys returns the keys of session records, uploads in progress and data.
 func bucketKeys(t *testing.T, m *Manager) (records, uploads, data []string) {
 	t.Helper()
 	for o, err := range m.cfg.Bucket.List(t.Context(), "", "") {
@@ -222,7 +222,7 @@ func TestReapTwiceAtOnce(t *testing.T) {
 }
 
 // TestReapLosesTheRace lets a request continue the session after Reap has read
-// it. Reap must not touch the session, whose upload the request completes.
+// it. Reap must not touch the session, and the request completes its upload.
 func TestReapLosesTheRace(t *testing.T) {
 	first, rest := reapData[:200*kiB], reapData[200*kiB:]
 	store := &membucket.Store{Habits: smallS3()}

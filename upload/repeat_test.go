@@ -17,7 +17,7 @@ import (
 	membucket "github.com/berthhq/berth/drivers/memory"
 )
 
-// send sends what r has as one request that may repeat another one.
+// send sends r as a request that may repeat an earlier one.
 func send(t testing.TB, m *Manager, tok Token, r io.Reader) (*Writer, Token, error) {
 	t.Helper()
 	w := resume(t, m, tok, Options{Length: -1, Repeat: true})
@@ -29,44 +29,24 @@ func send(t testing.TB, m *Manager, tok Token, r io.Reader) (*Writer, Token, err
 	return w, next, err
 }
 
-// TestRepeat sends a body again from the same record, at another replica, with
-// more bytes after it or without. What was recorded is skipped, and the rest is
-// appended, unless parts were stored past it.
+// repeatScenario is a body that is sent twice.
+type repeatScenario struct {
+	alg    digest.Algorithm
+	before int64 // bytes of an earlier request
+	first  int64 // bytes of the first request that is recorded
+	more   int64 // bytes after these in the second request
+}
+
+// TestRepeat sends a body again from the same record, to another replica, with
+// more bytes after it or without. The recorded bytes are skipped, and the rest is
+// appended, unless parts were stored past the recorded bytes.
 func TestRepeat(t *testing.T) {
-	const part = 128 * kiB
 	eachHabit(t, func(t *testing.T, store *membucket.Store) {
 		for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 			for _, before := range []int64{0, 100, 200 * kiB} {
-				for _, n := range []int64{1, 300, 20 * kiB, 130 * kiB, 3 * part} {
-					for _, more := range []int64{0, 1, 10 * kiB, 2 * part} {
-						one, two := replica(t, store, nil), replica(t, store, nil)
-						data := randomBytes(90, before+n+more)
-						tok := one.Start("r", alg)
-						if before > 0 {
-							tok = patch(t, one, tok, data[:before])
-						}
-						first := patchFrom(t, one, tok, "first", bytes.NewReader(data[before:before+n]), n)
-						w, next, err := send(t, two, tok, bytes.NewReader(data[before:]))
-						wantIdle(t, two)
-						switch {
-						case more == 0 && (err != nil || next != first):
-							t.Fatalf("%d after %d again = record %d, %v, want record %d", n, before, next.Seq, err, first.Seq)
-						case more == 2*part && !errors.Is(err, ErrOutOfOrder):
-							t.Fatalf("%d after %d again and %d more = %v, want %v", n, before, more, err, ErrOutOfOrder)
-						case more == 1 && n < 300 && err != nil:
-							t.Fatalf("%d after %d again and %d more = %v, want success", n, before, more, err)
-						case err != nil && !errors.Is(err, ErrOutOfOrder):
-							t.Fatal(err)
-						case err != nil:
-							next = first
-						case w.Recorded() != int64(len(data)):
-							t.Fatalf("%d after %d again and %d more: %d are recorded, want all", n, before, more, w.Recorded())
-						}
-						_, size, err := two.Status(t.Context(), next)
-						if err != nil {
-							t.Fatal(err)
-						}
-						wantCommit(t, one, next, data[size:], data)
+				for _, first := range []int64{1, 300, 20 * kiB, 130 * kiB, 3 * 128 * kiB} {
+					for _, more := range []int64{0, 1, 10 * kiB, 2 * 128 * kiB} {
+						repeatBody(t, store, repeatScenario{alg, before, first, more})
 					}
 				}
 			}
@@ -74,8 +54,40 @@ func TestRepeat(t *testing.T) {
 	})
 }
 
-// TestRepeatOfOtherBytes: a request is no repeat if one byte differs, and leaves
-// the upload as it was.
+func repeatBody(t *testing.T, store *membucket.Store, s repeatScenario) {
+	t.Helper()
+	one, two := replica(t, store, nil), replica(t, store, nil)
+	data := randomBytes(90, s.before+s.first+s.more)
+	tok := one.Start("r", s.alg)
+	if s.before > 0 {
+		tok = patch(t, one, tok, data[:s.before])
+	}
+	first := patchFrom(t, one, tok, "first", bytes.NewReader(data[s.before:s.before+s.first]), s.first)
+	w, next, err := send(t, two, tok, bytes.NewReader(data[s.before:]))
+	wantIdle(t, two)
+	switch {
+	case s.more == 0 && (err != nil || next != first):
+		t.Fatalf("%+v: second request = record %d, %v, want record %d", s, next.Seq, err, first.Seq)
+	case s.more == 2*128*kiB && !errors.Is(err, ErrOutOfOrder):
+		t.Fatalf("%+v: second request = %v, want %v", s, err, ErrOutOfOrder)
+	case s.more == 1 && s.first < 300 && err != nil:
+		t.Fatalf("%+v: second request = %v, want success", s, err)
+	case err != nil && !errors.Is(err, ErrOutOfOrder):
+		t.Fatalf("%+v: second request = %v, want success or %v", s, err, ErrOutOfOrder)
+	case err != nil:
+		next = first
+	case w.Recorded() != int64(len(data)):
+		t.Fatalf("%+v: %d bytes are recorded, want %d", s, w.Recorded(), len(data))
+	}
+	_, size, err := two.Status(t.Context(), next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantCommit(t, one, next, data[size:], data)
+}
+
+// TestRepeatOfOtherBytes checks that a request is no repeat if one byte differs, and
+// leaves the upload as it was.
 func TestRepeatOfOtherBytes(t *testing.T) {
 	eachHabit(t, func(t *testing.T, store *membucket.Store) {
 		for _, n := range []int64{1, 1000, 300 * kiB} {
@@ -91,15 +103,15 @@ func TestRepeatOfOtherBytes(t *testing.T) {
 						continue
 					}
 					if _, _, err := send(t, m, tok, bytes.NewReader(p)); !errors.Is(err, ErrOutOfOrder) {
-						t.Errorf("%d other bytes after %d = %v, want %v", len(p), n, err, ErrOutOfOrder)
+						t.Errorf("%d other bytes than the %d recorded = %v, want %v", len(p), n, err, ErrOutOfOrder)
 					}
 				}
-				w := resume(t, m, tok, Options{Length: n}) // which names its offset
+				w := resume(t, m, tok, Options{Length: n}) // such a client sends its offset
 				if _, err := w.Write(data[:n]); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := w.Suspend(t.Context()); !errors.Is(err, ErrOutOfOrder) {
-					t.Errorf("a repeat that is not allowed to be one = %v, want %v", err, ErrOutOfOrder)
+					t.Errorf("a repeat without Options.Repeat = %v, want %v", err, ErrOutOfOrder)
 				}
 				w.Close()
 				wantCommit(t, m, first, data[n:], data)
@@ -109,8 +121,8 @@ func TestRepeatOfOtherBytes(t *testing.T) {
 	})
 }
 
-// TestRepeatAfterCut: the first request broke off, and the second one has all of
-// its bytes; in pieces, the last of which are sent again as well.
+// TestRepeatAfterCut cuts the first request off, and sends all of its bytes again.
+// Then it sends the next piece twice.
 func TestRepeatAfterCut(t *testing.T) {
 	eachHabit(t, func(t *testing.T, store *membucket.Store) {
 		for _, cut := range []int64{1, 5 * kiB, 129 * kiB, 150 * kiB} {
@@ -123,9 +135,9 @@ func TestRepeatAfterCut(t *testing.T) {
 			}
 			_, next, err := send(t, replica(t, store, nil), tok, bytes.NewReader(data[:160*kiB]))
 			if err != nil {
-				// The part before was stored as a whole, or nothing is held of a stream.
+				// The part before is stored as a whole, or a stream holds nothing.
 				if passed := cut < 128*kiB || m.limits.Stream; !passed || !errors.Is(err, ErrOutOfOrder) {
-					t.Fatalf("%d again after %d = %v", 160*kiB, cut, err)
+					t.Fatalf("160 KiB again after a cut at %d = %v, want success", cut, err)
 				}
 				continue
 			}
@@ -134,7 +146,7 @@ func TestRepeatAfterCut(t *testing.T) {
 			}
 			_, last, err := send(t, m, next, bytes.NewReader(data[160*kiB:]))
 			if err != nil {
-				t.Fatalf("the next piece again = %v", err)
+				t.Fatalf("the next piece again = %v, want success", err)
 			}
 			wantCommit(t, m, last, nil, data)
 			wantIdle(t, m)
@@ -142,8 +154,8 @@ func TestRepeatAfterCut(t *testing.T) {
 	})
 }
 
-// TestRepeatsRace sends the same body several times at once: all requests have
-// the same answer.
+// TestRepeatsRace sends the same body several times at once. All requests get the
+// same response.
 func TestRepeatsRace(t *testing.T) {
 	eachHabit(t, func(t *testing.T, store *membucket.Store) {
 		for _, n := range []int64{1000, 300 * kiB} {
@@ -155,21 +167,22 @@ func TestRepeatsRace(t *testing.T) {
 				wg.Go(func() {
 					_, next, err := send(t, replica(t, store, nil), tok, bytes.NewReader(data[50*kiB:]))
 					if err != nil || next.Seq != 2 {
-						t.Errorf("one of several = record %d, %v, want 2", next.Seq, err)
+						t.Errorf("one of several equal requests = record %d, %v, want record 2", next.Seq, err)
 					}
 				})
 			}
 			wg.Wait()
 			wantCommit(t, m, tok.next(2), nil, data)
 			if n := staged(t, m); n != 0 && !store.Sessionless {
-				t.Errorf("%d uploads in progress, want none", n)
+				t.Errorf("%d uploads in progress, want 0", n)
 			}
 		}
 	})
 }
 
-// TestRepeatAtCheckpoint: a long request that is a repeat meets, where it is
-// recorded, a record of another one that could not start a multipart upload.
+// TestRepeatAtCheckpoint has a long request that is a repeat meet, at its
+// checkpoint, a record without an upload, because the first request could not
+// start one.
 func TestRepeatAtCheckpoint(t *testing.T) {
 	eachHabit(t, func(t *testing.T, store *membucket.Store) {
 		one := replica(t, store, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
@@ -185,7 +198,7 @@ func TestRepeatAtCheckpoint(t *testing.T) {
 		_, _ = w.ReadFrom(bytes.NewReader(data[:128*kiB]))
 		first, err := w.Suspend(t.Context())
 		if err != nil || first.Seq != 1 {
-			t.Fatalf("Suspend = record %d, %v", first.Seq, err)
+			t.Fatalf("Suspend = record %d, %v, want record 1", first.Seq, err)
 		}
 		w.Close()
 

@@ -40,9 +40,9 @@ type Options struct {
 	// Digest, only with Commit, is the digest that the client requests.
 	Digest digest.Digest
 
-	// Repeat allows that the first bytes were sent before, by a request whose
-	// response was lost: the Writer skips them then. It is for clients that don't
-	// send the offset of their bytes.
+	// Repeat allows that the first bytes were sent before, by a request
+	// that lost its response: the Writer skips them then. It is for clients that
+	// do not send the offset of their bytes.
 	Repeat bool
 
 	// AlreadyStored, only with Commit, reports whether the store has the blob

@@ -14,8 +14,8 @@ import (
 	membucket "github.com/berthhq/berth/drivers/memory"
 )
 
-// sealing returns a writer that holds all of p and has started its upload, whose
-// key a Seal has to bind to the digest.
+// sealing returns a Writer that has received all of p and started an upload. Seal
+// has to bind the key of that upload to the digest.
 func sealing(t *testing.T, m *Manager, tok Token, p []byte) (*Writer, digest.Digest) {
 	t.Helper()
 	d := digest.SHA512.FromBytes(p) // the canonical digest needs no record
@@ -27,7 +27,8 @@ func sealing(t *testing.T, m *Manager, tok Token, p []byte) (*Writer, digest.Dig
 	return w, d
 }
 
-// contenders are the requests that a Seal of p may find to be first.
+// contenders returns the requests that may create the next record before a Seal of
+// p does.
 func contenders(p []byte) map[string]func(t *testing.T, m *Manager, tok Token) {
 	return map[string]func(*testing.T, *Manager, Token){
 		"nothing":         func(*testing.T, *Manager, Token) {},
@@ -51,8 +52,8 @@ func sealFirst(t *testing.T, m *Manager, tok Token, p []byte) {
 	}
 }
 
-// TestContestedSeal: Seal reads nothing of a taken record, and ResolveSeal reports
-// which request has created it.
+// TestContestedSeal checks that Seal reads nothing of a taken record, and that
+// ResolveSeal returns which request has created it.
 func TestContestedSeal(t *testing.T) {
 	p := randomBytes(70, 300*kiB)
 	for _, tt := range []struct {
@@ -106,7 +107,8 @@ func TestContestedSeal(t *testing.T) {
 	}
 }
 
-// TestFailedSeal: a Seal without an answer reads the next record itself.
+// TestFailedSeal checks that Seal reads the next record itself if creating it has
+// an unknown outcome.
 func TestFailedSeal(t *testing.T) {
 	p := randomBytes(71, 300*kiB)
 	for _, tt := range []struct {
@@ -126,13 +128,13 @@ func TestFailedSeal(t *testing.T) {
 			}
 		}
 		if got, err := w.Seal(t.Context(), d); got != tt.want || err != nil {
-			t.Errorf("Seal without an answer, sealed before: %v = %v, %v, want %v", tt.before, got, err, tt.want)
+			t.Errorf("Seal with an unknown outcome, sealed before %v: %v, %v, want %v", tt.before, got, err, tt.want)
 		}
 	}
 }
 
-// TestCommittedOfNoEnd: a record that is spent for one that ends nothing is an
-// error, which names that one.
+// TestCommittedOfNoEnd checks that Committed returns an error if a spent record
+// names a record that does not end the session.
 func TestCommittedOfNoEnd(t *testing.T) {
 	m := replica(t, &membucket.Store{Habits: smallS3()}, nil)
 	tok := patch(t, m, m.Start("r", digest.SHA256), []byte("some"))

@@ -46,7 +46,7 @@ type Record struct {
 	Started    time.Time // of the session
 	Algorithm  digest.Algorithm
 
-	Refs    []Ref // earlier records whose content comes before that of this one
+	Refs    []Ref // earlier records, with the content before that of this one
 	Parts   []drivers.Part
 	RawSize int64
 	Offset  int64 // bytes of the upload, up to the end of this record

@@ -21,7 +21,7 @@ func TestChooseSizes(t *testing.T) {
 		want         sizes
 		err          error
 	}{
-		{"nobody knows", s3, 0, -1, sizes{part, largest}, nil},
+		{"unknown length", s3, 0, -1, sizes{part, largest}, nil},
 		{"a chunk of a part's size", s3, 0, part, sizes{part, largest}, nil},
 		{"a chunk between minimum and part size", s3, 0, 10 * miB, sizes{10 * miB, largest}, nil},
 		{"a chunk of the minimum", s3, 0, 5 * miB, sizes{5 * miB, largest}, nil},
@@ -36,7 +36,7 @@ func TestChooseSizes(t *testing.T) {
 		{"one byte more than that", s3, 0, 10_000*largest + 1, sizes{}, ErrTooLarge},
 		{"one byte more, part of it there", s3, 1, 10_000 * largest, sizes{}, ErrTooLarge},
 		{"1 PiB", s3, 0, 1 << 50, sizes{}, ErrTooLarge},
-		{"equal parts, nobody knows", r2, 0, -1, sizes{part, part}, nil},
+		{"equal parts, unknown length", r2, 0, -1, sizes{part, part}, nil},
 		{"equal parts, a large chunk", r2, 0, giB, sizes{part, part}, nil},
 		{"equal parts, all that fits", r2, 0, 10_000 * part, sizes{part, part}, nil},
 		{"equal parts, larger ones", r2, 0, 10_000*part + 1, sizes{largest, largest}, nil},
@@ -53,7 +53,8 @@ func TestChooseSizes(t *testing.T) {
 	}
 }
 
-// TestSizesGrow: parts double every 1000, up to the largest, and never shrink.
+// TestSizesGrow checks that the size of parts doubles every 1,000 parts, up to the
+// largest size, and never shrinks.
 func TestSizesGrow(t *testing.T) {
 	s := sizes{First: 16 * miB, Largest: 100 * miB}
 	for n, want := range map[int]int64{
@@ -69,7 +70,7 @@ func TestSizesGrow(t *testing.T) {
 		for n := 1; n <= 12_000; n++ {
 			size := s.of(n)
 			if size > max(s.First, s.Largest) || n > 1 && size < s.of(n-1) || (n-1)%growEvery != 0 && size != s.of(n-1) {
-				t.Fatalf("%+v: part %d has %d bytes after one of %d", s, n, size, s.of(n-1))
+				t.Fatalf("%+v: of(%d) = %d after of(%d) = %d, want steps every %d parts", s, n, size, n-1, s.of(n-1), growEvery)
 			}
 			sum += size
 			if n%997 == 0 || n == 12_000 || n%growEvery < 2 {
@@ -81,7 +82,8 @@ func TestSizesGrow(t *testing.T) {
 	}
 }
 
-// TestSixtyGiB: what comes without a length reaches 60 GiB, in so many parts.
+// TestSixtyGiB checks that an upload of unknown length reaches 60 GiB, and counts
+// its parts.
 func TestSixtyGiB(t *testing.T) {
 	s, err := chooseSizes(drivers.Limits{MinPart: 5 * miB, MaxPart: 5 * giB, MaxParts: 10_000}, 16*miB, 32*miB, 0, -1)
 	if err != nil {

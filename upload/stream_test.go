@@ -21,8 +21,8 @@ func onlyMethod(name string) func(drivertest.Call) bool {
 	return func(c drivertest.Call) bool { return c.Method == name }
 }
 
-// TestStreamedParts: where the store takes streams, a PATCH is one part and
-// leaves no tail, unless it is short.
+// TestStreamedParts checks that a PATCH to a store that takes streams is one part
+// and leaves no tail, unless the PATCH is short.
 func TestStreamedParts(t *testing.T) {
 	for name, reader := range readers {
 		m := replica(t, &membucket.Store{Habits: streaming()}, nil)
@@ -35,16 +35,17 @@ func TestStreamedParts(t *testing.T) {
 		}
 		parts, tail := partSizes(t, m, tok)
 		if len(parts) != 2 || parts[0] != 10+3*miB || parts[1] != 16*kiB+2*miB || tail != 100 {
-			t.Errorf("%s: parts of %v and a tail of %d, want two of 3 and 2 MiB, with what came before, and 100", name, parts, tail)
+			t.Errorf("%s: parts of %v and a tail of %d, want parts of 3 and 2 MiB, each with the tail before, and 100", name, parts, tail)
 		}
 		wantCommit(t, m, tok, nil, all)
 		wantIdle(t, m)
 	}
 }
 
-// TestStreamAfterLongTail: a tail that is large enough to begin a part with is
-// streamed before anything else comes. The parts' sizes are fixed then too, or
-// the next request would take the whole upload for one part.
+// TestStreamAfterLongTail continues after a tail that is large enough for a part,
+// which is streamed before any byte arrives. The sizes of the parts must be
+// fixed then too. Otherwise the next request would take the whole upload for one
+// part.
 func TestStreamAfterLongTail(t *testing.T) {
 	store := &membucket.Store{Habits: streaming()}
 	m := replica(t, store, nil)
@@ -68,7 +69,8 @@ func TestStreamAfterLongTail(t *testing.T) {
 	wantCommit(t, m, tok, nil, data)
 }
 
-// TestStreamHoldsLittle: however large the part, a stream has two segments.
+// TestStreamHoldsLittle checks that a stream holds two segments, however large its
+// part is.
 func TestStreamHoldsLittle(t *testing.T) {
 	m := replica(t, &membucket.Store{Habits: streaming()}, nil)
 	most := 0
@@ -82,7 +84,7 @@ func TestStreamHoldsLittle(t *testing.T) {
 	}
 	w.Close()
 	if most != 2 {
-		t.Errorf("it held %d segments, want 2", most)
+		t.Errorf("a stream held %d segments, want 2", most)
 	}
 }
 
@@ -90,8 +92,8 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// TestStreamClientFails: what came before a client went is kept, wherever that
-// was, and the error is the client's.
+// TestStreamClientFails checks that all bytes are kept that came before the client
+// disconnected, at any offset, and that the error is the reader's.
 func TestStreamClientFails(t *testing.T) {
 	data := randomBytes(56, 1200*kiB)
 	for name, reader := range readers {
@@ -118,8 +120,9 @@ func TestStreamClientFails(t *testing.T) {
 	}
 }
 
-// TestStreamStoreFails: what a stream brought to a store that failed is lost,
-// but not the tail before it, and the upload goes on from there.
+// TestStreamStoreFails checks that the bytes of a part that the store failed to
+// take are lost, but not the tail before them, and that the upload continues
+// from there.
 func TestStreamStoreFails(t *testing.T) {
 	for _, mode := range []drivertest.Mode{drivertest.Lost, drivertest.Unanswered} {
 		for _, before := range []int64{0, 100, 100 * kiB} {
@@ -135,7 +138,7 @@ func TestStreamStoreFails(t *testing.T) {
 					faulty := &drivertest.Faulty{Mode: mode, Nth: nth, Match: onlyMethod("StreamPart")}
 					bad := replica(t, store, faulty.Intercept)
 					w := resume(t, bad, tok, Options{Length: -1})
-					first := before + miB // then it is time for a record, and the second part
+					first := before + miB // then a record is due, and the second part follows
 					body := io.MultiReader(bytes.NewReader(data[before:first]), &sleeper{40 * time.Second}, bytes.NewReader(data[first:]))
 					if _, err := w.ReadFrom(body); !errors.Is(err, drivertest.ErrInjected) {
 						t.Fatalf("ReadFrom = %v, want %v", err, drivertest.ErrInjected)
@@ -155,7 +158,7 @@ func TestStreamStoreFails(t *testing.T) {
 						least = first
 					}
 					if size < least || size > least+2*budget.SegmentSize || nth == 1 && before < 16*kiB && size == before {
-						t.Errorf("%d before, stream %d %v: %d are kept, want %d and the tail", before, nth, mode, size, least)
+						t.Errorf("%d bytes before, StreamPart %d %v: %d bytes are kept, want %d and the tail", before, nth, mode, size, least)
 					}
 					wantCommit(t, good, now, data[size:], data)
 				})
@@ -164,7 +167,7 @@ func TestStreamStoreFails(t *testing.T) {
 	}
 }
 
-// sleeper gives nothing, but takes its time once.
+// sleeper is an empty reader that sleeps.
 type sleeper struct{ d time.Duration }
 
 func (s *sleeper) Read([]byte) (int, error) {
@@ -172,9 +175,9 @@ func (s *sleeper) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-// TestRecordNowAndThen: a PATCH that goes on for long is recorded every 30 s or
-// so, so that a process that is killed costs its client little.
-func TestRecordNowAndThen(t *testing.T) {
+// TestCheckpoints checks that a long PATCH creates a record about every 30 s, so
+// that a killed process costs its client little.
+func TestCheckpoints(t *testing.T) {
 	for name, habits := range map[string]membucket.Habits{"S3": smallS3(), "directory": streaming()} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -187,7 +190,7 @@ func TestRecordNowAndThen(t *testing.T) {
 					time.Sleep(36 * time.Second)
 					now, size, err := other.Status(t.Context(), s.tok)
 					if err != nil || size <= last {
-						t.Fatalf("after %d s the record says %d, %v, and %d before", 36*(i+1), size, err, last)
+						t.Fatalf("after %d s: Status = %d, %v, want more than %d", 36*(i+1), size, err, last)
 					}
 					last = size
 					if i == 5 { // as if the process had been killed now
@@ -196,7 +199,7 @@ func TestRecordNowAndThen(t *testing.T) {
 							t.Fatal(err)
 						}
 						if got := w.Digest(); got != digest.FromBytes(data) {
-							t.Errorf("going on from %d gives %s, want %s", size, got, digest.FromBytes(data))
+							t.Errorf("Digest after continuing from %d = %s, want %s", size, got, digest.FromBytes(data))
 						}
 						w.Close()
 					}
@@ -213,9 +216,9 @@ func TestRecordNowAndThen(t *testing.T) {
 	}
 }
 
-// TestFinalIsNotRecorded: a request that commits makes no records, however long
-// it takes.
-func TestFinalIsNotRecorded(t *testing.T) {
+// TestCommitIsNotRecorded checks that a request that commits creates no records,
+// however long it takes.
+func TestCommitIsNotRecorded(t *testing.T) {
 	for name, habits := range map[string]membucket.Habits{"S3": smallS3(), "directory": streaming()} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -238,7 +241,7 @@ func TestFinalIsNotRecorded(t *testing.T) {
 					t.Fatal(err)
 				}
 				if n := counter.ByMethod()["Create"]; n != 0 {
-					t.Errorf("%d records, want none", n)
+					t.Errorf("%d records were created, want 0", n)
 				}
 				wantContent(t, m, c, data)
 			})
@@ -246,8 +249,8 @@ func TestFinalIsNotRecorded(t *testing.T) {
 	}
 }
 
-// TestStoreIsSlow: while the store makes a part durable, its client is not
-// idle, and must not be cut off for it.
+// TestStoreIsSlow checks that a client is not cut off while the store makes its
+// part durable.
 func TestStoreIsSlow(t *testing.T) {
 	for name, habits := range map[string]membucket.Habits{"S3": smallS3(), "directory": streaming()} {
 		t.Run(name, func(t *testing.T) {

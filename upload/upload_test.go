@@ -10,7 +10,6 @@ import (
 	mathrand "math/rand/v2"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -19,17 +18,18 @@ import (
 	"github.com/berthhq/berth/drivers/deadline"
 	"github.com/berthhq/berth/drivers/drivertest"
 	membucket "github.com/berthhq/berth/drivers/memory"
-	"github.com/berthhq/berth/upload/budget"
 )
 
 const kiB, miB, giB = int64(1) << 10, int64(1) << 20, int64(1) << 30
 
-// testLayout is a layout as blobstore has it.
+// testLayout is a Layout like that of blobstore.
 type testLayout struct{}
 
-func (testLayout) Sessions() string         { return "uploads/" }
+func (testLayout) Sessions() string { return "uploads/" }
+
 func (testLayout) Session(id string) string { return "uploads/" + id + "/" }
-func (testLayout) TokenKey() string         { return "meta/token-key" }
+
+func (testLayout) TokenKey() string { return "meta/token-key" }
 
 func (testLayout) SessionRecord(id string, seq int) string {
 	return fmt.Sprintf("uploads/%s/%08d", id, seq)
@@ -42,18 +42,18 @@ func (testLayout) Data(d digest.Digest) string {
 	return "data/sha256/" + d.Encoded() + "/" + rand.Text()
 }
 
-// smallS3 are S3's habits with parts that are small enough for tests.
+// smallS3 returns the habits of S3, with a minimum part that suits tests.
 func smallS3() membucket.Habits {
 	h := membucket.S3()
 	h.Limits.MinPart = 64 * kiB
 	return h
 }
 
-// streaming are the habits of a directory.
+// streaming returns the habits of a directory.
 func streaming() membucket.Habits { return membucket.Habits{} }
 
-// testConfig has parts of 128 KiB, of which eight fit into the memory that is
-// not set aside.
+// testConfig returns a Config with parts of 128 KiB. Eight of them fit into the
+// memory besides the reserve.
 func testConfig(b drivers.Bucket) Config {
 	return Config{
 		Bucket:    b,
@@ -70,7 +70,7 @@ func testConfig(b drivers.Bucket) Config {
 	}
 }
 
-// replica opens another Manager on store, through f if that isn't nil.
+// replica opens another Manager on store. Its calls go through f, unless f is nil.
 func replica(t testing.TB, store *membucket.Store, f drivertest.Intercept, change ...func(*Config)) *Manager {
 	t.Helper()
 	b, err := membucket.Open(t.Context(), membucket.Config{Store: store})
@@ -108,7 +108,7 @@ func resume(t testing.TB, m *Manager, tok Token, opts Options) *Writer {
 	return w
 }
 
-// patch sends p as one request, and returns the token to go on from.
+// patch sends p as a PATCH, and returns the token of the record that it creates.
 func patch(t testing.TB, m *Manager, tok Token, p []byte) Token {
 	t.Helper()
 	w := resume(t, m, tok, Options{Length: int64(len(p))})
@@ -132,7 +132,7 @@ func seal(ctx context.Context, w *Writer, d digest.Digest) error {
 	return err
 }
 
-// commit sends p as the last request of the upload, whose bytes are then all.
+// commit sends p as the last request of an upload with the content all.
 func commit(ctx context.Context, m *Manager, tok Token, p, all []byte) (Content, error) {
 	return commitBy(ctx, m, newDeadline(), tok, p, all)
 }
@@ -153,7 +153,7 @@ func commitBy(ctx context.Context, m *Manager, due deadline.Deadline, tok Token,
 	return w.Store(ctx)
 }
 
-// wantCommit commits, and compares what is stored then.
+// wantCommit commits, and compares the stored bytes with all.
 func wantCommit(t testing.TB, m *Manager, tok Token, p, all []byte) {
 	t.Helper()
 	c, err := commit(t.Context(), m, tok, p, all)
@@ -166,10 +166,10 @@ func wantCommit(t testing.TB, m *Manager, tok Token, p, all []byte) {
 func wantContent(t testing.TB, m *Manager, c Content, want []byte) {
 	t.Helper()
 	if c.Digest != digest.FromBytes(want) || c.Size != int64(len(want)) || c.CRC32C != drivers.UpdateCRC32C(0, want) {
-		t.Fatalf("committed as %s, %d bytes, %08x; want %d bytes", c.Digest, c.Size, c.CRC32C, len(want))
+		t.Fatalf("content is %s, %d bytes, %08x, want the digest and CRC of %d bytes", c.Digest, c.Size, c.CRC32C, len(want))
 	}
 	if !bytes.Equal(stored(t, m, c), want) {
-		t.Fatalf("the %d bytes stored are not those that were sent", len(want))
+		t.Fatalf("the stored bytes differ from the %d bytes that were sent", len(want))
 	}
 }
 
@@ -190,71 +190,11 @@ func stored(t testing.TB, m *Manager, c Content) []byte {
 	return got
 }
 
-// randomBytes are the same in every run for the same seed.
+// randomBytes returns n bytes, which are the same in every run for the same seed.
 func randomBytes(seed uint64, n int64) []byte {
 	p := make([]byte, n)
 	_, _ = mathrand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(p) // it never fails
 	return p
-}
-
-// wantIdle is for a Manager whose writers are all closed: everything was given
-// back.
-func wantIdle(t testing.TB, m *Manager) {
-	t.Helper()
-	if !m.memory.IsIdle() {
-		t.Errorf("Memory() = %+v, want that of an idle Manager", m.Memory())
-	}
-}
-
-// take returns a buffer with n segments, which must be free, of a client that
-// sends nothing.
-func take(t *testing.T, m *Manager, n int) *held {
-	t.Helper()
-	h := newHeld(m)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := h.Reserve(ctx, n); err != nil {
-		t.Fatalf("Reserve(%d) with %+v waits, want it not to", n, m.Memory())
-	}
-	return h
-}
-
-// takeAll takes all segments but the reserve.
-func takeAll(t *testing.T, m *Manager) *held {
-	t.Helper()
-	u := m.Memory()
-	return take(t, m, u.Free-u.Reserve)
-}
-
-// want asks for n segments for a new client. It returns when the client has them,
-// or waits. It must be called in a bubble.
-func want(t *testing.T, m *Manager, n int) *held {
-	h := newHeld(m)
-	go func() {
-		if err := h.Reserve(t.Context(), n); err != nil {
-			t.Error(err)
-		}
-		h.done = true
-	}()
-	synctest.Wait()
-	return h
-}
-
-// held is memory that a test holds.
-type held struct {
-	client *budget.Client
-	*budget.Buffer
-	done bool // the segments that want has asked for are there
-}
-
-func newHeld(m *Manager) *held {
-	c := m.memory.Join(func() {})
-	return &held{client: c, Buffer: c.NewBuffer(false)}
-}
-
-func (h *held) giveBack() {
-	h.Release()
-	h.client.Leave()
 }
 
 func TestOpenRefuses(t *testing.T) {
@@ -274,7 +214,7 @@ func TestOpenRefuses(t *testing.T) {
 		cfg := testConfig(b)
 		change(&cfg)
 		if _, err := Open(t.Context(), cfg); err == nil || !strings.HasPrefix(err.Error(), want) {
-			t.Errorf("Open = %v, want an error that begins with %q", err, want)
+			t.Errorf("Open = %v, want an error that starts with %q", err, want)
 		}
 	}
 }

@@ -36,9 +36,9 @@ type Client struct {
 	arrived  time.Time // when bytes last arrived
 }
 
-// Join returns a new client, whose clock runs. The budget calls cut, from another
+// Join returns a new client. Its clock runs. The budget calls cut, from another
 // goroutine and perhaps more than once, to have the client release its memory.
-// After Drain that is at once.
+// After Drain it calls cut at once.
 func (b *Budget) Join(cut func()) *Client {
 	now := time.Now()
 	c := &Client{budget: b, cut: cut, since: now, arrived: now}

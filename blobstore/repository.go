@@ -13,12 +13,12 @@ import (
 	"github.com/berthhq/berth/upload"
 )
 
-// Repository is the blobs that one repository can read and write. It is safe for
+// Repository reads and writes the blobs of one repository. It is safe for
 // concurrent use. [Store.Repository] returns it.
 //
-// Besides [BlobStore] it has the steps of an upload that an HTTP API needs, each
-// of which any process can take: StartUpload, UploadStatus, AppendUpload,
-// FinishUpload and CancelUpload.
+// In addition to [BlobStore] it has a method for each step of an upload through an
+// HTTP API: StartUpload, UploadStatus, AppendUpload, FinishUpload and
+// CancelUpload. Each step can run in a different process.
 type Repository struct {
 	s      *Store
 	name   string
@@ -30,8 +30,9 @@ var (
 	_ BlobDescriptorService = (*Repository)(nil)
 )
 
-// Stat describes the blob, by its canonical digest. It returns ErrBlobUnknown if
-// this repository does not have the blob. The description may come from the cache.
+// Stat returns the descriptor of the blob, with its canonical digest. It returns
+// ErrBlobUnknown if this repository does not have the blob. The descriptor may come
+// from the cache.
 func (r *Repository) Stat(ctx context.Context, dgst digest.Digest) (Descriptor, error) {
 	return r.access.Stat(ctx, dgst)
 }
@@ -40,19 +41,19 @@ func (r *Repository) Stat(ctx context.Context, dgst digest.Digest) (Descriptor, 
 // and the collector removes its bytes once no repository has it. Other processes
 // may serve the blob from their caches until Config.Cache.TTL has passed.
 //
-// It returns ErrBlobUnknown if this repository does not have the blob, also to a
+// It returns ErrBlobUnknown if this repository does not have the blob. So does a
 // retry after a lost response.
 func (r *Repository) Delete(ctx context.Context, dgst digest.Digest) error {
 	return r.access.Clear(ctx, dgst)
 }
 
-// SetDescriptor lets the blob that desc names by its canonical digest be read by
+// SetDescriptor makes the blob with the canonical digest desc.Digest readable by
 // dgst too. See [BlobDescriptorService].
 func (r *Repository) SetDescriptor(ctx context.Context, dgst digest.Digest, desc Descriptor) error {
 	return r.access.SetDescriptor(ctx, dgst, desc)
 }
 
-// Clear is Delete, as [BlobDescriptorService] names it.
+// Clear is the same as Delete. [BlobDescriptorService] requires it.
 func (r *Repository) Clear(ctx context.Context, dgst digest.Digest) error {
 	return r.access.Clear(ctx, dgst)
 }
@@ -118,7 +119,8 @@ func (r *Repository) Put(ctx context.Context, mediaType string, p []byte) (Descr
 }
 
 // Create starts an upload. With the option MountFrom it first tries to mount the
-// blob, and returns an ErrBlobMounted if it has: then there is nothing to upload.
+// blob. If that succeeds it returns an ErrBlobMounted, and there is nothing to
+// upload.
 func (r *Repository) Create(ctx context.Context, options ...BlobCreateOption) (BlobWriter, error) {
 	var o CreateOptions
 	for _, option := range options {
@@ -166,8 +168,8 @@ func (r *Repository) Resume(ctx context.Context, id string) (BlobWriter, error) 
 	return newBlobWriter(ctx, r, t)
 }
 
-// MountFrom is the option of Create to mount a blob of another repository, if that
-// repository has it, instead of starting an upload.
+// MountFrom returns an option of Create that mounts a blob of another repository,
+// if that repository has it, instead of starting an upload.
 func MountFrom(from reference.Canonical) BlobCreateOption { return mountFrom{from} }
 
 type mountFrom struct {

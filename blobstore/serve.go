@@ -36,8 +36,8 @@ func (err ErrRange) Error() string {
 //
 // A HEAD is never redirected: clients need the size and the digest, and a URL
 // that is signed for GET does not work for HEAD. A GET is redirected as the
-// redirect policy decides, unless the target would not answer its Range or its
-// conditions as this service does.
+// redirect policy decides, unless the target would answer its Range or its
+// conditions differently from this service.
 func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *http.Request, dgst digest.Digest) error {
 	isHead := req.Method == http.MethodHead
 	rec, raw, err := r.readable(ctx, dgst, !isHead)
@@ -60,7 +60,7 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 	return nil
 }
 
-// foundBlob is a blob by the digest that the client asked for.
+// foundBlob is a blob, with the digest that the client requested it by.
 type foundBlob struct {
 	rec       catalog.Record
 	raw       []byte // of an inline blob
@@ -76,14 +76,14 @@ func (b foundBlob) etag() string { return `"` + b.digest.String() + `"` }
 // on its length.
 func (b foundBlob) setHeaders(h http.Header, p readPlan) {
 	h.Set("Docker-Content-Digest", b.digest.String())
-	// A browser must not run what a client pushed as a page of this host.
+	// A browser must not run pushed content as a page of this host.
 	h.Set("Content-Security-Policy", "sandbox")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", p.cacheControl())
 
 	if p.status == http.StatusTemporaryRedirect {
 		h.Set("Location", p.redirect.URL)
-		return // the headers below are those of the target
+		return // the target sends the headers below
 	}
 	h.Set("Accept-Ranges", "bytes")
 	if !p.redirected {
@@ -149,8 +149,8 @@ func (r *Repository) sendBlob(ctx context.Context, w http.ResponseWriter, b foun
 }
 
 // headerSafeMediaType returns the media type if it can be sent in a header and in
-// a URL, and the default media type otherwise. A store would refuse every read
-// by a URL that asks for it.
+// a URL. Otherwise it returns the default media type, because a store refuses
+// signed URLs that request a media type with other characters.
 func headerSafeMediaType(mediaType string) string {
 	for i := range len(mediaType) {
 		if c := mediaType[i]; c < ' ' || c > '~' {
@@ -160,7 +160,7 @@ func headerSafeMediaType(mediaType string) string {
 	return mediaType
 }
 
-// copyAll is io.Copy. It returns errors of this package.
+// copyAll is io.Copy, except that it returns the errors of this package.
 func copyAll(w io.Writer, r io.Reader) error {
 	_, err := io.Copy(w, r)
 	if err != nil && !errors.Is(err, ErrBlobUnknown) {

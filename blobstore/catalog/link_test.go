@@ -43,7 +43,7 @@ func TestReadLinkOfWrongLength(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := c.ReadLink(t.Context(), rec.Value.Digest, "a"); err == nil || errors.Is(err, drivers.ErrNotFound) {
-		t.Errorf("ReadLink of an inline blob with a byte too few = %v, want an error other than ErrNotFound", err)
+		t.Errorf("ReadLink of an inline blob that is a byte too short = %v, want an error other than ErrNotFound", err)
 	}
 }
 
@@ -68,8 +68,8 @@ func TestDeleteLink(t *testing.T) {
 	}
 }
 
-// Pushes that replace an outdated link while others delete it end with a link that
-// agrees with the record, or with none.
+// Concurrent pushes and deletions of an outdated link leave a link that agrees with
+// the record, or no link.
 func TestLinkRaces(t *testing.T) {
 	b := openBucket(t)
 	c := catalog.New(b, grace)
@@ -145,8 +145,8 @@ func TestWriteLinkFaults(t *testing.T) {
 	}
 }
 
-// If any call to the store fails, a retry reports that the link is gone or deletes
-// it.
+// If any call to the store fails, a retry deletes the link or reports that it is
+// gone.
 func TestDeleteLinkFaults(t *testing.T) {
 	setUp := func(t *testing.T, b drivers.Bucket) {
 		if _, err := catalog.New(b, grace).WriteLink(t.Context(), due(), "a", ensure(t, b, inline(text))); err != nil {
@@ -197,7 +197,7 @@ func TestWriteAliasRenews(t *testing.T) {
 	}
 }
 
-// An alias never changes its meaning.
+// WriteAlias returns an error if the alias refers to another digest.
 func TestWriteAliasOfOtherBytes(t *testing.T) {
 	c := catalog.New(openBucket(t), grace)
 	if err := c.WriteAlias(t.Context(), due(), sha512, sha256, catalog.StoredAlias{}); err != nil {

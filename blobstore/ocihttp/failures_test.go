@@ -19,7 +19,8 @@ import (
 // doFunc sends a request to a handler with a store that does not fail.
 type doFunc func(method, target, body string) *httptest.ResponseRecorder
 
-// operation is a request for which each call of the store is made to fail in turn.
+// operation is a request that is repeated with each of its calls to the store
+// failing in turn.
 type operation struct {
 	name    string
 	prepare func(do doFunc) (method, target, body string)
@@ -111,9 +112,9 @@ func readOperations() []operation {
 	}
 }
 
-// TestFailures makes each call of the store fail in every way, both before and
-// after it took effect. The response must be one of the specification without
-// details of the store. A failure of the service or its store must be in the log.
+// TestFailures makes each call to the store fail in every way, both before and
+// after it took effect. The response must conform to the specification, without
+// details of the store. A failure of the service or its store must be logged.
 func TestFailures(t *testing.T) {
 	for habit, h := range habits() {
 		for _, op := range append(pushOperations(), readOperations()...) {
@@ -121,7 +122,7 @@ func TestFailures(t *testing.T) {
 				t.Parallel()
 				for failure, err := range failures {
 					testFailure(t, h, op, drivertest.Lost, failure, err)
-					// A sentinel about a key never reports a call that took effect.
+					// After a call took effect, a driver returns no sentinel about the key.
 					if failure == "denied" || failure == "busy" {
 						testFailure(t, h, op, drivertest.Unanswered, failure, err)
 					}
@@ -131,8 +132,8 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// testFailure runs the operation once for each call of the store, which fails
-// with err.
+// testFailure runs the operation once for each of its calls to the store. That
+// call fails with err.
 func testFailure(t *testing.T, h memory.Habits, op operation, mode drivertest.Mode, failure string, err error) {
 	t.Helper()
 	for nth := 1; ; nth++ {
@@ -186,8 +187,8 @@ func runFaulty(t *testing.T, h memory.Habits, op operation, faulty *drivertest.F
 	return call, hit
 }
 
-// checkError checks an error response: its format, its code, Retry-After, and
-// that the log has a failure of the service, which err caused.
+// checkError checks an error response: its format, its code and Retry-After. A
+// failure of the service, which err caused, must also be in the log.
 func checkError(t *testing.T, what string, w *httptest.ResponseRecorder, err error, log string) {
 	t.Helper()
 	var e struct {

@@ -19,10 +19,10 @@ func TestBodyReader(t *testing.T) {
 		}
 		b := NewBody(parts...)
 		if b.Size != int64(len(want)) || b.CRC32C != crc32.Checksum(want, castagnoli) {
-			t.Errorf("NewBody(%q) has size %d, crc %x", segments, b.Size, b.CRC32C)
+			t.Errorf("NewBody(%q) has size %d and CRC-32C %08x, want those of %q", segments, b.Size, b.CRC32C, want)
 		}
 		if err := iotest.TestReader(b.Reader(), want); err != nil {
-			t.Errorf("%q: %v", segments, err)
+			t.Errorf("NewBody(%q).Reader: %v", segments, err)
 		}
 		for off := int64(0); off <= b.Size; off++ {
 			r := b.Reader()
@@ -31,11 +31,11 @@ func TestBodyReader(t *testing.T) {
 			}
 			var got bytes.Buffer
 			if n, err := io.Copy(&got, r); err != nil || n != b.Size-off || !bytes.Equal(got.Bytes(), want[off:]) {
-				t.Errorf("%q from %d: got %q, %d, %v", segments, off, got.Bytes(), n, err)
+				t.Errorf("NewBody(%q).Reader from %d: got %q, %d, %v, want %q", segments, off, got.Bytes(), n, err, want[off:])
 			}
 		}
 		if got := b.Bytes(); !bytes.Equal(got, want) {
-			t.Errorf("Bytes() = %q, want %q", got, want)
+			t.Errorf("NewBody(%q).Bytes = %q, want %q", segments, got, want)
 		}
 	}
 }

@@ -13,11 +13,11 @@ const PartsPrefix = "parts/"
 const BulkPrefix = "data/"
 
 // CheckKey returns an error if key is not valid. Valid keys work on every store
-// and file system: 1 to 700 bytes, in segments of 1 to 255 bytes separated by
-// "/", none of them "." or "..", made of the characters a-z A-Z 0-9 and
-// ! + - . _ : and not under "parts/". Callers of a Bucket also never use a key
-// that is the directory of another ("a" and "a/b"), which some stores cannot
-// hold.
+// and file system. A valid key has 1 to 700 bytes and is not under "parts/". Its
+// segments, separated by "/", have 1 to 255 bytes and are not "." or "..". Their
+// characters are a-z, A-Z, 0-9 and any of !+-._: (including the colon). Callers of
+// a Bucket also never use a key that is the directory of another ("a" and "a/b"),
+// because some stores cannot hold both.
 func CheckKey(key string) error {
 	if key == "" || len(key) > 700 {
 		return fmt.Errorf("key %.40q: want 1 to 700 bytes, got %d", key, len(key))

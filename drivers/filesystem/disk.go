@@ -254,8 +254,8 @@ func (d disk) prune(dir string) string {
 	return dir
 }
 
-// notFound returns the error for an absent path. It is ErrNotFound, unless the
-// whole bucket was removed, which is not a claim about the key.
+// notFound returns the error for an absent path. It is ErrNotFound unless the
+// whole bucket was removed, because that does not mean that the key was deleted.
 func (d disk) notFound() error {
 	if _, err := d.root.Lstat(locksDir); err != nil {
 		return fmt.Errorf("the directory was removed or emptied: %w", err)

@@ -13,8 +13,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// createRounds limits how often a create starts again because the key changed
-// between its requests.
+// createRounds limits how often a create is tried because the key changed between
+// its requests.
 const createRounds = 10
 
 // Create is a PutObject with If-None-Match: *.
@@ -48,7 +48,7 @@ func (b *bucket) create(ctx context.Context, key string, body drivers.Body) (dri
 		case existing.Size > 0:
 			return o, attempts.claim(drivers.ErrExists)
 		}
-		if b.versityGW { // the tag may be the next version's, which is not empty
+		if b.versityGW { // the size and the tag may be of two versions
 			if again, err := b.store.head(ctx, key); err != nil || again.Size > 0 || again.Tag != existing.Tag {
 				continue
 			}

@@ -19,10 +19,10 @@ const openTimeout = 2 * time.Minute
 
 // Open opens the bucket and probes what its store can do: it creates,
 // overwrites and deletes objects under parts/. It returns an error if the store
-// ignores the conditions of writes. An error that an operator can fix by a
-// setting names it, as s3.Config.<Field>. The error wraps drivers.ErrBusy if
-// the store can't be reached at the moment, and may wrap drivers.ErrRefused or
-// drivers.ErrFull.
+// ignores the conditions of writes. If an operator can fix the error with a
+// setting, the error names the setting as s3.Config.<Field>. The error wraps
+// drivers.ErrBusy if the store can't be reached at the moment, and may wrap
+// drivers.ErrRefused or drivers.ErrFull.
 func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -48,7 +48,7 @@ func Open(ctx context.Context, cfg Config) (drivers.Bucket, error) {
 	return newBucket(c, signer, can), nil
 }
 
-// connection is a store with what it takes to reach it.
+// connection is a store, with the settings and the client that reach it.
 type connection struct {
 	store     *store
 	sdk       aws.Config // with the credentials, also for the signer

@@ -74,8 +74,9 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// TestRequestsNoChecksums checks that payloads are hashed for the signature
-// instead, and that DeleteObjects has the checksum that it requires.
+// TestRequestsNoChecksums checks that with Config.Checksum none, payloads are hashed
+// for the signature instead, and that DeleteObjects has the Content-MD5 that it
+// requires.
 func TestRequestsNoChecksums(t *testing.T) {
 	t.Parallel()
 	proxy, cfg := newProxyOf(t, newBucketOf(t, emulator.VersityGW(t)))
@@ -115,6 +116,6 @@ func TestRequestsNoChecksums(t *testing.T) {
 	}
 }
 
-// etagOf returns the ETag of an object with this body, without quotes, where it
-// is the MD5.
+// etagOf returns the ETag, without quotes, of an object with this body on a store
+// where the ETag is the MD5.
 func etagOf(body drivers.Body) string { return fmt.Sprintf("%x", md5.Sum(body.Bytes())) }

@@ -41,7 +41,7 @@ func (k Key) String() string {
 }
 
 // read returns the key, and the name of the field that it comes from. The name is
-// empty if not exactly one field is set.
+// empty unless exactly one field is set.
 func (k Key) read() (data []byte, field string, err error) {
 	given := 0
 	for _, s := range []string{k.Value, k.File, k.Env} {
@@ -56,7 +56,7 @@ func (k Key) read() (data []byte, field string, err error) {
 		field = "File"
 		data, err = os.ReadFile(k.File)
 		if pathErr, ok := errors.AsType[*os.PathError](err); ok {
-			err = pathErr.Err // the path is named once, by the caller
+			err = pathErr.Err // the caller adds the path
 		}
 	case k.Env != "":
 		field = "Env"

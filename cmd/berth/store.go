@@ -19,8 +19,8 @@ import (
 	"github.com/berthhq/berth/redirect"
 )
 
-// openTimeout limits how long opening a store may take. It sends some sixty
-// requests in about ten round trips, and the requests for credentials.
+// openTimeout limits how long opening a store may take. A driver sends about sixty
+// requests in about ten round trips, in addition to the requests for credentials.
 const openTimeout = 30 * time.Second
 
 // openBucket opens the configured store, and returns it with a name for messages.

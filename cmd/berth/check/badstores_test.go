@@ -24,7 +24,7 @@ func (b unstored) PutPart(ctx context.Context, u drivers.Upload, n int, body dri
 	return b.Bucket.PutPart(ctx, u, n, body)
 }
 
-// denied creates no objects.
+// denied refuses to create objects.
 type denied struct{ drivers.Bucket }
 
 func (denied) Create(context.Context, string, drivers.Body) (drivers.Object, error) {
@@ -62,7 +62,8 @@ func fails(method, prefix string, err error) func(drivers.Bucket) drivers.Bucket
 	})
 }
 
-// loses makes successful calls of a method return ErrBusy, for keys with a suffix.
+// loses makes successful calls of a method return ErrBusy for keys with a suffix,
+// as if the responses were lost.
 func loses(method, suffix string) func(drivers.Bucket) drivers.Bucket {
 	return intercepted(func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
 		err := do(ctx)
@@ -163,14 +164,14 @@ type deleteBlind struct{ drivers.Bucket }
 
 func (b deleteBlind) DeleteIf(ctx context.Context, key, _ string) error { return b.Delete(ctx, key) }
 
-// forgetful starts every listing at 03.
+// forgetful omits the first keys from every listing.
 type forgetful struct{ drivers.Bucket }
 
 func (b forgetful) List(ctx context.Context, prefix, _ string) iter.Seq2[drivers.Object, error] {
 	return b.Bucket.List(ctx, prefix, prefix+"03")
 }
 
-// rangeless opens whole objects.
+// rangeless ignores the range in Open.
 type rangeless struct{ drivers.Bucket }
 
 func (b rangeless) Open(ctx context.Context, key string, _, _ int64) (io.ReadCloser, drivers.Object, error) {
@@ -210,7 +211,7 @@ func (b *unpinned) Complete(ctx context.Context, u drivers.Upload, parts []drive
 	return b.Bucket.Complete(ctx, u, now, crc)
 }
 
-// late returns modification times of a slow clock.
+// late returns modification times of a clock that is an hour behind.
 type late struct{ drivers.Bucket }
 
 func (b late) Stat(ctx context.Context, key string) (drivers.Object, error) {

@@ -7,10 +7,10 @@ import (
 	"github.com/rs/cors"
 )
 
-// CORS describes which pages of other origins may use the API in browsers. Without
-// origins none may.
+// CORS describes which pages of other origins may use the API in browsers. If
+// Origins is empty, no page may.
 type CORS struct {
-	Origins     []string      // as browsers send them; only "*" for every origin
+	Origins     []string      // as browsers send them, or "*" alone for every origin
 	Credentials bool          // the browser may send its own credentials, such as client certificates
 	MaxAge      time.Duration // how long a browser may keep the answer to a preflight
 }

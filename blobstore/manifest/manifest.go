@@ -286,9 +286,9 @@ func (d *descriptor) UnmarshalJSON(p []byte) error {
 	return json.Unmarshal(p, (*plain)(d))
 }
 
-// scanFields returns which of the known fields a JSON object has, whatever
-// their values. It returns an error if one is there twice, or in other letter
-// case: Go's decoder takes "Layers" for "layers", and other decoders do not.
+// scanFields returns which of the known fields a JSON object has, with any value.
+// It returns an error if a field is there twice, or in other letter case: Go's
+// decoder takes "Layers" for "layers", and other decoders do not.
 func scanFields(object []byte, known []string) (map[string]bool, error) {
 	dec := json.NewDecoder(bytes.NewReader(object))
 	if t, err := dec.Token(); err != nil {

@@ -39,7 +39,7 @@
 //  4. List, in ascending byte order of the keys, one page in memory.
 //  5. StartUpload, PutPart, Complete, Abort, Uploads. Complete pins each part
 //     by the tag that PutPart returned, never replaces an object, and succeeds
-//     when it is repeated after a lost answer.
+//     when it is repeated after a lost response.
 //  6. SignGet, if the store can serve a signed URL.
 //
 // Test against a server that runs on the same machine. If it differs from the
@@ -48,6 +48,6 @@
 //
 // Two more tests apply to every driver. The suite in broken_test.go breaks one
 // rule of the contract at a time and expects [Run] to notice. The linter
-// (depguard in .golangci.yml) keeps a driver from importing any package of
-// berth's except drivers and those below it.
+// (depguard in .golangci.yml) keeps a driver from importing any package of this
+// module except drivers, drivers/inspect and drivers/presign.
 package drivertest

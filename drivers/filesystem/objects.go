@@ -100,7 +100,7 @@ func (s *objectStore) stage(ctx context.Context, key string, body drivers.Body) 
 			}
 		}
 		if crc != body.CRC32C {
-			return fmt.Errorf("body has CRC-32C %08x, not %08x as it says", crc, body.CRC32C)
+			return fmt.Errorf("body has CRC-32C %08x, want %08x", crc, body.CRC32C)
 		}
 		return nil
 	})

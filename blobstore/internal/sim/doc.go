@@ -14,7 +14,7 @@
 // but its response is lost, or it takes effect late; and the process may die of
 // it. [EveryFault] plays a scenario once for each call and each fault.
 //
-// The [Ledger] records what clients were told: which pushes were acknowledged,
+// The [Ledger] records the responses to clients: which pushes were acknowledged,
 // and which deletions may still take effect. [Invariants] reads the whole bucket
 // and reports what it must never contain. Both are checked after every call of a
 // schedule that may have changed something, and at the end.
@@ -38,5 +38,5 @@
 //	}
 //
 // The package depends on package catalog and on the drivers, but not on the code
-// that it tests, which the scenario brings along.
+// that it tests: a scenario opens that.
 package sim

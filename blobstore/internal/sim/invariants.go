@@ -12,12 +12,12 @@ import (
 )
 
 // Invariants reports what a bucket must never contain. They hold at every
-// instant, whatever requests are half-way and whatever processes were killed. A
+// instant, also while requests are half-way and after processes were killed. A
 // test may check them between any two calls to the store, but not during one.
 //
 //   - The bytes of a record are there, with the size, the digest and the CRC of
-//     the record. Nothing is required if the state says that they are not to be
-//     trusted.
+//     the record. Nothing is required if the record's state means that the bytes
+//     are not trusted.
 //   - A link has a record, and the bytes it leads to have its digest. It may
 //     disagree with the record, if the record's data was replaced since, and then
 //     lead to no bytes.
@@ -76,7 +76,7 @@ func (c *Invariants) Check(ctx context.Context, b drivers.Bucket) error {
 	return errors.Join(f...)
 }
 
-// trusted reports whether the bytes of a record are to be what it says.
+// trusted reports whether the bytes of a record must have its digest.
 func (c *Invariants) trusted(r catalog.Record) bool {
 	return (r.State == catalog.Live || r.State == catalog.Condemned) && !c.Lost[r.Data]
 }

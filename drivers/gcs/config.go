@@ -11,8 +11,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// DefaultUniverse is the universe domain of Google Cloud itself.
-const DefaultUniverse = "googleapis.com"
+// defaultUniverse is the universe domain of Google Cloud itself.
+const defaultUniverse = "googleapis.com"
 
 // Config names a bucket and how to reach it. Only Bucket is required.
 type Config struct {
@@ -45,7 +45,7 @@ type Config struct {
 	// iam.serviceAccounts.signBlob on that account.
 	SignAs string
 
-	// UniverseDomain is the universe domain; DefaultUniverse if empty.
+	// UniverseDomain is the universe domain; defaultUniverse if empty.
 	UniverseDomain string
 
 	// StorageClass is the class of keys under drivers.BulkPrefix and of their
@@ -93,7 +93,7 @@ func (c *Config) Validate() error {
 		}
 		u, err := url.Parse(value)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
-			return fmt.Errorf("gcs.Config.%s: want a URL of scheme and host only, such as https://storage.%s", field, DefaultUniverse)
+			return fmt.Errorf("gcs.Config.%s: want a URL of scheme and host only, such as https://storage.%s", field, defaultUniverse)
 		}
 	}
 	return nil
@@ -108,7 +108,7 @@ func (c *Config) prefix() string {
 
 func (c *Config) universe() string {
 	if c.UniverseDomain == "" {
-		return DefaultUniverse
+		return defaultUniverse
 	}
 	return c.UniverseDomain
 }

@@ -20,10 +20,6 @@ type AzureRules struct {
 	// https://learn.microsoft.com/azure/storage/common/sas-expiration-policy
 	SASInterval time.Duration
 
-	// UserBound is requireUserBoundUserDelegationSas, with the action Block: a
-	// user delegation SAS must name its user.
-	UserBound bool
-
 	// Newest is the newest service version that the endpoint accepts, such as
 	// "2026-02-06".
 	// https://learn.microsoft.com/rest/api/storageservices/versioning-for-the-azure-storage-services
@@ -55,9 +51,6 @@ func (a AzureRules) refusal(r *http.Request) *http.Response {
 	if version := q.Get("sv"); a.Newest != "" && version > a.Newest {
 		return azureError(r, http.StatusForbidden, "AuthenticationFailed",
 			"<AuthenticationErrorDetail>The signed version "+version+" is not supported</AuthenticationErrorDetail>")
-	}
-	if a.UserBound && q.Has("skoid") && !q.Has("sduoid") {
-		return azureError(r, http.StatusForbidden, "AuthorizationFailure", "")
 	}
 	if a.SASInterval > 0 {
 		start, noStart := time.Parse(time.RFC3339, q.Get("st"))

@@ -35,7 +35,7 @@ func (m *Manager) read(ctx context.Context, t Token) (envelope.Stored[sessionRec
 func (m *Manager) newest(ctx context.Context, t Token) (Token, error) {
 	ctx, cancel := context.WithTimeout(ctx, envelope.SmallCallTimeout)
 	defer cancel()
-	_, seq, err := m.records(ctx, t.ID)
+	_, seq, err := listRecords(ctx, m.cfg.Bucket, m.cfg.Layout.Session(t.ID))
 	return t.next(seq), err
 }
 
@@ -65,23 +65,6 @@ func (t Token) outcome(s envelope.Stored[sessionRecord], err error) error {
 		return fmt.Errorf("%w: another request continued first", ErrOutOfOrder)
 	default:
 		return ended(s.Value)
-	}
-}
-
-// uploadGone returns the error for a request that has started an upload which the
-// store no longer has: how the session ended or that another request continued
-// it, if a next record shows that.
-func (m *Manager) uploadGone(ctx context.Context, t Token) error {
-	_, tail, err := m.read(ctx, t.next(t.Seq+1))
-	ended, isEnd := errors.AsType[*EndedError](err)
-	switch {
-	case err == nil:
-		tail.Close()
-		return fmt.Errorf("%w: another request continued first", ErrOutOfOrder)
-	case isEnd && ended.Gone:
-		return fmt.Errorf("%w: its parts are gone", ErrUnknown)
-	default:
-		return err
 	}
 }
 

@@ -32,13 +32,24 @@
 //
 //   - A record repeats the content of the newest record, in place of a reference,
 //     if that is at most 1/64 of the bytes that its own request added and of
-//     inline_max, together. So large PATCHes pass on the whole list of parts and
-//     the end of the upload reads one record, and tiny PATCHes need few
+//     Config.InlineMax, together. So large PATCHes pass on the whole list of
+//     parts and the end of the upload reads one record, and tiny PATCHes need few
 //     references.
 //   - A request that would need a 65th reference takes over the content of the
 //     newest records, up to the first that is larger than everything it has taken
 //     over. So a byte is rewritten a few times, however small the requests are.
 //     See takeOver for the numbers.
+//
+// # Sealing
+//
+// A commit seals the session before it completes the upload: it creates the next
+// record, which ends the session and binds the upload's key to the digest of the
+// bytes. So of two commits of different bytes at most one completes the upload, and
+// the other one finds the record of the first. No record is needed if all bytes
+// are in memory, if they were dropped because the store has the blob, or if the
+// commit has started the upload itself, under a key that contains the digest.
+//
+// # Spending
 //
 // A record that is no longer needed is spent: it is replaced by one that only
 // points to the end of the session. That happens at the end, after the blob is

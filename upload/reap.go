@@ -66,7 +66,7 @@ type Remains struct {
 func (m *Manager) Reap(ctx context.Context, id string, before time.Time, due deadline.Deadline) (ReapResult, Remains, error) {
 	ctx, cancel := due.Context(ctx)
 	defer cancel()
-	records, newest, err := m.records(ctx, id)
+	records, newest, err := listRecords(ctx, m.cfg.Bucket, m.cfg.Layout.Session(id))
 	if err != nil || len(records) == 0 {
 		return Removed, Remains{}, err
 	}
@@ -100,7 +100,7 @@ func (m *Manager) Reap(ctx context.Context, id string, before time.Time, due dea
 	default:
 		return 0, Remains{}, fmt.Errorf("upload: session record %s: unknown kind %q", s.Object.Key, r.Kind)
 	}
-	if err := m.remove(ctx, r.Upload, records, due); err != nil {
+	if err := (Remains{records: records, due: due}).remove(ctx, m.cfg.Bucket, r.Upload); err != nil {
 		return 0, Remains{}, err
 	}
 	return Removed, Remains{}, nil
@@ -112,41 +112,41 @@ func (m *Manager) Remove(ctx context.Context, r Remains, published bool) error {
 	ctx, cancel := r.due.Context(ctx)
 	defer cancel()
 	if published {
-		return m.remove(ctx, nil, r.records, r.due)
+		return r.remove(ctx, m.cfg.Bucket, nil)
 	}
-	return m.remove(ctx, &r.upload, r.records, r.due)
+	return r.remove(ctx, m.cfg.Bucket, &r.upload)
 }
 
 // remove aborts the upload u, if any, and then deletes the records, the last one
 // last.
-func (m *Manager) remove(ctx context.Context, u *drivers.Upload, records []string, due deadline.Deadline) error {
+func (r Remains) remove(ctx context.Context, b drivers.Bucket, u *drivers.Upload) error {
 	if u != nil {
-		if err := due.Check(); err != nil {
+		if err := r.due.Check(); err != nil {
 			return err
 		}
-		if err := m.cfg.Bucket.Abort(ctx, *u); err != nil {
+		if err := b.Abort(ctx, *u); err != nil {
 			return err
 		}
 	}
-	end := len(records) - 1
-	for _, keys := range [][]string{records[:end], records[end:]} {
+	end := len(r.records) - 1
+	for _, keys := range [][]string{r.records[:end], r.records[end:]} {
 		if len(keys) == 0 {
 			continue
 		}
-		if err := due.Check(); err != nil {
+		if err := r.due.Check(); err != nil {
 			return err
 		}
-		if err := m.cfg.Bucket.Delete(ctx, keys...); err != nil {
+		if err := b.Delete(ctx, keys...); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// records returns the keys of a session's records, in the order of their numbers,
-// and the highest number.
-func (m *Manager) records(ctx context.Context, id string) (keys []string, newest int, err error) {
-	for o, err := range m.cfg.Bucket.List(ctx, m.cfg.Layout.Session(id), "") {
+// listRecords returns the keys of a session's records, which have this prefix, in
+// the order of their numbers, and the highest number.
+func listRecords(ctx context.Context, b drivers.Bucket, prefix string) (keys []string, newest int, err error) {
+	for o, err := range b.List(ctx, prefix, "") {
 		if err != nil {
 			return nil, 0, err
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/envelope"
@@ -76,9 +77,26 @@ func (c recorder) waitForParts(ctx context.Context) error {
 // the session if the upload is that of the session.
 func (c recorder) partsGone(ctx context.Context) error {
 	if c.base.Value.Upload == nil {
-		return c.m.uploadGone(ctx, c.token)
+		return c.uploadGone(ctx)
 	}
 	return c.m.endLost(ctx, c.token, c.opts.Deadline, c.base.Value)
+}
+
+// uploadGone returns the error for a request that has started an upload which the
+// store no longer has: how the session ended or that another request continued
+// it, if a next record shows that.
+func (c recorder) uploadGone(ctx context.Context) error {
+	_, tail, err := c.m.read(ctx, c.token.next(c.token.Seq+1))
+	ended, isEnd := errors.AsType[*EndedError](err)
+	switch {
+	case err == nil:
+		tail.Close()
+		return fmt.Errorf("%w: another request continued first", ErrOutOfOrder)
+	case isEnd && ended.Gone:
+		return fmt.Errorf("%w: its parts are gone", ErrUnknown)
+	default:
+		return err
+	}
 }
 
 // repeat is for a request that found s where it was to create its own record. If

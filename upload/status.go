@@ -46,7 +46,7 @@ func (m *Manager) Find(ctx context.Context, repository, id string) (Token, int64
 	case t.Seq == 0:
 		return t, 0, fmt.Errorf("%w: nothing was recorded", ErrUnknown)
 	default:
-		return t, size, m.checkAge(t)
+		return t, size, t.checkAge(m.cfg.SessionLifetime)
 	}
 }
 

@@ -24,7 +24,7 @@ type Token struct {
 	ID         string           `json:"id"`
 	Repository string           `json:"repository"`
 	Started    time.Time        `json:"started"`
-	Seq        int              `json:"seq"` // number of the session record to go on from; 0 for none
+	Seq        int              `json:"seq"` // number of the session record to continue from; 0 for none
 	Algorithm  digest.Algorithm `json:"algorithm"`
 }
 
@@ -37,8 +37,8 @@ func (t Token) next(seq int) Token {
 // keySize is the size of the key that tokens are signed with, in bytes.
 const keySize = 32
 
-// sharedKey reads the key that all replicas sign tokens with. The first replica
-// of all makes it.
+// sharedKey returns the key that all replicas sign tokens with. The first replica
+// creates it.
 func sharedKey(ctx context.Context, b drivers.Bucket, at string) ([]byte, error) {
 	key := make([]byte, keySize)
 	rand.Read(key)
@@ -46,7 +46,7 @@ func sharedKey(ctx context.Context, b drivers.Bucket, at string) ([]byte, error)
 	if errors.Is(err, drivers.ErrNotFound) {
 		s, err = envelope.Create(ctx, b, at, key, drivers.Body{})
 		if errors.Is(err, drivers.ErrExists) {
-			err = nil // s is the one that was first
+			err = nil // s is the key that another replica has created
 		}
 	}
 	if err != nil {
@@ -58,7 +58,8 @@ func sharedKey(ctx context.Context, b drivers.Bucket, at string) ([]byte, error)
 	return s.Value, nil
 }
 
-// Sign writes the token down for a client, which can read but not change it.
+// Sign returns the token as a string for a client, which can read but not change
+// it.
 func (m *Manager) Sign(t Token) string {
 	payload, err := json.Marshal(t)
 	if err != nil {
@@ -67,8 +68,8 @@ func (m *Manager) Sign(t Token) string {
 	return base64.RawURLEncoding.EncodeToString(append(m.mac(payload), payload...))
 }
 
-// Verify reads a token that Sign made. It reports ErrUnknown if it was forged,
-// or has expired.
+// Verify returns the token that Sign has made a string of. It returns ErrUnknown
+// if the string is forged, or if the session has expired.
 func (m *Manager) Verify(signed string) (Token, error) {
 	var t Token
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(signed)
@@ -82,13 +83,13 @@ func (m *Manager) Verify(signed string) (Token, error) {
 	if err := json.Unmarshal(payload, &t); err != nil {
 		return t, fmt.Errorf("%w: malformed token", ErrUnknown)
 	}
-	return t, m.checkAge(t)
+	return t, t.checkAge(m.cfg.SessionLifetime)
 }
 
-// checkAge reports ErrUnknown if the session has expired.
-func (m *Manager) checkAge(t Token) error {
-	if age := time.Since(t.Started); age > m.cfg.SessionLifetime {
-		return fmt.Errorf("%w: the session expired %v ago", ErrUnknown, (age - m.cfg.SessionLifetime).Round(time.Second))
+// checkAge returns ErrUnknown if the session is older than most.
+func (t Token) checkAge(most time.Duration) error {
+	if age := time.Since(t.Started); age > most {
+		return fmt.Errorf("%w: the session expired %v ago", ErrUnknown, (age - most).Round(time.Second))
 	}
 	return nil
 }

@@ -92,18 +92,18 @@ func cancelWrites(e *env) {
 	for i, moment := range moments {
 		key := fmt.Sprintf("k/%d", i)
 		data := e.bytes(500_000)
-		o, created := e.cancelCreate(key, data, moment)
+		o, created := cancelCreate(e, key, data, moment)
 		if !created {
 			continue
 		}
-		o, settled := e.cancelReplace(o, data, moment)
-		e.cancelDeleteIf(o, settled, moment)
+		o, settled := cancelReplace(e, o, data, moment)
+		cancelDeleteIf(e, o, settled, moment)
 	}
 }
 
 // cancelCreate ends the context of a Create after a time. It returns the object,
 // and whether it exists.
-func (e *env) cancelCreate(key string, data []byte, after time.Duration) (drivers.Object, bool) {
+func cancelCreate(e *env, key string, data []byte, after time.Duration) (drivers.Object, bool) {
 	ctx, cancel := context.WithTimeout(e.Context(), after)
 	_, err := e.a.Create(ctx, key, body(data))
 	cancel()
@@ -120,7 +120,7 @@ func (e *env) cancelCreate(key string, data []byte, after time.Duration) (driver
 
 // cancelReplace ends the context of a Replace of data after a time. It returns the
 // object, and whether the Replace has certainly ended.
-func (e *env) cancelReplace(o drivers.Object, data []byte, after time.Duration) (_ drivers.Object, settled bool) {
+func cancelReplace(e *env, o drivers.Object, data []byte, after time.Duration) (_ drivers.Object, settled bool) {
 	next := e.bytes(400_000)
 	ctx, cancel := context.WithTimeout(e.Context(), after)
 	_, err := e.a.Replace(ctx, o.Key, o.Tag, body(next))
@@ -135,7 +135,7 @@ func (e *env) cancelReplace(o drivers.Object, data []byte, after time.Duration) 
 
 // cancelDeleteIf ends the context of a DeleteIf after a time. Unless settled is
 // set, a Replace may still take effect before it.
-func (e *env) cancelDeleteIf(o drivers.Object, settled bool, after time.Duration) {
+func cancelDeleteIf(e *env, o drivers.Object, settled bool, after time.Duration) {
 	ctx, cancel := context.WithTimeout(e.Context(), after)
 	err := e.a.DeleteIf(ctx, o.Key, o.Tag)
 	cancel()

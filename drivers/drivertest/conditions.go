@@ -23,6 +23,7 @@ func conditionCases() []testCase {
 	}
 }
 
+// replaceTagged replaces an object with the tags of Create, Replace, Stat and Open.
 func replaceTagged(e *env) {
 	ctx := e.Context()
 	first, second, third := e.text(), e.bytes(50_000), e.text()
@@ -34,7 +35,7 @@ func replaceTagged(e *env) {
 		e.Errorf("Replace with other bytes keeps the tag %q", o.Tag)
 	}
 	_, err = replace(ctx, e.a, "k", old.Tag, third)
-	e.want(err, drivers.ErrChanged, "Replace with the tag before")
+	e.want(err, drivers.ErrChanged, "Replace with the earlier tag")
 	e.wrote(o, second)
 
 	stat, err := e.a.Stat(ctx, "k")
@@ -48,7 +49,7 @@ func replaceTagged(e *env) {
 	e.must(err, "Replace with the tag of Open")
 	e.wrote(o, first)
 	if stat, err := e.b.Stat(ctx, "k"); err != nil || stat.Modified.Before(opened.Modified) {
-		e.Errorf("Replace dates %v, %v what was written after %v", stat.Modified, err, opened.Modified)
+		e.Errorf("Stat after Replace = Modified %v, %v, want not before %v", stat.Modified, err, opened.Modified)
 	}
 }
 
@@ -87,7 +88,7 @@ func replaceRace(e *env) {
 // No increment may be lost.
 func replaceCount(e *env) {
 	const counters, each = 4, 3
-	e.create(e.a, "n", []byte("0 of nobody"))
+	e.create(e.a, "n", []byte("0 at first"))
 	errs := make([]error, counters)
 	e.race(counters, func(i int, b drivers.Bucket) {
 		for done := 0; done < each && errs[i] == nil; {
@@ -115,31 +116,32 @@ func replaceCount(e *env) {
 			}
 		}
 	})
-	e.must(errors.Join(errs...), "counting")
+	e.must(errors.Join(errs...), "incrementing")
 	data, _, err := read(e.Context(), e.a, "n", 0, -1)
 	if want := strconv.Itoa(counters*each) + " "; err != nil || !bytes.HasPrefix(data, []byte(want)) {
-		e.Errorf("after %d times %d increments the object is %q, %v", counters, each, data, err)
+		e.Errorf("object after %d increments = %q, %v, want %s first", counters*each, data, err, want)
 	}
 }
 
+// deleteIf deletes objects with the tags of several versions.
 func deleteIf(e *env) {
 	ctx := e.Context()
 	data, other := e.text(), e.text()
 	o := e.create(e.a, "d/k", data)
 	changed, err := replace(ctx, e.a, "d/k", o.Tag, other)
 	e.must(err, "Replace")
-	e.want(e.b.DeleteIf(ctx, "d/k", o.Tag), drivers.ErrChanged, "DeleteIf with the tag before")
+	e.want(e.b.DeleteIf(ctx, "d/k", o.Tag), drivers.ErrChanged, "DeleteIf with the earlier tag")
 	e.wrote(changed, other)
 	e.want(e.b.DeleteIf(ctx, "d/k", changed.Tag), nil, "DeleteIf")
 	e.absent("d/k")
-	e.want(e.a.DeleteIf(ctx, "d/k", changed.Tag), nil, "DeleteIf again")
+	e.want(e.a.DeleteIf(ctx, "d/k", changed.Tag), nil, "second DeleteIf")
 	e.want(e.a.DeleteIf(ctx, "d/k", o.Tag), nil, "DeleteIf of an absent key with an old tag")
 	_, err = e.a.Replace(ctx, "d/k", changed.Tag, body(e.text()))
 	e.want(err, drivers.ErrChanged, "Replace after DeleteIf")
 	e.absent("d/k")
 	e.want(e.a.Delete(ctx, "d/k"), nil, "Delete after DeleteIf")
 	if got := e.list(e.b, "", ""); len(got) > 0 {
-		e.Errorf("after DeleteIf, List() = %q", keysOf(got))
+		e.Errorf("List after DeleteIf = %q, want none", keysOf(got))
 	}
 }
 
@@ -174,7 +176,7 @@ func olderLife(e *env) {
 			data := e.text()
 			o := e.create(e.a, how, data)
 			if o.Tag == old.Tag {
-				e.Errorf("life %d of %q has the first one's tag %q", life, how, o.Tag)
+				e.Errorf("life %d of %q has the tag of the first, %q", life, how, o.Tag)
 			}
 			_, err := e.a.Create(ctx, how, body(e.text()))
 			e.want(err, drivers.ErrExists, "Create of a key that was created again")
@@ -202,10 +204,10 @@ func replaceDeleteRace(e *env) {
 			}
 		})
 		if replaced == nil {
-			e.want(deleted, drivers.ErrChanged, "DeleteIf(%q) of what was replaced at the same time", key)
+			e.want(deleted, drivers.ErrChanged, "DeleteIf(%q) of an object that was replaced at the same time", key)
 			e.holds(key, data)
 		} else {
-			e.want(replaced, drivers.ErrChanged, "Replace(%q) of what is being deleted", key)
+			e.want(replaced, drivers.ErrChanged, "Replace(%q) of an object that was deleted at the same time", key)
 			e.want(deleted, nil, "DeleteIf(%q)", key)
 			e.absent(key)
 		}
@@ -229,7 +231,7 @@ func createDeleteRace(e *env) {
 			if i%4 < 2 {
 				err := b.DeleteIf(e.Context(), key, o.Tag)
 				if outcome(err) != outcome(drivers.ErrChanged) {
-					e.want(err, nil, "DeleteIf(%q), while others create it again", key)
+					e.want(err, nil, "DeleteIf(%q), while the key is created again", key)
 				}
 				return
 			}

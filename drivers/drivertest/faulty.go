@@ -78,6 +78,7 @@ func (f *Faulty) Intercept(ctx context.Context, c Call, do func(context.Context)
 	return err
 }
 
+// decide reports whether the call fails, and how.
 func (f *Faulty) decide(c Call) (mode Mode, fails bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -104,9 +105,8 @@ func (f *Faulty) Hit() (Call, bool) {
 }
 
 // Land makes the late calls, each once, in the order in which they failed. A
-// second Land does not repeat them. It returns their errors joined, which no
-// caller waits for any more: a late write may find that its condition no longer
-// holds.
+// second Land does not repeat them. It returns their errors joined. A late write may
+// find that its condition no longer holds.
 func (f *Faulty) Land(ctx context.Context) error {
 	f.mu.Lock()
 	late := f.late

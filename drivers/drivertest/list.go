@@ -18,6 +18,7 @@ func listCases() []testCase {
 	}
 }
 
+// list lists an empty bucket and a bucket with one key.
 func list(e *env) {
 	for _, prefix := range []string{"", "a", "a/"} {
 		if got := e.list(e.a, prefix, ""); len(got) > 0 {
@@ -105,7 +106,7 @@ func listLarge(e *env) {
 		}
 		got := keysOf(e.list(e.b, prefix, after))
 		if i := firstDifference(got, want); i >= 0 {
-			e.Errorf("List(%q, %q) has %d keys, want %d; they differ from the %d on", prefix, after, len(got), len(want), i)
+			e.Errorf("List(%q, %q) has %d keys, want %d; the first difference is at index %d", prefix, after, len(got), len(want), i)
 		}
 	}
 	check("", "")
@@ -130,6 +131,7 @@ func listLarge(e *env) {
 	}
 }
 
+// firstDifference returns the index of the first difference, or -1.
 func firstDifference(a, b []string) int {
 	for i := range min(len(a), len(b)) {
 		if a[i] != b[i] {
@@ -161,9 +163,9 @@ func listWhileChanging(e *env) {
 			e.Fatal(err)
 		}
 		if i%100 == 0 && !strings.HasSuffix(o.Key, "-new") {
-			e.want(e.a.Delete(ctx, o.Key), nil, "Delete(%q) within its listing", o.Key)
+			e.want(e.a.Delete(ctx, o.Key), nil, "Delete(%q) during its listing", o.Key)
 			e.create(e.b, o.Key+"-new", e.text())
-			e.want(e.b.Delete(ctx, fmt.Sprintf("k/%05d", n-1-i)), nil, "Delete of a key that is still to come")
+			e.want(e.b.Delete(ctx, fmt.Sprintf("k/%05d", n-1-i)), nil, "Delete of a key that is not listed yet")
 		}
 	}
 	if !slices.IsSorted(got) || len(slices.Compact(slices.Clone(got))) != len(got) {

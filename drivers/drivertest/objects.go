@@ -27,6 +27,7 @@ func objectCases() []testCase {
 	}
 }
 
+// create creates objects of several sizes.
 func create(e *env) {
 	for _, n := range []int64{1, 2, 1000, 100_000, 3_000_000} {
 		data := e.bytes(n)
@@ -34,6 +35,7 @@ func create(e *env) {
 	}
 }
 
+// createTaken creates an object under a taken key.
 func createTaken(e *env) {
 	data := e.text()
 	before := e.create(e.a, "k", data)
@@ -75,6 +77,7 @@ func createRace(e *env) {
 	}
 }
 
+// emptyBody makes each write with an empty body, which the driver must refuse.
 func emptyBody(e *env) {
 	data := e.text()
 	o := e.create(e.a, "k", data)
@@ -133,6 +136,8 @@ func bodyIsCopied(e *env) {
 	e.holds("u", part)
 }
 
+// absentKeys makes each call with keys that are absent, some of them close to a key
+// that exists.
 func absentKeys(e *env) {
 	ctx := e.Context()
 	existing := e.text()
@@ -150,6 +155,7 @@ func absentKeys(e *env) {
 	e.holds("key/existing", existing)
 }
 
+// ranges reads ranges that start and end at every interesting place.
 func ranges(e *env) {
 	for _, size := range []int64{1, 10, 100_000} {
 		key := fmt.Sprintf("size/%d", size)
@@ -186,7 +192,7 @@ func readReplaced(e *env) {
 	ctx := e.Context()
 	const size = 3_000_000
 	for _, n := range []int64{-1, size - 1} {
-		for _, how := range []string{"replaced", "deleted", "made-again"} {
+		for _, how := range []string{"replaced", "deleted", "created-again"} {
 			key := fmt.Sprintf("%s/%d", how, n+1)
 			data := e.bytes(size)
 			o := e.create(e.a, key, data)
@@ -202,7 +208,7 @@ func readReplaced(e *env) {
 				err = e.a.DeleteIf(ctx, key, o.Tag)
 			}
 			e.must(err, "%q being %s", key, how)
-			if how == "made-again" {
+			if how == "created-again" {
 				e.create(e.a, key, e.bytes(size))
 			}
 
@@ -222,6 +228,7 @@ func readReplaced(e *env) {
 	}
 }
 
+// deleteKeys deletes no key, one key, and several keys at once.
 func deleteKeys(e *env) {
 	ctx := e.Context()
 	e.want(e.a.Delete(ctx), nil, "Delete of no keys")
@@ -232,16 +239,16 @@ func deleteKeys(e *env) {
 	}
 	e.want(e.b.Delete(ctx, "d/1"), nil, "Delete of one key")
 	e.absent("d/1")
-	e.want(e.b.Delete(ctx, "d/1", "d/2", "d/absent", "d/3", "d/2", "x/y/absent"), nil, "Delete of keys, some of them absent or named twice")
-	e.want(e.b.Delete(ctx, "e/f/1", "e/f/2"), nil, "Delete of all below a prefix")
+	e.want(e.b.Delete(ctx, "d/1", "d/2", "d/absent", "d/3", "d/2", "x/y/absent"), nil, "Delete of keys, some of them absent or repeated")
+	e.want(e.b.Delete(ctx, "e/f/1", "e/f/2"), nil, "Delete of all keys with a prefix")
 	if got := keysOf(e.list(e.a, "", "")); !slices.Equal(got, []string{"d/kept"}) {
 		e.Errorf("List after Delete = %q, want only d/kept", got)
 	}
 	e.holds("d/kept", kept)
-	again := e.text()
-	e.wrote(e.create(e.b, "d/1", again), again)
-	again = e.text()
-	e.wrote(e.create(e.b, "e/f/1", again), again)
+	for _, key := range []string{"d/1", "e/f/1"} {
+		data := e.text()
+		e.wrote(e.create(e.b, key, data), data)
+	}
 }
 
 // oddKeys uses keys that CheckKey allows and that a store may handle wrongly.
@@ -271,6 +278,6 @@ func oddKeys(e *env) {
 		e.want(e.a.DeleteIf(e.Context(), key, o.Tag), nil, "DeleteIf(%q)", key)
 	}
 	if got := e.list(e.b, "", ""); len(got) > 0 {
-		e.Errorf("after DeleteIf of all, List() = %q", keysOf(got))
+		e.Errorf("List after DeleteIf of all keys = %q, want none", keysOf(got))
 	}
 }

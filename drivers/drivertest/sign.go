@@ -28,7 +28,7 @@ func (e *env) sign(b drivers.Bucket, key string, opts drivers.SignOptions) drive
 	before := time.Now()
 	s, err := b.SignGet(e.Context(), key, opts)
 	if errors.Is(err, errors.ErrUnsupported) {
-		e.Skipf("SignGet = %v: this driver signs nothing", err)
+		e.Skipf("SignGet = %v: this driver does not sign URLs", err)
 	}
 	e.must(err, "SignGet(%q)", key)
 	// Allow a second, because some formats have whole seconds only.
@@ -54,6 +54,7 @@ func (e *env) get(url, byteRange string) (int, http.Header, []byte) {
 	return resp.StatusCode, resp.Header, data
 }
 
+// sign fetches signed URLs: whole, in a range, and with overridden headers.
 func sign(e *env) {
 	data := e.bytes(10_000)
 	e.create(e.a, "data/a-b/x_y!z:1+2", data)
@@ -69,13 +70,13 @@ func sign(e *env) {
 	})
 	status, header, got := e.get(s.URL, "")
 	if status != http.StatusOK || !bytes.Equal(got, data) {
-		e.Errorf("GET of the signed URL with other headers = %d, %s, want %s", status, brief(got), brief(data))
+		e.Errorf("GET of the signed URL with overridden headers = %d, %s, want %s", status, brief(got), brief(data))
 	}
 	if got, want := header.Get("Content-Type"), "application/vnd.oci.image.layer.v1.tar+gzip"; got != want {
-		e.Errorf("its Content-Type is %q, want %q", got, want)
+		e.Errorf("Content-Type of the signed URL = %q, want %q", got, want)
 	}
 	if got, want := header.Get("Content-Disposition"), `attachment; filename="a b.txt"`; got != want {
-		e.Errorf("its Content-Disposition is %q, want %q", got, want)
+		e.Errorf("Content-Disposition of the signed URL = %q, want %q", got, want)
 	}
 	s = e.sign(e.a, "data/absent", drivers.SignOptions{Expires: time.Minute})
 	if status, _, _ := e.get(s.URL, ""); status != http.StatusNotFound && status != http.StatusForbidden {
@@ -92,13 +93,13 @@ func signWindow(e *env) {
 	before := e.sign(e.a, "data/k", opts)
 	time.Sleep(opts.Window + 10*time.Millisecond)
 	if after := e.sign(e.b, "data/k", opts); after.URL == before.URL {
-		e.Errorf("SignGet in the next window = %s, as in the one before", after.URL)
+		e.Errorf("SignGet in the next window = %s, want another URL", after.URL)
 	}
 	opts.Window = time.Hour
-	for range 3 { // the hour may end between two calls, but not every time
-		s, again := e.sign(e.a, "data/k", opts), e.sign(e.b, "data/k", opts)
-		if s.URL != again.URL {
-			e.Logf("SignGet = %s and %s", s.URL, again.URL)
+	for range 3 { // the hour may end between two calls, but not each time
+		s, other := e.sign(e.a, "data/k", opts), e.sign(e.b, "data/k", opts)
+		if s.URL != other.URL {
+			e.Logf("SignGet = %s and %s", s.URL, other.URL)
 			continue
 		}
 		if status, _, got := e.get(s.URL, ""); status != http.StatusOK || !bytes.Equal(got, data) {
@@ -106,9 +107,10 @@ func signWindow(e *env) {
 		}
 		return
 	}
-	e.Error("SignGet with a window of an hour returns another URL each time")
+	e.Error("SignGet with a window of an hour never returns the same URL twice")
 }
 
+// refused fails the test unless the store refuses the URL.
 func (e *env) refused(url, what string) {
 	e.Helper()
 	if status, _, got := e.get(url, ""); status/100 != 4 {
@@ -116,6 +118,7 @@ func (e *env) refused(url, what string) {
 	}
 }
 
+// signTampered changes the key and the signature of a signed URL.
 func signTampered(e *env) {
 	e.create(e.a, "data/shown", e.text())
 	e.create(e.a, "data/other", e.text())
@@ -143,7 +146,7 @@ func signTampered(e *env) {
 			return
 		}
 	}
-	e.Errorf("%s has no signature that this test knows", s.URL)
+	e.Errorf("SignGet = %s, want a signature in a known parameter", s.URL)
 }
 
 // signHost requests a signed URL with another host name in the Host header.
@@ -161,6 +164,7 @@ func signHost(e *env) {
 	}
 }
 
+// signExpired fetches a signed URL before and after it expires.
 func signExpired(e *env) {
 	e.create(e.a, "data/k", e.text())
 	s := e.sign(e.a, "data/k", drivers.SignOptions{Expires: 2 * time.Second})

@@ -31,10 +31,11 @@ func (e *env) streams() bool {
 	}
 	u := e.start(e.a, "data/stream")
 	_, err := e.a.StreamPart(e.Context(), u, 1, strings.NewReader("x"))
-	e.want(err, errors.ErrUnsupported, "StreamPart, where Limits().Stream is false")
+	e.want(err, errors.ErrUnsupported, "StreamPart of a store that does not stream")
 	return false
 }
 
+// streamed fails the test unless p describes data.
 func (e *env) streamed(p drivers.Part, number int, data []byte) {
 	e.Helper()
 	if want := (drivers.Part{Number: number, Size: int64(len(data)), Tag: p.Tag, CRC32C: drivers.UpdateCRC32C(0, data)}); p != want || p.Tag == "" {
@@ -42,6 +43,8 @@ func (e *env) streamed(p drivers.Part, number int, data []byte) {
 	}
 }
 
+// stream streams parts of several sizes, from readers that return the bytes in
+// different pieces.
 func stream(e *env) {
 	if !e.streams() {
 		return
@@ -81,7 +84,7 @@ func streamBroken(e *env) {
 		return
 	}
 	ctx := e.Context()
-	gone := errors.New("the client is gone")
+	gone := errors.New("the client has left")
 	u := e.start(e.a, "data/u")
 	first := e.bytes(100_000)
 	p1, err := e.a.StreamPart(ctx, u, 1, bytes.NewReader(first))
@@ -95,9 +98,9 @@ func streamBroken(e *env) {
 		}
 	}
 	_, err = e.b.StreamPart(ctx, u, 2, strings.NewReader(""))
-	e.want(err, errOther, "StreamPart of nothing")
+	e.want(err, errOther, "StreamPart of an empty body")
 	if p, err := e.b.StreamPart(ctx, u, 2, iotest.ErrReader(io.ErrUnexpectedEOF)); err == nil {
-		e.Errorf("StreamPart of a body cut off at once = %+v, want an error", p)
+		e.Errorf("StreamPart of a body that fails at the start = %+v, want an error", p)
 	}
 	e.absent("data/u")
 	last := e.bytes(10)
@@ -138,6 +141,8 @@ func streamCancelled(e *env) {
 	e.wrote(e.complete(e.b, u, p), data)
 }
 
+// streamInParallel streams parts of one upload concurrently, first with different
+// numbers and then with the same number.
 func streamInParallel(e *env) {
 	if !e.streams() {
 		return
@@ -154,7 +159,7 @@ func streamInParallel(e *env) {
 	e.must(errors.Join(errs...), "StreamPart of %d parts at once", n)
 	e.wrote(e.complete(e.b, u, parts...), slices.Concat(bodies...))
 
-	// Many parts with the same number: each must have another tag.
+	// Parts with the same number must have different tags.
 	u = e.start(e.a, "data/same-number")
 	e.race(n, func(i int, b drivers.Bucket) {
 		parts[i], errs[i] = b.StreamPart(e.Context(), u, 1, bytes.NewReader(bodies[i]))
@@ -164,7 +169,7 @@ func streamInParallel(e *env) {
 	for i, p := range parts {
 		e.streamed(p, 1, bodies[i])
 		if seen[p.Tag] {
-			e.Errorf("StreamPart returns the tag %q twice, to different bytes", p.Tag)
+			e.Errorf("StreamPart returns the tag %q for two bodies", p.Tag)
 		}
 		seen[p.Tag] = true
 	}
@@ -173,6 +178,6 @@ func streamInParallel(e *env) {
 	}
 	e.wrote(e.complete(e.b, u, parts[n/2]), bodies[n/2])
 	if got := fmt.Sprint(keysOf(e.list(e.a, "", ""))); got != "[data/same-number data/u]" {
-		e.Errorf("List() = %s", got)
+		e.Errorf("List() = %s, want [data/same-number data/u]", got)
 	}
 }

@@ -30,6 +30,7 @@ func uploadCases() []testCase {
 // unit returns a size that every part may have.
 func (e *env) unit() int64 { return max(e.a.Limits().MinPart, 50_000) }
 
+// start starts an upload, or ends the test.
 func (e *env) start(b drivers.Bucket, key string) drivers.Upload {
 	e.Helper()
 	u, err := b.StartUpload(e.Context(), key)
@@ -68,8 +69,8 @@ func crcOf(parts []drivers.Part) uint32 {
 	return crc
 }
 
-// mailed returns v after encoding to JSON and back, as in a session's record.
-func mailed[T any](e *env, v T) T {
+// recorded returns v after encoding to JSON and back, as in a session's record.
+func recorded[T any](e *env, v T) T {
 	e.Helper()
 	data, err := json.Marshal(v)
 	e.must(err, "Marshal(%+v)", v)
@@ -83,14 +84,14 @@ func mailed[T any](e *env, v T) T {
 // it.
 func upload(e *env) {
 	unit := e.unit()
-	u := mailed(e, e.start(e.a, "data/x/y"))
+	u := recorded(e, e.start(e.a, "data/x/y"))
 	first, second, last := e.bytes(unit), e.bytes(unit), e.bytes(7)
 	p3 := e.part(e.b, u, 3, last)
 	p1 := e.part(e.a, u, 1, first)
 	p2 := e.part(e.b, u, 2, second)
 	e.absent("data/x/y")
 
-	parts := mailed(e, []drivers.Part{p1, p2, p3})
+	parts := recorded(e, []drivers.Part{p1, p2, p3})
 	whole := slices.Concat(first, second, last)
 	e.wrote(e.complete(e.replica(), u, parts...), whole)
 
@@ -106,6 +107,7 @@ func upload(e *env) {
 	}
 }
 
+// uploadSmall completes uploads of one part, which may be of any size.
 func uploadSmall(e *env) {
 	for _, size := range []int64{1, 100, e.unit() - 1, e.unit(), e.unit() + 1} {
 		key := fmt.Sprintf("data/%d", size)
@@ -130,7 +132,7 @@ func uploadHidden(e *env) {
 	}
 	for _, after := range []string{"o", "parts", drivers.PartsPrefix} {
 		if got := keysOf(e.list(e.b, "", after)); !slices.Equal(got, []string{"z"}) {
-			e.Errorf("List after %q = %q, want z alone", after, got)
+			e.Errorf("List after %q = %q, want only z", after, got)
 		}
 	}
 	e.absent("data/u")
@@ -138,6 +140,8 @@ func uploadHidden(e *env) {
 	e.wrote(e.create(e.b, "data/u", data), data)
 }
 
+// partNumbers stores parts with gaps between their numbers, and with numbers that
+// the driver must refuse.
 func partNumbers(e *env) {
 	unit := e.unit()
 	most := e.a.Limits().MaxParts
@@ -157,6 +161,7 @@ func partNumbers(e *env) {
 	}
 }
 
+// partsInParallel stores the parts of one upload concurrently.
 func partsInParallel(e *env) {
 	unit := e.unit()
 	n := max(3, min(e.Workers, int(40_000_000/unit)))
@@ -243,14 +248,14 @@ func partRace(e *env) {
 	for i := range bodies {
 		bodies[i] = e.bytes(e.unit())
 	}
-	came := make(chan int, n)
+	order := make(chan int, n)
 	e.race(n, func(i int, b drivers.Bucket) {
 		parts[i], errs[i] = b.PutPart(e.Context(), u, 1, body(bodies[i]))
-		came <- i
+		order <- i
 	})
-	close(came)
+	close(order)
 	e.must(errors.Join(errs...), "PutPart by %d at once", n)
-	for i := range came {
+	for i := range order {
 		p := parts[i]
 		o, err := e.b.Complete(e.Context(), u, []drivers.Part{p}, p.CRC32C)
 		if err == nil {
@@ -260,7 +265,7 @@ func partRace(e *env) {
 		e.want(err, drivers.ErrChanged, "Complete with the part of %d, out of %d", i, n)
 		e.absent("data/r")
 	}
-	e.Errorf("Complete takes none of %d parts that were stored", n)
+	e.Errorf("Complete accepts none of the %d stored parts", n)
 }
 
 // inProgress returns the key and id of every upload that Uploads returns.
@@ -270,7 +275,7 @@ func (e *env) inProgress(b drivers.Bucket, prefix string) []string {
 	for u, err := range b.Uploads(e.Context(), prefix) {
 		e.must(err, "Uploads(%q)", prefix)
 		if u.Started.IsZero() || u.Started.After(time.Now().Add(48*time.Hour)) {
-			e.Errorf("Uploads(%q) returns %+v, want the time at which it started", prefix, u)
+			e.Errorf("Uploads(%q) returns %+v, want its start", prefix, u)
 		}
 		found = append(found, u.Key+" "+u.ID)
 	}
@@ -278,8 +283,8 @@ func (e *env) inProgress(b drivers.Bucket, prefix string) []string {
 	return found
 }
 
-// uploads checks the listing of uploads, some of the same key, while they are
-// in progress and after they are over. Every upload has a part, because some
+// uploads checks the listing of uploads, some of the same key, while they are in
+// progress and after they were completed or aborted. Every upload has a part, because some
 // stores do not list an upload without parts.
 func uploads(e *env) {
 	var all []drivers.Upload
@@ -311,7 +316,7 @@ func uploads(e *env) {
 	check("after another was aborted", 0, 2)
 	for u, err := range e.a.Uploads(e.Context(), "") {
 		e.must(err, "Uploads")
-		e.want(e.b.Abort(e.Context(), u), nil, "Abort within the listing")
+		e.want(e.b.Abort(e.Context(), u), nil, "Abort during the listing")
 	}
 	check("after all were aborted", 0, 1, 2, 3, 4, 5)
 }
@@ -319,7 +324,7 @@ func uploads(e *env) {
 // uploadsLarge has more uploads in progress than fit on one page of a listing.
 func uploadsLarge(e *env) {
 	if e.Like.DropsParts {
-		e.Skip("this store lists no uploads")
+		e.Skip("this store does not list uploads")
 	}
 	n := min(e.Keys, pageSize+100)
 	want := make([]string, n)
@@ -334,10 +339,10 @@ func uploadsLarge(e *env) {
 	slices.Sort(want)
 	got := e.inProgress(e.a, "")
 	if i := firstDifference(got, want); i >= 0 {
-		e.Errorf("Uploads() has %d, want %d; they differ from the %d on", len(got), len(want), i)
+		e.Errorf("Uploads() returns %d, want %d; the first difference is at index %d", len(got), len(want), i)
 	}
 	e.each(n, func(i int, b drivers.Bucket) error { return b.Abort(e.Context(), all[i]) })
 	if got := e.inProgress(e.a, ""); len(got) > 0 {
-		e.Errorf("after Abort of all, Uploads() has %d", len(got))
+		e.Errorf("Uploads after Abort of all returns %d, want none", len(got))
 	}
 }

@@ -227,6 +227,7 @@ func result[T any](ctx context.Context, f Intercept, c Call, do func(context.Con
 	return got, nil
 }
 
+// ownBody returns a function that replaces the body by a copy.
 func ownBody(body *drivers.Body) func() error {
 	return func() error {
 		body.Segments = [][]byte{body.Bytes()}

@@ -9,6 +9,7 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
+// TestConformance runs the suite with the habits of each store.
 func TestConformance(t *testing.T) {
 	s3 := memory.S3()
 	s3.Limits.MinPart = 100_000 // 5 MiB would only take longer

@@ -15,6 +15,7 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
+// open returns a view of a store.
 func open(t *testing.T, s *memory.Store) drivers.Bucket {
 	t.Helper()
 	b, err := memory.Open(t.Context(), memory.Config{Store: s})
@@ -24,6 +25,7 @@ func open(t *testing.T, s *memory.Store) drivers.Bucket {
 	return b
 }
 
+// create stores data under a key.
 func create(t *testing.T, b drivers.Bucket, key, data string) {
 	t.Helper()
 	if _, err := b.Create(t.Context(), key, drivers.NewBody([]byte(data))); err != nil {
@@ -31,6 +33,7 @@ func create(t *testing.T, b drivers.Bucket, key, data string) {
 	}
 }
 
+// put stores data as a part.
 func put(t *testing.T, b drivers.Bucket, u drivers.Upload, number int, data string) drivers.Part {
 	t.Helper()
 	p, err := b.PutPart(t.Context(), u, number, drivers.NewBody([]byte(data)))
@@ -40,18 +43,20 @@ func put(t *testing.T, b drivers.Bucket, u drivers.Upload, number int, data stri
 	return p
 }
 
+// TestReplicasShareAStore checks that Buckets of one Store see the same objects.
 func TestReplicasShareAStore(t *testing.T) {
 	s := &memory.Store{}
 	a, b := open(t, s), open(t, s)
 	create(t, a, "k", "x")
 	if _, err := b.Stat(t.Context(), "k"); err != nil {
-		t.Errorf("Stat of what the other opener created = %v", err)
+		t.Errorf("Stat of an object that another replica created = %v", err)
 	}
 	if _, err := open(t, nil).Stat(t.Context(), "k"); !errors.Is(err, drivers.ErrNotFound) {
 		t.Errorf("Stat in another store = %v, want %v", err, drivers.ErrNotFound)
 	}
 }
 
+// TestOpenRefusesLimits opens Stores with limits that contradict each other.
 func TestOpenRefusesLimits(t *testing.T) {
 	for _, l := range []drivers.Limits{{MaxParts: 1}, {MaxPart: 1}, {MinPart: 2, MaxPart: 1, MaxParts: 1}} {
 		if _, err := memory.Open(t.Context(), memory.Config{Store: &memory.Store{Habits: memory.Habits{Limits: l}}}); err == nil {
@@ -60,13 +65,14 @@ func TestOpenRefusesLimits(t *testing.T) {
 	}
 }
 
+// TestClock checks that the Store's clock dates objects and uploads.
 func TestClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := open(t, nil)
 		start := time.Now()
 		o, err := b.Create(t.Context(), "k", drivers.NewBody([]byte("x")))
 		if err != nil || !o.Modified.Equal(start) {
-			t.Errorf("Create = %v, %v, want it dated %v", o, err, start)
+			t.Errorf("Create = %v, %v, want the time %v", o, err, start)
 		}
 	})
 	now := time.Date(2030, 1, 2, 3, 4, 5, 6, time.UTC)
@@ -78,13 +84,13 @@ func TestClock(t *testing.T) {
 		b := open(t, &memory.Store{Habits: test.habits, Now: func() time.Time { return clock }})
 		u, err := b.StartUpload(t.Context(), "k")
 		if err != nil || !u.Started.Equal(now.Truncate(time.Second)) {
-			t.Fatalf("StartUpload = %v, %v, want it dated %v", u, err, now)
+			t.Fatalf("StartUpload = %v, %v, want the time %v", u, err, now)
 		}
 		p := put(t, b, u, 1, "abc")
 		clock = now.Add(time.Hour)
 		o, err := b.Complete(t.Context(), u, []drivers.Part{p}, p.CRC32C)
 		if want := now.Add(test.want); err != nil || !o.Modified.Equal(want) {
-			t.Errorf("%+v: Complete = %v, %v, want it dated %v", test.habits, o, err, want)
+			t.Errorf("%+v: Complete = %v, %v, want the time %v", test.habits, o, err, want)
 		}
 	}
 }
@@ -110,24 +116,24 @@ func TestHabits(t *testing.T) {
 			x, _ := b.Create(ctx, "x", drivers.NewBody([]byte("same")))
 			y, _ := b.Create(ctx, "y", drivers.NewBody([]byte("same")))
 			if got := x.Tag == y.Tag; got != test.equalTags {
-				t.Errorf("equal bytes have tags %q, %q", x.Tag, y.Tag)
+				t.Errorf("tags of equal bytes = %q, %q, want them equal: %v", x.Tag, y.Tag, test.equalTags)
 			}
 			u, err := b.StartUpload(ctx, "k")
 			if err != nil {
 				t.Fatal(err)
 			}
 			if got := uploads(t, b); (len(got) == 1) != test.listed {
-				t.Errorf("Uploads() = %v", got)
+				t.Errorf("Uploads() = %v, want the upload: %v", got, test.listed)
 			}
 			first := put(t, b, u, 1, "first")
-			again := put(t, b, u, 1, "first")
-			if got := first.Tag == again.Tag; got != test.overwrites {
-				t.Errorf("parts of equal bytes have tags %q, %q", first.Tag, again.Tag)
+			second := put(t, b, u, 1, "first")
+			if got := first.Tag == second.Tag; got != test.overwrites {
+				t.Errorf("tags of parts of equal bytes = %q, %q, want them equal: %v", first.Tag, second.Tag, test.overwrites)
 			}
 			put(t, b, u, 1, "other")
 			_, err = b.Complete(ctx, u, []drivers.Part{first}, first.CRC32C)
 			if got := errors.Is(err, drivers.ErrChanged); got != test.overwrites {
-				t.Errorf("Complete of a part that was put again = %v", err)
+				t.Errorf("Complete with an earlier part of a number = %v, want %v: %v", err, drivers.ErrChanged, test.overwrites)
 			}
 
 			u, _ = b.StartUpload(ctx, "l")
@@ -136,15 +142,16 @@ func TestHabits(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := b.Complete(ctx, u, []drivers.Part{p}, p.CRC32C); errors.Is(err, drivers.ErrNotFound) != test.aborts {
-				t.Errorf("Complete after Abort = %v", err)
+				t.Errorf("Complete after Abort = %v, want %v: %v", err, drivers.ErrNotFound, test.aborts)
 			}
 			if _, err := b.PutPart(ctx, u, 1, drivers.NewBody([]byte("late"))); errors.Is(err, drivers.ErrNotFound) == test.late {
-				t.Errorf("PutPart after Abort = %v", err)
+				t.Errorf("PutPart after Abort = %v, want success: %v", err, test.late)
 			}
 		})
 	}
 }
 
+// TestLimits checks that each limit is enforced.
 func TestLimits(t *testing.T) {
 	habits := memory.Habits{Limits: drivers.Limits{MinPart: 3, MaxPart: 4, MaxParts: 3, Stream: true, EqualParts: true}}
 	b := open(t, &memory.Store{Habits: habits})
@@ -165,12 +172,15 @@ func TestLimits(t *testing.T) {
 		for i, data := range bodies {
 			parts = append(parts, put(t, b, u, i+1, data))
 		}
-		if o, err := b.Complete(t.Context(), u, parts, 0); err == nil {
+		crc := drivers.UpdateCRC32C(0, []byte(strings.Join(bodies, "")))
+		if o, err := b.Complete(t.Context(), u, parts, crc); err == nil {
 			t.Errorf("Complete of %q = %v, want an error", bodies, o)
 		}
 	}
 }
 
+// TestDiscard checks that a Store without bytes keeps sizes and checksums, and whole
+// records.
 func TestDiscard(t *testing.T) {
 	b := open(t, &memory.Store{Discard: true})
 	const size = 9 << 20
@@ -189,24 +199,24 @@ func TestDiscard(t *testing.T) {
 	}
 	crc := drivers.CombineCRC32C(first.CRC32C, second.CRC32C, size)
 	if o, err := b.Complete(t.Context(), u, []drivers.Part{first, second}, crc); err != nil || o.Size != 2*size {
-		t.Fatalf("Complete = %v, %v", o, err)
+		t.Fatalf("Complete = %v, %v, want %d bytes", o, err, 2*size)
 	}
 	r, _, err := b.Open(t.Context(), "data/x", size-1, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got, err := io.ReadAll(r); err != nil || string(got) != "\x00\x00\x00" {
-		t.Errorf("read %q, %v, want zeros", got, err)
+		t.Errorf("read of discarded bytes = %q, %v, want zeros", got, err)
 	}
 	create(t, b, "meta/x", "kept")
 	r, _, _ = b.Open(t.Context(), "meta/x", 0, -1)
 	if got, err := io.ReadAll(r); err != nil || string(got) != "kept" {
-		t.Errorf("read %q, %v of a small object, want it kept", got, err)
+		t.Errorf("read of a record = %q, %v, want \"kept\"", got, err)
 	}
 }
 
-// TestKeysComeAndGo lists while the index has keys to add and to drop.
-func TestKeysComeAndGo(t *testing.T) {
+// TestListAfterChanges lists when the index has keys to add and to drop.
+func TestListAfterChanges(t *testing.T) {
 	b := open(t, nil)
 	var want []string
 	for i := range 5000 {
@@ -234,6 +244,7 @@ func TestKeysComeAndGo(t *testing.T) {
 	}
 }
 
+// TestReaderEndsWithItsContext checks that a read fails after its context has ended.
 func TestReaderEndsWithItsContext(t *testing.T) {
 	b := open(t, nil)
 	create(t, b, "k", "abc")
@@ -244,10 +255,11 @@ func TestReaderEndsWithItsContext(t *testing.T) {
 	}
 	cancel()
 	if n, err := r.Read(make([]byte, 3)); !errors.Is(err, context.Canceled) {
-		t.Errorf("Read after the context ended = %d, %v", n, err)
+		t.Errorf("Read after the context ended = %d, %v, want %v", n, err, context.Canceled)
 	}
 }
 
+// list returns the keys under k/.
 func list(t *testing.T, b drivers.Bucket) []string {
 	t.Helper()
 	var keys []string
@@ -260,6 +272,7 @@ func list(t *testing.T, b drivers.Bucket) []string {
 	return keys
 }
 
+// uploads returns the keys of the uploads in progress.
 func uploads(t *testing.T, b drivers.Bucket) []string {
 	t.Helper()
 	var keys []string

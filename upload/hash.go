@@ -10,8 +10,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// hashes computes the canonical digest, and another one on request, of bytes
-// that come in one process after another.
+// hashes computes the canonical digest, and another one on request, of bytes that
+// arrive in several processes, one after the other.
 type hashes struct {
 	sha256 hash.Hash
 	sha512 hash.Hash // nil unless asked for
@@ -52,7 +52,7 @@ func (h hashes) state() (hashState, error) {
 	return s, nil
 }
 
-// restore sets h back to s. An algorithm that s does not have is no longer
+// restore sets h to the state s. An algorithm that s does not have is no longer
 // computed.
 func (h *hashes) restore(s hashState) error {
 	if err := h.sha256.(encoding.BinaryUnmarshaler).UnmarshalBinary(s.SHA256); err != nil {
@@ -69,7 +69,7 @@ func (h *hashes) restore(s hashState) error {
 	return nil
 }
 
-// canonical is the sha256 of all bytes so far.
+// canonical returns the sha256 of all bytes so far.
 func (h hashes) canonical() digest.Digest { return digest.NewDigest(digest.SHA256, h.sha256) }
 
 // digest returns the digest of all bytes so far by an algorithm, or an empty
@@ -85,7 +85,8 @@ func (h hashes) digest(alg digest.Algorithm) digest.Digest {
 	}
 }
 
-// hashAlso computes a digest by one more algorithm, of bytes that are all here.
+// hashAlso computes the digest by one more algorithm. The segments are all bytes so
+// far.
 func (h *hashes) hashAlso(alg digest.Algorithm, segments [][]byte) {
 	if alg != digest.SHA512 || h.sha512 != nil {
 		return

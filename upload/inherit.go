@@ -13,15 +13,15 @@ const (
 	// maxRefs is the largest number of earlier records that a record refers to.
 	maxRefs = 64
 
-	// repeatShare bounds what a record repeats of the record before it: one
-	// byte for each repeatShare bytes that its request added.
+	// repeatShare limits what a record repeats of the record before it: one byte
+	// for each repeatShare bytes that its request added.
 	repeatShare = 64
 
-	// partInRecord is about how many bytes a part takes in a record.
+	// partInRecord is the approximate size of a part in a record, in bytes.
 	partInRecord = 128
 )
 
-// ref is a reference to an earlier record of the session. It is written as
+// ref is a reference to an earlier record of the session. Its JSON is
 // [number, raw bytes, parts].
 type ref struct {
 	Seq   int   // number of the record
@@ -29,12 +29,12 @@ type ref struct {
 	Parts int   // number of parts that it holds
 }
 
-// MarshalJSON writes the short form, because a record may have many references.
+// MarshalJSON returns the short form, because a record may have many references.
 func (r ref) MarshalJSON() ([]byte, error) {
 	return json.Marshal([3]int64{int64(r.Seq), r.Raw, int64(r.Parts)})
 }
 
-// UnmarshalJSON reads what MarshalJSON writes.
+// UnmarshalJSON reads the form that MarshalJSON returns.
 func (r *ref) UnmarshalJSON(p []byte) error {
 	var n []int64
 	if err := json.Unmarshal(p, &n); err != nil {
@@ -47,19 +47,19 @@ func (r *ref) UnmarshalJSON(p []byte) error {
 	return nil
 }
 
-// content is the number of bytes that taking over the record costs.
+// content returns the number of bytes that taking over the record costs.
 func (r ref) content() int64 { return r.Raw + int64(r.Parts)*partInRecord }
 
 // takeOver returns the index of the first reference that the next record replaces
 // by its content, or len(refs) if it can refer to all of them.
 //
 // With too many references, the record takes over the newest ones, up to the
-// first that is larger than all it has taken over. So a byte is rewritten a few
-// times only: with n references to requests of equal size, once in the first
-// n(n+1)/2 requests, twice in the first n(n+1)(n+2)/6, and so on. Where that is
-// the newest reference alone, the next request would rewrite the same bytes
-// again. Then the record takes over as many as cost the fewest bytes for each
-// reference that they free.
+// first that is larger than everything that it has taken over. So a byte is
+// rewritten a few times only: with n references to requests of equal size, once in
+// the first n(n+1)/2 requests, twice in the first n(n+1)(n+2)/6, and so on. If the
+// rule takes the newest reference alone, the next request would rewrite the same
+// bytes again. Then the record takes over the number of references that costs the
+// fewest bytes for each reference.
 func takeOver(refs []ref) int {
 	n := len(refs)
 	if n <= maxRefs {
@@ -83,7 +83,7 @@ func takeOver(refs []ref) int {
 	return from
 }
 
-// inherited is what the records hold that the next record of a Writer follows.
+// inherited is the content of the records before the next one.
 type inherited struct {
 	refs  []ref // oldest first, the newest record among them; at most maxRefs+1
 	tail  int64 // raw bytes in them
@@ -91,12 +91,12 @@ type inherited struct {
 	parts int   // number of these parts
 	crc   uint32
 
-	known [][]drivers.Part // by reference: its parts, if they were read
-	tags  []string         // by reference: the tag of the record, if it was read
+	known [][]drivers.Part // for each reference: its parts, if they were read
+	tags  []string         // for each reference: the tag of the record, if it was read
 }
 
-// inherit returns what is inherited from the record number seq, which is read,
-// with rawSize raw bytes.
+// inherit returns what is inherited from the record r with the number seq, rawSize
+// raw bytes and this tag.
 func inherit(seq int, r sessionRecord, rawSize int64, tag string) inherited {
 	in := inherited{refs: slices.Clone(r.Refs), crc: r.PartsCRC}
 	if len(r.Refs) == 0 {
@@ -122,6 +122,6 @@ func (in *inherited) has(seq int) bool {
 	return len(in.refs) > 0 && in.refs[len(in.refs)-1].Seq == seq
 }
 
-// list returns the parts of the references from the index from on. All of them
-// were read.
+// list returns the parts of the references from the index from on, which must have
+// been read.
 func (in *inherited) list(from int) []drivers.Part { return slices.Concat(in.known[from:]...) }

@@ -4,22 +4,22 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// growEvery is how many parts have one size before it doubles.
+// growEvery is the number of parts after which the size of a part doubles.
 const growEvery = 1000
 
 // leastFirst is the smallest first body that sets the size of the parts, in
 // bytes, even where the store takes smaller parts.
 const leastFirst = 5 << 20
 
-// sizes is how an upload is cut into parts. It is fixed when the multipart upload
-// is started, and recorded, so that a client that sends the same bytes again
-// stores the same parts under the same numbers.
+// sizes are the sizes of an upload's parts. They are fixed when the multipart
+// upload is started, and recorded, so that a client that sends the same bytes
+// again stores the same parts under the same numbers.
 type sizes struct {
 	First   int64 `json:"first"`   // size of the first parts, in bytes
-	Largest int64 `json:"largest"` // size that they grow to
+	Largest int64 `json:"largest"` // size up to which parts grow
 }
 
-// of is the size of part n, from 1.
+// of returns the size of part n, from 1.
 func (s sizes) of(n int) int64 {
 	size := s.First
 	for range (n - 1) / growEvery {
@@ -31,7 +31,7 @@ func (s sizes) of(n int) int64 {
 	return size
 }
 
-// capacity is how many bytes fit into so many parts.
+// capacity returns the number of bytes that fit into a number of parts.
 func (s sizes) capacity(parts int) int64 {
 	var total int64
 	for n := 0; n < parts; n += growEvery {
@@ -40,9 +40,9 @@ func (s sizes) capacity(parts int) int64 {
 	return total
 }
 
-// chooseSizes fixes the parts of an upload of which have bytes are there and
-// length more come (-1 if that is unknown). It reports ErrTooLarge if no size of at
-// most largest will do.
+// chooseSizes returns the sizes for an upload that has have bytes, and to which
+// length more bytes come (-1 if that is not known). It returns ErrTooLarge if the
+// upload does not fit into parts of at most largest bytes.
 func chooseSizes(limits drivers.Limits, partSize, largest, have, length int64) (sizes, error) {
 	s := sizes{First: max(partSize, limits.MinPart, have), Largest: largest}
 	least := max(limits.MinPart, min(leastFirst, partSize))
@@ -50,7 +50,7 @@ func chooseSizes(limits drivers.Limits, partSize, largest, have, length int64) (
 	case limits.EqualParts:
 		s.Largest = s.First
 	case have == 0 && least <= length && length <= partSize:
-		s.First = length // a client that sends chunks: each is a part
+		s.First = length // each chunk of the client becomes a part
 	}
 	for length >= 0 && s.capacity(limits.MaxParts)-have < length {
 		if s.First >= largest {

@@ -15,29 +15,30 @@ import (
 	"github.com/berthhq/berth/upload/budget"
 )
 
-// Errors that a client can act on. Errors of the store are returned as they are;
-// see package drivers.
+// Errors that a client can act on. Errors of the store are returned unchanged: see
+// package drivers.
 var (
-	// ErrUnknown means that there is no such upload: it was never started, has
+	// ErrUnknown means that the upload does not exist: it was never started, has
 	// expired, was committed, cancelled or lost, belongs to another repository,
-	// or its token is forged. The client starts again.
+	// or its token is forged. The client has to start again.
 	ErrUnknown = errors.New("upload unknown")
 
-	// ErrOutOfOrder means that another request continued from the same place
-	// first, or that the bytes belong elsewhere. Status returns where to continue.
+	// ErrOutOfOrder means that another request continued from the same record
+	// first, or that the bytes belong to another offset. Status returns where to
+	// continue.
 	ErrOutOfOrder = errors.New("upload is not at this offset")
 
-	// ErrDigest means that the bytes don't have the digest that they were to be
-	// committed as. The upload is as it was.
+	// ErrDigest means that the bytes do not have the requested digest. The upload
+	// is as it was.
 	ErrDigest = errors.New("bytes do not match the digest")
 
-	// ErrTooLarge means that the upload is over the configured size, or over what
-	// the store can hold in parts of the memory there is.
+	// ErrTooLarge means that the upload is over Config.MaxBlobSize, or over what
+	// the store can hold in the largest parts that Config.Memory allows.
 	ErrTooLarge = errors.New("upload is too large")
 
-	// ErrCut means that the upload was stopped, because its client is slow
-	// while others wait for memory, or because the process is shutting down.
-	// What had come is kept, unless it came with the request to commit.
+	// ErrCut means that the upload was stopped, because its client is slow while
+	// other clients wait for memory, or because the process is shutting down. What
+	// came is kept, unless it came with the request to commit.
 	ErrCut = errors.New("upload was cut off")
 
 	// ErrTooMany means that too many uploads wait for memory. The client may try
@@ -45,11 +46,11 @@ var (
 	ErrTooMany = budget.ErrTooMany
 )
 
-// EndedError is how a session ended that a request wanted to continue. It is an
-// ErrUnknown.
+// EndedError reports how a session ended that a request wanted to continue. It is
+// an ErrUnknown, by errors.Is.
 type EndedError struct {
-	// Gone is true if the session's records are no longer there: how it ended
-	// isn't known.
+	// Gone is true if the session's records no longer exist. How it ended is not
+	// known then.
 	Gone bool
 
 	// Digest is the canonical digest that it was committed as, empty if it
@@ -57,8 +58,8 @@ type EndedError struct {
 	// another.
 	Digest, RequestedDigest digest.Digest
 
-	end    int             // number of the record that ended it, if that is not the one that was read
-	upload *drivers.Upload // where its data may be
+	end    int             // number of the record that ended the session; 0 if it is the one that was read
+	upload *drivers.Upload // where the data of the session may be
 	size   int64
 	crc    uint32
 }
@@ -78,23 +79,25 @@ func (e *EndedError) Error() string {
 // Is reports whether target is ErrUnknown.
 func (e *EndedError) Is(target error) bool { return target == ErrUnknown }
 
-// Layout names the keys that uploads live under.
+// Layout returns the keys of uploads.
 type Layout interface {
-	// Sessions is the prefix of the records of all sessions. The id of a session
-	// follows, and a slash.
+	// Sessions returns the prefix of the records of all sessions. The id of a
+	// session and a slash follow it.
 	Sessions() string
-	// Session is the prefix of a session's records.
+	// Session returns the prefix of a session's records.
 	Session(id string) string
-	// SessionRecord is the key of one record, in the order of their numbers.
+	// SessionRecord returns the key of one record. Keys sort by number. The number
+	// is the last element.
 	SessionRecord(id string, seq int) string
-	// Data draws a data key that was never used: one of the digest, or one for
-	// bytes of unknown digest if that is empty.
+	// Data returns a new data key, which no other call returns. The key is one for
+	// bytes with the canonical digest, or for bytes that have no known digest if
+	// that is empty.
 	Data(canonical digest.Digest) string
-	// TokenKey is where the key that signs tokens is kept.
+	// TokenKey returns the key of the secret that signs tokens.
 	TokenKey() string
 }
 
-// Config is what a Manager works with. All fields are required, except that
+// Config configures a Manager. All fields are required, except that
 // MaxBlobSize may be zero.
 type Config struct {
 	Bucket drivers.Bucket
@@ -158,8 +161,8 @@ type Manager struct {
 	memory  *budget.Budget
 }
 
-// Open returns a Manager. The first one of a bucket creates the key that tokens
-// are signed with. Errors name the fields of cfg that are wrong.
+// Open returns a Manager. The first one of a bucket creates the secret that signs
+// tokens. Errors name the fields of cfg that are wrong.
 func Open(ctx context.Context, cfg Config) (*Manager, error) {
 	m := &Manager{cfg: cfg, limits: cfg.Bucket.Limits()}
 	if err := cfg.check(m.limits, cfg.InlineMax); err != nil {
@@ -174,19 +177,19 @@ func Open(ctx context.Context, cfg Config) (*Manager, error) {
 	return m, nil
 }
 
-// Start starts an upload: it draws an id, and asks the store nothing.
+// Start returns the token of a new upload. It sends no request to the store.
 func (m *Manager) Start(repository string, alg digest.Algorithm) Token {
 	return Token{ID: uuid.NewString(), Repository: repository, Started: time.Now().UTC().Truncate(time.Second), Algorithm: alg}
 }
 
-// MinChunk returns the size from which chunks are stored as they come, in bytes,
-// or 0 if the store has no such size.
+// MinChunk returns the minimum size of a chunk that the store takes as a part, in
+// bytes, or 0 if it has none. Smaller chunks are collected in records.
 func (m *Manager) MinChunk() int64 { return m.limits.MinPart }
 
 // Memory returns how much of Config.Memory is in use.
 func (m *Manager) Memory() budget.Usage { return m.memory.Usage() }
 
-// Drain cuts off all uploads that are still receiving, and those that start later,
-// for a process that shuts down: what their clients have sent is recorded, as
-// when a client disconnects. It doesn't wait for that.
+// Drain cuts off all uploads that are still receiving, and those that start later.
+// It is for a process that shuts down. What the clients have sent is recorded, as
+// when a client disconnects. Drain does not wait for that.
 func (m *Manager) Drain() { m.memory.Drain() }

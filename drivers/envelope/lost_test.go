@@ -62,18 +62,25 @@ func (tt createCase) run(t *testing.T, h memory.Habits) {
 		t.Fatal(err)
 	}
 	stored, err := envelope.Read[note](t.Context(), direct, key)
-	want := "mine"
-	switch {
-	case tt.other:
-		want = "other"
-	case tt.mode == drivertest.Lost:
-		want = ""
-	}
+	want := tt.text()
 	if errors.Is(err, drivers.ErrNotFound) != (want == "") || stored.Value.Text != want || want == "mine" && string(stored.Raw) != "raw" {
 		t.Errorf("Read after Create = %+v, %v, want the text %q", stored, err, want)
 	}
 	if tt.mode == drivertest.Unanswered && !tt.other && made.Object.Tag != stored.Object.Tag {
 		t.Errorf("Create returns tag %q, want %q", made.Object.Tag, stored.Object.Tag)
+	}
+}
+
+// text returns the text of the body that is stored in the end; empty if there is
+// none.
+func (tt createCase) text() string {
+	switch {
+	case tt.other:
+		return "other"
+	case tt.mode == drivertest.Lost:
+		return ""
+	default:
+		return "mine"
 	}
 }
 

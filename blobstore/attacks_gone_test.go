@@ -29,7 +29,7 @@ func TestUploadGone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			onS3(t, func(t *testing.T, run *simRun) {
-				u := beginUpload(t, run, p[:300])[1]
+				u := startSession(t, run, p[:300])[1]
 				abortAll(t, run)
 				c := run.replica(t)
 				first := request(c, u)
@@ -48,7 +48,7 @@ func TestUploadGone(t *testing.T) {
 func TestOwnUploadGone(t *testing.T) {
 	onS3(t, func(t *testing.T, run *simRun) {
 		p := randomBytes(1, 1200)
-		u := beginUpload(t, run, p[:100])[1]
+		u := startSession(t, run, p[:100])[1]
 		hold := sim.HoldFirst(func(c drivertest.Call) bool { return c.Method == "PutPart" })
 		c := run.replica(t, hold.Intercept)
 		err := hold.Meanwhile(t, func() error { _, err := c.patch(repoA, u, p[100:]); return err }, func() { abortAll(t, run) })
@@ -101,7 +101,7 @@ func TestUploadGoneIsNoEndForOthers(t *testing.T) {
 	} {
 		t.Run(other.name, func(t *testing.T) {
 			onS3(t, func(t *testing.T, run *simRun) {
-				u := beginUpload(t, run, p[:300])[1]
+				u := startSession(t, run, p[:300])[1]
 				hold := sim.HoldFirst(func(c drivertest.Call) bool { return c.Method == "PutPart" })
 				c := run.replica(t, hold.Intercept)
 				patch := func() error { _, err := c.patch(repoA, u, p[300:1100]); return err }
@@ -121,7 +121,7 @@ func TestUploadGoneIsNoEndForOthers(t *testing.T) {
 func TestPatchAfterAnEndInPlace(t *testing.T) {
 	onEveryDriver(t, func(t *testing.T, run *simRun) {
 		p := randomBytes(1, 250)
-		u := beginUpload(t, run, p[:20], p[20:40])[2]
+		u := startSession(t, run, p[:20], p[20:40])[2]
 		hold := sim.HoldFirst(sim.On("Create", "uploads/"))
 		c := run.replica(t, hold.Intercept)
 		var next Upload

@@ -63,7 +63,7 @@ func TestAttack15PutAgainOntoCondemned(t *testing.T) {
 	onEveryDriver(t, func(t *testing.T, run *simRun) {
 		p := randomBytes(1, 600)
 		c := run.replica(t)
-		u := beginUpload(t, run, p[:400])[1]
+		u := startSession(t, run, p[:400])[1]
 		must(t, c.put(repoA, u, p[400:], p))
 		must(t, c.delete(repoA, p))
 		must(t, run.mutation(repoA, p).condemn())
@@ -130,7 +130,7 @@ func pushReplacing(t *testing.T, run *simRun, p []byte) {
 	}
 }
 
-// TestAttack17DedupOntoLostData pushes a blob with a live record whose bytes are
+// TestAttack17DedupOntoLostData pushes a blob with a live record. Its bytes are
 // gone or cut short.
 func TestAttack17DedupOntoLostData(t *testing.T) {
 	for _, state := range []string{"live, data gone", "live, data cut short"} {

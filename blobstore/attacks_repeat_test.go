@@ -17,7 +17,7 @@ func TestPatchAgain(t *testing.T) {
 	for _, n := range []int{10, 200, 700} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			onEveryDriver(t, func(t *testing.T, run *simRun) {
-				u := beginUpload(t, run, p[:100])[1]
+				u := startSession(t, run, p[:100])[1]
 				patch := func(p []byte, start int64) (Upload, error) {
 					body := bodyOf(p)
 					body.Start = start
@@ -52,7 +52,7 @@ func TestPatchAgainAfterAnError(t *testing.T) {
 	for _, mode := range []drivertest.Mode{drivertest.Lost, drivertest.Unanswered, drivertest.Late} {
 		t.Run(mode.String(), func(t *testing.T) {
 			onEveryDriver(t, func(t *testing.T, run *simRun) {
-				u := beginUpload(t, run, p[:100])[1]
+				u := startSession(t, run, p[:100])[1]
 				f := &drivertest.Faulty{Mode: mode, Nth: 1, Match: sim.On("Create", "uploads/"), Dead: mode == drivertest.Unanswered}
 				if _, err := run.replica(t, f.Intercept).patch(repoA, u, p[100:200]); err == nil {
 					t.Fatal("PATCH succeeded, want an error")

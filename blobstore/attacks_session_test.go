@@ -52,7 +52,7 @@ func TestAttack11Cancel(t *testing.T) {
 		for _, h := range held {
 			t.Run(fmt.Sprintf("%s at %s after %d bytes", h.name, h.at, n), func(t *testing.T) {
 				onEveryDriver(t, func(t *testing.T, run *simRun) {
-					u := newest(beginUpload(t, run, before...))
+					u := newest(startSession(t, run, before...))
 					h.cancelMeanwhile(t, run, u)
 					c := run.replica(t)
 					_, patched := c.patch(repoA, u, rest)
@@ -86,8 +86,8 @@ func wantNamedUploads(t *testing.T, run *simRun) {
 	named := map[string]bool{}
 	for _, chain := range run.inventory(t).Sessions {
 		for _, r := range chain {
-			if r.Value.Upload != nil {
-				named[r.Value.Upload.Key] = true
+			if r.Upload != nil {
+				named[r.Upload.Key] = true
 			}
 		}
 	}
@@ -104,7 +104,7 @@ func wantNamedUploads(t *testing.T, run *simRun) {
 func TestAttack11CancelByEveryToken(t *testing.T) {
 	onEveryDriver(t, func(t *testing.T, run *simRun) {
 		p := randomBytes(1, 60)
-		tokens := beginUpload(t, run, p[:20], p[20:40], p[40:])
+		tokens := startSession(t, run, p[:20], p[20:40], p[40:])
 		must(t, run.replica(t).cancel(repoA, tokens[1]))
 		for _, u := range tokens {
 			wantUnknown(t, "cancel again", run.replica(t).cancel(repoA, u))
@@ -122,7 +122,7 @@ func lateCreate(part string) *drivertest.Faulty {
 // from before.
 func failedPatch(t *testing.T, run *simRun, p []byte, f ...drivertest.Intercept) Upload {
 	t.Helper()
-	u := beginUpload(t, run)[0]
+	u := startSession(t, run)[0]
 	if _, err := run.replica(t, f...).patch(repoA, u, p); !errors.Is(err, drivertest.ErrInjected) {
 		t.Fatalf("PATCH = %v, want the injected error", err)
 	}
@@ -220,7 +220,7 @@ func TestAttack12LostResponse(t *testing.T) {
 func TestAttack13UploadOfAnotherRepository(t *testing.T) {
 	onEveryDriver(t, func(t *testing.T, run *simRun) {
 		p := randomBytes(1, 600)
-		theirs := beginUpload(t, run, p[:300])[1]
+		theirs := startSession(t, run, p[:300])[1]
 		c := run.replica(t)
 		ours, err := c.start(repoB, "")
 		must(t, err)
@@ -253,7 +253,7 @@ func TestAttack14Expiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		onS3(t, func(t *testing.T, run *simRun) {
 			p := randomBytes(1, 600)
-			u := beginUpload(t, run, p[:300])[1]
+			u := startSession(t, run, p[:300])[1]
 			c := run.replica(t)
 			for range 143 {
 				time.Sleep(time.Hour)

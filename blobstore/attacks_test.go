@@ -7,7 +7,7 @@ package blobstore_test
 // A and B are requests at two replicas; k and k2 are data keys; D and E are
 // digests; t is an upload's token, numbered like the session record it names.
 // "Killed" means that the process ends at that point. "Late" means that a write
-// takes effect after its answer was lost, possibly much later.
+// takes effect after its response was lost, possibly much later.
 //
 // Uploads and commit:
 //
@@ -18,8 +18,8 @@ package blobstore_test
 //  3. PUT of x with t0 is answered 201. Then PATCH and PUT of y with t0 again: x
 //     is unchanged under its digest.
 //  4. Two contents of equal size and equal CRC-32C continue from one session
-//     record. A PUTs one, B the other, and the answer of Complete is lost. At
-//     most one commits, and no digest serves the other's bytes.
+//     record. A and B each PUT one of them, and the response of Complete is lost.
+//     At most one commits, and no digest leads to the bytes of the other.
 //  5. B's PUT stalls after it read record 1. A, with t2, commits and cleans up.
 //     B continues: it must not end the chain a second time. The same for
 //     sessions that hold a tail only, and with t0.
@@ -41,7 +41,7 @@ package blobstore_test
 //     Reading it back finds the writer's own nonce, and nothing that the late
 //     write may name was deleted.
 //  13. A valid token of one repository is used for the upload of another: 404.
-//  14. A PATCH lasts past the expiry of its session. Asking for the status never
+//  14. A PATCH lasts past the expiry of its session. A request for the status never
 //     prolongs a session.
 //
 // Existing records, links, mount and delete:

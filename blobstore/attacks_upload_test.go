@@ -21,9 +21,9 @@ import (
 // protocol. Attacks 4 and 9 are in poison_test.go, 11 to 14 in
 // attacks_session_test.go.
 
-// beginUpload starts a session of repoA and sends it these pieces, by a PATCH
+// startSession starts a session of repoA and sends it these pieces, by a PATCH
 // each. It returns the session's tokens: with no record, with the first, and so on.
-func beginUpload(t *testing.T, run *simRun, pieces ...[]byte) []Upload {
+func startSession(t *testing.T, run *simRun, pieces ...[]byte) []Upload {
 	t.Helper()
 	return sendPieces(t, run.replica(t), pieces...)
 }
@@ -70,7 +70,7 @@ func sessions(p []byte) map[string]unfinished {
 // all returns all bytes of a session.
 func (s unfinished) all() []byte { return append(slices.Concat(s.before...), s.rest...) }
 
-// like returns a session whose pieces are as long as those of s, of the bytes p.
+// like returns a session of the bytes p, in pieces of the same lengths.
 func (s unfinished) like(p []byte) (other unfinished) {
 	for _, b := range s.before {
 		other.before = append(other.before, p[:len(b)])
@@ -80,10 +80,10 @@ func (s unfinished) like(p []byte) (other unfinished) {
 	return other
 }
 
-// begin starts the session and returns its newest token.
-func (s unfinished) begin(t *testing.T, run *simRun) Upload {
+// start starts the session and returns its newest token.
+func (s unfinished) start(t *testing.T, run *simRun) Upload {
 	t.Helper()
-	return newest(beginUpload(t, run, s.before...))
+	return newest(startSession(t, run, s.before...))
 }
 
 // put returns a PUT of the rest.
@@ -103,7 +103,7 @@ func onEverySession(t *testing.T, f func(t *testing.T, run *simRun, s unfinished
 // another replica. The data of the first stays.
 func TestAttack1KilledBeforeTheLink(t *testing.T) {
 	onEverySession(t, func(t *testing.T, run *simRun, s unfinished) {
-		u := s.begin(t, run)
+		u := s.start(t, run)
 		dying := run.replica(t, sim.Dying(drivertest.Lost, sim.On("Create", "links/")))
 		if err := s.put(dying, u); err == nil {
 			t.Fatal("the PUT was not killed")
@@ -119,7 +119,7 @@ func TestAttack1KilledBeforeTheLink(t *testing.T) {
 // TestAttack2SamePutAtOnce sends the same PUT to three replicas at once.
 func TestAttack2SamePutAtOnce(t *testing.T) {
 	onEverySession(t, func(t *testing.T, run *simRun, s unfinished) {
-		u := s.begin(t, run)
+		u := s.start(t, run)
 		var wg sync.WaitGroup
 		for range 3 {
 			c := run.replica(t)
@@ -139,7 +139,7 @@ func TestAttack3OtherBytesUnderAnOldToken(t *testing.T) {
 	for _, n := range []int{40, 200, 600} {
 		x, y := twins(1, n, n)
 		onEveryDriver(t, func(t *testing.T, run *simRun) {
-			u := beginUpload(t, run)[0]
+			u := startSession(t, run)[0]
 			c := run.replica(t)
 			must(t, c.put(repoA, u, x, x))
 			_, err := c.patch(repoA, u, y)
@@ -219,7 +219,7 @@ func (l lateRequest) test(t *testing.T, run *simRun, x []byte, n []int) {
 // session.
 func TestAttack6TokenOfNoRecordAfterTheEnd(t *testing.T) {
 	onEverySession(t, func(t *testing.T, run *simRun, s unfinished) {
-		tokens := beginUpload(t, run, s.before...)
+		tokens := startSession(t, run, s.before...)
 		u := newest(tokens)
 		c, p := run.replica(t), s.all()
 		must(t, s.put(c, u))
@@ -263,7 +263,7 @@ func TestAttack7KilledOnTheWay(t *testing.T) {
 			onEverySession(t, func(t *testing.T, run *simRun, s unfinished) {
 				for k := 1; ; k++ {
 					s := s.like(randomBytes(uint64(k), len(s.all())))
-					u := s.begin(t, run)
+					u := s.start(t, run)
 					dying := &drivertest.Faulty{Mode: mode, Dead: true, Nth: k, Match: drivertest.Call.Writes}
 					c := run.replica(t, dying.Intercept) // opening it writes nothing
 					err := s.put(c, u)
@@ -292,7 +292,7 @@ func TestAttack8PatchAgainWhileTheFirstGoesOn(t *testing.T) {
 		for at, match := range map[string]func(drivertest.Call) bool{"first part": isPart, "record": isRecord} {
 			t.Run(name+"/"+at, func(t *testing.T) {
 				onEveryDriver(t, func(t *testing.T, run *simRun) {
-					u := beginUpload(t, run, p[:300])[1]
+					u := startSession(t, run, p[:300])[1]
 					patch := func(c *client) (Upload, error) {
 						return c.in(repoA).AppendUpload(run.Ctx, u.ID, u.State, Body{bytes.NewReader(p[300:1100]), -1, start, nil})
 					}
@@ -324,7 +324,7 @@ func TestAttack10PutBreaksOff(t *testing.T) {
 		if len(s.rest) == 0 {
 			return // no body
 		}
-		u := s.begin(t, run)
+		u := s.start(t, run)
 		c, p := run.replica(t), s.all()
 		for _, length := range []int64{-1, int64(len(s.rest))} {
 			body := io.MultiReader(bytes.NewReader(s.rest[:len(s.rest)/2]), iotest.ErrReader(io.ErrUnexpectedEOF))

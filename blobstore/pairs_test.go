@@ -256,7 +256,7 @@ func TestEveryInterleavingOfASessionAndItsBlob(t *testing.T) {
 					setup: func(run *simRun) error {
 						return errors.Join(run.clients[1].push(repoB, s.x), s.setup(run))
 					},
-					// A session whose bytes were spent can't be committed again
+					// A session with spent bytes can't be committed again
 					// after the blob was deleted.
 					rivals: a.name == "PUT x twice" && strings.HasPrefix(b.name, "delete in a"),
 					actors: []actor{{"A " + a.name, a.run}, {"B " + b.name, b.run}},

@@ -26,7 +26,7 @@ func finishAll(t *testing.T, r *Repository, u Upload, p []byte, d digest.Digest)
 	return err
 }
 
-func begin(t *testing.T, r *Repository, alg digest.Algorithm) Upload {
+func startUpload(t *testing.T, r *Repository, alg digest.Algorithm) Upload {
 	t.Helper()
 	u, err := r.StartUpload(alg)
 	if err != nil {
@@ -42,14 +42,14 @@ func creates(prefix, suffix string) func(drivertest.Call) bool {
 }
 
 // TestCommitAgainByWrongDigest commits a session again by the digest of other bytes.
-// That is not a repetition, whatever the session was committed as. Otherwise the
-// bytes could be read by any digest.
+// That is not a repetition, even though the session is committed. Otherwise the bytes
+// could be read by any digest.
 func TestCommitAgainByWrongDigest(t *testing.T) {
 	for name, open := range buckets(t) {
 		t.Run(name, func(t *testing.T) {
 			r := repository(t, openStore(t, open(t), smallParts()), "a")
 			p, other := []byte("these bytes"), []byte("other bytes")
-			fresh := begin(t, r, "")
+			fresh := startUpload(t, r, "")
 			u, err := r.AppendUpload(t.Context(), fresh.ID, fresh.State, Body{bytes.NewReader(p), -1, -1, nil})
 			if err != nil {
 				t.Fatal(err)
@@ -64,7 +64,7 @@ func TestCommitAgainByWrongDigest(t *testing.T) {
 				if got, err := r.Get(t.Context(), wrong); !errors.Is(err, ErrBlobUnknown) {
 					t.Errorf("Get by the wrong digest = %q, %v, want ErrBlobUnknown", got, err)
 				}
-				if err := finishAll(t, r, begin(t, r, ""), other, wrong); err != nil {
+				if err := finishAll(t, r, startUpload(t, r, ""), other, wrong); err != nil {
 					t.Errorf("push of the bytes of that digest: %v", err)
 				}
 			}
@@ -113,7 +113,7 @@ func TestCommitOvertaken(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				fresh := begin(t, r, "")
+				fresh := startUpload(t, r, "")
 				var err error
 				if u, err = r.AppendUpload(t.Context(), fresh.ID, fresh.State, Body{bytes.NewReader(p), -1, -1, nil}); err != nil {
 					t.Fatal(err)
@@ -147,10 +147,10 @@ func TestCommitAgainUnanswered(t *testing.T) {
 		return do(ctx)
 	})
 	r := repository(t, openStore(t, b, smallParts()), "a")
-	if err := finishAll(t, r, begin(t, r, ""), p, d); err != nil {
+	if err := finishAll(t, r, startUpload(t, r, ""), p, d); err != nil {
 		t.Fatal(err)
 	}
-	fresh := begin(t, r, "")
+	fresh := startUpload(t, r, "")
 	u, err := r.AppendUpload(t.Context(), fresh.ID, fresh.State, Body{bytes.NewReader(p), -1, -1, nil})
 	if err == nil {
 		err = finishAll(t, r, u, nil, d)
@@ -236,7 +236,7 @@ func TestDamagedTail(t *testing.T) {
 			b := open(t)
 			r := repository(t, openStore(t, b, smallParts()), "a")
 			p := randomBytes(1, 10_000)
-			u := begin(t, r, "")
+			u := startUpload(t, r, "")
 			u, err := r.AppendUpload(t.Context(), u.ID, u.State, Body{bytes.NewReader(p), -1, -1, nil})
 			if err != nil {
 				t.Fatal(err)
@@ -285,7 +285,7 @@ func TestTwoPutsBySHA512(t *testing.T) {
 				return do(ctx)
 			})
 			r = repository(t, openStore(t, bucket, smallParts()), "a")
-			u = begin(t, r, digest.SHA512)
+			u = startUpload(t, r, digest.SHA512)
 			if err := finishAll(t, r, u, p, d); err != nil {
 				t.Errorf("the first PUT: %v", err)
 			}

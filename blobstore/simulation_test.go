@@ -262,8 +262,8 @@ func onBucket(t *testing.T, open opener, f func(t *testing.T, run *simRun)) {
 	run.mustHold(t)
 }
 
-// mustHold fails the test if the bucket breaks an invariant, or if anything is not
-// as clients were told.
+// mustHold fails the test if the bucket breaks an invariant or contradicts the
+// ledger.
 func (run *simRun) mustHold(t *testing.T) {
 	t.Helper()
 	if err := run.Check(); err != nil {

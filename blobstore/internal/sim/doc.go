@@ -2,7 +2,7 @@
 // invariants of package blobstore hold.
 //
 // A [Scenario] opens an empty bucket, prepares it, and has actors. An [Actor] is
-// a client whose requests go to a process of its own. Processes share nothing
+// a client with a process of its own, which gets its requests. Processes share nothing
 // but the bucket, so the only thing that matters between them is the order in
 // which their calls reach it. That order is a schedule:
 //
@@ -37,6 +37,6 @@
 //		},
 //	}
 //
-// The package depends on package catalog and on the drivers, but not on the code
-// that it tests: a scenario opens that.
+// The package knows the bucket by the types of package catalog and by the view of
+// sessions of package upload. The code under test is brought by the scenario.
 package sim

@@ -9,6 +9,7 @@ import (
 
 	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/upload"
 )
 
 // Invariants reports what a bucket must never contain. They hold at every
@@ -173,9 +174,9 @@ func (c *Invariants) checkData(f *findings, inv *Inventory) {
 	}
 	for id, chain := range inv.Sessions {
 		for _, r := range chain {
-			if s := r.Value; s.Kind == "committed" && s.Upload != nil {
-				keys.bound[s.Upload.Key] = true
-				keys.name("session "+id, s.Upload.Key, s.Digest)
+			if r.Kind == upload.KindCommitted && r.Upload != nil {
+				keys.bound[r.Upload.Key] = true
+				keys.name("session "+id, r.Upload.Key, r.Digest)
 			}
 		}
 	}

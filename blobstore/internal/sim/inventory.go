@@ -6,15 +6,14 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/envelope"
+	"github.com/berthhq/berth/upload"
 )
 
 // Inventory is everything in a bucket.
@@ -22,7 +21,7 @@ type Inventory struct {
 	Records  map[digest.Digest]catalog.StoredRecord
 	Links    map[string]catalog.StoredRecord // by key
 	Aliases  map[digest.Digest]catalog.Alias
-	Sessions map[string][]SessionRecord // by id, in order
+	Sessions map[string][]upload.Record // by id, in order
 	Dead     []catalog.Dead
 	Data     map[string]Content
 }
@@ -39,32 +38,11 @@ func contentOf(p []byte) Content {
 	return Content{digest.FromBytes(p), digest.SHA512.FromBytes(p), int64(len(p)), drivers.UpdateCRC32C(0, p)}
 }
 
-// SessionRecord is a stored session record. Seq is its number.
-type SessionRecord struct {
-	Seq int
-	envelope.Stored[Session]
-}
-
-// Session is what the invariants need of a session record.
-type Session struct {
-	Kind       string           `json:"kind"`
-	Repository string           `json:"repository"`
-	Started    time.Time        `json:"started"`
-	Algorithm  digest.Algorithm `json:"algorithm"`
-	Refs       [][3]int64       `json:"refs"` // number, raw bytes, parts
-	Upload     *drivers.Upload  `json:"upload"`
-	Parts      []drivers.Part   `json:"parts"`
-	Offset     int64            `json:"offset"`
-	Digest     digest.Digest    `json:"digest"`
-	Named      digest.Digest    `json:"named"`
-	End        int              `json:"end"`
-}
-
-// endsChain reports whether the record was created to end its session. A record
-// that was replaced in place, by a request that needed none of the session's
-// parts, has no upload, and others may follow it.
-func (s Session) endsChain() bool {
-	return s.Kind == "cancelled" || s.Kind == "committed" && s.Upload != nil
+// endsChain reports whether a record was created to end its session. A record that
+// was replaced in place, by a request that needed none of the session's parts, has
+// no upload, and others may follow it.
+func endsChain(r upload.Record) bool {
+	return r.Kind == upload.KindCancelled || r.Kind == upload.KindCommitted && r.Upload != nil
 }
 
 // Read reads the whole bucket. It returns an error for a key that berth does not
@@ -74,7 +52,7 @@ func (c *Invariants) Read(ctx context.Context, b drivers.Bucket) (*Inventory, er
 		Records:  map[digest.Digest]catalog.StoredRecord{},
 		Links:    map[string]catalog.StoredRecord{},
 		Aliases:  map[digest.Digest]catalog.Alias{},
-		Sessions: map[string][]SessionRecord{},
+		Sessions: map[string][]upload.Record{},
 		Data:     map[string]Content{},
 	}
 	for o, err := range b.List(ctx, "", "") {
@@ -103,13 +81,9 @@ func (c *Invariants) readObject(ctx context.Context, b drivers.Bucket, inv *Inve
 		inv.Aliases[digestInKey(key)] = s.Value
 		return err
 	case strings.HasPrefix(key, catalog.UploadsPrefix):
-		seq, err := strconv.Atoi(path.Base(key))
-		if err != nil {
-			return err
-		}
-		s, err := readOnce[Session](ctx, c, b, key)
+		r, err := once(ctx, c, b, key, func() (upload.Record, error) { return upload.ReadRecord(ctx, b, key) })
 		id := path.Base(path.Dir(key))
-		inv.Sessions[id] = append(inv.Sessions[id], SessionRecord{seq, s})
+		inv.Sessions[id] = append(inv.Sessions[id], r)
 		return err
 	case strings.HasPrefix(key, drivers.BulkPrefix):
 		inv.Data[key], err = c.hash(ctx, b, key)
@@ -141,8 +115,8 @@ func (c *Invariants) readBlob(ctx context.Context, b drivers.Bucket, inv *Invent
 }
 
 // digestInKey returns the digest in the key of an alias or of data. It returns
-// none for data whose digest was not known when the key was made, and for data of
-// another registry.
+// none for a key that was made before the digest was known, and for data of another
+// registry.
 func digestInKey(key string) digest.Digest {
 	f := strings.Split(key, "/")
 	if len(f) < 4 || f[1] == "new" || strings.HasPrefix(key, foreignPrefix) {

@@ -6,8 +6,7 @@ import (
 	"strings"
 )
 
-// names are the names that stand for what is drawn or computed, in the order of
-// appearance.
+// names are the names that replace ids and digests, by the id or digest.
 type names map[string]string
 
 // drawn matches ids and digests in keys and URLs. Its groups are the part of the

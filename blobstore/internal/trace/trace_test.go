@@ -14,10 +14,7 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// TestTrace records calls of every form. Those that run at the same time start
-// in the reverse of the order in which the trace has them.
-func TestTrace(t *testing.T) {
-	const want = `PATCH uploads/<upload> -> 202
+const want = `PATCH uploads/<upload> -> 202
     StartUpload data/new/<xx>/<data>
   | Open blobs/sha256/<xx>/<sha256>/record -> not found
   | PutPart data/new/<xx>/<data> parts 1 to 3, 1 MiB each
@@ -31,55 +28,19 @@ PATCH uploads/<upload 2> -> 4
     Delete uploads/<upload 2>/00000001
 12 requests to the store
 `
+
+// TestTrace records calls of every form.
+func TestTrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, err := memory.Open(t.Context(), memory.Config{Store: &memory.Store{Habits: memory.GCS()}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		var r trace.Recorder
 		b := r.Wrap(store)
-		must := func(err error) {
-			t.Helper()
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-
-		session := "uploads/" + strings.Repeat("a", 32)
-		done := r.Request("PATCH " + session)
-		u, err := b.StartUpload(t.Context(), "data/new/ab/"+strings.Repeat("ab", 16))
-		must(err)
-		parts := make([]drivers.Part, 4)
-		put := func(number int, p []byte) {
-			var err error
-			if parts[number-1], err = b.PutPart(t.Context(), u, number, drivers.NewBody(p)); err != nil {
-				t.Error(err)
-			}
-		}
-		var wg sync.WaitGroup
-		for number := 3; number > 0; number-- {
-			wg.Go(func() { put(number, make([]byte, 1<<20)) })
-		}
-		wg.Go(func() {
-			_, _, err := b.Open(t.Context(), "blobs/sha256/00/"+strings.Repeat("0", 64)+"/record", 0, -1)
-			if err == nil {
-				t.Error("Open of an absent key succeeded")
-			}
-		})
-		wg.Wait()
-		put(4, []byte("tail"))
-		record := map[string]any{"kind": "open", "upload": u, "parts": parts, "nonsense": 1}
-		_, err = envelope.Create(t.Context(), b, session+"/00000001", record, drivers.NewBody([]byte("raw")))
-		must(err)
-		if _, err := b.Create(t.Context(), session+"/00000001", drivers.NewBody([]byte("late"))); err == nil {
-			t.Error("Create of an existing key succeeded")
-		}
-		done("202")
-
-		other := "uploads/" + strings.Repeat("b", 32)
+		upload(t, &r, b)
 		for _, status := range []string{"1", "2", "3", "4"} {
-			done := r.Request("PATCH " + other)
-			must(b.Delete(t.Context(), other+"/00000001"))
+			key := "uploads/" + strings.Repeat("b", 32)
+			done := r.Request("PATCH " + key)
+			must(t, b.Delete(t.Context(), key+"/00000001"))
 			done(status)
 		}
 		if diff := cmp.Diff(want, r.String()); diff != "" {
@@ -89,4 +50,47 @@ PATCH uploads/<upload 2> -> 4
 			t.Errorf("Calls() = %d, want 12", got)
 		}
 	})
+}
+
+// upload makes the calls of an upload. Three parts are stored at the same time, and
+// started in the reverse of the order in which the trace has them.
+func upload(t *testing.T, r *trace.Recorder, b drivers.Bucket) {
+	t.Helper()
+	key := "uploads/" + strings.Repeat("a", 32)
+	done := r.Request("PATCH " + key)
+	u, err := b.StartUpload(t.Context(), "data/new/ab/"+strings.Repeat("ab", 16))
+	must(t, err)
+	parts := make([]drivers.Part, 4)
+	put := func(number int, p []byte) {
+		var err error
+		if parts[number-1], err = b.PutPart(t.Context(), u, number, drivers.NewBody(p)); err != nil {
+			t.Error(err)
+		}
+	}
+	var wg sync.WaitGroup
+	for number := 3; number > 0; number-- {
+		wg.Go(func() { put(number, make([]byte, 1<<20)) })
+	}
+	wg.Go(func() {
+		_, _, err := b.Open(t.Context(), "blobs/sha256/00/"+strings.Repeat("0", 64)+"/record", 0, -1)
+		if err == nil {
+			t.Error("Open of an absent key succeeded")
+		}
+	})
+	wg.Wait()
+	put(4, []byte("tail"))
+	record := map[string]any{"kind": "open", "upload": u, "parts": parts, "nonsense": 1}
+	_, err = envelope.Create(t.Context(), b, key+"/00000001", record, drivers.NewBody([]byte("raw")))
+	must(t, err)
+	if _, err := b.Create(t.Context(), key+"/00000001", drivers.NewBody([]byte("late"))); err == nil {
+		t.Error("Create of an existing key succeeded")
+	}
+	done("202")
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -45,10 +45,10 @@ type Remains struct {
 	due     deadline.Deadline
 }
 
-// Reap removes one session, if it is over: its newest record was created before
-// the time before, by the store's clock. For a collector that started at T0, by
-// the store's clock too, that is T0 - session lifetime - 2 x grace: then no token
-// of the session is valid any more, no request of it is running, and nothing that
+// Reap removes one session, if it is over: its newest record was last written
+// before the time before, by the store's clock. A collector that started at T0, by
+// the store's clock too, passes T0 - session lifetime - 2 x grace. Then no token of
+// the session is valid any more, no request of it is running, and nothing that
 // such a request has sent can still take effect.
 //
 // Reap first ends a session that has no end, with a record that cancels it. That
@@ -57,10 +57,11 @@ type Remains struct {
 // deletes the records, the one that ends the session last, so that no request
 // finds an open session of which records are missing.
 //
-// Reap may run in several processes at once, and may be killed at any point: what
-// it has not done, the next Reap does. An error means that the outcome of a
-// request to the store is not known. The session stays for the next run. After
-// due Reap writes nothing, because what it has read is too old.
+// Reap may run in several processes at once, and may be killed at any point: a
+// later Reap does the rest. If the session had no end, that is once the end is old
+// as well. An error means that the outcome of a request to the store is not
+// known. The session stays for a later run. After due Reap writes nothing, because
+// what it has read is too old.
 //
 // Remains is set only if the result is Undecided.
 func (m *Manager) Reap(ctx context.Context, id string, before time.Time, due deadline.Deadline) (ReapResult, Remains, error) {

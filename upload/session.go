@@ -53,6 +53,11 @@ type Record struct {
 
 	Upload *drivers.Upload // where the parts are; nil if none was stored
 	Digest digest.Digest   // canonical, of a session that was committed
+
+	// RequestedDigest is the digest that the client has committed the session as, if
+	// that is known to be a digest of the bytes, and is not Digest.
+	RequestedDigest digest.Digest
+
 	End    int             // only in KindSpent: number of the record that ends the session
 
 	Modified time.Time // by the store's clock
@@ -80,7 +85,7 @@ func ReadRecord(ctx context.Context, b drivers.Bucket, key string) (Record, erro
 	r := s.Value
 	v := Record{
 		Seq: seq, Kind: r.Kind, Repository: r.Repository, Started: r.Started, Algorithm: r.Algorithm,
-		Parts: r.Parts, RawSize: s.RawSize, Offset: r.Offset, Upload: r.Upload, Digest: r.Digest, End: r.End,
+		Parts: r.Parts, RawSize: s.RawSize, Offset: r.Offset, Upload: r.Upload, Digest: r.Digest, RequestedDigest: r.RequestedDigest, End: r.End,
 		Modified: s.Object.Modified,
 	}
 	for _, f := range r.Refs {

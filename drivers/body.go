@@ -39,7 +39,7 @@ func (b Body) Bytes() []byte {
 	return p
 }
 
-// bodyReader reads a Body; seg and in are where off lies.
+// bodyReader reads a Body. off is in the segment seg, at in.
 type bodyReader struct {
 	body Body
 	off  int64
@@ -121,10 +121,10 @@ func CombineCRC32C(first, second uint32, secondLen int64) uint32 {
 	for n := 1; n < 32; n++ {
 		odd[n] = 1 << (n - 1)
 	}
-	even.square(&odd) // two
+	even.square(&odd) // two zero bits
 	odd.square(&even) // four
 	for {
-		even.square(&odd) // eight bits, a byte, at the first turn
+		even.square(&odd) // in the first round eight zero bits, which are one byte
 		if secondLen&1 != 0 {
 			first = even.times(first)
 		}

@@ -9,6 +9,7 @@ import (
 	"testing/iotest"
 )
 
+// TestBodyReader reads bodies of different segments from every offset.
 func TestBodyReader(t *testing.T) {
 	for _, segments := range [][]string{{}, {""}, {"a"}, {"", "ab", "", "", "cde", ""}, {"abc", "d"}} {
 		var parts [][]byte
@@ -40,6 +41,7 @@ func TestBodyReader(t *testing.T) {
 	}
 }
 
+// TestCombineCRC32C splits bytes at different places.
 func TestCombineCRC32C(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	data := make([]byte, 5000)
@@ -50,7 +52,7 @@ func TestCombineCRC32C(t *testing.T) {
 		first, second := data[:n], data[n:]
 		got := CombineCRC32C(UpdateCRC32C(0, first), UpdateCRC32C(0, second), int64(len(second)))
 		if want := UpdateCRC32C(0, data); got != want {
-			t.Errorf("split at %d: %08x, want %08x", n, got, want)
+			t.Errorf("CombineCRC32C of bytes split at %d = %08x, want %08x", n, got, want)
 		}
 	}
 }

@@ -4,7 +4,10 @@
 // compare-and-swap, delete, ranged read, list, multipart upload. It has no copy,
 // move, append, directory or unconditional put, because nothing in berth needs
 // one. A driver deals with keys and bytes. Digests, repositories and HTTP
-// requests are the business of the packages above.
+// requests belong to the packages above.
+//
+// Package drivertest explains how to write a driver, and tests it. The functions
+// of this package are checks and checksums that all drivers share.
 //
 // # Outcomes
 //
@@ -18,8 +21,8 @@
 // back to find out. Package envelope does that for small bodies.
 //
 // [ErrNotFound], [ErrExists], [ErrChanged] and [ErrRange] are claims by the
-// store about a key. A missing bucket, refused credentials, a host name that
-// does not resolve or a canceled context is no such claim.
+// store about a key. The error of a missing bucket, of refused credentials, of a
+// host name that does not resolve or of a canceled context makes no such claim.
 package drivers
 
 import (
@@ -73,8 +76,8 @@ type Object struct {
 	Size int64 // bytes
 
 	// Tag identifies this version of the object. It is opaque outside the driver.
-	// It changes with every Replace whose body differs. Equal bodies may have
-	// equal tags, so every body that is compared and swapped carries a nonce.
+	// It changes with every Replace by other bytes. Equal bodies may have equal
+	// tags, so every body that is compared and swapped carries a nonce.
 	// Objects returned by List have no tag.
 	Tag string
 
@@ -90,7 +93,7 @@ type Object struct {
 type Upload struct {
 	Key     string    `json:"key"`
 	ID      string    `json:"id"`      // opaque outside the driver
-	Started time.Time `json:"started"` // by the store's clock where it reports one, to the second
+	Started time.Time `json:"started"` // by the store's clock if it reports one, to the second
 }
 
 // Part is one stored part of an upload, as returned by [Bucket.PutPart].
@@ -137,9 +140,9 @@ type SignOptions struct {
 type Signed struct {
 	URL string
 
-	// Expires is by this machine's clock, also where the URL was signed by the
-	// store's (see package presign). It is never later than the end of the credentials
-	// that signed it.
+	// Expires is by this machine's clock, even if the URL was signed by the store's
+	// (see package presign). It is never later than the end of the credentials that
+	// signed the URL.
 	Expires time.Time
 }
 
@@ -161,8 +164,8 @@ type FileReader interface {
 // Keys under "parts/" belong to the driver: staged parts, temporary files and
 // the like. List never returns them.
 //
-// A Body whose CRC32C is wrong is refused where the store can check it. A tag
-// that this driver cannot have returned never matches; in particular, an empty
+// A Body with a wrong CRC32C is refused if the driver or the store can check it. A
+// tag that this driver cannot have returned never matches. In particular, an empty
 // tag does not mean "no condition".
 type Bucket interface {
 	// Create stores body under key if the key is free. If it is taken, Create
@@ -213,9 +216,8 @@ type Bucket interface {
 	// PutPart stores a part that is not empty, with 1 <= number <=
 	// Limits().MaxParts. Parts may arrive in any order and from any process. A
 	// second part under the same number may replace the first or be kept beside
-	// it; their tags differ unless their bytes are the same. Where the store
-	// notices that the upload was completed or aborted, PutPart returns
-	// ErrNotFound.
+	// it; their tags differ unless their bytes are the same. If the store notices
+	// that the upload was completed or aborted, PutPart returns ErrNotFound.
 	PutPart(ctx context.Context, u Upload, number int, body Body) (Part, error)
 
 	// StreamPart is PutPart for a part of unknown length: it reads body to its
@@ -229,10 +231,10 @@ type Bucket interface {
 	// part, and all except the last have at least MinPart bytes. crc32c is the
 	// checksum of the whole object.
 	//
-	// Complete returns ErrChanged if a part is no longer the one that its tag
-	// identifies, and ErrNotFound if neither the upload nor an object at the key
-	// exists. In both cases nothing becomes visible. The same holds for a wrong
-	// crc32c where the store can check it.
+	// Complete returns the error of CheckParts, if there is one. It returns
+	// ErrChanged if a part is no longer the one that its tag identifies, and
+	// ErrNotFound if neither the upload nor an object at the key exists. In each of
+	// these cases nothing becomes visible.
 	//
 	// Complete never replaces an object. If there is one at the key already,
 	// Complete returns it as its own result. This is safe because callers use a
@@ -241,12 +243,12 @@ type Bucket interface {
 	Complete(ctx context.Context, u Upload, parts []Part, crc32c uint32) (Object, error)
 
 	// Abort deletes the upload's staged parts, never a completed object. It
-	// returns nil if the upload is gone. Where the store deletes staged parts by
+	// returns nil if the upload is gone. If the store deletes staged parts by
 	// itself, Abort may do nothing.
 	Abort(ctx context.Context, u Upload) error
 
 	// Uploads returns the uploads in progress for keys with this prefix, in no
-	// particular order, for the collector. Where the store deletes staged parts by
+	// particular order, for the collector. If the store deletes staged parts by
 	// itself, there may be none.
 	Uploads(ctx context.Context, prefix string) iter.Seq2[Upload, error]
 

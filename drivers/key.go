@@ -20,22 +20,22 @@ const BulkPrefix = "data/"
 // because some stores cannot hold both.
 func CheckKey(key string) error {
 	if key == "" || len(key) > 700 {
-		return fmt.Errorf("key %.40q: want 1 to 700 bytes, got %d", key, len(key))
+		return fmt.Errorf("key %.40q: %d bytes, want 1 to 700", key, len(key))
 	}
 	if strings.HasPrefix(key, PartsPrefix) {
-		return fmt.Errorf("key %q: %s is the driver's own", key, PartsPrefix)
+		return fmt.Errorf("key %q: keys under %s are reserved for drivers", key, PartsPrefix)
 	}
 	for segment := range strings.SplitSeq(key, "/") {
 		switch {
 		case segment == "" || segment == "." || segment == "..":
-			return fmt.Errorf("key %q: segment %q", key, segment)
+			return fmt.Errorf("key %q: invalid segment %q", key, segment)
 		case len(segment) > 255:
 			return fmt.Errorf("key %.40q: a segment of %d bytes, want at most 255", key, len(segment))
 		}
 	}
 	for i := range len(key) {
 		if c := key[i]; !allowed(c) && c != '/' {
-			return fmt.Errorf("key %q: character %q", key, c)
+			return fmt.Errorf("key %q: invalid character %q", key, c)
 		}
 	}
 	return nil

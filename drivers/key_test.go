@@ -5,6 +5,7 @@ import (
 	"testing"
 )
 
+// TestCheckKey checks keys on both sides of each rule.
 func TestCheckKey(t *testing.T) {
 	good := []string{"a", "blobs/sha256/ab/abcd/record", "blobs/sha256/ab/cd/links/library!ubuntu", "meta/token-key",
 		strings.Repeat("a", 255), strings.Repeat("a/", 349) + "aa", "partsx/a", "x/parts/a"}

@@ -9,8 +9,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// TestElapsedByEitherClock: the age of a request is the larger of its ages by the
-// monotonic clock and by the wall clock.
+// TestElapsedByEitherClock checks that the age of a request is the larger of its
+// ages by the monotonic clock and by the wall clock.
 func TestElapsedByEitherClock(t *testing.T) {
 	now := time.Now()
 	for _, tc := range []struct {
@@ -35,6 +35,6 @@ func TestElapsedByEitherClock(t *testing.T) {
 		}
 	}
 	if d := New(6 * time.Hour); !strings.Contains(d.start.String(), " m=") || strings.Contains(d.wall.String(), " m=") || !d.wall.Equal(d.start) {
-		t.Errorf("New() starts at %v and %v, want one moment by both clocks", d.start, d.wall)
+		t.Errorf("New() starts at %v and %v, want the same moment by both clocks", d.start, d.wall)
 	}
 }

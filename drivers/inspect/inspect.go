@@ -1,6 +1,6 @@
 // Package inspect describes what a store does to the objects of a bucket by
-// itself: lifecycle rules, versions, locks. The cloud drivers read these settings
-// and "berth check" judges them; nothing else needs them.
+// itself: lifecycle rules, versions, locks. The cloud drivers read these settings,
+// and "berth check" reports those that do not suit berth.
 package inspect
 
 import (
@@ -15,39 +15,37 @@ type Settings struct {
 	// Lifecycle holds the rules that apply to keys of this bucket.
 	Lifecycle Setting[[]Rule]
 
-	// Versioning is whether replaced and deleted objects stay as versions.
+	// Versioning reports whether replaced and deleted objects stay as versions.
 	Versioning Setting[bool]
 
 	// Suspended reports whether versioning was on before and is off now: versions
 	// from before stay, and deletions leave markers. Versioning is false then.
 	Suspended bool
 
-	// SoftDelete is how long deleted objects are kept, and charged for.
+	// SoftDelete is how long deleted objects are kept and charged for.
 	SoftDelete Setting[time.Duration]
 
-	// Tiering holds the rules by which the store moves objects that were not
-	// read to tiers in which they must be restored, other than those of
-	// Lifecycle. For this and the next two settings, the zero Setting means that
-	// the store has no such setting.
+	// Tiering holds the rules, other than those of Lifecycle, by which the store
+	// moves objects that were not read to tiers in which they must be restored.
+	// For this setting and those that follow, the zero Setting means that the
+	// store does not have it.
 	Tiering Setting[[]Rule]
 
-	// Lock is what holds versions of objects.
+	// Lock is the lock on versions of objects.
 	Lock Setting[Lock]
 
-	// Payment reports whether requests of other accounts than the bucket's must
-	// name themselves as the payer, which berth's do not as it is configured.
+	// Payment reports whether requests by another account than the bucket's must
+	// name that account as the payer, and berth's requests do not.
 	Payment Setting[bool]
 
-	// Retention is how long new objects can be neither replaced nor deleted. Of
-	// this and the next three settings the zero Setting means that the store has
-	// no such setting.
+	// Retention is how long new objects can be neither replaced nor deleted.
 	Retention Setting[time.Duration]
 
 	// Held reports whether new objects can be neither replaced nor deleted until
 	// an operator releases them.
 	Held Setting[bool]
 
-	// RequesterPays reports whether every request must name who pays for it.
+	// RequesterPays reports whether every request must name a project that pays.
 	RequesterPays Setting[bool]
 
 	// Hierarchical reports whether the store keeps a folder for each "/" in a key,
@@ -67,8 +65,8 @@ type Settings struct {
 type Setting[T any] struct {
 	Value T
 
-	// Err is why Value is not known. It is errors.ErrUnsupported if the store has
-	// no such setting, or does not show it to clients of its objects.
+	// Err is the reason why Value is unknown. It is errors.ErrUnsupported if the
+	// store does not have the setting, or does not return it to clients.
 	Err error
 
 	// Permission is the vendor's name of the permission to read the setting.
@@ -79,7 +77,7 @@ type Setting[T any] struct {
 type Lock struct {
 	Enabled   bool
 	Retention time.Duration // of new versions; zero for none
-	Unchecked bool          // berth's writes have no checksum, which such a bucket wants
+	Unchecked bool          // berth's writes have no checksum, which such a bucket requires
 }
 
 // RuleAction is the effect of a Rule.
@@ -95,10 +93,10 @@ const (
 )
 
 // Rule is a rule that the store applies to objects, uploads or versions of a
-// certain age. Disabled rules, and rules that cannot match any key of berth's,
-// are left out.
+// certain age. Inspect leaves out disabled rules, and rules that cannot match any
+// of berth's keys.
 type Rule struct {
-	ID     string // the name that operators know; may be empty
+	ID     string // the name for operators; may be empty
 	Action RuleAction
 	Prefix string        // of the keys that it applies to; empty for all
 	Age    time.Duration // zero if it applies at once, or on a date

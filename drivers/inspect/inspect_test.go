@@ -2,6 +2,7 @@ package inspect
 
 import "testing"
 
+// TestRulePrefix converts prefixes of rules for buckets with and without a prefix.
 func TestRulePrefix(t *testing.T) {
 	for _, tc := range []struct {
 		bucket, rule, want string
@@ -23,6 +24,7 @@ func TestRulePrefix(t *testing.T) {
 	}
 }
 
+// TestRuleReach checks which keys a rule touches and covers.
 func TestRuleReach(t *testing.T) {
 	for _, tc := range []struct {
 		rule            Rule

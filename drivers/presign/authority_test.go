@@ -5,6 +5,7 @@ import (
 	"testing"
 )
 
+// TestAuthority converts hosts with and without ports of their schemes.
 func TestAuthority(t *testing.T) {
 	for raw, want := range map[string]string{
 		"https://CDN.Example.com/a":     "cdn.example.com",

@@ -8,41 +8,41 @@ import (
 )
 
 const (
-	// skewAllowed is how far the clocks of this machine and of a store may be
-	// apart before URLs are signed by the store's.
+	// skewAllowed is the difference between the clocks of this machine and of a
+	// store up to which URLs are signed by this machine's.
 	skewAllowed = time.Minute
 
-	// skewUnit is what a skew is rounded to, so that the time of a signature
-	// does not move with every answer.
+	// skewUnit is the unit to which a skew is rounded, so that the time of a
+	// signature does not change with every response.
 	skewUnit = time.Minute
 
-	// skewAnswers is how many answers in a row must agree on another skew: one
-	// alone may be from a proxy or a cache on the way.
-	skewAnswers = 3
+	// skewResponses is how many responses in a row must agree on another skew. A
+	// single one may come from a proxy or a cache in between.
+	skewResponses = 3
 
-	// skewPatience is how long an exchange may last that shows the time of its
-	// answer well enough.
-	skewPatience = 20 * time.Second
+	// skewTimeout is how long an exchange may take to be a measurement: the Date of
+	// a slow response may be from any moment of it.
+	skewTimeout = 20 * time.Second
 )
 
-// Clock is the clock of a store, for drivers that sign URLs: the store judges by
-// its own clock whether a URL has expired, and this machine's may be wrong. It
-// is read from the Date of the store's answers. While the two are less than a
-// minute apart, it is this machine's clock, so that processes with good clocks
-// sign the same URLs. It is safe for concurrent use. A nil *Clock is this
-// machine's.
+// Clock is the clock of a store, for drivers that sign URLs. The store decides by
+// its own clock whether a URL has expired, and this machine's clock may be wrong.
+// Clock reads the store's time from the Date of its responses. While the two
+// clocks differ by less than a minute, Clock is this machine's clock, so that
+// processes with good clocks sign the same URLs. It is safe for concurrent use. A
+// nil *Clock is this machine's clock.
 type Clock struct {
 	log *slog.Logger
 
 	mu    sync.Mutex
 	skew  time.Duration // whole minutes that the store's clock is ahead
-	found time.Duration // another skew, of the last answers
-	times int           // how many of them
+	found time.Duration // another skew, measured by the last responses
+	times int           // how many responses measured it
 }
 
-// NewClock returns the clock of a store that has not answered yet. It logs a
-// warning when the clocks are found to be apart, and again when that changes.
-// log may be nil.
+// NewClock returns the clock of a store that has not responded yet. It logs a
+// warning when the clocks turn out to differ, and again when that changes. log may
+// be nil.
 func NewClock(log *slog.Logger) *Clock {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -53,11 +53,11 @@ func NewClock(log *slog.Logger) *Clock {
 // Now returns the time by the store's clock.
 func (c *Clock) Now() time.Time { return time.Now().Add(c.Skew()) }
 
-// Local returns the time of this machine's clock at which the store's shows t.
+// Local returns the time by this machine's clock at which the store's clock shows t.
 func (c *Clock) Local(t time.Time) time.Time { return t.Add(-c.Skew()) }
 
 // Skew returns how far the store's clock is ahead of this machine's, in whole
-// minutes: zero while they are less than a minute apart.
+// minutes. It is zero while they differ by less than a minute.
 func (c *Clock) Skew() time.Duration {
 	if c == nil {
 		return 0
@@ -67,8 +67,8 @@ func (c *Clock) Skew() time.Duration {
 	return c.skew
 }
 
-// Watch returns a transport that reads the clock from the answers that next
-// gets. They must be the store's own.
+// Watch returns a transport that sends requests by next, and reads the clock from
+// the responses. All of them must come from the store.
 func (c *Clock) Watch(next http.RoundTripper) http.RoundTripper { return &watch{c, next} }
 
 type watch struct {
@@ -77,9 +77,9 @@ type watch struct {
 }
 
 func (w *watch) RoundTrip(req *http.Request) (*http.Response, error) {
-	sent := time.Now().Round(0) // the wall clock, which is what may be wrong
+	sent := time.Now().Round(0) // by the wall clock, which may be wrong
 	resp, err := w.next.RoundTrip(req)
-	if err == nil && resp.Header.Get("Age") == "" { // else it is a cache's
+	if err == nil && resp.Header.Get("Age") == "" { // a cache adds Age
 		if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
 			w.clock.observe(sent, time.Now().Round(0), date)
 		}
@@ -87,17 +87,17 @@ func (w *watch) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// CloseIdleConnections makes that of [http.Client] work.
+// CloseIdleConnections closes those of the next transport, for [http.Client].
 func (w *watch) CloseIdleConnections() {
 	if c, ok := w.next.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
 }
 
-// observe learns from an answer of this date to a request that was sent and
+// observe updates the clock by a response with this date. The request was sent and
 // answered at these times of this machine. Date is a whole second, rounded down.
 func (c *Clock) observe(sent, answered, date time.Time) {
-	if took := answered.Sub(sent); took < 0 || took > skewPatience {
+	if took := answered.Sub(sent); took < 0 || took > skewTimeout {
 		return
 	}
 	least, most := date.Sub(answered), date.Add(time.Second).Sub(sent)
@@ -112,7 +112,7 @@ func (c *Clock) observe(sent, answered, date time.Time) {
 		c.times = 0
 	}
 	c.found = found
-	if c.times++; c.times < skewAnswers {
+	if c.times++; c.times < skewResponses {
 		return
 	}
 	c.times = 0
@@ -120,13 +120,13 @@ func (c *Clock) observe(sent, answered, date time.Time) {
 	if found.Abs() <= skewAllowed {
 		skew = 0
 	}
-	if skew == c.skew { // the difference is in the rounding
+	if skew == c.skew { // the difference was only in the rounding
 		return
 	}
 	if c.skew = skew; skew == 0 {
 		c.log.Info("the clocks of the store and of this machine agree again")
 		return
 	}
-	c.log.Warn("the clock of this machine is wrong, or the store's is: URLs are signed by the store's; synchronize the clock (NTP)",
+	c.log.Warn("the clocks of this machine and of the store differ: URLs are signed by the store's clock; synchronize the clock (NTP)",
 		slog.Duration("store_ahead", skew))
 }

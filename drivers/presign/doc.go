@@ -1,3 +1,3 @@
-// Package presign has what signers of URLs share: the store's clock, by which a
-// URL expires, and the form of a host that clients send and signatures cover.
+// Package presign contains what signers of URLs share: the store's clock, by which
+// URLs expire, and the form of a host that clients send and signatures cover.
 package presign

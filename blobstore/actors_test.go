@@ -33,7 +33,7 @@ func (c *client) in(repo string) *Repository { return unchecked(c.s, repo) }
 // longer than everything else in a schedule.
 func unchecked(s *Store, name string) *Repository {
 	r := &Repository{s: s, name: name}
-	r.access = descriptors{r}
+	r.descriptors = descriptors{r}
 	return r
 }
 

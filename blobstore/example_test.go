@@ -54,7 +54,7 @@ func Example() {
 
 // countingBucket is a bucket that counts how often objects are created. It gets
 // all other methods from the bucket that it embeds. A bucket of your own that
-// embeds none has to pass the tests of package drivertest.
+// embeds no other driver must pass the tests of package drivertest.
 type countingBucket struct {
 	drivers.Bucket
 	created atomic.Int64

@@ -19,7 +19,7 @@ func (r *Repository) Mount(ctx context.Context, from reference.Named, dgst diges
 	defer cancel()
 	source := r.s.Repository(from)
 	if r.s.cfg.Access != nil {
-		if _, err := source.access.Stat(ctx, dgst); err != nil {
+		if _, err := source.descriptors.Stat(ctx, dgst); err != nil {
 			return Descriptor{}, err
 		}
 	}

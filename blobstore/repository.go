@@ -20,9 +20,9 @@ import (
 // HTTP API: StartUpload, UploadStatus, AppendUpload, FinishUpload and
 // CancelUpload. Each step can run in a different process.
 type Repository struct {
-	s      *Store
-	name   string
-	access BlobDescriptorService
+	s           *Store
+	name        string
+	descriptors BlobDescriptorService
 }
 
 var (
@@ -34,7 +34,7 @@ var (
 // ErrBlobUnknown if this repository does not have the blob. The descriptor may come
 // from the cache.
 func (r *Repository) Stat(ctx context.Context, dgst digest.Digest) (Descriptor, error) {
-	return r.access.Stat(ctx, dgst)
+	return r.descriptors.Stat(ctx, dgst)
 }
 
 // Delete removes the blob from this repository. Other repositories keep the blob,
@@ -44,18 +44,18 @@ func (r *Repository) Stat(ctx context.Context, dgst digest.Digest) (Descriptor, 
 // It returns ErrBlobUnknown if this repository does not have the blob. So does a
 // retry after a lost response.
 func (r *Repository) Delete(ctx context.Context, dgst digest.Digest) error {
-	return r.access.Clear(ctx, dgst)
+	return r.descriptors.Clear(ctx, dgst)
 }
 
 // SetDescriptor makes the blob with the canonical digest desc.Digest readable by
 // dgst too. See [BlobDescriptorService].
 func (r *Repository) SetDescriptor(ctx context.Context, dgst digest.Digest, desc Descriptor) error {
-	return r.access.SetDescriptor(ctx, dgst, desc)
+	return r.descriptors.SetDescriptor(ctx, dgst, desc)
 }
 
 // Clear is the same as Delete. [BlobDescriptorService] requires it.
 func (r *Repository) Clear(ctx context.Context, dgst digest.Digest) error {
-	return r.access.Clear(ctx, dgst)
+	return r.descriptors.Clear(ctx, dgst)
 }
 
 func (r *Repository) links() links { return links{r.s, r.name} }
@@ -64,7 +64,7 @@ func (r *Repository) links() links { return links{r.s, r.name} }
 // inline blob if wantInline is set.
 func (r *Repository) readable(ctx context.Context, dgst digest.Digest, wantInline bool) (catalog.Record, []byte, error) {
 	if r.s.cfg.Access != nil {
-		if _, err := r.access.Stat(ctx, dgst); err != nil {
+		if _, err := r.descriptors.Stat(ctx, dgst); err != nil {
 			return catalog.Record{}, nil, err
 		}
 	}

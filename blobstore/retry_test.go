@@ -16,7 +16,7 @@ type retrying struct {
 	own      *client // of the process that the fault strikes
 	spare    *client // of another process, which gets the requests once the first has died
 	requests int
-	session  session // the one that the scene is about
+	session  session // the scene's session
 }
 
 // session is an upload as its client knows it.

@@ -90,7 +90,7 @@ func FuzzServeRange(f *testing.F) {
 			f.Fatal(err)
 		}
 		stores[name] = &Repository{s: s, name: name}
-		stores[name].access = descriptors{stores[name]}
+		stores[name].descriptors = descriptors{stores[name]}
 	}
 	f.Fuzz(func(t *testing.T, size uint, ranges, ifRange, ifNoneMatch, ifMatch string) {
 		p := bytes.Repeat([]byte("0123456789abcdef"), 64)[:size%1000]

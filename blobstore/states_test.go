@@ -92,7 +92,7 @@ func first(fs ...func() error) error {
 	return nil
 }
 
-// mutation changes a blob behind the back of its clients.
+// mutation changes a blob directly in the bucket.
 type mutation struct {
 	run    *simRun
 	repo   string

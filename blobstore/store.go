@@ -91,9 +91,9 @@ func (s *Store) Drain() { s.uploads.Drain() }
 // there is one. Every name is a repository. It sends no request to the store.
 func (s *Store) Repository(name reference.Named) *Repository {
 	r := &Repository{s: s, name: name.Name()}
-	r.access = descriptors{r}
+	r.descriptors = descriptors{r}
 	if s.cfg.Access != nil {
-		r.access = s.cfg.Access.BlobAccessController(r.access)
+		r.descriptors = s.cfg.Access.BlobAccessController(r.descriptors)
 	}
 	return r
 }

@@ -103,11 +103,11 @@ func refusedCDNs() []refusal {
 		{withCDN(CDN{Kind: "cloudcdn", Keys: base64Key, Param: "x"}), []string{`redirect.Config.CDN["edge"].Param: a CDN of kind cloudcdn does not use it`}},
 		{withCDN(CDN{Kind: "akamai", Keys: text, Form: "url"}), []string{`redirect.Config.CDN["edge"].Form: a CDN of kind akamai does not use it`}},
 		{withCDN(CDN{Kind: "nginx"}), []string{`redirect.Config.CDN["edge"].Keys: a CDN of kind nginx needs at least one`}},
-		{withCDN(CDN{Kind: "nginx", Keys: []Key{{ID: "a", Value: "k"}}}), []string{`redirect.Config.CDN["edge"].Keys[0].ID: the keys of this kind have none`}},
+		{withCDN(CDN{Kind: "nginx", Keys: []Key{{ID: "a", Value: "k"}}}), []string{`redirect.Config.CDN["edge"].Keys[0].ID: keys of this kind have no id`}},
 		{withCDN(CDN{Kind: "cloudcdn", Keys: []Key{{Value: base64Key[0].Value}}}), []string{
-			`redirect.Config.CDN["edge"].Keys[0].ID: "" is not 1 to 63 of A-Z a-z 0-9 _ -`}},
+			`redirect.Config.CDN["edge"].Keys[0].ID: "": want 1 to 63 characters from A-Z a-z 0-9 _ -`}},
 		{withCDN(CDN{Kind: "cloudcdn", Keys: []Key{{ID: strings.Repeat("a", 64), Value: base64Key[0].Value}}}), []string{
-			`redirect.Config.CDN["edge"].Keys[0].ID: "` + strings.Repeat("a", 64) + `" is not 1 to 63 of A-Z a-z 0-9 _ -`}},
+			`redirect.Config.CDN["edge"].Keys[0].ID: "` + strings.Repeat("a", 64) + `": want 1 to 63 characters from A-Z a-z 0-9 _ -`}},
 		{withCDN(CDN{Kind: "cloudcdn", Keys: base64Key, Form: "canned"}), []string{`redirect.Config.CDN["edge"].Form: "canned" is not one of url, prefix`}},
 		{withCDN(CDN{Kind: "cloudfront", Form: "url", Hash: "md5", Keys: []Key{{ID: "K", File: "testdata/rsa.pem"}}}), []string{
 			`redirect.Config.CDN["edge"].Form: "url" is not one of canned, custom`, `redirect.Config.CDN["edge"].Hash: "md5" is not one of sha256, sha1`}},

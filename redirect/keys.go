@@ -102,13 +102,13 @@ func readKeys[K any](bad problems, c CDN, parse func([]byte) (K, error)) K {
 func checkKeyID(id string, wanted bool) error {
 	if !wanted {
 		if id != "" {
-			return errors.New("the keys of this kind have none")
+			return errors.New("keys of this kind have no id")
 		}
 		return nil
 	}
 	// All vendors have a rule of this form. This is the strictest.
 	if ok, _ := regexp.MatchString(`^[A-Za-z0-9_-]{1,63}$`, id); !ok {
-		return fmt.Errorf("%q is not 1 to 63 of A-Z a-z 0-9 _ -", id)
+		return fmt.Errorf("%q: want 1 to 63 characters from A-Z a-z 0-9 _ -", id)
 	}
 	return nil
 }
@@ -131,7 +131,7 @@ func parsePrivateKey(data []byte) (crypto.Signer, error) {
 		case "EC PRIVATE KEY":
 			key, err = x509.ParseECPrivateKey(block.Bytes)
 		case "OPENSSH PRIVATE KEY":
-			return nil, errors.New("is a private key in OpenSSH's own format; give one that openssl made, in PKCS #8")
+			return nil, errors.New("is a private key in OpenSSH format; use a PKCS #8 key")
 		default:
 			return nil, fmt.Errorf("is a PEM %s, not a private key", block.Type)
 		}

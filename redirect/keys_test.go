@@ -103,7 +103,7 @@ func badPrivateKeys(f keyFiles) []badKey {
 		{"cloudfront", Key{File: f.write("locked1", "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n")},
 			".File: " + dir + "/locked1: the private key is encrypted; give it without a passphrase"},
 		{"cloudfront", Key{File: f.write("ssh", f.pem("OPENSSH PRIVATE KEY", nil, nil))},
-			".File: " + dir + "/ssh: is a private key in OpenSSH's own format; give one that openssl made, in PKCS #8"},
+			".File: " + dir + "/ssh: is a private key in OpenSSH format; use a PKCS #8 key"},
 		{"mediacdn", Key{File: f.write("bag", "Bag Attributes\n"+f.pem("CERTIFICATE", nil, nil))}, ".File: " + dir + "/bag: is a PEM CERTIFICATE, not a private key"},
 		{"cloudfront", Key{File: f.write("broken", f.pem("EC PRIVATE KEY", []byte("x"), nil))}, ".File: " + dir + "/broken: PEM EC PRIVATE KEY: "},
 		{"cloudfront", Key{File: f.write("rsa3072", f.pkcs8(rsa3072, rsaErr))},

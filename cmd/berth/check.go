@@ -20,7 +20,7 @@ import (
 	"github.com/berthhq/berth/redirect"
 )
 
-var errCheckFailed = errors.New("the store lacks what berth needs, or was too busy to be checked")
+var errCheckFailed = errors.New("at least one step failed or found the store busy; see the fix in its result")
 
 func checkCommand(stdout io.Writer) *cobra.Command {
 	var options checkOptions

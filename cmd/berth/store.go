@@ -53,9 +53,9 @@ func openBucket(ctx context.Context, cfg config.Storage, log *slog.Logger) (buck
 	}
 	switch timedOut := errors.Is(ctx.Err(), context.DeadlineExceeded); {
 	case err != nil && timedOut && cfg.Driver == "filesystem":
-		return nil, "", fmt.Errorf("storage.filesystem.root: the file system has not answered in time; check its mount: %w", err)
+		return nil, "", fmt.Errorf("storage.filesystem.root: the file system did not answer in time; check its mount: %w", err)
 	case err != nil && timedOut:
-		return nil, "", fmt.Errorf("storage.%s.endpoint: the store has not answered in time; check the endpoint, firewalls and proxies: %w", cfg.Driver, err)
+		return nil, "", fmt.Errorf("storage.%s.endpoint: the store did not answer in time; check the endpoint, firewalls and proxies: %w", cfg.Driver, err)
 	case err != nil:
 		return nil, "", fmt.Errorf("storage.%s: %w", cfg.Driver, err)
 	}

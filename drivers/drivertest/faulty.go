@@ -97,7 +97,7 @@ func (f *Faulty) decide(c Call) (mode Mode, fails bool) {
 }
 
 // Hit returns the last call that failed, and reports whether any call has
-// failed. A test that increments Nth in a loop is done when none has.
+// failed. A test that increments Nth in a loop stops when no call failed.
 func (f *Faulty) Hit() (Call, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -195,7 +195,7 @@ func (s *iamSigner) sign(ctx context.Context, data []byte) ([]byte, error) {
 	flight := s.flights.DoChan(string(data), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), iamTimeout)
 		defer cancel()
-		signature, err := s.ask(ctx, data)
+		signature, err := s.signBlob(ctx, data)
 		if err != nil {
 			s.failure.Store(&iamFailure{err, time.Now().Add(iamPause)})
 			return nil, err
@@ -212,9 +212,9 @@ func (s *iamSigner) sign(ctx context.Context, data []byte) ([]byte, error) {
 	}
 }
 
-// ask returns a signature by IAM:
+// signBlob returns a signature by IAM:
 // https://cloud.google.com/iam/docs/reference/credentials/rest/v1/projects.serviceAccounts/signBlob.
-func (s *iamSigner) ask(ctx context.Context, data []byte) ([]byte, error) {
+func (s *iamSigner) signBlob(ctx context.Context, data []byte) ([]byte, error) {
 	call := s.service.Projects.ServiceAccounts.SignBlob("projects/-/serviceAccounts/"+s.email,
 		&iamcredentials.SignBlobRequest{Payload: base64.StdEncoding.EncodeToString(data)}).Context(ctx)
 	var answer *iamcredentials.SignBlobResponse

@@ -71,7 +71,7 @@ func (m multipart) putPart(ctx context.Context, u drivers.Upload, number int, bo
 	case number < 1 || number > maxParts:
 		return drivers.Part{}, fmt.Errorf("want a number from 1 to %d", maxParts)
 	case body.Size == 0:
-		return drivers.Part{}, errors.New("an empty body")
+		return drivers.Part{}, errors.New("the body is empty")
 	}
 	in := m.partInput(u, number, body)
 	var sum string

@@ -84,7 +84,7 @@ func (b *bucket) replace(ctx context.Context, key, tag string, body drivers.Body
 
 func checkWrite(key string, body drivers.Body) error {
 	if body.Size == 0 {
-		return errors.New("an empty body")
+		return errors.New("the body is empty")
 	}
 	return drivers.CheckKey(key)
 }

@@ -101,7 +101,7 @@ func connect(ctx context.Context, cfg Config) (*connection, error) {
 // configuration, and the capabilities that the store lacks.
 func warn(log *slog.Logger, c *connection, can capabilities) {
 	if endpoint := c.store.endpoint(); endpoint != "" && c.store.cfg.Endpoint == "" {
-		log.Warn("AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or the shared AWS configuration names the store's endpoint; s3.Config.Endpoint does not",
+		log.Warn("the store's endpoint comes from AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or the shared AWS configuration, not from s3.Config.Endpoint",
 			slog.String("endpoint", endpoint))
 	}
 	if can.ignoresChecksums {

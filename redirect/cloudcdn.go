@@ -34,7 +34,7 @@ func newCloudCDN(bad problems, c CDN) signer {
 func parseCloudCDNKey(data []byte) ([]byte, error) {
 	key, err := parseBase64(data)
 	if err == nil && len(key) != 16 {
-		err = fmt.Errorf("want base64 of 16 bytes for Cloud CDN, and this is of %d", len(key))
+		err = fmt.Errorf("want base64 of 16 bytes for Cloud CDN, got %d bytes", len(key))
 	}
 	return key, err
 }

@@ -75,8 +75,8 @@ func badSecrets(f keyFiles) []badKey {
 		{"akamai", Key{Value: "secret"}, ".Value: is not an even number of hexadecimal digits"},
 		{"akamai", Key{Value: "abc"}, ".Value: is not an even number of hexadecimal digits"},
 		{"cloudcdn", Key{Value: "secret!"}, ".Value: is not base64"},
-		{"cloudcdn", Key{Env: "BERTH_TEST_KEY"}, ".Env: BERTH_TEST_KEY: want base64 of 16 bytes for Cloud CDN, and this is of 6"},
-		{"cloudcdn", Key{Value: "c2VjcmV0c2VjcmV0c2VjcmV0"}, ".Value: want base64 of 16 bytes for Cloud CDN, and this is of 18"},
+		{"cloudcdn", Key{Env: "BERTH_TEST_KEY"}, ".Env: BERTH_TEST_KEY: want base64 of 16 bytes for Cloud CDN, got 6 bytes"},
+		{"cloudcdn", Key{Value: "c2VjcmV0c2VjcmV0c2VjcmV0"}, ".Value: want base64 of 16 bytes for Cloud CDN, got 18 bytes"},
 	}
 }
 
@@ -92,10 +92,10 @@ func badPrivateKeys(f keyFiles) []badKey {
 	}
 	return []badKey{
 		{"mediacdn", Key{Value: "secret!"}, ".Value: is neither PEM nor base64"},
-		{"mediacdn", Key{Value: "c2VjcmV0"}, ".Value: want an Ed25519 key of 32 or 64 bytes for Media CDN, and this has 6"},
-		{"mediacdn", Key{Value: strings.Repeat("c2VjcmV0", 10) + "c2VjcmU"}, ".Value: want an Ed25519 key of 32 or 64 bytes for Media CDN, and this has 65"},
-		{"mediacdn", Key{Value: strings.Repeat("A", 86)}, ".Value: the public half of the key does not belong to the private one"},
-		{"mediacdn", Key{File: "testdata/rsa.pem"}, ".File: testdata/rsa.pem: want an Ed25519 key for Media CDN, and this is a *rsa.PrivateKey"},
+		{"mediacdn", Key{Value: "c2VjcmV0"}, ".Value: want an Ed25519 key of 32 or 64 bytes for Media CDN, got 6 bytes"},
+		{"mediacdn", Key{Value: strings.Repeat("c2VjcmV0", 10) + "c2VjcmU"}, ".Value: want an Ed25519 key of 32 or 64 bytes for Media CDN, got 65 bytes"},
+		{"mediacdn", Key{Value: strings.Repeat("A", 86)}, ".Value: the public half of the key does not match the private half"},
+		{"mediacdn", Key{File: "testdata/rsa.pem"}, ".File: testdata/rsa.pem: want an Ed25519 key for Media CDN, got a *rsa.PrivateKey"},
 		{"cloudfront", Key{File: f.write("text", "secret")}, ".File: " + dir + "/text: is not a PEM private key"},
 		{"cloudfront", Key{File: f.write("cert", f.pem("CERTIFICATE", nil, nil))}, ".File: " + dir + "/cert: is a PEM CERTIFICATE, not a private key"},
 		{"cloudfront", Key{File: f.write("locked", f.pem("ENCRYPTED PRIVATE KEY", nil, nil))},

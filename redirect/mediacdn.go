@@ -40,7 +40,7 @@ func parseEd25519(data []byte) (ed25519.PrivateKey, error) {
 		}
 		ed, ok := key.(ed25519.PrivateKey)
 		if !ok {
-			return nil, fmt.Errorf("want an Ed25519 key for Media CDN, and this is a %T", key)
+			return nil, fmt.Errorf("want an Ed25519 key for Media CDN, got a %T", key)
 		}
 		return ed, nil
 	}
@@ -49,11 +49,11 @@ func parseEd25519(data []byte) (ed25519.PrivateKey, error) {
 	case err != nil:
 		return nil, errors.New("is neither PEM nor base64")
 	case len(raw) != ed25519.SeedSize && len(raw) != ed25519.PrivateKeySize:
-		return nil, fmt.Errorf("want an Ed25519 key of 32 or 64 bytes for Media CDN, and this has %d", len(raw))
+		return nil, fmt.Errorf("want an Ed25519 key of 32 or 64 bytes for Media CDN, got %d bytes", len(raw))
 	}
 	key := ed25519.NewKeyFromSeed(raw[:ed25519.SeedSize])
 	if len(raw) == ed25519.PrivateKeySize && !key.Equal(ed25519.PrivateKey(raw)) {
-		return nil, errors.New("the public half of the key does not belong to the private one")
+		return nil, errors.New("the public half of the key does not match the private half")
 	}
 	return key, nil
 }

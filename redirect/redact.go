@@ -3,8 +3,8 @@ package redirect
 import "net/url"
 
 // Redacted returns a form of a URL that can be logged: scheme, host and path.
-// REDACTED replaces user, query and fragment, with which a reader of the log
-// could use the URL. Redacted returns REDACTED if rawURL is not a URL.
+// REDACTED replaces the user, the query and the fragment, because they can contain
+// credentials. Redacted returns REDACTED if rawURL is malformed or has no host.
 func Redacted(rawURL string) string {
 	const redacted = "REDACTED"
 	u, err := url.Parse(rawURL)

@@ -58,7 +58,7 @@ func TestCombineCRC32C(t *testing.T) {
 }
 
 func TestEncodeCRC32C(t *testing.T) {
-	// The check value of CRC-32C, e3069283, is that of these digits.
+	// The CRC-32C of these digits is its standard check value, e3069283.
 	if got, want := EncodeCRC32C(UpdateCRC32C(0, []byte("123456789"))), "4waSgw=="; got != want {
 		t.Errorf("EncodeCRC32C = %q, want %q", got, want)
 	}

@@ -183,7 +183,7 @@ func TestDelegationDenied(t *testing.T) {
 }
 
 // TestDelegationDown has a service that does not respond. Reads continue with the
-// last key. Without a key they fail at once, except for one in each pause, which
+// last key. Without a key they fail immediately, except for one in each pause, which
 // makes a request.
 func TestDelegationDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -210,7 +210,7 @@ func TestDelegationDown(t *testing.T) {
 		synctest.Wait()
 		start := time.Now()
 		if err := sign(day); err != nil || requests.Load() != 1 || time.Since(start) > 0 {
-			t.Errorf("key during a request for another = %v, after %d requests and %v, want the last key at once", err, requests.Load(), time.Since(start))
+			t.Errorf("key during a request for another = %v, after %d requests and %v, want the last key immediately", err, requests.Load(), time.Since(start))
 		}
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()

@@ -14,7 +14,7 @@ import (
 	"github.com/berthhq/berth/drivers/inspect"
 )
 
-// stagedKept is how long the service keeps staged blocks after the last one:
+// stagedKept is how long the service keeps staged blocks after the last one was staged:
 // https://learn.microsoft.com/rest/api/storageservices/put-block.
 const stagedKept = 7 * 24 * time.Hour
 
@@ -39,8 +39,8 @@ func Inspect(ctx context.Context, cfg Config) (inspect.Settings, error) {
 	}, nil
 }
 
-// softDelete reads the properties of the service. This requires a role on the
-// account with an identity, and an account SAS with a SAS.
+// softDelete reads the properties of the service. An identity needs a
+// role on the account for this, and a SAS must be an account SAS.
 // https://learn.microsoft.com/rest/api/storageservices/get-blob-service-properties
 func (b *bucket) softDelete(ctx context.Context) inspect.Setting[time.Duration] {
 	s := inspect.Setting[time.Duration]{Permission: "Microsoft.Storage/storageAccounts/blobServices/read"}

@@ -30,7 +30,7 @@ type signer struct {
 // SAS. With an identity a URL expires no later than the user delegation key,
 // which is valid for at least 6 days.
 //
-// The SAS starts 15 minutes before it is signed, so that it is valid at once
+// The SAS starts 15 minutes before it is signed, so that it is valid immediately
 // even if the clocks differ. An account with a SAS expiration policy refuses a
 // SAS without a start, or with more time from start to expiry than the limit:
 // https://learn.microsoft.com/azure/storage/common/sas-expiration-policy.

@@ -19,8 +19,8 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// broken maps a rule of the contract that a driver breaks, as some store or first
-// draft does, to that driver and to the cases that must fail.
+// broken maps the description of a defect, which some store or early draft has, to
+// a driver with that defect and to the cases that must fail.
 var broken = map[string]struct {
 	like  memory.Habits
 	wrap  func(drivers.Bucket, *sync.Map) drivers.Bucket // the map is shared by the replicas
@@ -52,7 +52,7 @@ var broken = map[string]struct {
 }
 
 // TestSuiteFinds runs the suite on each broken driver. Each run is a separate
-// process, because it has to fail there.
+// process, because its failure must not fail this test.
 func TestSuiteFinds(t *testing.T) {
 	if name := os.Getenv("BERTH_TEST_BROKEN"); name != "" {
 		s := suite(broken[name].like)

@@ -64,7 +64,7 @@ func completeChecksum(e *env) {
 	e.wrote(e.complete(e.b, u, parts...), slices.Concat(data, last))
 }
 
-// completeTwice repeats Complete, as a client does that lost the response.
+// completeTwice repeats Complete, as a client does after a lost response.
 func completeTwice(e *env) {
 	data, last := e.bytes(e.unit()), e.text()
 	u := e.start(e.a, "data/u")
@@ -88,7 +88,7 @@ func completeRace(e *env) {
 		e.race(e.Workers, func(i int, b drivers.Bucket) {
 			objects[i], errs[i] = b.Complete(e.Context(), u, parts, crcOf(parts))
 		})
-		e.must(errors.Join(errs...), "Complete by %d at once", e.Workers)
+		e.must(errors.Join(errs...), "Complete by %d goroutines", e.Workers)
 		e.wrote(objects[0], slices.Concat(data, last))
 		for i, o := range objects {
 			if o.Modified = objects[0].Modified; o != objects[0] {
@@ -147,11 +147,11 @@ func completeCreateRace(e *env) {
 				_, taken = b.Create(e.Context(), key, body(created))
 			}
 		})
-		e.want(completed, nil, "Complete(%q), while another creates", key)
+		e.want(completed, nil, "Complete(%q) during a Create", key)
 		if taken == nil {
 			e.holds(key, created)
 		} else {
-			e.want(taken, drivers.ErrExists, "Create(%q), while another completes", key)
+			e.want(taken, drivers.ErrExists, "Create(%q) during a Complete", key)
 			e.holds(key, data)
 		}
 	}
@@ -176,7 +176,7 @@ func completeAborted(e *env) {
 	e.absent("data/u")
 	_, err = e.a.PutPart(ctx, u, 2, body(e.text()))
 	if e.Like.Sessionless {
-		e.want(err, nil, "PutPart after Abort of a sessionless store")
+		e.want(err, nil, "PutPart after Abort in a sessionless store")
 	} else {
 		e.want(err, drivers.ErrNotFound, "PutPart after Abort")
 	}
@@ -197,7 +197,7 @@ func completeLeftover(e *env) {
 	e.wrote(o, data)
 	_, err := e.a.PutPart(e.Context(), u, 1, body(e.text()))
 	if e.Like.Sessionless {
-		e.want(err, nil, "PutPart after Complete of a sessionless store")
+		e.want(err, nil, "PutPart after Complete in a sessionless store")
 	} else {
 		e.want(err, drivers.ErrNotFound, "PutPart after Complete")
 	}
@@ -238,14 +238,14 @@ func abortRace(e *env) {
 				aborted = b.Abort(e.Context(), u)
 			}
 		})
-		e.want(aborted, nil, "Abort(%q), while another completes", key)
+		e.want(aborted, nil, "Abort(%q) during a Complete", key)
 		switch outcome(completed) {
 		case "success":
 			e.holds(key, slices.Concat(data, last))
 		case outcome(drivers.ErrNotFound), outcome(drivers.ErrChanged):
 			e.absent(key)
 		default:
-			e.Errorf("Complete(%q), while another aborts, = %v, want success, %v or %v", key, completed, drivers.ErrNotFound, drivers.ErrChanged)
+			e.Errorf("Complete(%q) during an Abort = %v, want success, %v or %v", key, completed, drivers.ErrNotFound, drivers.ErrChanged)
 		}
 	}
 }

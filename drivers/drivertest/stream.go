@@ -164,7 +164,7 @@ func streamInParallel(e *env) {
 	e.race(n, func(i int, b drivers.Bucket) {
 		parts[i], errs[i] = b.StreamPart(e.Context(), u, 1, bytes.NewReader(bodies[i]))
 	})
-	e.must(errors.Join(errs...), "StreamPart of one number by %d at once", n)
+	e.must(errors.Join(errs...), "StreamPart of one number by %d goroutines", n)
 	seen := make(map[string]bool)
 	for i, p := range parts {
 		e.streamed(p, 1, bodies[i])

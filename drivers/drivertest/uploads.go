@@ -254,7 +254,7 @@ func partRace(e *env) {
 		order <- i
 	})
 	close(order)
-	e.must(errors.Join(errs...), "PutPart by %d at once", n)
+	e.must(errors.Join(errs...), "PutPart by %d goroutines", n)
 	for i := range order {
 		p := parts[i]
 		o, err := e.b.Complete(e.Context(), u, []drivers.Part{p}, p.CRC32C)

@@ -38,7 +38,7 @@ func (c Call) Writes() bool {
 // An Intercept stands between a caller and a Bucket. It receives every call,
 // and a function do that makes the call. It may call do or not, act before and
 // after it, and block. The caller gets the error that the Intercept returns.
-// Many goroutines may call it at once.
+// Many goroutines may call it concurrently.
 type Intercept func(ctx context.Context, c Call, do func(context.Context) error) error
 
 // Wrap returns b with f in front of it. A List is one call per page of 1000

@@ -69,7 +69,7 @@ func TestSilence(t *testing.T) {
 		read  error // of Read
 		open  error // of Open
 	}{
-		{"at once", hesitant{}, nil, nil},
+		{"immediately", hesitant{}, nil, nil},
 		{"slow", hesitant{open: 14 * time.Second, read: 15 * time.Second, stop: 1}, nil, nil},
 		{"no answer", hesitant{open: never}, drivers.ErrBusy, drivers.ErrBusy},
 		{"no line", hesitant{read: never, stop: 1}, drivers.ErrBusy, drivers.ErrBusy},

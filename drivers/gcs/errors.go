@@ -28,9 +28,9 @@ func failed(op, key string, err error) error {
 // errNoBucket does not wrap drivers.ErrNotFound, which is about a key.
 var errNoBucket = errors.New("the bucket does not exist")
 
-// classify returns err wrapped with the sentinel that it stands for, if any,
-// and with the setting that fixes it, if one does. unmet is the sentinel for a
-// failed precondition.
+// classify returns err wrapped with its sentinel and with the setting that fixes
+// it. It returns err unchanged if there is no sentinel, or if ctx has ended. unmet
+// is the sentinel for a failed precondition.
 func (c *Config) classify(ctx context.Context, err, unmet error) error {
 	if err == nil || ctx.Err() != nil {
 		return err
@@ -64,7 +64,7 @@ func claim(err, unmet error) error {
 }
 
 // trouble returns drivers.ErrBusy, drivers.ErrFull or drivers.ErrRefused if the
-// error is about a service or the way to it. It returns nil if the error is
+// error is about a service or the connection to it. It returns nil if the error is
 // about the object of the request.
 func trouble(err error) error {
 	if e, ok := errors.AsType[*identityError](err); ok {
@@ -79,7 +79,7 @@ func trouble(err error) error {
 	switch code := status(err); {
 	case passes(code), code == 0 && broken(err):
 		return drivers.ErrBusy
-	case code == http.StatusInsufficientStorage: // Google's has no such limit; other stores may
+	case code == http.StatusInsufficientStorage: // from stores other than Google's
 		return drivers.ErrFull
 	case code == http.StatusUnauthorized, code == http.StatusForbidden:
 		return drivers.ErrRefused
@@ -91,7 +91,7 @@ func trouble(err error) error {
 	return nil
 }
 
-// passes reports whether the same request may have another answer later.
+// passes reports whether the same request may succeed later.
 func passes(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
@@ -166,7 +166,7 @@ func (c *Config) explain(err error) error {
 	case noConnection:
 		return fmt.Errorf("gcs.Config.Endpoint: %s cannot be reached: %w", c.endpoint(), err)
 	case status(err) == http.StatusBadRequest && c.StorageClass != "":
-		return fmt.Errorf("gcs.Config.StorageClass: bucket %q may not take objects of the class %q: %w", c.Bucket, c.StorageClass, err)
+		return fmt.Errorf("gcs.Config.StorageClass: bucket %q may not accept objects of the class %q: %w", c.Bucket, c.StorageClass, err)
 	default:
 		return fmt.Errorf("bucket %q at %s: %w", c.Bucket, c.endpoint(), err)
 	}

@@ -165,7 +165,7 @@ func TestSignWhileIAMFails(t *testing.T) {
 		}
 		before, start := iam.requests.Load(), time.Now()
 		if _, err := s.sign(t.Context(), []byte("c")); err == nil || iam.requests.Load() != before || time.Since(start) > 0 {
-			t.Errorf("sign just after a failure = %v, with %d requests, want an error at once", err, iam.requests.Load()-before)
+			t.Errorf("sign just after a failure = %v, with %d requests, want an error immediately", err, iam.requests.Load()-before)
 		}
 		wantSignature(t, s, "a")
 		iam.status = http.StatusOK

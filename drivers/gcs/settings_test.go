@@ -35,7 +35,7 @@ func TestInspect(t *testing.T) {
 	}
 }
 
-// TestInspectGoogle has a store that returns what Google documents.
+// TestInspectGoogle inspects a store that returns what Google documents.
 // https://cloud.google.com/storage/docs/json_api/v1/buckets#resource
 func TestInspectGoogle(t *testing.T) {
 	t.Parallel()
@@ -84,7 +84,7 @@ func TestInspectGoogle(t *testing.T) {
 	}
 }
 
-// TestInspectDenied has a store that refuses to return its settings.
+// TestInspectDenied inspects a store that refuses to return its settings.
 func TestInspectDenied(t *testing.T) {
 	t.Parallel()
 	s := settingsOf(t, http.StatusForbidden, "berth does not have storage.buckets.get access")
@@ -120,7 +120,7 @@ func settingsOf(t *testing.T, status int, body any) inspect.Settings {
 }
 
 // selected returns the fields of body that a request selects. The store returns no
-// others.
+// other fields.
 func selected(t *testing.T, body any, fields string) any {
 	t.Helper()
 	text, ok := body.(json.RawMessage)

@@ -99,7 +99,7 @@ type Rule struct {
 	ID     string // the name for operators; may be empty
 	Action RuleAction
 	Prefix string        // of the keys that it applies to; empty for all
-	Age    time.Duration // zero if it applies at once, or on a date
+	Age    time.Duration // zero if it applies immediately, or on a date
 	Class  string        // the class to which RuleArchive and RuleCool move objects
 
 	// Narrowed reports whether the rule has conditions besides prefix and age, so

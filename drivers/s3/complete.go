@@ -33,7 +33,7 @@ const completeTimeout = 10 * time.Minute
 // done. The SDK then reports the status as 500.
 //
 // Once sent, the request is not canceled when ctx ends, because MinIO would
-// lose the upload half-way. Complete returns the context's error at once.
+// lose the upload half-way. Complete returns the context's error immediately.
 func (b *bucket) Complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (drivers.Object, error) {
 	c := completion{bucket: b, upload: u, parts: slices.Clone(parts), crc32c: crc32c}
 	o, err := c.runDetached(ctx)

@@ -45,8 +45,8 @@ func (b *bucket) deleteIf(ctx context.Context, key, tag string) error {
 	case status(err) != http.StatusPreconditionFailed:
 		return b.store.classify(ctx, err)
 	}
-	// An absent object does not have this tag either, nor does the empty object
-	// that stands for it. A store may also answer 412 for a key that another
+	// The condition also fails for an absent object, and for the empty object
+	// that stands for an absent one. A store may also answer 412 for a key that another
 	// request is deleting.
 	existing, err := b.store.head(ctx, key)
 	switch {
@@ -59,8 +59,8 @@ func (b *bucket) deleteIf(ctx context.Context, key, tag string) error {
 	}
 }
 
-// Delete is a DeleteObject for one key. More keys are deleted by as few
-// DeleteObjects as possible. It returns the first error.
+// Delete is a DeleteObject for one key. Several keys are deleted with as
+// few DeleteObjects as possible. It returns the first error.
 func (b *bucket) Delete(ctx context.Context, keys ...string) error {
 	for _, key := range keys {
 		if err := drivers.CheckKey(key); err != nil {
@@ -117,7 +117,7 @@ func (s *store) deleteObjects(ctx context.Context, keys []string) error {
 	return nil
 }
 
-// withContentMD5 sends the checksum that DeleteObjects requires as Content-MD5,
+// withContentMD5 sends the checksum, which DeleteObjects requires, as Content-MD5,
 // for stores that support no other checksum.
 // https://docs.aws.amazon.com/sdk-for-go/v2/developer-guide/s3-checksums.html
 func withContentMD5(o *s3.Options) {

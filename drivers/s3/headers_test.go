@@ -34,7 +34,7 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// TestCheckHeaders checks headers that an operator may and may not set.
+// TestCheckHeaders validates headers that an operator may and may not set.
 func TestCheckHeaders(t *testing.T) {
 	t.Parallel()
 	for name, value := range map[string]string{
@@ -64,7 +64,7 @@ func TestRegions(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		headers map[string]string
-		created int // in how many of the regions one key can be created
+		created int // number of regions in which one key can be created
 	}{
 		{nil, 2}, // shows that the double has two regions
 		{map[string]string{strings.ToLower(consistentHeader): "true"}, 1},
@@ -114,7 +114,8 @@ func TestTigris(t *testing.T) {
 	}
 }
 
-// TestHome checks names of buckets with and without one authoritative region.
+// TestHome checks that a bucket's name is valid only if the bucket has one
+// authoritative region.
 func TestHome(t *testing.T) {
 	t.Parallel()
 	for name, valid := range map[string]bool{

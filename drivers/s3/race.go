@@ -86,7 +86,7 @@ func newRacers(s *store, transport http.RoundTripper) racers {
 	return r
 }
 
-// each calls f for all writers at once, and returns when all calls have
+// each calls f for all writers concurrently, and returns when all calls have
 // returned.
 func (r racers) each(f func(i int, writer *store)) {
 	start := make(chan struct{})

@@ -37,7 +37,7 @@ func TestRetriesOfMany(t *testing.T) {
 	}
 }
 
-// TestRetriesOfKMS checks that requests are retried if a key's service
+// TestRetriesOfKMS checks that a request is retried if the key management service
 // throttles.
 func TestRetriesOfKMS(t *testing.T) {
 	r := (&Config{}).retryer()

@@ -14,9 +14,9 @@ import (
 	"github.com/berthhq/berth/drivers/inspect"
 )
 
-// Inspect returns the settings by which the bucket acts on its own, read in
-// five requests. If a setting may not be read, its Err is set. The returned
-// error is about the configuration.
+// Inspect returns the settings by which the bucket changes or protects objects on
+// its own. If a setting cannot be read, its Err is set. Inspect itself returns an
+// error only if cfg is not valid or there are no credentials.
 func Inspect(ctx context.Context, cfg Config) (inspect.Settings, error) {
 	c, err := connect(ctx, cfg)
 	if err != nil {
@@ -161,7 +161,7 @@ func (i inspector) unread(ctx context.Context, err error) error {
 	case http.StatusForbidden:
 		return fmt.Errorf("access is denied (%s)", code(err))
 	case http.StatusNotImplemented, http.StatusMethodNotAllowed, http.StatusBadRequest:
-		if i.store.advice(err) == "" { // otherwise it is not about the setting
+		if i.store.advice(err) == "" { // otherwise the error is not about the setting
 			return fmt.Errorf("%w: this store answers %s", errors.ErrUnsupported, code(err))
 		}
 	}
@@ -187,7 +187,7 @@ func filter(r *types.LifecycleRule) (prefix string, bySize, byTag bool) {
 	return prefix, bySize, byTag
 }
 
-// rules returns a rule of the bucket as one rule for each of its actions.
+// rules converts a rule of the bucket to one rule for each of its actions.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html
 func (i inspector) rules(r *types.LifecycleRule) []inspect.Rule {
 	prefix, narrowed, tagged := filter(r)
@@ -212,8 +212,8 @@ func (i inspector) rules(r *types.LifecycleRule) []inspect.Rule {
 		add(inspect.RuleDropVersions, e.NoncurrentDays, narrowed || e.NewerNoncurrentVersions != nil, "")
 	}
 	for _, t := range r.Transitions {
-		// Objects in any other class can be read immediately. Small objects
-		// are not moved to them, and records are small.
+		// Objects in any other class can be read immediately. Small objects,
+		// such as records, are not moved to those classes.
 		if t.StorageClass == types.TransitionStorageClassGlacier || t.StorageClass == types.TransitionStorageClassDeepArchive {
 			add(inspect.RuleArchive, t.Days, narrowed, string(t.StorageClass))
 		}

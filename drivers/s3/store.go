@@ -21,8 +21,8 @@ type store struct {
 	prefix string // before every key
 	client *s3.Client
 
-	// hashPayloads is whether bodies are hashed for the signature. A body that
-	// has a checksum need not be, unless the store ignores checksums.
+	// hashPayloads reports whether bodies are hashed for the signature. That is
+	// needed only if the store ignores or lacks checksums.
 	hashPayloads bool
 }
 
@@ -105,8 +105,9 @@ func (s *store) put(ctx context.Context, key string, body drivers.Body, set cond
 	return drivers.Object{Key: key, Size: body.Size, Tag: tagOf(out.ETag)}, nil
 }
 
-// head sends one HeadObject. Only a body contains the reason of a refusal, such
-// as expired credentials (400), so head sends a GET to read it. If the GET
+// head sends one HeadObject. The reason for a refusal, such as expired
+// credentials (400), is in the body of a response, which a HEAD does not have. So
+// head sends a GET to read it. If the GET
 // succeeds, because it used new credentials, head sends the HEAD again.
 func (s *store) head(ctx context.Context, key string) (drivers.Object, error) {
 	in := &s3.HeadObjectInput{Bucket: s.bucket(), Key: s.name(key)}
@@ -149,7 +150,7 @@ func (s *store) remove(ctx context.Context, key string, tag *string, options ...
 // crcHeader returns the value of a CRC-32C header.
 func crcHeader(crc uint32) *string { return aws.String(drivers.EncodeCRC32C(crc)) }
 
-// optional returns nil for an empty string, so that it is left out.
+// optional returns nil for an empty string, so that the request omits it.
 func optional(s string) *string {
 	if s == "" {
 		return nil

@@ -13,7 +13,7 @@ package blobstore_test
 //
 //  1. POST, PATCH. A's PUT completes the data, creates the record, and is killed
 //     before the link. B repeats the PUT: it is answered 201, and the data stays.
-//  2. A and B send the same PUT at once. Both are answered 201, and the data is
+//  2. A and B send the same PUT concurrently. Both are answered 201, and the data is
 //     whole, now and after a collection.
 //  3. PUT of x with t0 is answered 201. Then PATCH and PUT of y with t0 again: x
 //     is unchanged under its digest.

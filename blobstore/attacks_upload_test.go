@@ -116,7 +116,7 @@ func TestAttack1KilledBeforeTheLink(t *testing.T) {
 	})
 }
 
-// TestAttack2SamePutAtOnce sends the same PUT to three replicas at once.
+// TestAttack2SamePutAtOnce sends the same PUT to three replicas concurrently.
 func TestAttack2SamePutAtOnce(t *testing.T) {
 	onEverySession(t, func(t *testing.T, run *simRun, s unfinished) {
 		u := s.start(t, run)

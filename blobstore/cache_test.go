@@ -166,7 +166,7 @@ func TestReadCounts(t *testing.T) {
 	}
 }
 
-// TestAbsenceIsNotCached reads an unknown blob, and finds it at once after a push.
+// TestAbsenceIsNotCached reads an unknown blob, and finds it immediately after a push.
 func TestAbsenceIsNotCached(t *testing.T) {
 	r := newReads(t, Config{})
 	d := digest.FromString("later")
@@ -288,7 +288,7 @@ func TestDeleteIsSeenAtOnce(t *testing.T) {
 				t.Errorf("GET after Delete = %v, want ErrBlobUnknown", err)
 			}
 
-			// A blob that is pushed again is found at once.
+			// A blob that is pushed again is found immediately.
 			r.put(t, randomBytes(1, size))
 			r.wants(t, "pushed again", 1, r.stat(t, d))
 			r.wants(t, "pushed again, warm", 0, r.stat(t, d))

@@ -7,7 +7,7 @@
 // # What is stored
 //
 // A blob is a record and its data. The data is the blob's bytes, under a key that
-// is drawn at random for one upload and never used again. The record is a small
+// is generated at random for one upload and never used again. The record is a small
 // object at the digest. The blob exists from the moment at which its record is
 // created, so committing an upload never copies or moves a byte. A blob of at most
 // Config.InlineMax bytes is kept in its record and has no data.
@@ -16,8 +16,8 @@
 // one request. An alias maps a digest of another algorithm, such as a sha512, to
 // the sha256 of the same bytes. It states a mathematical fact and grants nothing.
 //
-// Package catalog has the keys, the records and the rules by which they change.
-// Package upload has the sessions of uploads. This package adds what a client
+// Package catalog defines the keys, the records and the rules by which they change.
+// Package upload manages the sessions of uploads. This package adds what a client
 // sees: errors, access, reads, the cache, and the steps of a push.
 //
 // Every object except data is one line of JSON with a nonce, followed by raw bytes;
@@ -31,7 +31,7 @@
 //   - condemned: no link names it, and the collector is about to remove it. A
 //     push or a mount makes it live again.
 //   - unverified: it was adopted from another registry and its bytes were not
-//     hashed here. Existing links can be read. A push keeps its own bytes.
+//     hashed here. Existing links can be read. A push replaces its data.
 //   - damaged: its bytes are known to be wrong. It cannot be read. A push
 //     replaces its data.
 //
@@ -69,11 +69,11 @@
 //     replaces the record with one that names its own data, and continues with
 //     the link.
 //
-// A replace names the tag of the version that was read. If the record changed
-// since, the push reads it again. If a link exists already and disagrees with
+// A replace names the tag of the version that was read. If the record has
+// changed since then, the push reads it again. If a link exists already and disagrees with
 // the record on id, data key or state, the push replaces the link.
 //
-// # Why a push and the collector cannot lose each other
+// # Why the collector cannot delete a blob that is being pushed
 //
 // This package deletes no data, not even data that a push has stored and does
 // not need. Only the collector does, in two steps. It first condemns a record
@@ -86,8 +86,8 @@
 // live. A push read the record either before C or after it.
 //
 //   - Before C: every write of that push was sent before C + RequestLimit, and
-//     has taken effect at most another RequestLimit later. The grace is at least
-//     three times as long. So the collector's next listing shows the link, and
+//     took effect at most another RequestLimit later. The grace period is at
+//     least three times as long. So the collector's next listing shows the link, and
 //     the record stays.
 //   - After C: the push made the record live again, which changed its tag. The
 //     collector's removal names the old tag and fails.

@@ -22,7 +22,7 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// stallingBucket is a bucket that stops responding: to some calls of Open at once,
+// stallingBucket is a bucket that stops responding: to some calls of Open immediately,
 // or in the middle of a body. The calls return when their context ends.
 type stallingBucket struct {
 	drivers.Bucket
@@ -187,7 +187,7 @@ func TestCloseDuringRead(t *testing.T) {
 		}()
 		synctest.Wait()
 		if err := rc.Close(); err != nil || time.Since(start) > 0 {
-			t.Errorf("Close during a Read = %v after %v, want nil at once", err, time.Since(start))
+			t.Errorf("Close during a Read = %v after %v, want nil immediately", err, time.Since(start))
 		}
 		synctest.Wait()
 		if n, err := rc.Read(make([]byte, 10)); n != 0 || err == nil || bucket.requests != 1 {

@@ -276,7 +276,7 @@ func TestDataGone(t *testing.T) {
 		if err := r.get(t, d)(); !errors.Is(err, ErrBlobUnknown) {
 			t.Errorf("Get of data that is %s = %v, want ErrBlobUnknown", what, err)
 		}
-		// After a push on another replica, the blob can be read here at once.
+		// After a push on another replica, the blob can be read here immediately.
 		r.put(t, p)
 		r.wants(t, "GET after the blob was pushed again", 2, r.get(t, d))
 	}

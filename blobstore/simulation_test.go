@@ -295,7 +295,7 @@ func (run *simRun) inventory(t *testing.T) *sim.Inventory {
 	return inv
 }
 
-// must fails the test at once if there is an error.
+// must fails the test immediately if there is an error.
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {

@@ -10,16 +10,16 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// stalledRequest is a request that a test delays at one of its calls. prepare does
-// what must come before it, and returns the request's session if it has one.
+// stalledRequest is a request that a test delays at one of its calls. prepare makes
+// the requests that precede it, and returns the request's session if it has one.
 type stalledRequest struct {
 	name    string
 	prepare func(c *client, p []byte) (Upload, error)
 	run     func(c *client, u Upload, p []byte) error
 }
 
-// stalledRequests returns every request that changes something, of a blob that
-// may have been pushed to repoB.
+// stalledRequests returns each kind of request that changes the bucket, for a blob
+// that may have been pushed to repoB.
 func stalledRequests() []stalledRequest {
 	nothing := func(*client, []byte) (Upload, error) { return Upload{}, nil }
 	bySHA512 := digest.SHA512.FromBytes
@@ -39,7 +39,7 @@ func stalledRequests() []stalledRequest {
 	return append(all, stalledInSessions()...)
 }
 
-// stalledInSessions returns those of the stalledRequests that have a session.
+// stalledInSessions returns the stalled requests that have a session.
 func stalledInSessions() []stalledRequest {
 	half := patchHalf("")
 	rest := func(p []byte) []byte { return p[len(p)/2:] }
@@ -55,7 +55,7 @@ func stalledInSessions() []stalledRequest {
 		}
 		return c.patch(repoA, u, p)
 	}
-	// then returns a prepare that makes the request itself once.
+	// then returns a prepare function that also makes the request once.
 	then := func(prepare func(c *client, p []byte) (Upload, error), request func(c *client, u Upload, p []byte) error) func(c *client, p []byte) (Upload, error) {
 		return func(c *client, p []byte) (Upload, error) {
 			u, err := prepare(c, p)
@@ -88,12 +88,12 @@ func patchHalf(alg digest.Algorithm) func(c *client, p []byte) (Upload, error) {
 	}
 }
 
-// stallFunc makes a request that is delayed at its nth call, from 1. It reports
-// whether the request made so many calls.
+// stallFunc makes a request that is delayed at its nth call (the first is 1). It
+// reports whether the request made that many calls.
 type stallFunc func(t *testing.T, run *simRun, nth int, request func(c *client) error) bool
 
-// everyStall runs f for every stalled request, every state of its blob and every
-// call, or for a share of the calls; each time with a new bucket.
+// everyStall runs f for each stalled request, state of its blob and call, or for
+// a share of the calls. Each run has a new bucket.
 func everyStall(t *testing.T, f stallFunc) {
 	t.Helper()
 	for size, n := range blobSizes() {
@@ -115,7 +115,8 @@ func everyStall(t *testing.T, f stallFunc) {
 	}
 }
 
-// everyCall runs f for every call of a request, or for every fifth.
+// everyCall runs f for every call of a request, or for every fifth call in short
+// tests.
 func (r stalledRequest) everyCall(t *testing.T, state recordState, p []byte, f stallFunc) {
 	t.Helper()
 	nth, step := 1, 1
@@ -131,7 +132,7 @@ func (r stalledRequest) everyCall(t *testing.T, state recordState, p []byte, f s
 					must(t, c.pushAs(repoB, p, digest.SHA512.FromBytes(p)))
 				}
 				must(t, state.leave(c, repoB, p))
-				time.Sleep(13 * time.Hour) // the alias is so old that it is to be written again
+				time.Sleep(13 * time.Hour) // the alias is old enough to be written again
 				u, err := r.prepare(c, p)
 				must(t, err)
 				more = f(t, run, nth, func(c *client) error { return r.run(c, u, p) })

@@ -102,7 +102,7 @@ func TestLists(t *testing.T) {
 	}
 }
 
-// Any number of processes may open an empty bucket at once.
+// Any number of processes may open an empty bucket concurrently.
 func TestCheckFormat(t *testing.T) {
 	b := openBucket(t)
 	if err := catalog.New(b, grace).Ping(t.Context()); !errors.Is(err, drivers.ErrNotFound) {

@@ -19,7 +19,7 @@ type format struct {
 
 // CheckFormat returns an error if the bucket has another format than this
 // package. It creates the format marker if there is none, so any number of
-// processes may open an empty bucket at once.
+// processes may open an empty bucket concurrently.
 func (c *Catalog) CheckFormat(ctx context.Context) error {
 	f, err := envelope.Read[format](ctx, c.bucket, FormatKey)
 	if errors.Is(err, drivers.ErrNotFound) {

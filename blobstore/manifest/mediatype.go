@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// The media types of manifests that berth stores. It can read what each of them
-// refers to, so the collector keeps what they name.
+// The media types of manifests that berth stores. It parses their references, so
+// the collector keeps the blobs and manifests that they refer to.
 const (
 	// https://github.com/opencontainers/image-spec/blob/main/media-types.md
 	MediaTypeImage = "application/vnd.oci.image.manifest.v1+json"
@@ -24,7 +24,7 @@ const (
 )
 
 // IsManifest reports whether mediaType is a type that berth stores as a
-// manifest. An index may name other things too; those are blobs.
+// manifest. An index may also refer to other types. Those are blobs.
 func IsManifest(mediaType string) bool { return isImage(mediaType) || isIndex(mediaType) }
 
 func isImage(mediaType string) bool {

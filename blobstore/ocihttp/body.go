@@ -13,7 +13,7 @@ import (
 	"github.com/berthhq/berth/blobstore/internal/header"
 )
 
-// body returns the body of a request in the form that uploads take.
+// body returns the body of a request as a blobstore.Body.
 func (h *handler) body(w http.ResponseWriter, r *http.Request) (blobstore.Body, error) {
 	reader := &idleReader{from: r.Body, control: http.NewResponseController(w), timeout: h.cfg.IdleTimeout}
 	b := blobstore.Body{Reader: reader, Length: r.ContentLength, Start: -1, Interrupt: reader.interrupt}
@@ -41,7 +41,7 @@ type idleReader struct {
 	timeout time.Duration
 
 	mu          sync.Mutex
-	deadline    time.Time // that was set last
+	deadline    time.Time // the last one set
 	interrupted bool
 }
 
@@ -70,8 +70,8 @@ func (r *idleReader) extend() {
 	}
 }
 
-// end removes the deadline: after the body net/http reads from the connection to
-// detect that the client disconnects, however long the request takes.
+// end removes the deadline. After the body, net/http reads from the connection to
+// detect that the client disconnects, and the request may still take long.
 func (r *idleReader) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

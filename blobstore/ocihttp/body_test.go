@@ -148,7 +148,7 @@ func TestIdleClient(t *testing.T) {
 			}
 			dial(t, addr).finish(t, location, "hello", sha256Hello)
 
-			// A response that does not depend on the body is sent at once.
+			// A response that does not depend on the body is sent immediately.
 			w = dial(t, addr)
 			w.send(t, "PATCH /v2/a/blobs/uploads/x HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel")
 			if resp := w.readResponse(t, http.MethodPatch); resp.StatusCode != http.StatusNotFound {

@@ -45,10 +45,10 @@ type Config struct {
 	Authorizer access.Authorizer
 
 	// MayMount, if not nil, lets clients mount a blob without naming the
-	// repository to mount it from: any repository will do that has the blob and
-	// for which MayMount returns true. MayMount reports whether the caller of the
-	// request with this context may pull from the repository. The client does
-	// not learn the repository's name. MayMount is called up to a thousand times
+	// repository to mount it from. The blob is mounted from any repository that
+	// has it and for which MayMount returns true. MayMount reports whether the caller of the
+	// request with this context may pull from the repository. The response does
+	// not contain the repository's name. MayMount is called up to a thousand times
 	// for one request.
 	MayMount func(ctx context.Context, repository string) bool
 
@@ -70,7 +70,7 @@ type handler struct {
 	base  string // start of Location headers, without a slash at the end
 }
 
-// New returns a handler for all paths under /v2/. It is to be served by
+// New returns a handler for all paths under /v2/. The caller must wrap it with
 // [AnswerFirst]. New returns an error if the configuration is invalid.
 func New(store *blobstore.Store, cfg Config) (http.Handler, error) {
 	if cfg.Log == nil {
@@ -83,13 +83,14 @@ func New(store *blobstore.Store, cfg Config) (http.Handler, error) {
 	if h.base != "" {
 		u, err := url.Parse(h.base)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" {
-			return nil, fmt.Errorf("ocihttp.Config.PublicURL: %q is not http:// or https:// and a host", cfg.PublicURL)
+			return nil, fmt.Errorf("ocihttp.Config.PublicURL: %q: want http:// or https:// followed by a host", cfg.PublicURL)
 		}
 	}
 	return h, nil
 }
 
-// ServeHTTP answers every request. A panic becomes a response, too.
+// ServeHTTP answers every request. After a panic it answers 500, or drops the
+// connection if the response was started.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := w.Header().Get(RequestID)
 	if id == "" {
@@ -150,7 +151,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
 }
 
 // authorize returns an error if the request must be refused. It is the only
-// place where that is decided. A mount from a repository that the caller may not
+// place that checks permissions. A mount from a repository that the caller may not
 // pull from becomes a plain upload, as if the repository did not have the blob.
 func (h *handler) authorize(ctx context.Context, req *request) error {
 	if h.cfg.Authorizer == nil {

@@ -64,11 +64,11 @@ func headerBlock(headers ...string) (p []byte) {
 // stream is reset. The client of net/http stops when the response is an error.
 type endlessClient struct {
 	conn           net.Conn
-	stream, window int64 // bytes that the flow control allows it to send, in the stream and in all
+	stream, window int64 // bytes that flow control lets the client send, in its stream and in the connection
 	initial        int64 // window of a stream
 	sent           int64
 	body           string // of the response
-	ended          bool   // the response
+	ended          bool   // reports whether the whole response was received
 }
 
 // run sends a PUT and returns when the server has reset its stream.

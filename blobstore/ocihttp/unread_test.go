@@ -178,7 +178,7 @@ func TestUnreadStops(t *testing.T) {
 			start := time.Now()
 			stop()
 			if _, err := w.r.ReadByte(); !errors.Is(err, io.EOF) || time.Since(start) != 0 {
-				t.Errorf("after %d: read of the connection = %v after %v, want EOF at once", status, err, time.Since(start))
+				t.Errorf("after %d: read of the connection = %v after %v, want EOF immediately", status, err, time.Since(start))
 			}
 		})
 	}
@@ -317,7 +317,7 @@ func TestSlowBodyOfRepeatedPUT(t *testing.T) {
 		w.send(t, "PUT %s&digest=%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", location, digest.FromString(content), len(rest))
 		start := time.Now()
 		if resp := w.readResponse(t, "PUT"); resp.StatusCode != http.StatusCreated || resp.Close || time.Since(start) > 0 {
-			t.Errorf("the repeated PUT = %s, Close %v, after %v, want 201, false, at once", resp.Status, resp.Close, time.Since(start))
+			t.Errorf("the repeated PUT = %s, Close %v, after %v, want 201, false, immediately", resp.Status, resp.Close, time.Since(start))
 		}
 		for _, b := range rest {
 			time.Sleep(10 * time.Second)

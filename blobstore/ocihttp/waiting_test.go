@@ -74,8 +74,8 @@ func (c *stallingClients) finish() {
 }
 
 // While stalling clients hold all the memory and no request may wait for memory, a
-// large body gets 429 with Retry-After, and a small one is stored. What the
-// stalling clients have sent is stored as well.
+// large body gets 429 with Retry-After, and a small one is stored. The
+// bytes of a stalling client are stored, unless its request is refused.
 func TestTooManyWaitForMemory(t *testing.T) {
 	buffered := memory.S3()
 	buffered.Limits.MinPart = 64 << 10
@@ -87,7 +87,7 @@ func TestTooManyWaitForMemory(t *testing.T) {
 		return send(t, server, http.MethodPost, "/v2/test/blobs/uploads/?digest="+digest.FromBytes(data).String(), bytes.NewReader(data))
 	}
 	clients := &stallingClients{t: t, server: server}
-	clients.start(12) // each holds a segment of 64 KiB, of which there are about 11
+	clients.start(12) // each holds one of about 11 segments of 64 KiB
 	large := bytes.Repeat([]byte("large "), 20_000)
 	var res *http.Response
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {

@@ -12,32 +12,31 @@ import (
 	"github.com/berthhq/berth/upload"
 )
 
-// Invariants reports what a bucket must never contain. They hold at every
-// instant, also while requests are half-way and after processes were killed. A
-// test may check them between any two calls to the store, but not during one.
+// Invariants checks rules that a bucket must never break. They hold at every
+// instant, even while requests are in progress and after processes were killed. A
+// test may check them between any two calls to the store, but not during a call.
 //
-//   - The bytes of a record are there, with the size, the digest and the CRC of
-//     the record. Nothing is required if the record's state means that the bytes
-//     are not trusted.
-//   - A link has a record, and the bytes it leads to have its digest. It may
-//     disagree with the record, if the record's data was replaced since, and then
-//     lead to no bytes.
+//   - The bytes of a record exist, with the size, the digest and the CRC of the
+//     record. This is not required if the record is damaged or unverified.
+//   - A link has a record, and the link's bytes have its digest. If the record's
+//     data was replaced, the link may still name the old data, which may be
+//     deleted.
 //   - No data key is named for two digests, or by two uploads.
 //   - Bytes under data/sha256/ have the digest in their key. Bytes under
-//     data/new/ have the digest to which the end of one session binds them.
-//     Without that end the collector would never find them.
+//     data/new/ have the digest in the committed record of one session. Without
+//     that record the collector would never find them.
 //   - The records of a session are numbered without a gap, name one repository
 //     and one start, and only the last one may end it.
 //   - While a session is open, the records to which its newest one refers exist,
 //     are not spent, and hold exactly the bytes before those in the newest one.
 //   - The bytes of an alias have both digests.
 //
-// The zero value is for a bucket that only requests of berth have changed.
+// The zero value is for a bucket that only berth's requests have changed.
 type Invariants struct {
-	// Lost are data keys with bytes that the test itself deleted or spoiled.
+	// Lost are data keys with bytes that the test itself deleted or corrupted.
 	Lost map[string]bool
 
-	// Collected allows that records are missing where links are left.
+	// Collected allows links and aliases without a record.
 	Collected bool
 
 	// seen holds what was read before, by key and tag. A version of an object is
@@ -45,7 +44,7 @@ type Invariants struct {
 	seen map[string]any
 }
 
-// Lose marks a data key as one with bytes that the test deletes or spoils.
+// Lose adds a data key with bytes that the test deletes or corrupts to Lost.
 func (c *Invariants) Lose(key string) {
 	if c.Lost == nil {
 		c.Lost = map[string]bool{}
@@ -53,12 +52,12 @@ func (c *Invariants) Lose(key string) {
 	c.Lost[key] = true
 }
 
-// findings are what is wrong with a bucket.
+// findings are the broken rules that were found in a bucket.
 type findings []error
 
 func (f *findings) add(format string, args ...any) { *f = append(*f, fmt.Errorf(format, args...)) }
 
-// Check returns an error for everything that is wrong with the bucket.
+// Check returns the errors for all broken rules, joined, or nil.
 func (c *Invariants) Check(ctx context.Context, b drivers.Bucket) error {
 	inv, err := c.Read(ctx, b)
 	if err != nil {
@@ -77,7 +76,7 @@ func (c *Invariants) Check(ctx context.Context, b drivers.Bucket) error {
 	return errors.Join(f...)
 }
 
-// trusted reports whether the bytes of a record must have its digest.
+// trusted reports whether the bytes of a record must match the record.
 func (c *Invariants) trusted(r catalog.Record) bool {
 	return (r.State == catalog.Live || r.State == catalog.Condemned) && !c.Lost[r.Data]
 }
@@ -145,7 +144,8 @@ type dataKeys struct {
 	bound    map[string]bool // by the end of a session
 }
 
-// name enters that something names a data key for a digest.
+// name records that an object names the data key for the digest d. what describes
+// the object.
 func (k *dataKeys) name(what, key string, d digest.Digest) {
 	if key == "" {
 		return

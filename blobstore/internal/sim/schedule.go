@@ -29,7 +29,7 @@ type step struct {
 	id    string // names it in every schedule in which it waits
 	actor string
 	call  drivertest.Call
-	make  func() // lets the call be made, and returns at once
+	make  func() // lets the call be made, and returns immediately
 }
 
 func (s *step) String() string { return s.actor + ": " + s.call.String() }

@@ -26,7 +26,7 @@ import (
 )
 
 // A Recorder records the calls to the buckets that its Wrap returns. Its zero
-// value is ready to use. Any number of goroutines may use it at once.
+// value is ready to use. Any number of goroutines may use it concurrently.
 type Recorder struct {
 	mu       sync.Mutex
 	requests []*request

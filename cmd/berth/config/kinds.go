@@ -14,7 +14,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// value is the value of a key, which is in one field or more.
+// value is the value of a key. It is stored in one or more fields.
 type value interface {
 	// set parses text into the fields, and reports whether it is allowed.
 	set(text string) bool
@@ -86,7 +86,7 @@ func scalar(text string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
 }
 
-// words returns a text that must be valid. Its default is def.
+// words returns a text for which valid must return true. Its default is def.
 func words(p []*string, def, want string, valid func(string) bool) value {
 	assign(p, def)
 	parse := func(s string) (string, bool) { return s, valid(s) }
@@ -165,7 +165,7 @@ func webURL(p ...*string) value {
 // characters of keys, and is short enough to leave room for the keys below it.
 // Slashes at its ends make no difference.
 func prefix(p ...*string) value {
-	want := "a path such as registry/blobs, of a-z A-Z 0-9 ! + - . _ : and at most 200 bytes"
+	want := "a path such as registry/blobs, with at most 200 characters from a-z A-Z 0-9 ! + - . _ : /"
 	parse := func(s string) (string, bool) {
 		s = strings.Trim(s, "/")
 		return s, s == "" || drivers.CheckKey(s) == nil && len(s) <= 200
@@ -193,8 +193,8 @@ func boolean(p *bool) value {
 	return field[bool]{[]*bool{p}, trueOrFalse, parseBool, strconv.FormatBool}
 }
 
-// negated returns a boolean that is true if the field is false, as it is by
-// default.
+// negated returns a boolean that is true by default. The field has the opposite
+// value.
 func negated(p *bool) value {
 	parse := func(s string) (bool, bool) {
 		b, ok := parseBool(s)
@@ -207,8 +207,8 @@ const trueOrFalse = "true or false"
 
 func parseBool(s string) (b, ok bool) { return s == "true", s == "true" || s == "false" }
 
-// autoBoolean returns a boolean, or auto if the field is nil, as it is by
-// default.
+// autoBoolean returns a boolean or auto, which is the default. The field is nil
+// for auto.
 func autoBoolean(p **bool) value {
 	parse := func(s string) (*bool, bool) {
 		if s == "auto" {
@@ -237,7 +237,7 @@ func count(p *int, def, least, most int) value {
 }
 
 // countOrNone returns a whole number, 0 <= n <= most. The field is -1 for 0,
-// because its library has another default for 0.
+// because in its library 0 stands for a default.
 func countOrNone(p *int, def, most int) value {
 	f, _ := count(p, def, 0, most).(field[int])
 	inner := f.parse

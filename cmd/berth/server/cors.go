@@ -8,14 +8,14 @@ import (
 )
 
 // CORS describes which pages of other origins may use the API in browsers. If
-// Origins is empty, no page may.
+// Origins is empty, no such page may use it.
 type CORS struct {
 	Origins     []string      // as browsers send them, or "*" alone for every origin
 	Credentials bool          // the browser may send its own credentials, such as client certificates
-	MaxAge      time.Duration // how long a browser may keep the answer to a preflight
+	MaxAge      time.Duration // how long a browser may keep the response to a preflight
 }
 
-// exposed are the headers of answers that pages may read, in addition to the
+// exposed are the response headers that pages may read, in addition to the
 // headers that the Fetch standard always allows
 // (https://fetch.spec.whatwg.org/#cors-safelisted-response-header-name).
 var exposed = []string{
@@ -33,7 +33,7 @@ func crossOrigin(next http.Handler, cfg CORS) http.Handler {
 	}
 	maxAge := int(cfg.MaxAge / time.Second)
 	if maxAge == 0 {
-		maxAge = -1 // package cors sends no header for zero, and browsers then keep the answer for a few seconds
+		maxAge = -1 // package cors sends no header for zero, and browsers then keep the response for a few seconds
 	}
 	return cors.New(cors.Options{
 		AllowedOrigins:   cfg.Origins,

@@ -13,8 +13,8 @@ import (
 )
 
 // connection is the ResponseWriter of a connection. It records the sizes of writes
-// and their deadlines. Like that of net/http, it sends a file from the kernel if
-// ReadFrom gets one with a limit around it.
+// and their deadlines. Like net/http's, its ReadFrom sends a file from the kernel
+// if the file is in an io.LimitedReader.
 type connection struct {
 	*httptest.ResponseRecorder
 
@@ -35,7 +35,7 @@ func (c *connection) ReadFrom(r io.Reader) (int64, error) {
 			return c.Body.ReadFrom(r)
 		}
 	}
-	return 0, errors.New("not a file: a slow reader would count against the client")
+	return 0, errors.New("not a file: the client's deadline would include a slow reader")
 }
 
 func (c *connection) SetWriteDeadline(at time.Time) error {
@@ -43,7 +43,7 @@ func (c *connection) SetWriteDeadline(at time.Time) error {
 	return nil
 }
 
-// serveOn serves one request by handler on a new connection. The request may last
+// serveOn serves one request with handler on a new connection. The request may last
 // for limit.
 func serveOn(t *testing.T, limit time.Duration, handler http.HandlerFunc) *connection {
 	t.Helper()
@@ -56,8 +56,8 @@ func serveOn(t *testing.T, limit time.Duration, handler http.HandlerFunc) *conne
 }
 
 // TestResponseFromReader checks that an answer that does not come from a file is
-// sent in large writes, each with a deadline of its own, and that no deadline is
-// later than the request may last.
+// sent in large writes, each with its own deadline, and that no deadline is after
+// the end of the request's time limit.
 func TestResponseFromReader(t *testing.T) {
 	t.Parallel()
 	data := bytes.Repeat([]byte("not a file "), 50_000)
@@ -80,7 +80,7 @@ func TestResponseFromReader(t *testing.T) {
 }
 
 // TestResponseFromFile checks that a file reaches the connection as a file, in
-// stretches with a deadline each, so that the kernel sends it with sendfile(2).
+// stretches that each have a deadline, so that the kernel sends it with sendfile(2).
 func TestResponseFromFile(t *testing.T) {
 	t.Parallel()
 	name := filepath.Join(t.TempDir(), "file")
@@ -100,13 +100,13 @@ func TestResponseFromFile(t *testing.T) {
 	checkDeadlines(t, c, start, stretchTimeout)
 }
 
-// checkDeadlines checks that each write had this time, counted from some moment
-// after start.
+// checkDeadlines checks that each write was allowed to take the time want, counted
+// from some moment after start.
 func checkDeadlines(t *testing.T, c *connection, start time.Time, want time.Duration) {
 	t.Helper()
 	for _, at := range c.deadlines {
 		if at.Before(start.Add(want)) || at.After(time.Now().Add(want)) {
-			t.Errorf("a write has %v, want %v", at.Sub(start), want)
+			t.Errorf("the deadline of a write is %v after the start, want %v", at.Sub(start), want)
 		}
 	}
 }
@@ -177,7 +177,7 @@ func TestCopyBuffers(t *testing.T) {
 	}); n != largeBuffer || err != nil {
 		t.Errorf("copy during another copy: writes of up to %d bytes, %v, want %d", n, err, largeBuffer)
 	}
-	wantLarge("after two copies at a time")
+	wantLarge("after two concurrent copies")
 	broken := errors.New("broken")
 	if _, err := largest(func() error { return broken }); !errors.Is(err, broken) {
 		t.Errorf("copy = %v, want %v", err, broken)

@@ -25,14 +25,14 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// earlyAnswer is a request, and its answer, which is known before the request's body
-// has arrived.
+// earlyAnswer is a request, and the response that berth can send before the request's
+// body has arrived.
 type earlyAnswer struct {
 	name   string
 	method string
 	target string
 	header string // a line of the request's header, with its end of line
-	more   int64  // bytes of the body in addition to those of all requests
+	more   int64  // bytes by which the body is larger than those of other requests
 
 	status  int
 	code    string   // in the answer's body; empty for a success
@@ -219,9 +219,9 @@ func (e earlyAnswer) impossible(route, client string) bool {
 		e.name == "range and length" && strings.Contains(client, "chunked") // there is no length
 }
 
-// testEarlyAnswers sends requests that have early answers, with bodies of size bytes, as
-// often by each client as tries has it. It uses the routes that use accepts, all at the
-// same time. names restricts the requests.
+// testEarlyAnswers sends requests that have early answers, with bodies of size bytes.
+// tries is how often each client sends each request. The routes for which use returns
+// true are used concurrently. If there are names, only those requests are sent.
 func testEarlyAnswers(t *testing.T, size int64, use func(route string) bool, tries map[string]int, names ...string) {
 	bucket, err := memory.Open(t.Context(), memory.Config{Store: &memory.Store{Habits: memory.S3()}})
 	if err != nil {
@@ -269,10 +269,11 @@ func TestEarlyAnswers(t *testing.T) {
 func anyRoute(string) bool { return true }
 
 // byHTTP2 reports whether a proxy uses HTTP/2 to reach berth. Such a proxy forwards a
-// body in small pieces, and 300 MB can take longer than berth reads a refused body.
+// body in small pieces, so 300 MB can take longer than the time for which berth reads a
+// refused body.
 func byHTTP2(route string) bool { return strings.HasSuffix(route, "by h2c") }
 
-// TestLongEarlyAnswers checks that each client gets berth's answer by each route, and
+// TestLongEarlyAnswers checks that each client gets berth's response by each route, and
 // not a broken pipe or a proxy's 502. The soak sends each request 20 times.
 func TestLongEarlyAnswers(t *testing.T) {
 	const size, smaller = 300 << 20, 40 << 20

@@ -120,8 +120,8 @@ func random(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("DIGEST", digest)
 }
 
-// writeRandom creates a file of bytes that depend on its size only, and returns
-// their digest.
+// writeRandom creates a file of random bytes and returns their digest. Files of
+// equal size have equal bytes.
 func writeRandom(name string, size int64) (digest string, err error) {
 	file, err := os.Create(name)
 	if err != nil {

@@ -58,7 +58,7 @@ type Record struct {
 	// that is known to be a digest of the bytes, and is not Digest.
 	RequestedDigest digest.Digest
 
-	End    int             // only in KindSpent: number of the record that ends the session
+	End int // only in KindSpent: number of the record that ends the session
 
 	Modified time.Time // by the store's clock
 }

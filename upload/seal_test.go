@@ -107,6 +107,28 @@ func TestContestedSeal(t *testing.T) {
 	}
 }
 
+// TestDrainDuringContestedSeal checks that a Drain between Seal and ResolveSeal does
+// not end a request that has received all its bytes.
+func TestDrainDuringContestedSeal(t *testing.T) {
+	p := randomBytes(73, 300*kiB)
+	m := replica(t, &membucket.Store{Habits: smallS3()}, func(ctx context.Context, _ drivertest.Call, do func(context.Context) error) error {
+		return do(ctx)
+	})
+	tok := m.Start("r", digest.SHA512)
+	w, d := sealing(t, m, tok, p)
+	sealFirst(t, m, tok, p)
+	if got, err := w.Seal(t.Context(), d); got != Contested || err != nil {
+		t.Fatalf("Seal = %v, %v, want %v", got, err, Contested)
+	}
+	m.Drain()
+	if got, err := w.ResolveSeal(t.Context()); got != SealedBefore || err != nil {
+		t.Fatalf("ResolveSeal after Drain = %v, %v, want %v", got, err, SealedBefore)
+	}
+	if c, err := w.Store(t.Context()); err != nil || c.Digest != digest.FromBytes(p) {
+		t.Errorf("Store after Drain = %v, %v, want the content", c, err)
+	}
+}
+
 // TestFailedSeal checks that Seal reads the next record itself if creating it has
 // an unknown outcome.
 func TestFailedSeal(t *testing.T) {

@@ -298,7 +298,7 @@ func (w *Writer) cutOff() {
 	}
 	go func() { // no method is running: the Writer waits for its caller
 		defer w.mu.Unlock()
-		if !w.p.status.isOpen() {
+		if !w.p.status.isOpen() || w.sealer.contest != nil { // a contested Seal has all its bytes: it is completed
 			return
 		}
 		if w.p.opts.Commit {

@@ -12,7 +12,7 @@ import (
 )
 
 // read opens one record, and its tail. It returns an EndedError if the record is
-// no open one.
+// not open.
 func (m *Manager) read(ctx context.Context, t Token) (envelope.Stored[sessionRecord], io.ReadCloser, error) {
 	s, tail, err := envelope.Open[sessionRecord](ctx, m.cfg.Bucket, m.cfg.Layout.SessionRecord(t.ID, t.Seq))
 	switch {
@@ -39,9 +39,9 @@ func (m *Manager) newest(ctx context.Context, t Token) (Token, error) {
 	return t.next(seq), err
 }
 
-// createNext creates the record after the one that t names. If another record
-// exists, it returns that record with ErrOutOfOrder, or with how the session
-// ended.
+// createNext creates the record that follows t's record. If that number is taken,
+// it returns the existing record with ErrOutOfOrder or an EndedError, or with
+// ErrUnknown if it belongs to another repository.
 func (m *Manager) createNext(ctx context.Context, t Token, due deadline.Deadline, r sessionRecord, tail drivers.Body) (envelope.Stored[sessionRecord], error) {
 	if err := due.Check(); err != nil {
 		return envelope.Stored[sessionRecord]{}, err
@@ -69,7 +69,7 @@ func (t Token) outcome(s envelope.Stored[sessionRecord], err error) error {
 }
 
 // endLost ends a session that has lost bytes, so that its client starts again
-// instead of continuing for ever. It returns ErrUnknown. If a next record exists,
+// instead of continuing forever. It returns ErrUnknown. If a next record exists,
 // it returns ErrOutOfOrder, or how the session ended: the bytes may be gone
 // because another request has completed the upload.
 func (m *Manager) endLost(ctx context.Context, t Token, due deadline.Deadline, last sessionRecord) error {
@@ -88,8 +88,8 @@ func (m *Manager) abort(ctx context.Context, u drivers.Upload) {
 	}
 }
 
-// spend replaces a record that is no longer needed. If that fails, the collector
-// removes the record: it takes up space, and nothing in it is wrong.
+// spend replaces a record that is no longer needed. If that fails, the record only
+// takes up space until the collector removes it.
 func (m *Manager) spend(ctx context.Context, t Token, tag string, by sessionRecord) {
 	if err := m.trySpend(ctx, t, tag, by); err != nil {
 		m.cfg.Log.WarnContext(ctx, "session record not spent", "upload", t.ID, "record", t.Seq, "error", err)
@@ -115,7 +115,7 @@ func (m *Manager) Committed(ctx context.Context, t Token, e *EndedError) (Conten
 		_, tail, err := m.read(ctx, t.next(e.end))
 		if err == nil {
 			tail.Close()
-			return Content{}, fmt.Errorf("upload: session %s: record %d is no end", t.ID, e.end)
+			return Content{}, fmt.Errorf("upload: session %s: record %d does not end the session", t.ID, e.end)
 		}
 		end, ok := errors.AsType[*EndedError](err)
 		if !ok {

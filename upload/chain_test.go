@@ -86,7 +86,7 @@ func TestEveryPieceToAnotherReplica(t *testing.T) {
 	})
 }
 
-// TestLostRaces continues from one record with several requests at once. One of
+// TestLostRaces continues from one record with several concurrent requests. One of
 // them is recorded, and the other ones fail with ErrOutOfOrder.
 func TestLostRaces(t *testing.T) {
 	eachHabit(t, func(t *testing.T, store *membucket.Store) {

@@ -255,9 +255,9 @@ func (u *untilEmpty) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// TestSlowStoreIsNoReason checks that the runner's client is not cut off while
+// TestSlowStoreDoesNotCutOffClient checks that the runner's client is not cut off while
 // the store is slow to store the part that the client has sent.
-func TestSlowStoreIsNoReason(t *testing.T) {
+func TestSlowStoreDoesNotCutOffClient(t *testing.T) {
 	data := randomBytes(8, 4*miB)
 	for name, tt := range map[string]struct {
 		habits membucket.Habits

@@ -3,7 +3,7 @@
 // The client of an upload holds a signed token. The store holds a chain of session
 // records, each created only if absent. So any process can continue an upload,
 // and no byte is read back in order to hash it. Parts are stored as they fill,
-// several at once. The memory of all uploads together is bounded.
+// several concurrently. The memory of all uploads together is bounded.
 //
 // The package keeps one invariant: a completed object consists of bytes that this
 // package hashed as they were stored. Parts are pinned by the tags that storing
@@ -17,7 +17,7 @@
 // raw bytes. Creating the next record is the only way to append, to commit and
 // to cancel. If two requests continue from the same record, one of them loses, and
 // nothing is ever locked. A number is never used twice: only the collector
-// deletes records, and only a whole session at once.
+// deletes records, and only whole sessions.
 //
 // An open record has the offset and the state of the hashes there. Its content is
 // what its own request added: the parts that the request stored, and, as raw
@@ -66,7 +66,7 @@
 //
 // Package budget bounds the memory of all uploads, and cuts slow clients off. A
 // request holds the bytes that it has received past the last part. It takes memory
-// for the bytes of earlier records all at once. If it takes over records, or its
+// for the bytes of earlier records in one step. If it takes over records, or its
 // length shows that it fills a part, it does so before it receives anything.
 // Otherwise it does so when the part is full. The received bytes are recorded
 // straight from memory, without the bytes of earlier records, so a request that is

@@ -15,7 +15,7 @@ import (
 )
 
 // TestTooLarge checks that an upload over Config.MaxBlobSize, or over what the
-// store can hold, is refused: at once if its length is known, and otherwise when
+// store can hold, is refused: immediately if its length is known, and otherwise when
 // the limit is reached.
 func TestTooLarge(t *testing.T) {
 	few := smallS3()

@@ -19,7 +19,7 @@ const (
 	// record because the next record may repeat them, in bytes.
 	keepRaw = 4 << 10
 
-	// fetchAtOnce is the number of records that one request reads at once.
+	// fetchAtOnce is the number of records that one request reads concurrently.
 	fetchAtOnce = 16
 )
 

@@ -7,7 +7,7 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// parts are the parts of one upload. Several of them are stored at once.
+// parts are the parts of one upload. Several of them are stored concurrently.
 type parts struct {
 	slots chan struct{}
 	wg    sync.WaitGroup

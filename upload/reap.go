@@ -57,7 +57,7 @@ type Remains struct {
 // deletes the records, the one that ends the session last, so that no request
 // finds an open session of which records are missing.
 //
-// Reap may run in several processes at once, and may be killed at any point: a
+// Reap may run in several processes concurrently, and may be killed at any point: a
 // later Reap does the rest. If the session had no end, that is once the end is old
 // as well. An error means that the outcome of a request to the store is not
 // known. The session stays for a later run. After due Reap writes nothing, because

@@ -195,7 +195,7 @@ func reapFailing(t *testing.T, s reapScenario, faulty *drivertest.Faulty) bool {
 	return hit
 }
 
-// TestReapTwiceAtOnce runs several collectors at once.
+// TestReapTwiceAtOnce runs several collectors concurrently.
 func TestReapTwiceAtOnce(t *testing.T) {
 	for _, s := range reapScenarios() {
 		t.Run(s.name, func(t *testing.T) {

@@ -154,7 +154,7 @@ func TestRepeatAfterCut(t *testing.T) {
 	})
 }
 
-// TestRepeatsRace sends the same body several times at once. All requests get the
+// TestRepeatsRace sends the same body several times concurrently. All requests get the
 // same response.
 func TestRepeatsRace(t *testing.T) {
 	eachHabit(t, func(t *testing.T, store *membucket.Store) {

@@ -19,8 +19,8 @@ import (
 const storeTimeout = 10 * time.Minute
 
 // shortBody is the largest body, in bytes, that is held in memory although the
-// store takes streams, if it is committed at once: creating one small object is
-// cheaper than an upload.
+// store takes streams, if the same request commits it: creating one small object
+// is cheaper than an upload.
 const shortBody = 1 << 20
 
 // Options are what a Writer is for.
@@ -116,7 +116,7 @@ func (q *request) streams() bool {
 	return q.m.limits.Stream && !short
 }
 
-// recordKey returns the key of the record after the one that t names.
+// recordKey returns the key of the record that follows t's record.
 func (q *request) recordKey(t Token) string { return q.m.cfg.Layout.SessionRecord(t.ID, t.Seq+1) }
 
 // reserveList accounts for n bytes of lists of parts. It returns drivers.ErrBusy

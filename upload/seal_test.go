@@ -161,7 +161,7 @@ func TestCommittedOfNoEnd(t *testing.T) {
 	m := replica(t, &membucket.Store{Habits: smallS3()}, nil)
 	tok := patch(t, m, m.Start("r", digest.SHA256), []byte("some"))
 	_, err := m.Committed(t.Context(), tok, &EndedError{end: 1})
-	if err == nil || !strings.Contains(err.Error(), "record 1 is no end") {
+	if err == nil || !strings.Contains(err.Error(), "record 1 does not end the session") {
 		t.Errorf("Committed = %v, want an error that names record 1", err)
 	}
 }

@@ -18,7 +18,7 @@ type tail struct {
 	taken drivers.Body // of the references from there on, which the next record takes over
 }
 
-// add notes that p, the start of the buffer's space, was received.
+// add records that p, the start of the buffer's space, was received.
 func (t *tail) add(p []byte) {
 	t.buf.Add(len(p))
 	t.crc = drivers.UpdateCRC32C(t.crc, p)

@@ -40,7 +40,8 @@ type target struct {
 	sizes  sizes // zero until they are fixed
 }
 
-// follow sets the upload to the one that a record names; u is nil if it names none.
+// follow sets the upload to u, which a record names. u is nil if the record names
+// no upload.
 func (t *target) follow(u *drivers.Upload) {
 	t.upload, t.origin = u, noUpload
 	if u != nil {
@@ -55,7 +56,7 @@ func (t *target) start(u drivers.Upload, from origin) { t.upload, t.origin = &u,
 // request may abort it.
 func (t *target) isOurs() bool { return t.origin == ours || t.origin == bound }
 
-// share notes that isOurs is over: a record that names the upload, or a Complete,
+// share ends isOurs, because a record that names the upload, or a Complete,
 // was sent to the store.
 func (t *target) share() {
 	switch t.origin {

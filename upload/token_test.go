@@ -89,7 +89,7 @@ func TestTokensExpire(t *testing.T) {
 	})
 }
 
-// TestTokenKeyRace opens an empty bucket by several replicas at once: all of them
+// TestTokenKeyRace opens an empty bucket by several replicas concurrently: all of them
 // sign with the same key.
 func TestTokenKeyRace(t *testing.T) {
 	for _, habits := range []membucket.Habits{smallS3(), membucket.GCS(), streaming()} {

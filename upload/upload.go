@@ -58,7 +58,7 @@ type EndedError struct {
 	// another.
 	Digest, RequestedDigest digest.Digest
 
-	end    int             // number of the record that ended the session; 0 if it is the one that was read
+	end    int             // number of the record that ended the session; 0 if it is the record that was read
 	upload *drivers.Upload // where the data of the session may be
 	size   int64
 	crc    uint32

@@ -267,7 +267,7 @@ func TestAlreadyStored(t *testing.T) {
 	})
 }
 
-// TestPartsInParallel checks that Config.ParallelParts parts are stored at once, and
+// TestPartsInParallel checks that Config.ParallelParts parts are stored concurrently, and
 // not more.
 func TestPartsInParallel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -293,7 +293,7 @@ func TestPartsInParallel(t *testing.T) {
 		start := time.Now()
 		tok := patch(t, m, m.Start("r", digest.SHA256), data)
 		if diff := cmp.Diff([]any{3, 3 * time.Second}, []any{most, time.Since(start)}); diff != "" {
-			t.Errorf("parts at once, and the time for nine parts (-want +got):\n%s", diff)
+			t.Errorf("concurrent parts, and the time for nine parts (-want +got):\n%s", diff)
 		}
 		wantCommit(t, m, tok, nil, data)
 	})

@@ -158,7 +158,7 @@ func TestStreamTakesItsScratchAtOnce(t *testing.T) {
 	})
 }
 
-// TestRunnersTakeTurns holds everything but the reserve for good. Each upload still
+// TestRunnersTakeTurns holds everything but the reserve forever. Each upload still
 // gets its parts, in turn.
 func TestRunnersTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -14,7 +14,7 @@ type Buffer struct {
 	size   int64 // bytes in the buffer
 
 	// A part that is streamed needs a segment of scratch besides its first
-	// bytes. The buffer takes both at once, because a client that holds bytes
+	// bytes. The buffer takes both together, because a client that holds bytes
 	// must not wait for memory in order to send them.
 	streams bool
 	extra   int // segments of scratch
@@ -41,10 +41,10 @@ func (b *Buffer) Streams() bool { return b.streams }
 func (b *Buffer) IsEmpty() bool { return len(b.segs) == 0 }
 
 // IsSmallFull reports whether the buffer has its memory from ReserveSmall, and
-// that is full.
+// that memory is full.
 func (b *Buffer) IsSmallFull() bool { return b.small > 0 && b.room() == 0 }
 
-// Add notes that the first n bytes of the slice that Space returned are in use.
+// Add records that the first n bytes of the slice that Space returned are in use.
 func (b *Buffer) Add(n int) { b.size += int64(n) }
 
 // Reset drops the bytes in the buffer and keeps its memory.
@@ -81,7 +81,7 @@ func (b *Buffer) outgrow() {
 	b.small = 0
 }
 
-// Reserve takes n segments at once, and with the first ones of a stream a segment
+// Reserve takes n segments together, and with the first ones of a stream a segment
 // of scratch. It may wait for memory, until ctx is done.
 func (b *Buffer) Reserve(ctx context.Context, n int) error {
 	extra := 0
@@ -95,8 +95,9 @@ func (b *Buffer) Reserve(ctx context.Context, n int) error {
 	return nil
 }
 
-// ReserveFront takes memory for n bytes that come before those in the buffer, all
-// of it at once, as far as Front has not taken it. It may wait.
+// ReserveFront takes memory, in one step, for n bytes that come before those in the
+// buffer. Memory that was reserved earlier and that Front has not returned counts.
+// It may wait.
 func (b *Buffer) ReserveFront(ctx context.Context, n int64) error {
 	missing := segmentsFor(n) - (len(b.frontSegs) - b.placed)
 	if missing <= 0 {
@@ -176,7 +177,7 @@ func (b *Buffer) Segments() [][]byte {
 	return out
 }
 
-// MarkSending notes that the client has sent all of the part. If it is the runner,
+// MarkSending records that the client has sent all of the part. If it is the runner,
 // it may be silent from now on.
 func (b *Buffer) MarkSending() {
 	m := b.client.budget

@@ -38,7 +38,7 @@ type Client struct {
 
 // Join returns a new client. Its clock runs. The budget calls cut, from another
 // goroutine and perhaps more than once, to have the client release its memory.
-// After Drain it calls cut at once.
+// After Drain it calls cut immediately.
 func (b *Budget) Join(cut func()) *Client {
 	now := time.Now()
 	c := &Client{budget: b, cut: cut, since: now, arrived: now}
@@ -92,7 +92,7 @@ func (c *Client) resume() {
 	}
 }
 
-// Received notes that n bytes have arrived.
+// Received records that n bytes have arrived.
 func (c *Client) Received(n int) {
 	now := time.Now()
 	c.budget.mu.Lock()

@@ -10,8 +10,8 @@ import (
 )
 
 // TestNoDeadlock runs uploads of all kinds on a small budget: slow ones, ones that
-// stall for good, large tails, small bodies, streams. Each of them ends, the
-// budget holds at every moment, and all memory is given back.
+// stall forever, large tails, small bodies, streams. Each of them ends, the
+// budget holds at every moment, and all memory is released.
 func TestNoDeadlock(t *testing.T) {
 	for seed := range uint64(60) {
 		synctest.Test(t, func(t *testing.T) { runUploads(t, seed) })

@@ -8,7 +8,7 @@
 // # Fairness
 //
 // The budget sets aside a reserve, which is large enough for the largest part.
-// A buffer gets its segments at once if the reserve stays untouched. Otherwise it
+// A buffer gets its segments immediately if the reserve stays untouched. Otherwise it
 // waits in a queue, in the order of arrival. The oldest waiter becomes the
 // runner: it alone may take segments from the reserve, until its part is stored
 // and its buffer released. Then the next waiter becomes the runner.

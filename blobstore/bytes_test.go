@@ -15,9 +15,8 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// TestBytesOfChunks holds how many bytes a push in chunks writes to the store,
-// and how many it leaves there until the collector comes: both are bounded by
-// the bytes of its requests.
+// TestBytesOfChunks limits the bytes that a push in chunks writes to the store, and
+// the bytes that it leaves there for the collector, by the bytes of its requests.
 func TestBytesOfChunks(t *testing.T) {
 	for name, open := range map[string]openToCount{"S3": openS3ToCount, "streams": openStreamsToCount, "directory": openDirectoryToCount} {
 		for _, push := range chunkedPushes() {
@@ -39,7 +38,7 @@ func TestLongBytesOfChunks(t *testing.T) {
 	}
 }
 
-// needsTime skips a test that takes long, unless long tests are wanted.
+// needsTime skips a test that takes minutes, except with BERTH_TEST_LONG.
 func needsTime(t *testing.T) {
 	t.Helper()
 	if os.Getenv("BERTH_TEST_LONG") == "" {
@@ -47,8 +46,8 @@ func needsTime(t *testing.T) {
 	}
 }
 
-// chunkedPush is a blob that is sent in PATCHes of these sizes, the last one again
-// and again.
+// chunkedPush is a blob that is sent in PATCHes of these sizes. The last size is
+// repeated.
 type chunkedPush struct {
 	name   string
 	chunks []int64
@@ -89,7 +88,7 @@ func (p chunkedPush) run(t *testing.T, open openToCount) {
 	if most := halves*p.size/2 + requests<<10; stays > most {
 		t.Errorf("%d bytes are left, want at most %d", stays, most)
 	}
-	c.put(c.at, payload{}, blob.digest) // as if the answer had been lost
+	c.put(c.at, payload{}, blob.digest) // as if the response had been lost
 }
 
 func share(n, of int64) float64 { return float64(n) / float64(of) }
@@ -101,12 +100,12 @@ func repeated(n int64, times int) (all []int64) {
 	return all
 }
 
-// TestManyPatches: what a PATCH costs does not grow with the number of those
-// before it.
+// TestManyPatches checks that the cost of a PATCH does not grow with the number of
+// PATCHes before it.
 func TestManyPatches(t *testing.T) { manyPatches(t, 4000, openStreamsToCount) }
 
-// TestLongManyPatches is TestManyPatches with as many as clients have been seen
-// to send, to a directory.
+// TestLongManyPatches is TestManyPatches to a directory, with the largest number that
+// clients are known to send.
 func TestLongManyPatches(t *testing.T) {
 	needsTime(t)
 	manyPatches(t, 10_000, openDirectoryToCount)
@@ -147,8 +146,8 @@ func manyPatches(t *testing.T, patches int, open openToCount) {
 	}
 }
 
-// pushChunks sends p in PATCHes of these sizes, the last one again and again, and
-// returns the number of requests.
+// pushChunks sends p in PATCHes of these sizes, the last one repeated, and returns the
+// number of requests.
 func (c *httpClient) pushChunks(p payload, sizes []int64) (requests int64) {
 	c.t.Helper()
 	at, r := c.post(""), p.reader()
@@ -189,7 +188,7 @@ func (b *countedBytes) StreamPart(ctx context.Context, u drivers.Upload, number 
 	return p, err
 }
 
-// openToCount opens a bucket, and returns what counts the bytes in it.
+// openToCount opens a bucket, and returns a function that counts the bytes in it.
 type openToCount func(t *testing.T) (b drivers.Bucket, left func() int64)
 
 func openS3ToCount(t *testing.T) (drivers.Bucket, func() int64) {

@@ -116,8 +116,8 @@ func (q *request) streams() bool {
 	return q.m.limits.Stream && !short
 }
 
-// recordKey returns the key of the record that follows t's record.
-func (q *request) recordKey(t Token) string { return q.m.cfg.Layout.SessionRecord(t.ID, t.Seq+1) }
+// nextRecordKey returns the key of the record after the one that t names.
+func (q *request) nextRecordKey(t Token) string { return q.m.cfg.Layout.SessionRecord(t.ID, t.Seq+1) }
 
 // reserveList accounts for n bytes of lists of parts. It returns drivers.ErrBusy
 // if the memory has no room for them.

@@ -92,7 +92,7 @@ func (s *sealer) seal(ctx context.Context, requested digest.Digest) (SealResult,
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	stored, err := end.Create(ctx, s.m.cfg.Bucket, s.recordKey(s.token))
+	stored, err := end.Create(ctx, s.m.cfg.Bucket, s.nextRecordKey(s.token))
 	if errors.Is(err, drivers.ErrExists) && stored.Object.Key == "" {
 		s.contest = &contest{end, s.target.origin}
 		s.target.share() // the existing record may be this one
@@ -105,7 +105,7 @@ func (s *sealer) seal(ctx context.Context, requested digest.Digest) (SealResult,
 func (s *sealer) resolve(ctx context.Context) (SealResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	existing, err := s.contest.end.Existing(ctx, s.m.cfg.Bucket, s.recordKey(s.token))
+	existing, err := s.contest.end.Existing(ctx, s.m.cfg.Bucket, s.nextRecordKey(s.token))
 	if errors.Is(err, drivers.ErrNotFound) {
 		err = &EndedError{Gone: true}
 	}

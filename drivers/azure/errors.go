@@ -85,7 +85,7 @@ func broken(err error) bool {
 	return halfHeader || halfStatus || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// refused returns the error that an answer of the service stands for. If access
+// refused returns the error for a response of the service. If access
 // is denied, the error contains needs, the right that the request requires. The
 // codes:
 // https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes.

@@ -1,15 +1,14 @@
 // Package azure is a driver for containers of Azure Blob Storage.
 //
 // Every key is a block blob. The service itself supports create-only writes
-// (If-None-Match), compares ETags (If-Match), and returns a write to all reads
-// that follow it. [Open] checks the conditions, and refuses a store without
-// them.
+// (If-None-Match) and compare-and-swap (If-Match), and every read that follows a
+// write returns it. [Open] checks the conditions, and refuses a store without them.
 //
 // # Uploads
 //
 // An upload is a blob with staged blocks (Put Block) until Complete commits a
-// list of them (Put Block List, If-None-Match: *). To start one takes no
-// request: the upload's id is a random number, which is part of the ids of its
+// list of them (Put Block List, If-None-Match: *). Starting an upload takes no
+// request, because its id is a random number, which is part of the ids of its
 // blocks. A block id is 21 bytes: two for the part's number, eight for the
 // upload, and eleven that are random for each attempt. The part's tag is that
 // id. So a repeated part does not replace the earlier one, and a list names
@@ -28,7 +27,7 @@
 // (x-ms-content-crc64). Each try of a request reads the body through a separate
 // reader, and no reader is used after the call has returned.
 //
-// The SDK retries requests, even conditional ones, so a retry may meet the
+// The SDK retries requests, even conditional ones, so a retry may find the
 // effect of an earlier try. If a retried write is refused, the driver reads the
 // blob: if it has the write's bytes, the write has succeeded, and otherwise its
 // outcome is unknown.

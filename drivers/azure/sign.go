@@ -169,7 +169,7 @@ func (d *delegation) key(ctx context.Context, at time.Time) (delegatedKey, error
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keyWait)
 		defer cancel()
 		var key delegatedKey
-		if key, err = d.ask(ctx, day); err == nil {
+		if key, err = d.request(ctx, day); err == nil {
 			d.newest.Store(&key)
 			return key, nil
 		}
@@ -181,9 +181,9 @@ func (d *delegation) key(ctx context.Context, at time.Time) (delegatedKey, error
 	return delegatedKey{}, fmt.Errorf("user delegation key: %w", err)
 }
 
-// ask requests the key of a day. It requires a separate right:
+// request requests the key of a day. It requires a separate right:
 // https://learn.microsoft.com/rest/api/storageservices/get-user-delegation-key.
-func (d *delegation) ask(ctx context.Context, day time.Time) (delegatedKey, error) {
+func (d *delegation) request(ctx context.Context, day time.Time) (delegatedKey, error) {
 	start := day.Add(-keySkew)
 	key := delegatedKey{day: day, expires: start.Add(keyLife)}
 	var err error

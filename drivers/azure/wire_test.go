@@ -18,7 +18,7 @@ type wire func(*http.Request) (*http.Response, error)
 func (w wire) RoundTrip(req *http.Request) (*http.Response, error) { return w(req) }
 
 // bySAS returns cfg with a SAS as the credential, and the transport to the server.
-// With a SAS requests aren't signed, so tests can change them on the way.
+// With a SAS requests aren't signed, so a transport can change them.
 func bySAS(t *testing.T, cfg Config) (Config, http.RoundTripper) {
 	t.Helper()
 	cfg.SAS, cfg.SharedKey = containerSAS(t, cfg), ""

@@ -14,7 +14,7 @@ import (
 )
 
 // Deadline is the end of the time that one request may last. A request checks it
-// before every write that rests on an earlier read, and once more before it is
+// before every write that depends on an earlier read, and again before it is
 // acknowledged.
 type Deadline struct {
 	start time.Time // by the monotonic clock

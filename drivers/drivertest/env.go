@@ -34,7 +34,7 @@ func newEnv(t *testing.T, s Suite) *env {
 	return e
 }
 
-// replica opens the bucket once more.
+// replica returns another replica of the bucket.
 func (e *env) replica() drivers.Bucket {
 	e.Helper()
 	b, err := e.open(e.Context())

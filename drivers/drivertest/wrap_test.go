@@ -220,7 +220,7 @@ func TestFaultyLate(t *testing.T) {
 	if got := content(t, store, "k"); got != "second" {
 		t.Errorf("List after the late DeleteIf = %q, want none", got)
 	}
-	// The reference numbers what it creates. The object's tag is not a number,
+	// The reference numbers its objects. The object's tag is not a number,
 	// so the upload is the first and the late part the second.
 	body := text("streamed")
 	if _, err := store.Complete(ctx, u, []drivers.Part{{Number: 1, Size: body.Size, Tag: "2", CRC32C: body.CRC32C}}, body.CRC32C); err != nil {

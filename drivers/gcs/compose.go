@@ -43,7 +43,7 @@ func errTag(p drivers.Part) error {
 // only by the request that creates the node. So if a source is gone, then the
 // node existed at that moment, and now either the node or one above it exists.
 // Complete looks for the nodes from this one upwards. If there is none, a part
-// is missing for good. The nodes are the same for all replicas, since only one
+// is missing and will not come back. The nodes are the same for all replicas, since only one
 // content completes an upload; size and CRC-32C are compared only as a guard
 // against accidents.
 func (s *uploadStore) Complete(ctx context.Context, u drivers.Upload, parts []drivers.Part, crc32c uint32) (_ drivers.Object, err error) {

@@ -72,7 +72,7 @@ func split(n int) func(yield func(int) bool) {
 	}
 	least := full / maxSources
 	return func(yield func(int) bool) {
-		rest := n - full // what is left when each has the least
+		rest := n - full // the leaves that remain when each subtree has the least
 		for range maxSources {
 			more := min(rest, full-least)
 			rest -= more

@@ -24,7 +24,7 @@ type Habits struct {
 	// start of the upload instead of its completion.
 	DatedByStart bool
 
-	// Sessionless makes an upload no more than a name that its parts share. The
+	// Sessionless makes an upload only a name that its parts share. The
 	// store then accepts a part for any upload, even one that was completed or
 	// aborted, and Uploads returns only uploads that have parts.
 	Sessionless bool

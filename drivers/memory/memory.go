@@ -56,7 +56,7 @@ type object struct {
 	content drivers.Body
 }
 
-// bucket is a view of a Store. It has no state of its own.
+// bucket is a view of a Store. It has no other state.
 type bucket struct {
 	*Store
 }

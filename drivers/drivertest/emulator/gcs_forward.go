@@ -6,8 +6,8 @@ import (
 	"net/http"
 )
 
-// ask sends the request to the server and reads its response.
-func (s *strictGCS) ask(r *http.Request, body []byte) (status int, header http.Header, answer []byte, err error) {
+// exchange sends the request to the server and reads its response.
+func (s *strictGCS) exchange(r *http.Request, body []byte) (status int, header http.Header, answer []byte, err error) {
 	resp, err := s.send(r, body)
 	if err != nil {
 		return 0, nil, nil, err

@@ -37,8 +37,8 @@ func (s *strictGCS) serveMedia(w http.ResponseWriter, r *http.Request, bucket, e
 	}
 }
 
-// serveInsert creates an object. It reads the whole body before it takes the lock, so that a slow
-// client does not block other requests.
+// serveInsert creates an object. It reads the whole body before it takes the lock,
+// so that a slow client does not block other requests.
 func (s *strictGCS) serveInsert(w http.ResponseWriter, r *http.Request, bucket string) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -53,7 +53,7 @@ func (s *strictGCS) serveInsert(w http.ResponseWriter, r *http.Request, bucket s
 // keep lets the server create an object and records its metadata. The request
 // to the server continues even if the client disconnects.
 func (s *strictGCS) keep(w http.ResponseWriter, r *http.Request, bucket string, body []byte) bool {
-	status, header, answer, err := s.ask(r.WithContext(context.WithoutCancel(r.Context())), body)
+	status, header, answer, err := s.exchange(r.WithContext(context.WithoutCancel(r.Context())), body)
 	if err != nil {
 		gcsError(w, http.StatusBadGateway, "backendError", err.Error())
 		return false

@@ -44,7 +44,7 @@ func NewWire(t testing.TB, endpoint string) *Wire {
 	var created struct {
 		Listen string `json:"listen"`
 	}
-	w.ask(t, "/proxies", map[string]any{"name": "store", "listen": "127.0.0.1:0", "upstream": u.Host, "enabled": true}, &created)
+	w.call(t, "/proxies", map[string]any{"name": "store", "listen": "127.0.0.1:0", "upstream": u.Host, "enabled": true}, &created)
 	u.Host = created.Listen
 	w.URL = u.String()
 	return w
@@ -54,25 +54,25 @@ func NewWire(t testing.TB, endpoint string) *Wire {
 func (w *Wire) Poison(t testing.TB, toxics ...Toxic) {
 	t.Helper()
 	for _, toxic := range toxics {
-		w.ask(t, "/proxies/store/toxics", toxic, nil)
+		w.call(t, "/proxies/store/toxics", toxic, nil)
 	}
 }
 
 // Cut closes all connections and refuses new ones.
 func (w *Wire) Cut(t testing.TB) {
 	t.Helper()
-	w.ask(t, "/proxies/store", map[string]any{"enabled": false}, nil)
+	w.call(t, "/proxies/store", map[string]any{"enabled": false}, nil)
 }
 
 // Heal removes all faults and accepts connections again.
 func (w *Wire) Heal(t testing.TB) {
 	t.Helper()
-	w.ask(t, "/reset", nil, nil)
+	w.call(t, "/reset", nil, nil)
 }
 
-// ask sends a request to the API and decodes its response into answer, unless
+// call sends a request to the API and decodes its response into answer, unless
 // answer is nil.
-func (w *Wire) ask(t testing.TB, path string, body, answer any) {
+func (w *Wire) call(t testing.TB, path string, body, answer any) {
 	t.Helper()
 	data, err := json.Marshal(body)
 	if err != nil {

@@ -4,6 +4,7 @@
 # which needs neither root nor the system's package lists.
 set -euo pipefail
 tools=$1
+rm -f "$tools/bin/nginx" # otherwise a second run would find this link
 found=$(PATH=$PATH:/usr/sbin:/usr/local/sbin command -v nginx || true)
 if [[ -z $found ]]; then
 	command -v apt-get >/dev/null || { echo "found neither nginx nor apt-get: install nginx" >&2; exit 1; }

@@ -38,7 +38,7 @@ func TestCreateIsLost(t *testing.T) {
 	}
 }
 
-// createCase is a Create whose response is lost.
+// createCase is a Create without a response.
 type createCase struct {
 	mode  drivertest.Mode
 	other bool // another writer's body is stored
@@ -216,7 +216,7 @@ func TestReplaceIsLost(t *testing.T) {
 	}
 }
 
-// replaceCase is a Replace whose response is lost.
+// replaceCase is a Replace without a response.
 type replaceCase struct {
 	mode   drivertest.Mode
 	before string // state of the key before Replace

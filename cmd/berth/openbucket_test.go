@@ -39,7 +39,7 @@ func TestOpenBucketSilent(t *testing.T) {
 		context.AfterFunc(ctx, func() { l.Close() }) // later requests, which clean up, are refused
 		_, _, err = openBucket(ctx, storage, slog.New(slog.DiscardHandler))
 		cancel()
-		if want := "storage." + storage.Driver + ".endpoint: the store has not answered"; err == nil || !strings.Contains(err.Error(), want) {
+		if want := "storage." + storage.Driver + ".endpoint: the store did not answer in time"; err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("openBucket of a silent store = %v, want an error that contains %q", err, want)
 		}
 	}
@@ -73,7 +73,7 @@ func TestOpenBucketSlowDirectory(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	_, _, err = openBucket(ctx, storage, log)
-	if want := "storage.filesystem.root: the file system has not answered"; err == nil || !strings.Contains(err.Error(), want) {
+	if want := "storage.filesystem.root: the file system did not answer in time"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("openBucket = %v, want an error that contains %q", err, want)
 	}
 }

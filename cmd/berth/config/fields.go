@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/berthhq/berth/redirect"
 )
@@ -77,8 +78,9 @@ func sample(name string) *Config {
 }
 
 // keysByField returns the key of each field of a library. The keys are those of
-// sample(anyName).
-func keysByField() map[string]string {
+// sample(anyName). It computes them once, because errors in the log of a busy
+// server may name fields.
+var keysByField = sync.OnceValue(func() map[string]string {
 	c := sample(anyName)
 	paths := make(map[any][]string)
 	for path, config := range map[string]any{
@@ -107,7 +109,7 @@ func keysByField() map[string]string {
 		}
 	}
 	return found
-}
+})
 
 // addPaths adds the path of each field in v by the field's address. The path of v
 // is path.

@@ -73,8 +73,7 @@ func (t Token) outcome(s envelope.Stored[sessionRecord], err error) error {
 // it returns ErrOutOfOrder, or how the session ended: the bytes may be gone
 // because another request has completed the upload.
 func (m *Manager) endLost(ctx context.Context, t Token, due deadline.Deadline, last sessionRecord) error {
-	r := sessionRecord{Kind: KindCancelled, Upload: last.Upload, Offset: last.Offset}
-	if _, err := m.createNext(ctx, t, due, r, drivers.Body{}); err != nil {
+	if _, err := m.createNext(ctx, t, due, last.cancelled(), drivers.Body{}); err != nil {
 		return err
 	}
 	return fmt.Errorf("%w: its parts are gone", ErrUnknown)

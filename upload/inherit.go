@@ -100,7 +100,7 @@ type inherited struct {
 func inherit(seq int, r sessionRecord, rawSize int64, tag string) inherited {
 	in := inherited{refs: slices.Clone(r.Refs), crc: r.PartsCRC}
 	if len(r.Refs) == 0 {
-		in.crc = checksum(r.Parts)
+		in.crc = checksum(0, r.Parts)
 	}
 	if rawSize > 0 || len(r.Parts) > 0 {
 		in.refs = append(in.refs, ref{seq, rawSize, len(r.Parts)})

@@ -148,7 +148,7 @@ func (l loader) gather(ctx context.Context, lists bool, newest *source) error {
 	for _, p := range all {
 		size += p.Size
 	}
-	if len(all) != l.before.parts || size != l.before.size || checksum(all) != l.before.crc {
+	if len(all) != l.before.parts || size != l.before.size || checksum(0, all) != l.before.crc {
 		return fmt.Errorf("%w: the list of its parts is damaged", ErrUnknown)
 	}
 	return nil

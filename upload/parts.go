@@ -52,12 +52,7 @@ func (p *parts) size() int64 {
 
 // checksum returns the CRC-32C of the bytes in all parts; before is that of the
 // parts before the newest record.
-func (p *parts) checksum(before uint32) uint32 {
-	for _, d := range p.done {
-		before = drivers.CombineCRC32C(before, d.CRC32C, d.Size)
-	}
-	return before
-}
+func (p *parts) checksum(before uint32) uint32 { return checksum(before, p.done) }
 
 // add appends a part that is not stored yet, and returns its number.
 func (p *parts) add(size int64) int {
@@ -153,9 +148,9 @@ func (p *parts) rollback() (mark, bool) {
 	return m, ok
 }
 
-// checksum returns the CRC-32C of the bytes in parts, in order.
-func checksum(parts []drivers.Part) uint32 {
-	var crc uint32
+// checksum returns the CRC-32C of bytes with the CRC-32C crc, followed by those in
+// parts, in order.
+func checksum(crc uint32, parts []drivers.Part) uint32 {
 	for _, p := range parts {
 		crc = drivers.CombineCRC32C(crc, p.CRC32C, p.Size)
 	}

@@ -89,8 +89,7 @@ func (m *Manager) Reap(ctx context.Context, id string, before time.Time, due dea
 	case KindCancelled:
 	case KindOpen, KindSpent:
 		t := Token{ID: id, Repository: r.Repository, Started: r.Started, Seq: newest, Algorithm: r.Algorithm}
-		end := sessionRecord{Kind: KindCancelled, Upload: r.Upload, Offset: r.Offset}
-		_, err := m.createNext(ctx, t, due, end, drivers.Body{})
+		_, err := m.createNext(ctx, t, due, r.cancelled(), drivers.Body{})
 		if isEnd(err) {
 			return Kept, Remains{}, nil
 		}

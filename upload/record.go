@@ -46,6 +46,12 @@ type sessionRecord struct {
 	End    int    `json:"end,omitempty"` // in a spent record: the number of the record that ended the session
 }
 
+// cancelled returns the record that cancels a session after r. If r is zero, the
+// session has no record.
+func (r sessionRecord) cancelled() sessionRecord {
+	return sessionRecord{Kind: KindCancelled, Upload: r.Upload, Offset: r.Offset}
+}
+
 // check returns an error if the record number seq, with rawSize raw bytes, cannot
 // have been created by this package.
 func (r sessionRecord) check(seq int, rawSize int64) error {

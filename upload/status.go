@@ -65,8 +65,7 @@ func (m *Manager) Cancel(ctx context.Context, t Token, due deadline.Deadline) er
 			}
 			tail.Close()
 		}
-		r := sessionRecord{Kind: KindCancelled, Upload: last.Value.Upload, Offset: last.Value.Offset}
-		_, err := m.createNext(ctx, t, due, r, drivers.Body{})
+		_, err := m.createNext(ctx, t, due, last.Value.cancelled(), drivers.Body{})
 		if errors.Is(err, ErrOutOfOrder) {
 			if t, err = m.newest(ctx, t); err == nil {
 				continue

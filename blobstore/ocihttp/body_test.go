@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore"
+	"github.com/berthhq/berth/blobstore/ocihttp/ocihttptest"
 	"github.com/berthhq/berth/drivers/memory"
 )
 
@@ -124,7 +125,7 @@ func TestIdleClient(t *testing.T) {
 	for name, h := range habits() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var log lockedBuffer
+			var log ocihttptest.Buffer
 			bucket := openMemory(t, &memory.Store{Habits: h})
 			addr := serve(t, newHandler(t, bucket, blobstore.Config{Upload: smallMemory},
 				Config{IdleTimeout: 200 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&log, nil))}))

@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore"
+	"github.com/berthhq/berth/blobstore/ocihttp/ocihttptest"
 	"github.com/berthhq/berth/drivers/drivertest"
 	"github.com/berthhq/berth/drivers/memory"
 )
@@ -155,7 +156,7 @@ func testFailure(t *testing.T, h memory.Habits, op operation, mode drivertest.Mo
 // checks the response. It reports whether a call failed, and which.
 func runFaulty(t *testing.T, h memory.Habits, op operation, faulty *drivertest.Faulty, what string) (drivertest.Call, bool) {
 	t.Helper()
-	var log lockedBuffer
+	var log ocihttptest.Buffer
 	store := &memory.Store{Habits: h}
 	config := blobstore.Config{InlineMax: 64, Upload: smallMemory}
 	send := func(handler http.Handler, method, target, body string) *httptest.ResponseRecorder {

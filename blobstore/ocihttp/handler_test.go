@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/berthhq/berth/blobstore"
+	"github.com/berthhq/berth/blobstore/ocihttp/ocihttptest"
 	"github.com/berthhq/berth/drivers/drivertest"
 	"github.com/berthhq/berth/drivers/memory"
 )
@@ -18,7 +19,7 @@ import (
 // panic in the middle of a response drops the connection, and so does
 // http.ErrAbortHandler.
 func TestPanic(t *testing.T) {
-	var log lockedBuffer
+	var log ocihttptest.Buffer
 	store := &memory.Store{}
 	bucket := drivertest.Wrap(openMemory(t, store), func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
 		switch {

@@ -5,48 +5,26 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/berthhq/berth/blobstore/ocihttp/ocihttptest"
 )
 
-// pipes is a listener for connections within the process, so that they can be
-// used in a synctest bubble.
-type pipes struct {
-	accept chan net.Conn
-	closed chan struct{}
-}
-
-func (l *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.accept:
-		return c, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipes) Close() error {
-	close(l.closed)
-	return nil
-}
-
-func (l *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "pipe"} }
-
-func (l *pipes) dial() *wire {
-	client, server := net.Pipe()
-	l.accept <- server
-	return &wire{client, bufio.NewReader(client)}
+// dialPipe connects to l.
+func dialPipe(l *ocihttptest.Pipes) *wire {
+	c := l.Dial()
+	return &wire{c, bufio.NewReader(c)}
 }
 
 // inBubble serves next with these limits in a synctest bubble, and calls do there.
-func inBubble(t *testing.T, next http.Handler, limits Unread, do func(t *testing.T, l *pipes, stop context.CancelFunc)) {
+func inBubble(t *testing.T, next http.Handler, limits Unread, do func(t *testing.T, l *ocihttptest.Pipes, stop context.CancelFunc)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		l := &pipes{accept: make(chan net.Conn), closed: make(chan struct{})}
+		l := ocihttptest.NewPipes()
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		s := &http.Server{

@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore"
+	"github.com/berthhq/berth/blobstore/ocihttp/ocihttptest"
 	"github.com/berthhq/berth/drivers/memory"
 )
 
@@ -134,8 +135,8 @@ func TestUnreadIsLimited(t *testing.T) {
 	} {
 		for _, framing := range []string{"Content-Length: 1000000\r\n", "Transfer-Encoding: chunked\r\n\r\n100000"} {
 			t.Run(c.name+"/"+framing[:7], func(t *testing.T) {
-				inBubble(t, statusHandler(), c.limits, func(t *testing.T, l *pipes, _ context.CancelFunc) {
-					w := l.dial()
+				inBubble(t, statusHandler(), c.limits, func(t *testing.T, l *ocihttptest.Pipes, _ context.CancelFunc) {
+					w := dialPipe(l)
 					w.send(t, "PUT /?%d HTTP/1.1\r\nHost: x\r\n%s\r\n", c.status, framing)
 					if resp := w.readResponse(t, "PUT"); resp.StatusCode != c.status {
 						t.Errorf("PUT = %s, want %d", resp.Status, c.status)
@@ -170,8 +171,8 @@ func TestUnreadIsTooLong(t *testing.T) {
 // Reading ends when the server stops.
 func TestUnreadStops(t *testing.T) {
 	for _, status := range []int{404, 201} {
-		inBubble(t, statusHandler(), Unread{}, func(t *testing.T, l *pipes, stop context.CancelFunc) {
-			w := l.dial()
+		inBubble(t, statusHandler(), Unread{}, func(t *testing.T, l *ocihttptest.Pipes, stop context.CancelFunc) {
+			w := dialPipe(l)
 			w.send(t, "PUT /?%d HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n", status)
 			w.readResponse(t, "PUT")
 			synctest.Wait()
@@ -220,8 +221,8 @@ func TestUnreadIsNotAskedFor(t *testing.T) {
 	inBubble(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "0") // the response has no Write
 		w.WriteHeader(http.StatusCreated)
-	}), Unread{AcceptedIdle: time.Minute}, func(t *testing.T, l *pipes, _ context.CancelFunc) {
-		w := l.dial()
+	}), Unread{AcceptedIdle: time.Minute}, func(t *testing.T, l *ocihttptest.Pipes, _ context.CancelFunc) {
+		w := dialPipe(l)
 		w.send(t, "PUT /?404 HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1000000\r\n\r\n")
 		if resp := w.readResponse(t, "PUT"); resp.StatusCode != http.StatusCreated || !resp.Close {
 			t.Errorf("PUT = %s, Close %v, want 201, true", resp.Status, resp.Close)
@@ -306,8 +307,8 @@ func (zeros) Read(p []byte) (int, error) {
 func TestSlowBodyOfRepeatedPUT(t *testing.T) {
 	bucket := openMemory(t, &memory.Store{})
 	handler := newHandler(t, bucket, blobstore.Config{}, Config{})
-	inBubble(t, handler, Unread{AcceptedTime: 6 * time.Hour}, func(t *testing.T, l *pipes, _ context.CancelFunc) {
-		w := l.dial()
+	inBubble(t, handler, Unread{AcceptedTime: 6 * time.Hour}, func(t *testing.T, l *ocihttptest.Pipes, _ context.CancelFunc) {
+		w := dialPipe(l)
 		content := strings.Repeat("0123456789", 100)
 		first, rest := content[:100], content[100:]
 		w.send(t, "PATCH %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", w.start(t), len(first), first)

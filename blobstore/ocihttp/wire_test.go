@@ -2,7 +2,6 @@ package ocihttp
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strconv"
-	"sync"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -160,22 +158,4 @@ func (w *wire) finish(t *testing.T, location, rest string, d digest.Digest) {
 	if resp := w.readResponse(t, http.MethodPut); resp.StatusCode != http.StatusCreated {
 		t.Fatalf("PUT = %s, want 201: %s", resp.Status, resp.body)
 	}
-}
-
-// lockedBuffer is a buffer for a log, which several goroutines can use.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/berthhq/berth/blobstore/ocihttp/ocihttptest"
 )
 
 // unencryptedHTTP2 makes a transport use HTTP/2 without TLS, and nothing else.
@@ -124,9 +126,9 @@ func (tc slowReader) test(t *testing.T) {
 			t.Errorf("%s: Write = %v, want an error: %v", tc.name, err, tc.blocked > 0)
 		}
 	})
-	serveInBubble(t, cfg, func(l *pipes, _ context.CancelFunc) {
+	serveInBubble(t, cfg, func(l *ocihttptest.Pipes, _ context.CancelFunc) {
 		transport := unencryptedHTTP2(&http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
-			return &stuckConn{Conn: l.dial(), left: tc.limit, closed: make(chan struct{})}, nil
+			return &stuckConn{Conn: l.Dial(), left: tc.limit, closed: make(chan struct{})}, nil
 		}})
 		readsAll := tc.limit > size
 		if readsAll {
@@ -204,8 +206,8 @@ func (c *stuckConn) Close() error {
 func TestHTTP2SlowPreface(t *testing.T) {
 	const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 	cfg := testConfig(func(http.ResponseWriter, *http.Request) { t.Error("an incomplete preface was served") })
-	serveInBubble(t, cfg, func(l *pipes, _ context.CancelFunc) {
-		c := l.dial()
+	serveInBubble(t, cfg, func(l *ocihttptest.Pipes, _ context.CancelFunc) {
+		c := l.Dial()
 		defer c.Close()
 		go func() { _, _ = io.Copy(io.Discard, c) }()
 		start := time.Now()

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/berthhq/berth/blobstore/ocihttp/ocihttptest"
 )
 
 // testConfig returns a configuration that serves api and discards the log.
@@ -30,40 +32,11 @@ func testConfig(api http.HandlerFunc) Config {
 	}
 }
 
-// pipes is a listener for connections within the process, which use the clock of
-// a synctest bubble.
-type pipes struct {
-	accept chan net.Conn
-	closed chan struct{}
-}
-
-func (l *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.accept:
-		return c, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipes) Close() error {
-	close(l.closed)
-	return nil
-}
-
-func (l *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "pipe"} }
-
-func (l *pipes) dial() net.Conn {
-	client, server := net.Pipe()
-	l.accept <- server
-	return client
-}
-
 // serveInBubble serves cfg in a synctest bubble until do returns or calls stop.
-func serveInBubble(t *testing.T, cfg Config, do func(l *pipes, stop context.CancelFunc)) {
+func serveInBubble(t *testing.T, cfg Config, do func(l *ocihttptest.Pipes, stop context.CancelFunc)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		l := &pipes{accept: make(chan net.Conn), closed: make(chan struct{})}
+		l := ocihttptest.NewPipes()
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- Serve(ctx, l, cfg) }()
@@ -85,8 +58,8 @@ func send(t *testing.T, c net.Conn, s string) {
 
 func TestSlowHeaderIsCutOff(t *testing.T) {
 	cfg := testConfig(func(http.ResponseWriter, *http.Request) { t.Error("an incomplete request was served") })
-	serveInBubble(t, cfg, func(l *pipes, _ context.CancelFunc) {
-		c := l.dial()
+	serveInBubble(t, cfg, func(l *ocihttptest.Pipes, _ context.CancelFunc) {
+		c := l.Dial()
 		defer c.Close()
 		go func() { _, _ = io.Copy(io.Discard, c) }() // a pipe has no buffer for the answer
 		start := time.Now()
@@ -107,8 +80,8 @@ func TestSlowBodyIsServed(t *testing.T) {
 			t.Errorf("read the body: %v", err)
 		}
 	})
-	serveInBubble(t, cfg, func(l *pipes, _ context.CancelFunc) {
-		c := l.dial()
+	serveInBubble(t, cfg, func(l *ocihttptest.Pipes, _ context.CancelFunc) {
+		c := l.Dial()
 		defer c.Close()
 		send(t, c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
 		for _, b := range "hello" {
@@ -137,8 +110,8 @@ func TestUnreadAnswer(t *testing.T) {
 		}
 		took = time.Since(start)
 	})
-	serveInBubble(t, cfg, func(l *pipes, _ context.CancelFunc) {
-		c := l.dial()
+	serveInBubble(t, cfg, func(l *ocihttptest.Pipes, _ context.CancelFunc) {
+		c := l.Dial()
 		defer c.Close()
 		send(t, c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 		time.Sleep(7 * time.Hour)
@@ -175,8 +148,8 @@ func TestSlowReaders(t *testing.T) {
 		{"/file", 30 * time.Second, false}, // 256 KiB take 16 minutes
 		{"/other", 30 * time.Second, false},
 	} {
-		serveInBubble(t, cfg, func(l *pipes, _ context.CancelFunc) {
-			c := l.dial()
+		serveInBubble(t, cfg, func(l *ocihttptest.Pipes, _ context.CancelFunc) {
+			c := l.Dial()
 			defer c.Close()
 			send(t, c, "GET "+tc.path+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 			got := 0
@@ -216,9 +189,9 @@ func TestShutdownCutsOff(t *testing.T) {
 			cutAfter = time.Since(stopped)
 			close(isCut)
 		}
-		serveInBubble(t, cfg, func(l *pipes, stop context.CancelFunc) {
+		serveInBubble(t, cfg, func(l *ocihttptest.Pipes, stop context.CancelFunc) {
 			isCut = make(chan struct{})
-			c := l.dial()
+			c := l.Dial()
 			defer c.Close()
 			send(t, c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 			synctest.Wait()
@@ -248,8 +221,8 @@ func TestShutdownDuringUnreadBody(t *testing.T) {
 			w.WriteHeader(status)
 		})
 		cfg.Shutdown = limit
-		serveInBubble(t, cfg, func(l *pipes, stop context.CancelFunc) {
-			c := l.dial()
+		serveInBubble(t, cfg, func(l *ocihttptest.Pipes, stop context.CancelFunc) {
+			c := l.Dial()
 			defer c.Close()
 			send(t, c, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
 			if res, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || res.StatusCode != status {

@@ -1,7 +1,6 @@
 package system
 
 import (
-	"bytes"
 	"fmt"
 	"net/http"
 	"os"
@@ -11,10 +10,11 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/berthhq/berth/blobstore/ocihttp/ocihttptest"
 )
 
 // patience is how long tests wait for events that should happen immediately.
@@ -78,8 +78,8 @@ type process struct {
 	cmd    *exec.Cmd
 	url    string       // http://127.0.0.1:port
 	client *http.Client // only for this process
-	stdout lockedBuffer
-	stderr lockedBuffer
+	stdout ocihttptest.Buffer
+	stderr ocihttptest.Buffer
 	exited chan struct{} // closed when the process has exited
 }
 
@@ -171,22 +171,4 @@ func skipUnlessLong(t *testing.T, what string) {
 	if os.Getenv("BERTH_TEST_LONG") == "" {
 		t.Skipf("NOT TESTED: %s; make test-long runs it (BERTH_TEST_LONG=1)", what)
 	}
-}
-
-// lockedBuffer is a buffer that is safe for concurrent use.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/berthhq/berth/blobstore/ocihttp/ocihttptest"
 )
 
 // startTestServer runs a test server until the end of the benchmark, and returns its
@@ -16,7 +18,7 @@ func startTestServer(b *testing.B, name string, args []string, env ...string) (p
 	b.Helper()
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(cleanEnv(), append(env, testServer+"="+name)...)
-	stderr := new(lockedBuffer)
+	stderr := new(ocihttptest.Buffer)
 	cmd.Stderr = stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {

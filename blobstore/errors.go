@@ -28,6 +28,23 @@ var (
 	// repositories may have it.
 	ErrBlobUnknown = errors.New("unknown blob")
 
+	// ErrManifestUnknown reports that this repository does not have the manifest, or
+	// that no tag of this name resolves to one.
+	ErrManifestUnknown = errors.New("unknown manifest")
+
+	// ErrNameUnknown reports that this repository never had a manifest.
+	ErrNameUnknown = errors.New("unknown repository")
+
+	// ErrTagInvalid reports that a tag is not written as the specification defines it:
+	// [a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}.
+	ErrTagInvalid = errors.New("invalid tag")
+
+	// ErrTagChanged reports that a tag does not name what the TagCondition demands.
+	ErrTagChanged = errors.New("the tag does not fulfil the condition")
+
+	// ErrTagImmutable reports that a tag may be neither moved nor deleted.
+	ErrTagImmutable = errors.New("the tag is immutable")
+
 	// ErrBlobUploadUnknown reports that the upload does not exist, or has ended.
 	// The client starts a new upload.
 	ErrBlobUploadUnknown = errors.New("blob upload unknown")
@@ -72,6 +89,27 @@ func (err ErrBlobInvalidDigest) Error() string {
 
 // Unwrap returns the reason.
 func (err ErrBlobInvalidDigest) Unwrap() error { return err.Reason }
+
+// ErrManifestInvalid reports why a manifest is refused. The reason is for the client.
+type ErrManifestInvalid struct {
+	Reason string
+}
+
+// Error returns the reason.
+func (err ErrManifestInvalid) Error() string { return "invalid manifest: " + err.Reason }
+
+// ErrManifestBlobUnknown reports that the repository does not have blobs or manifests
+// that a manifest refers to.
+type ErrManifestBlobUnknown struct {
+	// Digests are those that are missing, at most 100, in the order in which the
+	// manifest refers to them.
+	Digests []digest.Digest
+}
+
+// Error returns the digests.
+func (err ErrManifestBlobUnknown) Error() string {
+	return fmt.Sprintf("the manifest refers to blobs or manifests that are unknown: %v", err.Digests)
+}
 
 // ErrBlobMounted reports that Create has mounted the blob, so that there is nothing
 // to upload.

@@ -46,7 +46,7 @@ func Open(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Store, error
 		}
 		cfg.Redirect = policy
 	}
-	s := &Store{bucket: bucket, cfg: cfg, catalog: catalog.New(bucket, cfg.Grace)}
+	s := &Store{bucket: bucket, cfg: cfg, catalog: catalog.New(bucket)}
 	if err := s.catalog.CheckFormat(ctx); err != nil {
 		return nil, err
 	}

@@ -15,8 +15,6 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-const grace = 24 * time.Hour
-
 func openBucket(t *testing.T) drivers.Bucket {
 	t.Helper()
 	b, err := memory.Open(t.Context(), memory.Config{})
@@ -63,7 +61,7 @@ func remove(t *testing.T, b drivers.Bucket, key string) {
 // ensure makes content a blob, and returns its record.
 func ensure(t *testing.T, b drivers.Bucket, content catalog.Content) catalog.StoredRecord {
 	t.Helper()
-	rec, err := catalog.New(b, grace).EnsureRecord(t.Context(), due(), content)
+	rec, err := catalog.New(b).EnsureRecord(t.Context(), due(), content)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +108,7 @@ func eachFault(t *testing.T, setUp func(*testing.T, drivers.Bucket), do func(con
 			b := openBucket(t)
 			setUp(t, b)
 			f := &drivertest.Faulty{Mode: mode, Nth: n}
-			err := do(t.Context(), catalog.New(drivertest.Wrap(b, f.Intercept), grace))
+			err := do(t.Context(), catalog.New(drivertest.Wrap(b, f.Intercept)))
 			call, hit := f.Hit()
 			if !hit {
 				if n == 1 || err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -22,14 +21,10 @@ var ErrDamaged = errors.New("its data was found damaged after it was stored")
 // own. It is safe for concurrent use, by any number of processes.
 type Catalog struct {
 	bucket drivers.Bucket
-	grace  time.Duration
 }
 
-// New returns the Catalog of a bucket. The grace is the age from which the
-// collector may remove an object that nothing names. The caller closes the bucket.
-func New(bucket drivers.Bucket, grace time.Duration) *Catalog {
-	return &Catalog{bucket, grace}
-}
+// New returns the Catalog of a bucket. The caller closes the bucket.
+func New(bucket drivers.Bucket) *Catalog { return &Catalog{bucket} }
 
 // ReadRecord returns the record of the blob with this canonical digest, in any
 // state. It returns drivers.ErrNotFound if there is none.

@@ -43,7 +43,7 @@ func TestPublishedAndStored(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			b := openBucket(t)
-			c := catalog.New(b, grace)
+			c := catalog.New(b)
 			rec := ensure(t, b, stored(t, b, text))
 			if _, err := c.WriteLink(t.Context(), due(), "a", rec); err != nil {
 				t.Fatal(err)
@@ -61,7 +61,7 @@ func TestPublishedAndStored(t *testing.T) {
 
 func TestLists(t *testing.T) {
 	b := openBucket(t)
-	c := catalog.New(b, grace)
+	c := catalog.New(b)
 	var digests []digest.Digest
 	for _, p := range []string{"one", "two", "three", "four"} {
 		rec := ensure(t, b, inline(p))
@@ -105,19 +105,19 @@ func TestLists(t *testing.T) {
 // Any number of processes may open an empty bucket concurrently.
 func TestCheckFormat(t *testing.T) {
 	b := openBucket(t)
-	if err := catalog.New(b, grace).Ping(t.Context()); !errors.Is(err, drivers.ErrNotFound) {
+	if err := catalog.New(b).Ping(t.Context()); !errors.Is(err, drivers.ErrNotFound) {
 		t.Errorf("Ping of an empty bucket = %v, want %v", err, drivers.ErrNotFound)
 	}
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			if err := catalog.New(b, grace).CheckFormat(t.Context()); err != nil {
+			if err := catalog.New(b).CheckFormat(t.Context()); err != nil {
 				t.Errorf("CheckFormat = %v, want nil", err)
 			}
 		})
 	}
 	wg.Wait()
-	if err := catalog.New(b, grace).Ping(t.Context()); err != nil {
+	if err := catalog.New(b).Ping(t.Context()); err != nil {
 		t.Errorf("Ping = %v, want nil", err)
 	}
 }
@@ -130,7 +130,7 @@ func TestCheckFormatOfAnotherVersion(t *testing.T) {
 	if _, err := envelope.Create(t.Context(), b, catalog.FormatKey, format, drivers.Body{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := catalog.New(b, grace).CheckFormat(t.Context()); err == nil {
+	if err := catalog.New(b).CheckFormat(t.Context()); err == nil {
 		t.Error("CheckFormat of version 2 = nil, want an error")
 	}
 }

@@ -9,12 +9,18 @@
 //	data/sha256/<xx>/<hex>/<id>            bytes whose sha256 was known before they arrived
 //	data/new/<xx>/<id>                     bytes whose sha256 was computed as they arrived
 //	uploads/<upload-id>/<seq>              session records, see package upload
+//	repos/<name>/manifests/<alg>/<hex>     manifest, with its bytes
+//	repos/<name>/tags/<tag>                tag: the manifest that it names
+//	repos/<name>/referrers/<alg>-<hex>/<alg>-<hex>
+//	                                       entry: the last manifest names the first as its subject
+//	catalog/<name>                         marker: the repository has, or had, manifests
 //	meta/format, meta/token-key            written once
+//	meta/limits                            the largest limits of any process that serves the bucket
 //	meta/dead/<id>                         dead entry: data that no record refers to any more
 //	meta/check/…                           probes of berth check
 //
 // <xx> is the first two hexadecimal digits of what follows it. In the name of a
-// link "/" is written "!", which no repository name contains. The keys of one
+// repository "/" is written "!", which no repository name contains. The keys of one
 // digest are adjacent in a listing, links before the record, and no key is the
 // directory of another. No other package concatenates keys.
 //

@@ -12,7 +12,7 @@ import (
 )
 
 // Prefixes of all keys in the bucket, besides [drivers.BulkPrefix] (the data of
-// blobs) and [drivers.PartsPrefix] (reserved for drivers).
+// blobs), [drivers.PartsPrefix] (reserved for drivers) and those of repositories.
 const (
 	BlobsPrefix   = "blobs/"   // records and links
 	AliasesPrefix = "aliases/" // aliases
@@ -64,7 +64,7 @@ func ParseRecordKey(key string) (d digest.Digest, ok bool) {
 // LinkKey returns the key of a repository's link to the blob with this canonical
 // digest.
 func LinkKey(d digest.Digest, repository string) string {
-	return LinksPrefix(d) + strings.ReplaceAll(repository, "/", "!")
+	return LinksPrefix(d) + encodeName(repository)
 }
 
 // LinksPrefix returns the prefix of all links to the blob with this canonical
@@ -79,7 +79,7 @@ func ParseLinkKey(key string) (d digest.Digest, repository string, ok bool) {
 	if !ok || !isLink {
 		return "", "", false
 	}
-	return d, strings.ReplaceAll(name, "!", "/"), true
+	return d, decodeName(name), true
 }
 
 // AliasKey returns the key of the alias of a digest of another algorithm than the

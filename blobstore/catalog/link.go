@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -76,14 +75,14 @@ func (c *Catalog) DeleteLink(ctx context.Context, due deadline.Deadline, d diges
 
 // WriteAlias lets a blob be read by d, a digest of another algorithm than the
 // canonical one. The caller has hashed the bytes by both algorithms, or has read
-// the alias, which it passes as existing; otherwise existing is zero. WriteAlias
-// replaces an alias that is older than half of the grace, by the clock of this
-// process, with an equal one. The new tag keeps the collector from deleting it.
+// the alias, which it passes as existing; otherwise existing is zero. If the alias
+// is condemned, WriteAlias replaces it without the mark, and the collector does not
+// delete it.
 //
 // It returns drivers.ErrBusy if the deadline has passed before a write. After an
 // error the alias may have been written. A retry is harmless.
 func (c *Catalog) WriteAlias(ctx context.Context, due deadline.Deadline, d, canonical digest.Digest, existing StoredAlias) error {
-	key, ours := AliasKey(d), Alias{canonical}
+	key, ours := AliasKey(d), Alias{Digest: canonical}
 	for {
 		if err := due.Check(); err != nil {
 			return err
@@ -99,7 +98,7 @@ func (c *Catalog) WriteAlias(ctx context.Context, due deadline.Deadline, d, cano
 			return err
 		case existing.Value.Digest != canonical:
 			return fmt.Errorf("catalog: %s: the alias names %s, but the bytes are %s", key, existing.Value.Digest, canonical)
-		case time.Since(existing.Object.Modified) <= c.grace/2:
+		case !existing.Value.Condemned:
 			return nil
 		}
 		if err := due.Check(); err != nil {

@@ -6,16 +6,15 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/envelope"
 )
 
 func TestWriteLink(t *testing.T) {
 	b := openBucket(t)
-	c := catalog.New(b, grace)
+	c := catalog.New(b)
 	rec := ensure(t, b, inline(text))
 	write := func(rec catalog.StoredRecord, replaces bool) {
 		t.Helper()
@@ -36,7 +35,7 @@ func TestWriteLink(t *testing.T) {
 
 func TestReadLinkOfWrongLength(t *testing.T) {
 	b := openBucket(t)
-	c := catalog.New(b, grace)
+	c := catalog.New(b)
 	rec := ensure(t, b, inline(text))
 	rec.Value.Size++
 	if _, err := c.WriteLink(t.Context(), due(), "a", rec); err != nil {
@@ -49,7 +48,7 @@ func TestReadLinkOfWrongLength(t *testing.T) {
 
 func TestDeleteLink(t *testing.T) {
 	b := openBucket(t)
-	c := catalog.New(b, grace)
+	c := catalog.New(b)
 	rec := ensure(t, b, stored(t, b, text))
 	d := rec.Value.Digest
 	for _, repository := range []string{"a", "b"} {
@@ -72,7 +71,7 @@ func TestDeleteLink(t *testing.T) {
 // the record, or no link.
 func TestLinkRaces(t *testing.T) {
 	b := openBucket(t)
-	c := catalog.New(b, grace)
+	c := catalog.New(b)
 	old := ensure(t, b, stored(t, b, text))
 	if _, err := c.WriteLink(t.Context(), due(), "a", old); err != nil {
 		t.Fatal(err)
@@ -117,7 +116,7 @@ func TestWriteLinkFaults(t *testing.T) {
 			setUp := func(t *testing.T, b drivers.Bucket) {
 				rec = ensure(t, b, stored(t, b, text))
 				if name == "outdated link" {
-					if _, err := catalog.New(b, grace).WriteLink(t.Context(), due(), "a", rec); err != nil {
+					if _, err := catalog.New(b).WriteLink(t.Context(), due(), "a", rec); err != nil {
 						t.Fatal(err)
 					}
 					rec.Value.ID = catalog.NewID()
@@ -128,7 +127,7 @@ func TestWriteLinkFaults(t *testing.T) {
 				return err
 			}
 			eachFault(t, setUp, do, func(t *testing.T, b drivers.Bucket, failed error) {
-				c := catalog.New(b, grace)
+				c := catalog.New(b)
 				link, err := c.ReadLink(t.Context(), rec.Value.Digest, "a")
 				if failed == nil && (err != nil || link.Value != rec.Value) {
 					t.Errorf("WriteLink = nil, but ReadLink = %+v, %v", link.Value, err)
@@ -149,14 +148,14 @@ func TestWriteLinkFaults(t *testing.T) {
 // gone.
 func TestDeleteLinkFaults(t *testing.T) {
 	setUp := func(t *testing.T, b drivers.Bucket) {
-		if _, err := catalog.New(b, grace).WriteLink(t.Context(), due(), "a", ensure(t, b, inline(text))); err != nil {
+		if _, err := catalog.New(b).WriteLink(t.Context(), due(), "a", ensure(t, b, inline(text))); err != nil {
 			t.Fatal(err)
 		}
 	}
 	d := inline(text).Digest
 	do := func(ctx context.Context, c *catalog.Catalog) error { return c.DeleteLink(ctx, due(), d, "a") }
 	eachFault(t, setUp, do, func(t *testing.T, b drivers.Bucket, _ error) {
-		c := catalog.New(b, grace)
+		c := catalog.New(b)
 		if err := do(t.Context(), c); err != nil && !errors.Is(err, drivers.ErrNotFound) {
 			t.Errorf("DeleteLink again = %v, want nil or %v", err, drivers.ErrNotFound)
 		}
@@ -166,40 +165,36 @@ func TestDeleteLinkFaults(t *testing.T) {
 	})
 }
 
-// An alias that the collector may soon delete gets a new tag.
-func TestWriteAliasRenews(t *testing.T) {
-	for age, renews := range map[time.Duration]bool{11 * time.Hour: false, 13 * time.Hour: true} {
+// TestWriteAliasTakesMarkOff checks that WriteAlias replaces a condemned alias, so
+// that the collector's deletion fails, and leaves another alias as it is.
+func TestWriteAliasTakesMarkOff(t *testing.T) {
+	for _, condemned := range []bool{false, true} {
 		for _, read := range []bool{true, false} {
-			synctest.Test(t, func(t *testing.T) {
-				c := catalog.New(openBucket(t), grace)
-				if err := c.WriteAlias(t.Context(), due(), sha512, sha256, catalog.StoredAlias{}); err != nil {
-					t.Fatal(err)
-				}
-				before, err := c.ReadAlias(t.Context(), sha512)
-				if err != nil || before.Value.Digest != sha256 {
-					t.Fatalf("ReadAlias = %s, %v, want %s", before.Value.Digest, err, sha256)
-				}
-				time.Sleep(age)
-				existing := catalog.StoredAlias{}
-				if read {
-					existing = before
-				}
-				if err := c.WriteAlias(t.Context(), due(), sha512, sha256, existing); err != nil {
-					t.Fatal(err)
-				}
-				after, err := c.ReadAlias(t.Context(), sha512)
-				if err != nil || (after.Object.Tag != before.Object.Tag) != renews {
-					t.Errorf("WriteAlias after %v, alias read: %t: tags %s and %s, %v, want a new tag: %t",
-						age, read, before.Object.Tag, after.Object.Tag, err, renews)
-				}
-			})
+			b := openBucket(t)
+			c := catalog.New(b)
+			before, err := envelope.Create(t.Context(), b, catalog.AliasKey(sha512), catalog.Alias{Digest: sha256, Condemned: condemned}, drivers.Body{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			existing := catalog.StoredAlias{}
+			if read {
+				existing = before
+			}
+			if err := c.WriteAlias(t.Context(), due(), sha512, sha256, existing); err != nil {
+				t.Fatal(err)
+			}
+			after, err := c.ReadAlias(t.Context(), sha512)
+			if err != nil || after.Value.Condemned || (after.Object.Tag != before.Object.Tag) != condemned {
+				t.Errorf("WriteAlias of an alias that is condemned: %t, read: %t: condemned: %t, tags %s and %s, %v, want a new tag: %t",
+					condemned, read, after.Value.Condemned, before.Object.Tag, after.Object.Tag, err, condemned)
+			}
 		}
 	}
 }
 
 // WriteAlias returns an error if the alias refers to another digest.
 func TestWriteAliasOfOtherBytes(t *testing.T) {
-	c := catalog.New(openBucket(t), grace)
+	c := catalog.New(openBucket(t))
 	if err := c.WriteAlias(t.Context(), due(), sha512, sha256, catalog.StoredAlias{}); err != nil {
 		t.Fatal(err)
 	}

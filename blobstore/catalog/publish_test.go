@@ -24,7 +24,7 @@ func TestEnsureRecordCreates(t *testing.T) {
 		if v := rec.Value; v.State != catalog.Live || v.Digest != content.Digest || v.Size != content.Size || v.Data != content.Key || v.ID == "" {
 			t.Errorf("EnsureRecord(%+v) = %+v", content, v)
 		}
-		read, err := catalog.New(b, grace).ReadRecord(t.Context(), content.Digest)
+		read, err := catalog.New(b).ReadRecord(t.Context(), content.Digest)
 		if err != nil || read.Value != rec.Value || !bytes.Equal(read.Raw, content.Inline) {
 			t.Errorf("ReadRecord = %+v with %q, %v, want %+v with %q", read.Value, read.Raw, err, rec.Value, content.Inline)
 		}
@@ -93,7 +93,7 @@ func TestEnsureRecordOfDroppedContent(t *testing.T) {
 		if state != "" {
 			setState(t, b, ensure(t, b, stored(t, b, text)), state)
 		}
-		rec, err := catalog.New(b, grace).EnsureRecord(t.Context(), due(), dropped(text))
+		rec, err := catalog.New(b).EnsureRecord(t.Context(), due(), dropped(text))
 		if !errors.Is(err, want) || err == nil && rec.Value.State != catalog.Live {
 			t.Errorf("EnsureRecord of dropped content, with a record that is %q, = %q, %v, want %v", state, rec.Value.State, err, want)
 		}
@@ -104,7 +104,7 @@ func TestEnsureRecordOfDamagedContent(t *testing.T) {
 	b := openBucket(t)
 	content := stored(t, b, text)
 	setState(t, b, ensure(t, b, content), catalog.Damaged)
-	if _, err := catalog.New(b, grace).EnsureRecord(t.Context(), due(), content); !errors.Is(err, catalog.ErrDamaged) {
+	if _, err := catalog.New(b).EnsureRecord(t.Context(), due(), content); !errors.Is(err, catalog.ErrDamaged) {
 		t.Errorf("EnsureRecord = %v, want %v", err, catalog.ErrDamaged)
 	}
 }
@@ -112,7 +112,7 @@ func TestEnsureRecordOfDamagedContent(t *testing.T) {
 func TestUnknownState(t *testing.T) {
 	b := openBucket(t)
 	rec := setState(t, b, ensure(t, b, stored(t, b, text)), "frozen")
-	c := catalog.New(b, grace)
+	c := catalog.New(b)
 	if _, err := c.EnsureRecord(t.Context(), due(), stored(t, b, text)); err == nil || errors.Is(err, drivers.ErrNotFound) {
 		t.Errorf("EnsureRecord with a record in an unknown state = %v, want an error other than ErrNotFound", err)
 	}
@@ -141,12 +141,12 @@ func TestRevive(t *testing.T) {
 		if tc.lost {
 			remove(t, b, content.Key)
 		}
-		rec, err := catalog.New(b, grace).Revive(t.Context(), due(), content.Digest)
+		rec, err := catalog.New(b).Revive(t.Context(), due(), content.Digest)
 		if !errors.Is(err, tc.want) || err == nil && (rec.Value.State != catalog.Live || rec.Value.ID != before.Value.ID) {
 			t.Errorf("Revive of a record that is %s = %+v, %v, want %v", tc.name, rec.Value, err, tc.want)
 		}
 	}
-	if _, err := catalog.New(openBucket(t), grace).Revive(t.Context(), due(), sha256); !errors.Is(err, drivers.ErrNotFound) {
+	if _, err := catalog.New(openBucket(t)).Revive(t.Context(), due(), sha256); !errors.Is(err, drivers.ErrNotFound) {
 		t.Errorf("Revive without a record = %v, want %v", err, drivers.ErrNotFound)
 	}
 }
@@ -167,11 +167,11 @@ func TestEnsureRecordRaces(t *testing.T) {
 			var wg sync.WaitGroup
 			for i, content := range contents {
 				wg.Go(func() {
-					records[i], errs[i] = catalog.New(b, grace).EnsureRecord(t.Context(), due(), content)
+					records[i], errs[i] = catalog.New(b).EnsureRecord(t.Context(), due(), content)
 				})
 			}
 			wg.Wait()
-			final, err := catalog.New(b, grace).ReadRecord(t.Context(), contents[0].Digest)
+			final, err := catalog.New(b).ReadRecord(t.Context(), contents[0].Digest)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -222,7 +222,7 @@ func TestNoWritesAfterDeadline(t *testing.T) {
 	rec := ensure(t, b, stored(t, b, text))
 	late := deadline.New(time.Nanosecond)
 	time.Sleep(time.Millisecond)
-	c := catalog.New(b, grace)
+	c := catalog.New(b)
 	condemned := setState(t, b, ensure(t, b, stored(t, b, "another blob")), catalog.Condemned)
 	_, ensured := c.EnsureRecord(t.Context(), late, stored(t, b, "a third blob"))
 	_, revived := c.Revive(t.Context(), late, condemned.Value.Digest)

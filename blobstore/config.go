@@ -23,8 +23,9 @@ type Config struct {
 	// and not under a data key. It is at most 64 KiB. The default is 16 KiB.
 	InlineMax int64
 
-	Upload UploadConfig
-	Cache  CacheConfig
+	Upload    UploadConfig
+	Cache     CacheConfig
+	Manifests ManifestConfig
 
 	// RequestLimit is the longest time that a request may take. After it the
 	// request writes nothing more. The default is 6 hours.
@@ -72,6 +73,7 @@ func (c Config) withDefaults() Config {
 	c.Upload.MaxWaiting = max(c.Upload.MaxWaiting, 0)
 	orDefault(&c.Cache.Entries, 100_000)
 	orDefault(&c.Cache.TTL, time.Minute)
+	c.Manifests.setDefaults()
 	orDefault(&c.RequestLimit, 6*time.Hour)
 	orDefault(&c.Grace, 24*time.Hour)
 	return c
@@ -98,5 +100,5 @@ func (c Config) Validate() error {
 	if c.Grace < 2*c.RequestLimit {
 		problems = append(problems, fmt.Errorf("blobstore.Config.Grace: %v, want at least twice blobstore.Config.RequestLimit (%v)", c.Grace, c.RequestLimit))
 	}
-	return errors.Join(append(problems, c.Upload.Validate())...)
+	return errors.Join(append(problems, c.Upload.Validate(), c.Manifests.validate())...)
 }

@@ -16,6 +16,17 @@ func TestOpenWithWrongConfig(t *testing.T) {
 		"blobstore.Config.RequestLimit: -1s":                    {RequestLimit: -time.Second},
 		"blobstore.Config.Grace: 11h0m0s, want at least twice":  {Grace: 11 * time.Hour},
 		"upload.Config.Memory: 1 bytes":                         {Upload: UploadConfig{Memory: 1}},
+		"blobstore.Config.Manifests.MaxSize: 67108865 bytes":    {Manifests: ManifestConfig{MaxSize: 64<<20 + 1, Memory: 1 << 30}},
+		"blobstore.Config.Manifests.Memory: 1 bytes":            {Manifests: ManifestConfig{Memory: 1}},
+		`blobstore.Config.Manifests.ImmutableTags[1].Repository: "A" has`: {Manifests: ManifestConfig{
+			ImmutableTags: []ImmutableTags{{Tags: []string{"v*"}}, {Repository: "A", Tags: []string{"*"}}},
+		}},
+		`blobstore.Config.Manifests.ImmutableTags[0].Tags: "a/b" has a '/'`: {Manifests: ManifestConfig{
+			ImmutableTags: []ImmutableTags{{Tags: []string{"a/b"}}},
+		}},
+		"blobstore.Config.Manifests.ImmutableTags[0].Tags: is empty": {Manifests: ManifestConfig{
+			ImmutableTags: []ImmutableTags{{Repository: "a"}},
+		}},
 	} {
 		b, err := memory.Open(t.Context(), memory.Config{})
 		if err != nil {
@@ -26,6 +37,30 @@ func TestOpenWithWrongConfig(t *testing.T) {
 		}
 		for o, err := range b.List(t.Context(), "", "") {
 			t.Errorf("a refused Open has stored %s, %v", o.Key, err)
+		}
+	}
+}
+
+// TestImmutability checks which tags are immutable where.
+func TestImmutability(t *testing.T) {
+	rules, err := newImmutability([]ImmutableTags{
+		{Tags: []string{"v*", "latest"}},
+		{Repository: "library/**", Tags: []string{"*"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		repository, tag string
+		want            bool
+	}{
+		{"a", "v1", true},
+		{"a", "latest", true},
+		{"a", "late", false},
+		{"library/a/b", "late", true},
+	} {
+		if got := rules.of(test.repository).match(test.tag); got != test.want {
+			t.Errorf("the tag %s of %s is immutable: %v, want %v", test.tag, test.repository, got, test.want)
 		}
 	}
 }

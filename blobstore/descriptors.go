@@ -58,7 +58,7 @@ func (s descriptors) SetDescriptor(ctx context.Context, d digest.Digest, desc De
 // verify reads the bytes of a link. It returns an ErrBlobInvalidDigest unless they
 // have the canonical digest of the link, and the digest named.
 func (s descriptors) verify(ctx context.Context, link catalog.StoredRecord, named digest.Digest) error {
-	rc, err := s.r.openData(ctx, link.Value, link.Raw, 0, link.Value.Size)
+	rc, err := s.r.links().openData(ctx, link.Value, link.Raw, 0, link.Value.Size)
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ func (r *Repository) planGet(ctx context.Context, req *http.Request, b foundBlob
 	}
 	if cond.IfMatch != header.ThisTag && cond.IfRange != header.ThisTag {
 		read.Ranges = !want.Plain && cond.IfMatch != header.OtherTag
-		decision, err := r.decide(ctx, read, b.digest)
+		decision, err := r.s.decide(ctx, read, b.digest)
 		if err != nil {
 			return readPlan{}, err
 		}
@@ -85,13 +85,13 @@ func (r *Repository) planGet(ctx context.Context, req *http.Request, b foundBlob
 
 // decide returns where a read is redirected to, if it is. If the signer fails,
 // the read is served directly.
-func (r *Repository) decide(ctx context.Context, read redirect.Request, dgst digest.Digest) (redirect.Decision, error) {
-	decision, err := r.s.cfg.Redirect.Decide(ctx, r.s.bucket, read)
+func (s *Store) decide(ctx context.Context, read redirect.Request, dgst digest.Digest) (redirect.Decision, error) {
+	decision, err := s.cfg.Redirect.Decide(ctx, s.bucket, read)
 	switch {
 	case err != nil && ctx.Err() != nil: // the client disconnected
 		return redirect.Decision{}, publicError(ctx.Err())
 	case err != nil:
-		r.s.cfg.Log.WarnContext(ctx, "no redirect", "digest", dgst, "error", err)
+		s.cfg.Log.WarnContext(ctx, "no redirect", "digest", dgst, "error", err)
 		return redirect.Decision{}, nil
 	}
 	return decision, nil

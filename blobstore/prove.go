@@ -49,7 +49,7 @@ func errOtherBytes(named, canonical digest.Digest) error {
 
 func (c commit) readBack(ctx context.Context, stored upload.Content, to io.Writer) error {
 	rec := catalog.Record{Digest: stored.Digest, Size: stored.Size, Data: stored.Key}
-	rc, err := c.r.openData(ctx, rec, nil, 0, stored.Size)
+	rc, err := c.r.links().openData(ctx, rec, nil, 0, stored.Size)
 	if err != nil {
 		return err
 	}

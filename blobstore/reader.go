@@ -24,19 +24,19 @@ const maxReopens = 3
 // the caller is going to read first. It returns ErrBlobUnknown if the bytes are
 // gone, so that clients push them again; the next read of the blob then reads the
 // link from the store.
-func (r *Repository) openData(ctx context.Context, rec catalog.Record, raw []byte, off, end int64) (ReadSeekCloser, error) {
+func (l links) openData(ctx context.Context, rec catalog.Record, raw []byte, off, end int64) (ReadSeekCloser, error) {
 	if rec.Data == "" {
 		return struct {
 			*bytes.Reader
 			io.Closer
 		}{bytes.NewReader(raw), io.NopCloser(nil)}, nil
 	}
-	d := &dataReader{bucket: r.s.bucket, key: rec.Data, digest: rec.Digest, size: rec.Size, off: off, end: end}
+	d := &dataReader{bucket: l.s.bucket, key: rec.Data, digest: rec.Digest, size: rec.Size, off: off, end: end}
 	d.ctx, d.cancel = context.WithCancel(ctx)
 	if err := d.open(); err != nil {
 		d.cancel()
 		if errors.Is(err, ErrBlobUnknown) {
-			r.s.cache.forget(linkID{r.name, rec.Digest})
+			l.s.cache.forget(l.id(rec.Digest))
 		}
 		return nil, err
 	}

@@ -23,6 +23,7 @@ type Repository struct {
 	s           *Store
 	name        string
 	descriptors BlobDescriptorService
+	readOnly    bool // see ReadOnly
 }
 
 var (
@@ -57,6 +58,21 @@ func (r *Repository) SetDescriptor(ctx context.Context, dgst digest.Digest, desc
 func (r *Repository) Clear(ctx context.Context, dgst digest.Digest) error {
 	return r.descriptors.Clear(ctx, dgst)
 }
+
+// ReadOnly returns the same repository for a caller who may only read it. A HEAD by
+// such a caller does not keep the collector from removing what it has condemned. All
+// methods work as before.
+func (r *Repository) ReadOnly() *Repository {
+	reader := *r
+	reader.readOnly = true
+	return &reader
+}
+
+// Manifests returns the manifests of the repository.
+func (r *Repository) Manifests() *Manifests { return &Manifests{r.s, r.name, r.readOnly} }
+
+// Tags returns the tags of the repository.
+func (r *Repository) Tags() *Tags { return &Tags{r.s, r.name, r.readOnly} }
 
 func (r *Repository) links() links { return links{r.s, r.name} }
 
@@ -94,7 +110,7 @@ func (r *Repository) Open(ctx context.Context, dgst digest.Digest) (ReadSeekClos
 	if err != nil {
 		return nil, err
 	}
-	return r.openData(ctx, link, inline, 0, link.Size)
+	return r.links().openData(ctx, link, inline, 0, link.Size)
 }
 
 // Put stores p as a blob. When it returns without an error, the blob is durable. A

@@ -50,7 +50,7 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 		return err
 	}
 	if (p.status == http.StatusOK || p.status == http.StatusPartialContent) && !isHead {
-		return r.sendBlob(ctx, w, b, p)
+		return r.links().sendBlob(ctx, w, b, p)
 	}
 	b.setHeaders(w.Header(), p)
 	if p.status == http.StatusOK {
@@ -112,13 +112,13 @@ func (p readPlan) cacheControl() string {
 }
 
 // sendBlob answers with the blob or with the planned spans of it.
-func (r *Repository) sendBlob(ctx context.Context, w http.ResponseWriter, b foundBlob, p readPlan) error {
+func (l links) sendBlob(ctx context.Context, w http.ResponseWriter, b foundBlob, p readPlan) error {
 	spans, size := p.spans, b.rec.Size
 	if spans == nil {
 		spans = []header.Span{{Start: 0, End: size}}
 	}
 	reads := planReads(spans)
-	data, err := r.openData(ctx, b.rec, b.raw, reads[0].Start, reads[0].End)
+	data, err := l.openData(ctx, b.rec, b.raw, reads[0].Start, reads[0].End)
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (r *Repository) sendBlob(ctx context.Context, w http.ResponseWriter, b foun
 	if d, ok := data.(*dataReader); ok && err != nil {
 		if err := d.failure(); err != nil {
 			// The client only sees that the response is too short.
-			r.s.cfg.Log.ErrorContext(ctx, "a blob was sent only in part", "digest", b.digest, "error", err)
+			l.s.cfg.Log.ErrorContext(ctx, "a blob was sent only in part", "digest", b.digest, "error", err)
 		}
 	}
 	return nil

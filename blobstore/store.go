@@ -24,6 +24,8 @@ type Store struct {
 	uploads *upload.Manager
 	cache   *cache
 	signs   bool // the bucket signs URLs
+
+	immutable immutability
 }
 
 var _ BlobEnumerator = (*Store)(nil)
@@ -59,6 +61,9 @@ func Open(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Store, error
 		Settings:  cfg.Upload,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if s.immutable, err = newImmutability(cfg.Manifests.ImmutableTags); err != nil {
 		return nil, err
 	}
 	s.signs = canSign(ctx, bucket)

@@ -37,6 +37,30 @@ func TestGlob(t *testing.T) {
 	}
 }
 
+func TestTagGlob(t *testing.T) {
+	for _, glob := range []string{"", ".x", "-x", "a/b", "v:1", "é"} {
+		if _, err := ParseTagGlob(glob); err == nil {
+			t.Errorf("ParseTagGlob(%q) = nil, want an error", glob)
+		}
+	}
+	for _, test := range []struct {
+		glob, tag string
+		want      bool
+	}{
+		{"v*", "v1.2.3-RC_1", true},
+		{"v*", "V1", false},
+		{"V?.*", "V1.2", true},
+		{"*-release", "2.0-release", true},
+		{"*-release", "2.0-release-1", false},
+		{"_x", "_x", true},
+	} {
+		g, err := ParseTagGlob(test.glob)
+		if err != nil || g.Match(test.tag) != test.want {
+			t.Errorf("%q matches %q: %v, %v, want %v", test.glob, test.tag, g.Match(test.tag), err, test.want)
+		}
+	}
+}
+
 // FuzzGlob compares globs with a matcher that tries every split.
 func FuzzGlob(f *testing.F) {
 	f.Add("library/**", "library/a/b")

@@ -1,5 +1,5 @@
-// Package match matches what rules about requests test: names of repositories
-// against globs, and addresses of clients against networks. It also finds the
+// Package match matches what rules about requests test: names of repositories and
+// tags against globs, and addresses of clients against networks. It also finds the
 // address of a client behind proxies.
 package match
 
@@ -10,15 +10,37 @@ import (
 	"strings"
 )
 
-// Glob is a compiled glob over names of repositories. "?" and "*" match within a
+// Glob is a compiled glob over names of repositories, or over tags. "?" and "*" match within a
 // segment of a name; "**" matches anything, including slashes.
 type Glob struct {
 	re *regexp.Regexp
 }
 
-// ParseGlob compiles a glob. It returns an error if the glob matches no valid
-// name.
+// ParseGlob compiles a glob over names of repositories. It returns an error if the
+// glob matches no valid name.
 func ParseGlob(glob string) (Glob, error) {
+	if strings.HasPrefix(glob, "/") || strings.HasSuffix(glob, "/") || strings.Contains(glob, "//") {
+		return Glob{}, fmt.Errorf("%q has an empty segment, which no repository name has", glob)
+	}
+	return compile(glob, "repository name", func(c byte) bool {
+		return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || strings.IndexByte("._-/", c) >= 0
+	})
+}
+
+// ParseTagGlob compiles a glob over tags. It returns an error if the glob matches no
+// valid tag.
+func ParseTagGlob(glob string) (Glob, error) {
+	if glob == "" || glob[0] == '.' || glob[0] == '-' {
+		return Glob{}, fmt.Errorf("%q matches no tag: the first character of a tag is a letter, a digit or _", glob)
+	}
+	return compile(glob, "tag", func(c byte) bool {
+		return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("._-", c) >= 0
+	})
+}
+
+// compile compiles a glob over names, which have only characters for which valid
+// returns true.
+func compile(glob, name string, valid func(c byte) bool) (Glob, error) {
 	var b strings.Builder
 	b.WriteString(`^`)
 	for i := 0; i < len(glob); i++ {
@@ -30,16 +52,13 @@ func ParseGlob(glob string) (Glob, error) {
 			b.WriteString(`[^/]*`)
 		case c == '?':
 			b.WriteString(`[^/]`)
-		case 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || strings.IndexByte("._-/", c) >= 0:
+		case valid(c):
 			b.WriteString(regexp.QuoteMeta(glob[i : i+1]))
 		default:
-			return Glob{}, fmt.Errorf("%q has a %q, which no repository name has", glob, c)
+			return Glob{}, fmt.Errorf("%q has a %q, which no %s has", glob, c, name)
 		}
 	}
 	b.WriteString(`$`)
-	if strings.HasPrefix(glob, "/") || strings.HasSuffix(glob, "/") || strings.Contains(glob, "//") {
-		return Glob{}, fmt.Errorf("%q has an empty segment, which no repository name has", glob)
-	}
 	re, err := regexp.Compile(b.String())
 	return Glob{re}, err
 }

@@ -8,22 +8,26 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore/catalog"
+	"github.com/berthhq/berth/drivers/deadline"
 )
 
 // inlineBudget limits the bytes of inline blobs that are kept in memory.
 const inlineBudget = 32 << 20
 
-// cache holds links and aliases that were read. It serves reads only, and holds
-// positive answers only: for everything else the store is asked. A nil cache is
-// always empty.
+// cache holds links and aliases that were read or written. It holds positive answers
+// only, and none that the collector has condemned: for everything else the store is
+// asked. A nil cache is always empty.
+//
+// It serves reads. The one write that relies on it is a push of a manifest, whose
+// references may be known links; see known.
 type cache struct {
 	ttl     time.Duration
-	links   *lru.Cache[linkID, expiring[catalog.Record]]
-	inline  *lru.Cache[linkID, expiring[[]byte]]
-	aliases *lru.Cache[digest.Digest, expiring[digest.Digest]]
+	links   *lru.Cache[linkID, aging[cachedLink]]
+	inline  *lru.Cache[linkID, aging[[]byte]]
+	aliases *lru.Cache[digest.Digest, aging[digest.Digest]]
 
-	// epoch is the number of deletions. A read that started before a deletion
-	// must not put the deleted link back.
+	// epoch is the number of deletions. A read or a write that started before a
+	// deletion must not put the deleted link back.
 	mu    sync.Mutex
 	epoch uint64
 }
@@ -33,9 +37,21 @@ type linkID struct {
 	digest     digest.Digest // canonical
 }
 
-type expiring[T any] struct {
+type cachedLink = catalog.Record
+
+// aging is a value with its age. The age starts before the request to the store, so
+// the value was true at that age or later.
+type aging[T any] struct {
 	value T
-	until time.Time
+	age   deadline.Deadline
+}
+
+func (a aging[T]) fresh() bool { return a.age.Check() == nil }
+
+// moment is when a read or a write of the store started.
+type moment struct {
+	age   deadline.Deadline
+	epoch uint64
 }
 
 // newCache returns nil if the cache is turned off.
@@ -45,67 +61,77 @@ func newCache(cfg CacheConfig, inlineMax int64) (*cache, error) {
 	}
 	c := &cache{ttl: cfg.TTL}
 	var err error
-	if c.links, err = lru.New[linkID, expiring[catalog.Record]](cfg.Entries); err != nil {
+	if c.links, err = lru.New[linkID, aging[cachedLink]](cfg.Entries); err != nil {
 		return nil, err
 	}
-	if c.inline, err = lru.New[linkID, expiring[[]byte]](min(cfg.Entries, inlineBudget/int(max(inlineMax, 1)))); err != nil {
+	if c.inline, err = lru.New[linkID, aging[[]byte]](min(cfg.Entries, inlineBudget/int(max(inlineMax, 1)))); err != nil {
 		return nil, err
 	}
-	c.aliases, err = lru.New[digest.Digest, expiring[digest.Digest]](cfg.Entries)
+	c.aliases, err = lru.New[digest.Digest, aging[digest.Digest]](cfg.Entries)
 	return c, err
 }
 
-// now returns the epoch of a read that starts now.
-func (c *cache) now() uint64 {
+// start returns the moment of a read or a write that starts now. What it finds or
+// stores is put into the cache as of this moment.
+func (c *cache) start() moment {
 	if c == nil {
-		return 0
+		return moment{}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.epoch
+	return moment{deadline.New(c.ttl), c.epoch}
 }
 
 // link returns a link, and reports whether it is in the cache. If wantInline is
 // set, the link of an inline blob is in the cache only together with the blob's
 // bytes, of which the cache holds fewer than links.
-func (c *cache) link(id linkID, wantInline bool) (link catalog.Record, inline []byte, ok bool) {
+func (c *cache) link(id linkID, wantInline bool) (link cachedLink, inline []byte, ok bool) {
 	if c == nil {
-		return catalog.Record{}, nil, false
+		return cachedLink{}, nil, false
 	}
-	now := time.Now()
 	l, ok := c.links.Get(id)
-	if !ok || now.After(l.until) {
-		return catalog.Record{}, nil, false
+	if !ok || !l.fresh() {
+		return cachedLink{}, nil, false
 	}
 	if !wantInline || l.value.Data != "" || l.value.Size == 0 {
 		return l.value, nil, true
 	}
 	p, ok := c.inline.Get(id)
-	if !ok || now.After(p.until) {
-		return catalog.Record{}, nil, false
+	if !ok || !p.fresh() {
+		return cachedLink{}, nil, false
 	}
 	return l.value, p.value, true
 }
 
-// putLink adds a link that was read, unless a link was deleted since the read
-// started, in that epoch.
-func (c *cache) putLink(epoch uint64, id linkID, link catalog.Record, inline []byte) {
-	if c == nil {
+// known reports whether this process has read or written the link as good within the
+// last ttl: it was neither damaged nor condemned then. A push of a manifest counts
+// such a link as here. That is safe although it decides a write, because the collector
+// waits for longer than the ttl and a request before it removes what it has condemned.
+// A deletion by another process within that time counts as later than the push.
+func (c *cache) known(id linkID) bool {
+	_, _, ok := c.link(id, false)
+	return ok
+}
+
+// putLink adds a link that was read or written since that moment, unless it is not
+// good, or a link was deleted meanwhile.
+func (c *cache) putLink(since moment, id linkID, link catalog.Record, inline []byte) {
+	if c == nil || link.Condemned || link.State == catalog.Damaged {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if epoch != c.epoch {
+	if since.epoch != c.epoch {
 		return
 	}
-	until := time.Now().Add(c.ttl)
-	c.links.Add(id, expiring[catalog.Record]{link, until})
+	c.links.Add(id, aging[cachedLink]{link, since.age})
 	if link.Data == "" {
-		c.inline.Add(id, expiring[[]byte]{inline, until})
+		c.inline.Add(id, aging[[]byte]{inline, since.age})
 	}
 }
 
-// forget removes a link that was deleted or replaced.
+// forget removes a link that was deleted or replaced. A deletion calls it before it
+// returns.
 func (c *cache) forget(id linkID) {
 	if c == nil {
 		return
@@ -124,12 +150,13 @@ func (c *cache) alias(d digest.Digest) (canonical digest.Digest, ok bool) {
 		return "", false
 	}
 	a, ok := c.aliases.Get(d)
-	return a.value, ok && !time.Now().After(a.until)
+	return a.value, ok && a.fresh()
 }
 
-// putAlias adds an alias. It needs no epoch, because an alias stays true.
-func (c *cache) putAlias(d, canonical digest.Digest) {
-	if c != nil {
-		c.aliases.Add(d, expiring[digest.Digest]{canonical, time.Now().Add(c.ttl)})
+// putAlias adds an alias that was read since that moment, unless it is condemned. It
+// needs no epoch, because an alias stays true.
+func (c *cache) putAlias(since moment, d digest.Digest, alias catalog.Alias) {
+	if c != nil && !alias.Condemned {
+		c.aliases.Add(d, aging[digest.Digest]{alias.Digest, since.age})
 	}
 }

@@ -14,8 +14,10 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
+	"github.com/berthhq/berth/drivers/envelope"
 	"github.com/berthhq/berth/drivers/memory"
 )
 
@@ -364,4 +366,106 @@ func TestCacheKeepsRepositoriesApart(t *testing.T) {
 			t.Errorf("Get in %s = %v, want ErrBlobUnknown", name, err)
 		}
 	}
+}
+
+// TestKnownLinks asks which links a push of a manifest may count as good: those that
+// this process has read or written as good within the last TTL.
+func TestKnownLinks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReads(t, Config{Cache: CacheConfig{TTL: time.Minute}})
+		wantKnown := func(what string, d digest.Digest, want bool) {
+			t.Helper()
+			if got := r.s.cache.known(linkID{"a", d}); got != want {
+				t.Errorf("%s: known = %t, want %t", what, got, want)
+			}
+		}
+		// A push and a mount know what they have written, from when the write started.
+		slow := func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+			if strings.Contains(c.Key, "/links/") {
+				time.Sleep(20 * time.Second)
+			}
+			return do(ctx)
+		}
+		r.intercept = slow
+		desc, err := r.Put(t.Context(), "", []byte("pushed"))
+		must(t, err)
+		wantKnown("pushed", desc.Digest, true)
+		r.wants(t, "pushed", 0, r.get(t, desc.Digest))
+		time.Sleep(40 * time.Second)
+		wantKnown("pushed 60 s ago", desc.Digest, true)
+		time.Sleep(time.Nanosecond)
+		wantKnown("pushed over 60 s ago", desc.Digest, false)
+
+		elsewhere := repository(t, openStore(t, r.bucket, Config{}), "b")
+		other, err := elsewhere.Put(t.Context(), "", []byte("other"))
+		must(t, err)
+		r.intercept = nil
+		_, err = r.Mount(t.Context(), named(t, "b"), other.Digest)
+		must(t, err)
+		wantKnown("mounted", other.Digest, true)
+
+		// A read knows a link, from when the read started.
+		d := r.put(t, []byte("read"))
+		wantKnown("not read yet", d, false)
+		r.intercept = slow
+		must(t, r.stat(t, d)())
+		wantKnown("read", d, true)
+		time.Sleep(40*time.Second + time.Nanosecond)
+		wantKnown("read over 60 s ago", d, false)
+
+		// A deletion is known before it returns. One that starts during a push wins.
+		r.intercept = nil
+		must(t, r.stat(t, d)())
+		must(t, r.Delete(t.Context(), d))
+		wantKnown("deleted", d, false)
+		r.intercept = func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+			err := do(ctx)
+			if c.Method == "Create" && strings.Contains(c.Key, "/links/") {
+				must(t, r.Delete(t.Context(), d))
+			}
+			return err
+		}
+		_, err = r.Put(t.Context(), "", []byte("read"))
+		must(t, err)
+		wantKnown("deleted before its push returned", d, false)
+	})
+}
+
+// TestCondemnedIsNotCached reads a link and an alias that are condemned. They read as
+// before, but neither is known afterwards.
+func TestCondemnedIsNotCached(t *testing.T) {
+	r := newReads(t, Config{})
+	d, alias := r.put(t, []byte("inline")), digest.SHA512.FromString("inline")
+	must(t, r.elsewhere(t).SetDescriptor(t.Context(), alias, Descriptor{Digest: d}))
+	condemnLink(t, r.bucket, "a", d)
+	condemnAlias(t, r.bucket, alias)
+	for range 2 {
+		r.wants(t, "GET by sha512", 2, r.get(t, alias))
+	}
+	if r.s.cache.known(linkID{"a", d}) {
+		t.Error("a condemned link is known")
+	}
+}
+
+// condemnLink marks a link as the collector does.
+func condemnLink(t *testing.T, b drivers.Bucket, repository string, d digest.Digest) {
+	t.Helper()
+	condemn(t, b, catalog.LinkKey(d, repository), func(l *catalog.Record) { l.Condemned = true })
+}
+
+// condemnAlias marks an alias as the collector does.
+func condemnAlias(t *testing.T, b drivers.Bucket, d digest.Digest) {
+	t.Helper()
+	condemn(t, b, catalog.AliasKey(d), func(a *catalog.Alias) { a.Condemned = true })
+}
+
+// condemn replaces the object under key with one that has a mark, and the same raw
+// bytes.
+func condemn[T any](t *testing.T, b drivers.Bucket, key string, mark func(*T)) {
+	t.Helper()
+	s, err := envelope.Read[T](t.Context(), b, key)
+	must(t, err)
+	mark(&s.Value)
+	_, err = envelope.Replace(t.Context(), b, key, s.Object.Tag, s.Value, drivers.NewBody(s.Raw))
+	must(t, err)
 }

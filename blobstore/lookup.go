@@ -74,11 +74,12 @@ func (s *Store) resolve(ctx context.Context, d digest.Digest) (digest.Digest, ca
 
 // readAlias asks the store for an alias, and puts it into the cache.
 func (s *Store) readAlias(ctx context.Context, d digest.Digest) (catalog.StoredAlias, error) {
+	since := s.cache.start()
 	alias, err := s.catalog.ReadAlias(ctx, d)
 	if err != nil {
 		return catalog.StoredAlias{}, blobError(err, d)
 	}
-	s.cache.putAlias(d, alias.Value.Digest)
+	s.cache.putAlias(since, d, alias.Value)
 	return alias, nil
 }
 
@@ -102,12 +103,12 @@ func (l links) find(ctx context.Context, d digest.Digest, wantInline bool) (cata
 	if link, inline, ok := l.s.cache.link(l.id(canonical), wantInline); ok {
 		return link, inline, nil
 	}
-	epoch := l.s.cache.now()
+	since := l.s.cache.start()
 	link, err := l.read(ctx, canonical)
 	if err != nil {
 		return catalog.Record{}, nil, err
 	}
-	l.s.cache.putLink(epoch, l.id(canonical), link.Value, link.Raw)
+	l.s.cache.putLink(since, l.id(canonical), link.Value, link.Raw)
 	return link.Value, link.Raw, nil
 }
 

@@ -321,4 +321,7 @@ condition could take effect late and remove a newer link.`,
 }
 
 // pushed returns a function that pushes by POST and PUT.
-func pushed(p payload) func(c *httpClient) { return func(c *httpClient) { c.pushByPut(p) } }
+// pushed pushes at the other replica, so that the caches of the client's are cold.
+func pushed(p payload) func(c *httpClient) {
+	return func(c *httpClient) { c.otherReplica().pushByPut(p) }
+}

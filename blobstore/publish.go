@@ -78,9 +78,13 @@ func (l links) grant(ctx context.Context, due deadline.Deadline, rec catalog.Sto
 			return Descriptor{}, err
 		}
 	}
+	since := l.s.cache.start()
 	replaced, err := l.s.catalog.WriteLink(ctx, due, l.repository, rec)
-	if replaced {
+	switch {
+	case replaced:
 		l.s.cache.forget(l.id(canonical))
+	case err == nil:
+		l.s.cache.putLink(since, l.id(canonical), rec.Value, rec.Raw)
 	}
 	if err == nil {
 		err = due.Check() // after the deadline the collector may remove the record

@@ -14,7 +14,7 @@ import (
 // inlineBudget limits the bytes of inline blobs that are kept in memory.
 const inlineBudget = 32 << 20
 
-// cache holds links and aliases that were read or written. It holds positive answers
+// cache holds links, aliases and manifests that were read or written. It holds positive answers
 // only, and none that the collector has condemned: for everything else the store is
 // asked. A nil cache is always empty.
 //
@@ -26,8 +26,10 @@ type cache struct {
 	inline  *lru.Cache[linkID, aging[[]byte]]
 	aliases *lru.Cache[digest.Digest, aging[digest.Digest]]
 
+	manifests *manifestCache
+
 	// epoch is the number of deletions. A read or a write that started before a
-	// deletion must not put the deleted link back.
+	// deletion must not put the deleted link or manifest back.
 	mu    sync.Mutex
 	epoch uint64
 }
@@ -55,7 +57,8 @@ type moment struct {
 }
 
 // newCache returns nil if the cache is turned off.
-func newCache(cfg CacheConfig, inlineMax int64) (*cache, error) {
+func newCache(config Config) (*cache, error) {
+	cfg := config.Cache
 	if cfg.Entries < 1 || cfg.TTL < 1 {
 		return nil, nil //nolint:nilnil // a nil cache is always empty
 	}
@@ -64,10 +67,13 @@ func newCache(cfg CacheConfig, inlineMax int64) (*cache, error) {
 	if c.links, err = lru.New[linkID, aging[cachedLink]](cfg.Entries); err != nil {
 		return nil, err
 	}
-	if c.inline, err = lru.New[linkID, aging[[]byte]](min(cfg.Entries, inlineBudget/int(max(inlineMax, 1)))); err != nil {
+	if c.inline, err = lru.New[linkID, aging[[]byte]](min(cfg.Entries, inlineBudget/int(max(config.InlineMax, 1)))); err != nil {
 		return nil, err
 	}
-	c.aliases, err = lru.New[digest.Digest, aging[digest.Digest]](cfg.Entries)
+	if c.aliases, err = lru.New[digest.Digest, aging[digest.Digest]](cfg.Entries); err != nil {
+		return nil, err
+	}
+	c.manifests, err = newManifestCache(config.Manifests.CacheMemory)
 	return c, err
 }
 

@@ -67,7 +67,7 @@ func Open(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Store, error
 		return nil, err
 	}
 	s.signs = canSign(ctx, bucket)
-	s.cache, err = newCache(cfg.Cache, cfg.InlineMax)
+	s.cache, err = newCache(cfg)
 	return s, err
 }
 

@@ -14,7 +14,8 @@
 // A write that returns [ErrNotFound], [ErrExists] or [ErrChanged] has changed
 // nothing by itself. After a retry inside the driver, however, ErrExists and
 // ErrChanged may be caused by the driver's own first attempt: they report that
-// an object is there, not who wrote it.
+// an object is there, not who wrote it. Such an error also wraps [ErrUnanswered],
+// if the driver can find out that it has retried.
 //
 // A write that returns any other error may have taken effect, and may still
 // take effect later, because a request can outlive its answer. The caller reads
@@ -47,6 +48,11 @@ var (
 	// ErrChanged reports that the tag no longer matches: the object, or a part
 	// passed to Complete, was replaced or deleted.
 	ErrChanged = errors.New("changed since it was read")
+
+	// ErrUnanswered accompanies ErrExists or ErrChanged if an attempt of the same write
+	// got no answer. That attempt may have taken effect, and another writer may have
+	// replaced or deleted its result since.
+	ErrUnanswered = errors.New("an attempt got no answer")
 
 	// ErrRange reports that a read starts at or past the end of the object.
 	ErrRange = errors.New("range not satisfiable")

@@ -78,8 +78,9 @@ func encode[T any](value T, raw drivers.Body) (drivers.Body, string, error) {
 
 // Create stores value and raw under key if the key is free. If another writer's
 // body is stored there, Create returns that body and drivers.ErrExists. A
-// repeated Create draws a new nonce, so it returns ErrExists after a success.
-// After any other error the body may be stored, or may still become stored
+// repeated Create draws a new nonce, so it returns ErrExists after a success. The
+// error also wraps drivers.ErrUnanswered if this write may have been stored before the
+// other one. After any other error the body may be stored, or may still become stored
 // later.
 func Create[T any](ctx context.Context, b drivers.Bucket, key string, value T, raw drivers.Body) (Stored[T], error) {
 	d, err := NewDraft(value, raw)
@@ -91,9 +92,14 @@ func Create[T any](ctx context.Context, b drivers.Bucket, key string, value T, r
 		if !errors.Is(err, drivers.ErrExists) || s.Object.Key != "" {
 			return s, err
 		}
-		s, err = d.Existing(ctx, b, key)
-		if !errors.Is(err, drivers.ErrNotFound) { // otherwise it was deleted in the meantime
-			return s, err
+		existing, readErr := d.Existing(ctx, b, key)
+		switch {
+		case errors.Is(readErr, drivers.ErrExists):
+			return existing, err
+		case !errors.Is(readErr, drivers.ErrNotFound):
+			return existing, readErr
+		case errors.Is(err, drivers.ErrUnanswered): // perhaps it was this draft that was deleted
+			return Stored[T]{}, fmt.Errorf("envelope: create %s: %w: %w", key, drivers.ErrBusy, drivers.ErrUnanswered)
 		}
 	}
 }
@@ -117,19 +123,22 @@ func NewDraft[T any](value T, raw drivers.Body) (Draft[T], error) {
 // Create stores the draft under key if the key is free. If the store reports that
 // the key is taken, perhaps by this same write, Create returns a zero Stored and
 // drivers.ErrExists, and reads nothing: Existing reads the body. After an
-// unknown outcome Create reads the body itself, and returns it with ErrExists if
-// it is another writer's.
+// unknown outcome Create reads the body itself. If it is another writer's, Create
+// returns it with ErrExists, and the error also wraps drivers.ErrUnanswered.
 func (d Draft[T]) Create(ctx context.Context, b drivers.Bucket, key string) (Stored[T], error) {
 	obj, err := b.Create(ctx, key, d.body)
 	switch {
 	case err == nil:
 		return Stored[T]{Value: d.value, RawSize: d.rawSize, Object: obj, nonce: d.nonce}, nil
 	case errors.Is(err, drivers.ErrExists):
-		return Stored[T]{}, fmt.Errorf("envelope: create %s: %w", key, drivers.ErrExists)
+		return Stored[T]{}, fmt.Errorf("envelope: create %s: %w", key, err)
 	}
 	existing, readErr := d.Existing(ctx, b, key)
-	if readErr == nil || errors.Is(readErr, drivers.ErrExists) {
-		return existing, readErr
+	switch {
+	case readErr == nil:
+		return existing, nil
+	case errors.Is(readErr, drivers.ErrExists):
+		return existing, fmt.Errorf("%w: %w", readErr, drivers.ErrUnanswered)
 	}
 	return Stored[T]{}, err
 }
@@ -147,8 +156,9 @@ func (d Draft[T]) Existing(ctx context.Context, b drivers.Bucket, key string) (S
 
 // Replace stores value and raw under key if the object there still has this
 // tag. If the object has another tag or is gone, Replace returns
-// drivers.ErrChanged, and the caller has to read again. After any other error
-// the body may be stored, or may still become stored later.
+// drivers.ErrChanged, and the caller has to read again. The error also wraps
+// drivers.ErrUnanswered if this write may have been stored before the change. After
+// any other error the body may be stored, or may still become stored later.
 func Replace[T any](ctx context.Context, b drivers.Bucket, key, tag string, value T, raw drivers.Body) (Stored[T], error) {
 	body, nonce, err := encode(value, raw)
 	if err != nil {
@@ -162,8 +172,10 @@ func Replace[T any](ctx context.Context, b drivers.Bucket, key, tag string, valu
 	switch {
 	case readErr == nil && stored.nonce == nonce:
 		return stored, nil
+	case errors.Is(err, drivers.ErrChanged) && (readErr == nil || errors.Is(readErr, drivers.ErrNotFound)):
+		return Stored[T]{}, fmt.Errorf("envelope: replace %s: %w", key, err)
 	case readErr == nil && stored.Object.Tag != tag, errors.Is(readErr, drivers.ErrNotFound):
-		return Stored[T]{}, fmt.Errorf("envelope: replace %s: %w", key, drivers.ErrChanged)
+		return Stored[T]{}, fmt.Errorf("envelope: replace %s: %w: %w", key, drivers.ErrChanged, drivers.ErrUnanswered)
 	default:
 		return Stored[T]{}, err
 	}

@@ -66,9 +66,22 @@ func Open(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Store, error
 	if s.immutable, err = newImmutability(cfg.Manifests.ImmutableTags); err != nil {
 		return nil, err
 	}
+	if err := s.catalog.RaiseLimits(ctx, s.limits()); err != nil {
+		return nil, err
+	}
 	s.signs = canSign(ctx, bucket)
 	s.cache, err = newCache(cfg)
 	return s, err
+}
+
+// limits returns how long this process, or a client, may rely on what it has read.
+func (s *Store) limits() catalog.Limits {
+	return catalog.Limits{
+		Request: s.cfg.RequestLimit,
+		Cache:   max(s.cfg.Cache.TTL, 0), // negative if the cache is turned off
+		Session: s.cfg.Upload.SessionLifetime,
+		URL:     s.cfg.Redirect.MaxLife(),
+	}
 }
 
 // canSign reports whether the bucket signs URLs. A bucket that fails to sign at the

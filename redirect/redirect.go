@@ -124,6 +124,10 @@ type Policy struct {
 	proxies        match.Proxies
 }
 
+// MaxLife returns the longest time that a URL of this policy works, at the store or at
+// a CDN. The store's data must not be deleted earlier than that after it was last named.
+func (p *Policy) MaxLife() time.Duration { return p.maxLife }
+
 // Decide returns how to answer req. It sends no request itself, but the SignGet
 // of a store may.
 //

@@ -307,8 +307,8 @@ func TestMaxLife(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := p.maxLife; got != test.want {
-			t.Errorf("maxLife of %+v = %v, want %v", test.config, got, test.want)
+		if got := p.MaxLife(); got != test.want {
+			t.Errorf("MaxLife of %+v = %v, want %v", test.config, got, test.want)
 		}
 	}
 }

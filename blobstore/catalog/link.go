@@ -47,6 +47,27 @@ func (c *Catalog) WriteLink(ctx context.Context, due deadline.Deadline, reposito
 	}
 }
 
+// UnmarkLink takes the collector's mark off a link that the caller has read, so that
+// the link is not removed. It returns the link as it is then. A link without the mark
+// costs no request.
+//
+// It returns drivers.ErrNotFound if the link is gone, and drivers.ErrBusy if the
+// deadline has passed before a write. A retry is harmless.
+func (c *Catalog) UnmarkLink(ctx context.Context, due deadline.Deadline, link StoredRecord) (StoredRecord, error) {
+	for link.Value.Condemned {
+		next := link.Value
+		next.Condemned = false
+		unmarked, err := replace(ctx, c.bucket, due, link, next, link.Raw)
+		if !errors.Is(err, drivers.ErrChanged) {
+			return unmarked, err
+		}
+		if link, err = envelope.Read[Record](ctx, c.bucket, link.Object.Key); err != nil {
+			return StoredRecord{}, err
+		}
+	}
+	return link, nil
+}
+
 // DeleteLink deletes a repository's link to the blob with this canonical digest, by
 // the tag that it has just read: an unconditional deletion that takes effect late
 // would delete a newer link.

@@ -130,7 +130,7 @@ func (c *Catalog) revive(ctx context.Context, due deadline.Deadline, existing St
 	}
 	next := existing.Value
 	next.State = Live
-	rec, err := c.replace(ctx, due, existing, next, existing.Raw)
+	rec, err := replace(ctx, c.bucket, due, existing, next, existing.Raw)
 	return rec, true, err
 }
 
@@ -159,14 +159,5 @@ func (c *Catalog) supersede(ctx context.Context, due deadline.Deadline, existing
 		}
 	}
 	ours.ID = existing.Value.ID
-	return c.replace(ctx, due, existing, ours, content.Inline)
-}
-
-func (c *Catalog) replace(ctx context.Context, due deadline.Deadline, existing StoredRecord, next Record, raw []byte) (StoredRecord, error) {
-	if err := due.Check(); err != nil {
-		return existing, err
-	}
-	replaced, err := envelope.Replace(ctx, c.bucket, existing.Object.Key, existing.Object.Tag, next, drivers.NewBody(raw))
-	replaced.Raw = raw
-	return replaced, err
+	return replace(ctx, c.bucket, due, existing, ours, content.Inline)
 }

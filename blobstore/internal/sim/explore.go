@@ -75,7 +75,7 @@ func (n *node) pick() bool {
 
 // run runs the schedule of the path, and extends the path to its end.
 func (e *explorer) run(ctx context.Context) (*Run, error) {
-	r, err := e.scenario.start(ctx, &schedule{})
+	r, err := e.scenario.start(ctx, &schedule{limit: e.scenario.RequestLimit})
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +143,7 @@ func (e *explorer) next() bool {
 // Draw runs the scenario in a schedule that rng draws. It belongs in a bubble of
 // package testing/synctest.
 func (s Scenario) Draw(ctx context.Context, rng *rand.Rand) error {
-	r, err := s.start(ctx, &schedule{})
+	r, err := s.start(ctx, &schedule{limit: s.RequestLimit})
 	if err != nil {
 		return err
 	}

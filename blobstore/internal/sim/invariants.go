@@ -30,6 +30,10 @@ import (
 //   - While a session is open, the records to which its newest one refers exist,
 //     are not spent, and hold exactly the bytes before those in the newest one.
 //   - The bytes of an alias have both digests.
+//   - A manifest that can be read has the bytes of its digest, and is described by its
+//     fields. Its repository has a marker. If it has a subject, its entry exists. A
+//     deleted manifest has no bytes, and its id never comes back.
+//   - A tag that resolves is among the hints of its manifest.
 //
 // The zero value is for a bucket that only berth's requests have changed.
 type Invariants struct {
@@ -42,6 +46,9 @@ type Invariants struct {
 	// seen holds what was read before, by key and tag. A version of an object is
 	// read once: small bodies have nonces, and data never changes.
 	seen map[string]any
+
+	// ended are the ids of manifests that were seen deleted.
+	ended map[string]bool
 }
 
 // Lose adds a data key with bytes that the test deletes or corrupts to Lost.
@@ -63,6 +70,10 @@ func (c *Invariants) Check(ctx context.Context, b drivers.Bucket) error {
 	if err != nil {
 		return err
 	}
+	return c.check(inv)
+}
+
+func (c *Invariants) check(inv *Inventory) error {
 	var f findings
 	for d, s := range inv.Records {
 		c.checkRecord(&f, inv, d, s)
@@ -73,6 +84,7 @@ func (c *Invariants) Check(ctx context.Context, b drivers.Bucket) error {
 	c.checkAliases(&f, inv)
 	c.checkData(&f, inv)
 	checkSessions(&f, inv)
+	c.checkManifests(&f, inv)
 	return errors.Join(f...)
 }
 

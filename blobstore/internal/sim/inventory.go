@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore/catalog"
+	"github.com/berthhq/berth/blobstore/manifest"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/envelope"
 	"github.com/berthhq/berth/upload"
@@ -24,6 +26,11 @@ type Inventory struct {
 	Sessions map[string][]upload.Record // by id, in order
 	Dead     []catalog.Dead
 	Data     map[string]Content
+
+	Manifests map[string]Manifest             // by key
+	Tags      map[string]catalog.StoredTag    // by key
+	Entries   map[string]catalog.StoredEntry  // by key
+	Markers   map[string]catalog.StoredMarker // by repository
 }
 
 // Content is what the bytes of an object turn out to be.
@@ -54,6 +61,11 @@ func (c *Invariants) Read(ctx context.Context, b drivers.Bucket) (*Inventory, er
 		Aliases:  map[digest.Digest]catalog.Alias{},
 		Sessions: map[string][]upload.Record{},
 		Data:     map[string]Content{},
+
+		Manifests: map[string]Manifest{},
+		Tags:      map[string]catalog.StoredTag{},
+		Entries:   map[string]catalog.StoredEntry{},
+		Markers:   map[string]catalog.StoredMarker{},
 	}
 	for o, err := range b.List(ctx, "", "") {
 		if err == nil {
@@ -92,6 +104,8 @@ func (c *Invariants) readObject(ctx context.Context, b drivers.Bucket, inv *Inve
 		s, err := readOnce[catalog.Dead](ctx, c, b, key)
 		inv.Dead = append(inv.Dead, s.Value)
 		return err
+	case strings.HasPrefix(key, catalog.ReposPrefix), strings.HasPrefix(key, catalog.MarkersPrefix):
+		return c.readRepository(ctx, b, inv, key)
 	case strings.HasPrefix(key, catalog.MetaPrefix), strings.HasPrefix(key, foreignPrefix):
 		return nil
 	default:
@@ -112,6 +126,57 @@ func (c *Invariants) readBlob(ctx context.Context, b drivers.Bucket, inv *Invent
 		inv.Links[key] = s
 	}
 	return err
+}
+
+// readRepository reads an object of a repository, or its marker.
+func (c *Invariants) readRepository(ctx context.Context, b drivers.Bucket, inv *Inventory, key string) (err error) {
+	if _, _, ok := catalog.ParseManifestKey(key); ok {
+		inv.Manifests[key], err = once(ctx, c, b, key, func() (Manifest, error) { return readManifest(ctx, b, key) })
+	} else if _, _, ok := catalog.ParseTagKey(key); ok {
+		inv.Tags[key], err = readOnce[catalog.Tag](ctx, c, b, key)
+	} else if _, _, _, ok := catalog.ParseEntryKey(key); ok {
+		inv.Entries[key], err = readOnce[catalog.Entry](ctx, c, b, key)
+	} else if name, ok := catalog.ParseMarkerKey(key); ok {
+		inv.Markers[name], err = readOnce[catalog.Marker](ctx, c, b, key)
+	} else {
+		err = errors.New("no key of berth")
+	}
+	return err
+}
+
+// Manifest is a manifest as it is stored in the bucket, and what it is. A deleted one has
+// no content and refers to nothing.
+type Manifest struct {
+	catalog.StoredManifest
+
+	Content Content
+	Parsed  manifest.Manifest
+	Err     error // of parsing it
+}
+
+// hasChild reports whether m is an index of the manifest with this digest.
+func (m Manifest) hasChild(d digest.Digest) bool {
+	return slices.Contains(m.Parsed.References, manifest.Reference{Digest: d, Role: manifest.Child})
+}
+
+// readManifest reads a manifest of any length.
+func readManifest(ctx context.Context, b drivers.Bucket, key string) (Manifest, error) {
+	s, r, err := envelope.Open[catalog.Manifest](ctx, b, key)
+	if err != nil {
+		return Manifest{}, err
+	}
+	defer r.Close()
+	m := Manifest{StoredManifest: s}
+	if !s.Value.Readable() {
+		return m, nil
+	}
+	raw, err := io.ReadAll(r)
+	if err != nil {
+		return Manifest{}, err
+	}
+	m.Content = contentOf(raw)
+	m.Parsed, m.Err = manifest.Parse(s.Value.MediaType, raw)
+	return m, nil
 }
 
 // digestInKey returns the digest in the key of an alias or of data. It returns

@@ -5,20 +5,29 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore/catalog"
-	"github.com/berthhq/berth/drivers"
-	"github.com/berthhq/berth/drivers/envelope"
 )
 
 // Ledger records the responses that clients got: which pushes and mounts were
 // acknowledged, and which deletions may still take effect. Its zero value is
 // ready to use, and it is safe for concurrent use.
 type Ledger struct {
-	mu    sync.Mutex
-	blobs map[blob]*account
+	// Grace is the time for which an acknowledged blob or manifest that no tag and
+	// no manifest names is safe from the collector. Zero means that there is no
+	// collector.
+	Grace time.Duration
+
+	// Immutable reports whether a tag of a repository is immutable. Nil means that
+	// none is.
+	Immutable func(repository, tag string) bool
+
+	mu           sync.Mutex
+	blobs        map[blob]*account
+	repositories map[string]*repository
 }
 
 // blob is a blob in a repository, by its canonical digest.
@@ -27,10 +36,11 @@ type blob struct {
 	digest     digest.Digest
 }
 
-// account records the responses to requests for one blob.
+// account records the responses to requests for one blob or manifest.
 type account struct {
 	content []byte
 	acked   map[digest.Digest]bool // digests it was pushed or mounted by; true if it must be readable
+	used    time.Time              // when the last acknowledged request for it started
 
 	deletions  int // deletions started so far
 	unanswered int // deletions that have no response yet
@@ -52,12 +62,72 @@ func (l *Ledger) account(repository string, p []byte) *account {
 	return a
 }
 
+// push starts a push by the digest d. The returned function gets whether the push was
+// acknowledged. After that the content must be readable until the next deletion, unless
+// an earlier deletion can still take effect.
+func (a *account) push(d digest.Digest) (answered func(acked bool)) {
+	started := time.Now()
+	deletions, contested := a.deletions, a.unanswered+a.unknown > 0
+	return func(acked bool) {
+		if _, tried := a.acked[d]; !tried {
+			a.acked[d] = false
+		}
+		if !acked {
+			return
+		}
+		a.use(started)
+		if !contested && a.deletions == deletions {
+			a.acked[d] = true
+		}
+	}
+}
+
+func (a *account) use(at time.Time) {
+	if at.After(a.used) {
+		a.used = at
+	}
+}
+
+// delete starts a deletion. The returned function gets whether its outcome is known.
+func (a *account) delete() (answered func(known bool)) {
+	a.deletions++
+	a.unanswered++
+	for d := range a.acked {
+		a.acked[d] = false
+	}
+	before := a.unknown
+	return func(known bool) {
+		a.unanswered--
+		if known {
+			a.unknown -= min(before, a.unknown)
+		} else {
+			a.unknown++
+		}
+	}
+}
+
+// must reports whether the content must be readable by a digest, even if nothing names
+// it.
+func (l *Ledger) must(a *account, d digest.Digest) bool {
+	return a.acked[d] && (l.Grace == 0 || time.Since(a.used) <= l.Grace)
+}
+
+// deletedByClient reports whether a deletion explains that the content is gone.
+func (a *account) deletedByClient() bool {
+	for _, acked := range a.acked {
+		if acked {
+			return false
+		}
+	}
+	return a.deletions > 0
+}
+
 // Forget discards all accounts. Tests call it before they change a blob directly
 // in the bucket.
 func (l *Ledger) Forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.blobs = nil
+	l.blobs, l.repositories = nil, nil
 }
 
 // Pushing is called before a push or a mount of p by the digest d. The caller
@@ -67,17 +137,24 @@ func (l *Ledger) Forget() {
 func (l *Ledger) Pushing(repository string, d digest.Digest, p []byte) (answered func(error)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a := l.account(repository, p)
-	deletions, contested := a.deletions, a.unanswered+a.unknown > 0
+	answer := l.account(repository, p).push(d)
 	return func(err error) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if _, tried := a.acked[d]; !tried {
-			a.acked[d] = false
-		}
-		if err == nil && !contested && a.deletions == deletions {
-			a.acked[d] = true
-		}
+		answer(err == nil)
+	}
+}
+
+// UsingBlob is called before a HEAD of a blob by a client who may push. Once that has
+// succeeded, the blob stays for a grace.
+func (l *Ledger) UsingBlob(repository string, p []byte) (answered func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a, started := l.account(repository, p), time.Now()
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		a.use(started)
 	}
 }
 
@@ -89,49 +166,41 @@ func (l *Ledger) Pushing(repository string, d digest.Digest, p []byte) (answered
 func (l *Ledger) Deleting(repository string, p []byte) (answered func(error)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a := l.account(repository, p)
-	a.deletions++
-	a.unanswered++
-	for d := range a.acked {
-		a.acked[d] = false
-	}
-	before := a.unknown
+	answer := l.account(repository, p).delete()
 	return func(err error) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		a.unanswered--
-		if err == nil {
-			a.unknown -= min(before, a.unknown)
-		} else {
-			a.unknown++
-		}
+		answer(err == nil)
 	}
 }
 
 // Check returns an error for each acknowledged blob that read does not return in
-// full or that the collector may remove, and for each read that returns bytes
-// that do not match the digest.
-func (l *Ledger) Check(ctx context.Context, b drivers.Bucket, read ReadFunc) error {
+// full or that the collector may remove, for each read that returns bytes
+// that do not match the digest, and for each manifest that is not whole. inv is what is
+// in the bucket.
+func (l *Ledger) Check(ctx context.Context, inv *Inventory, read ReadFunc) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var f findings
 	for id, a := range l.blobs {
-		for d, acked := range a.acked {
+		for d := range a.acked {
 			got, err := read(ctx, id.repository, d)
+			must := l.must(a, d)
 			switch {
 			case err == nil && d.Algorithm().FromBytes(got) != d:
 				f.add("%s: read of %s = %d bytes that do not match the digest", id.repository, d, len(got))
-			case acked && err != nil:
+			case must && err != nil:
 				f.add("%s: %s was acknowledged, but cannot be read: %w", id.repository, d, err)
-			case acked && !bytes.Equal(got, a.content):
+			case must && !bytes.Equal(got, a.content):
 				f.add("%s: %s was acknowledged, but read returns %d different bytes", id.repository, d, len(got))
-			case acked:
-				rec, err := envelope.Read[catalog.Record](ctx, b, catalog.RecordKey(id.digest))
-				if err != nil || rec.Value.State == catalog.Condemned {
-					f.add("%s: %s was acknowledged, but may be collected: its record is %q, %v", id.repository, d, rec.Value.State, err)
+			case must:
+				rec, ok := inv.Records[id.digest]
+				if !ok || rec.Value.State == catalog.Condemned {
+					f.add("%s: %s was acknowledged, but may be collected: its record is %q", id.repository, d, rec.Value.State)
 				}
 			}
 		}
 	}
+	l.checkManifests(&f, inv)
 	return errors.Join(f...)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -27,6 +28,14 @@ type Scenario struct {
 	// Read opens a process on a bucket, and returns a function that reads a blob
 	// there without a cache. Ledger.Check uses that function.
 	Read func(ctx context.Context, b drivers.Bucket) (ReadFunc, error)
+
+	// ReadManifest does the same for manifests. Ledger.Settle uses its function. It may
+	// be nil if no actor uses manifests.
+	ReadManifest func(ctx context.Context, b drivers.Bucket) (ManifestFunc, error)
+
+	// RequestLimit is how long after a write was sent it may take effect. Zero means
+	// that it may do so at any time.
+	RequestLimit time.Duration
 
 	// Fault is the call that fails, and how. The zero value is no fault.
 	Fault Fault
@@ -131,9 +140,26 @@ func (r *Run) Process(actor int) drivers.Bucket {
 		if !r.armed.Load() || r.scenario.Fault.Nth == 0 || r.scenario.Fault.Actor != actor {
 			return do(ctx)
 		}
-		return r.fault.Intercept(ctx, c, do)
+		_, before := r.fault.Hit()
+		err := r.fault.Intercept(ctx, c, do)
+		if _, now := r.fault.Hit(); now && !before && r.schedule == nil && r.scenario.RequestLimit > 0 {
+			time.AfterFunc(r.scenario.RequestLimit, func() {
+				_ = r.fault.Land(r.Ctx) // no client gets its response
+			})
+		}
+		return err
 	}
 	return r.scheduled(actor, drivertest.Wrap(r.tampered(), fails))
+}
+
+// Pass makes time pass while an actor waits. In a schedule, the requests of other actors
+// may be at any point when it does.
+func (r *Run) Pass(actor int, d time.Duration) error {
+	if r.schedule != nil && r.armed.Load() {
+		return r.schedule.pass(r.name(actor), actor, d)
+	}
+	time.Sleep(d)
+	return nil
 }
 
 // Spare returns the bucket for another process, which an actor uses once its
@@ -155,6 +181,9 @@ func (r *Run) scheduled(actor int, b drivers.Bucket) drivers.Bucket {
 		if r.armed.Load() {
 			if err := r.schedule.wait(r.name(actor), actor, c); err != nil {
 				return err
+			}
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) { // it waited before it was sent
+				ctx = context.WithoutCancel(ctx)
 			}
 		}
 		return do(ctx)
@@ -196,7 +225,24 @@ func (r *Run) Check() error {
 		}
 		r.read = read
 	}
-	return errors.Join(r.Invariants.Check(r.Ctx, r.Bucket), r.Ledger.Check(r.Ctx, r.Bucket, r.read))
+	inv, err := r.Invariants.Read(r.Ctx, r.Bucket)
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.Invariants.check(inv), r.Ledger.Check(r.Ctx, inv, r.read))
+}
+
+// Settle returns an error unless all responses fit one order. No request may be in
+// progress.
+func (r *Run) Settle() error {
+	if r.scenario.ReadManifest == nil {
+		return nil
+	}
+	read, err := r.scenario.ReadManifest(r.Ctx, r.Bucket)
+	if err != nil {
+		return err
+	}
+	return r.Ledger.Settle(r.Ctx, read)
 }
 
 // act runs an actor to its end.
@@ -233,7 +279,7 @@ func (s *Scenario) Play(ctx context.Context) (call drivertest.Call, hit bool, er
 // end returns the errors of the actors, and an error for each condition that does
 // not hold at the end of the run. It calls After only if there are no errors.
 func (r *Run) end() error {
-	if err := errors.Join(errors.Join(r.results...), r.Check()); err != nil || r.scenario.After == nil {
+	if err := errors.Join(errors.Join(r.results...), r.Check(), r.Settle()); err != nil || r.scenario.After == nil {
 		return err
 	}
 	if err := r.scenario.After(r); err != nil {

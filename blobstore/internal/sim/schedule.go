@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing/synctest"
+	"time"
 
 	"github.com/berthhq/berth/drivers/drivertest"
 )
@@ -22,6 +23,8 @@ type schedule struct {
 	stopped bool
 	trace   []string
 	landing bool // the late write is among the steps
+
+	limit time.Duration // see Scenario.RequestLimit
 }
 
 // step is a call that waits for its turn.
@@ -39,6 +42,8 @@ func (s *step) String() string { return s.actor + ": " + s.call.String() }
 func (s *step) independent(other *step) bool {
 	a, b := s.call, other.call
 	switch {
+	case a.Method == passes || b.Method == passes:
+		return false
 	case !a.Writes() && !b.Writes():
 		return true
 	case a.Method == "List":
@@ -63,19 +68,49 @@ var (
 // schedule. Session records, which are read concurrently, are numbered.
 func kind(actor int, c drivertest.Call) string {
 	area, _, _ := strings.Cut(c.Key, "/")
-	if area == "uploads" && c.Method != "List" {
+	switch {
+	case c.Method == "List":
+	case area == "uploads":
 		area += path.Base(c.Key)
+	case area == "blobs" || area == "aliases" || area == "repos" || area == "catalog":
+		area = c.Key
 	}
 	return fmt.Sprintf("%d.%s.%s.%d", actor, c.Method, area, c.Number)
 }
 
-// wait returns when it is the turn of a call. It returns an error once the
-// schedule is stopped.
-func (q *schedule) wait(name string, actor int, c drivertest.Call) error {
+// passes is the method of the step in which time passes.
+const passes = "Pass"
+
+// pass makes time pass when it is its turn.
+func (q *schedule) pass(name string, actor int, d time.Duration) error {
 	turn := make(chan struct{})
+	return q.queue(turn, name, actor, drivertest.Call{Method: passes, Key: d.String()}, func() {
+		time.Sleep(d)
+		close(turn)
+	})
+}
+
+// wait returns when it is the turn of a call. It returns an error once the
+// schedule is stopped, and for a write whose turn comes too late.
+func (q *schedule) wait(name string, actor int, c drivertest.Call) error {
+	turn, sent := make(chan struct{}), time.Now()
+	if err := q.queue(turn, name, actor, c, func() { close(turn) }); err != nil {
+		return err
+	}
+	if c.Writes() && q.expired(sent) {
+		return fmt.Errorf("%w: the store did not make the call in time", drivertest.ErrInjected)
+	}
+	return nil
+}
+
+// expired reports whether a write that was sent then can no longer take effect.
+func (q *schedule) expired(sent time.Time) bool { return q.limit > 0 && time.Since(sent) > q.limit }
+
+// queue adds a step and returns when it was made.
+func (q *schedule) queue(turn chan struct{}, name string, actor int, c drivertest.Call, do func()) error {
 	q.mu.Lock()
 	k := kind(actor, c)
-	q.waiting = append(q.waiting, &step{fmt.Sprintf("%s.%d", k, q.made[k]), name, c, func() { close(turn) }})
+	q.waiting = append(q.waiting, &step{fmt.Sprintf("%s.%d", k, q.made[k]), name, c, do})
 	if q.made == nil {
 		q.made = map[string]int{}
 	}
@@ -102,8 +137,11 @@ func (r *Run) settle() []*step {
 	defer q.mu.Unlock()
 	if call, hit := r.fault.Hit(); hit && !q.landing && r.scenario.Fault.Mode == drivertest.Late {
 		q.landing = true
+		sent := time.Now()
 		q.waiting = append(q.waiting, &step{"late", "late", call, func() {
-			_ = r.fault.Land(r.Ctx) // no client gets its response
+			if !q.expired(sent) {
+				_ = r.fault.Land(r.Ctx) // no client gets its response
+			}
 		}})
 	}
 	slices.SortFunc(q.waiting, func(a, b *step) int { return strings.Compare(a.id, b.id) })

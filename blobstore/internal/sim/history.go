@@ -1,0 +1,196 @@
+package sim
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// history is the requests for the manifests and tags of one repository, with their
+// responses, and what was seen in the bucket. It is linearizable if every request can
+// be given a moment between its start and its response at which it took effect.
+type history struct {
+	now  int // counts starts and responses
+	ops  []*op
+	seen map[string]string // what was last seen in the bucket, by tag or digest
+}
+
+// op is one step of a request. A PUT is a step for the manifest and one for each tag,
+// because a client may see the manifest before its tags.
+type op struct {
+	text       string
+	start, end int // end is math.MaxInt if a late write may still take effect
+	optional   bool
+
+	// step returns the state after the op. It returns false if the op cannot have its
+	// response in this state.
+	step func(state) (state, bool)
+
+	kind   opKind
+	tag    string
+	digest digest.Digest
+}
+
+type opKind int
+
+const (
+	otherOp opKind = iota
+	moveTag        // to a digest
+	readTag
+	deleteManifest
+)
+
+// state is a repository as clients see it: the manifests, each with the time until
+// which the collector counts it as unused, and the digest that each tag names. It is
+// not changed in place.
+type state struct {
+	manifests map[digest.Digest]time.Time
+	tags      map[string]digest.Digest
+}
+
+func (s state) has(d digest.Digest) bool {
+	_, ok := s.manifests[d]
+	return ok
+}
+
+// touched returns s with a manifest that was used at this time.
+func (s state) touched(d digest.Digest, at time.Time) state {
+	s.manifests = maps.Clone(s.manifests)
+	if s.manifests == nil {
+		s.manifests = map[digest.Digest]time.Time{}
+	}
+	if at.After(s.manifests[d]) {
+		s.manifests[d] = at
+	}
+	return s
+}
+
+// with returns s with a tag that names d, or nothing if d is empty.
+func (s state) with(tag string, d digest.Digest) state {
+	s.tags = maps.Clone(s.tags)
+	if s.tags == nil {
+		s.tags = map[string]digest.Digest{}
+	}
+	if s.tags[tag] = d; d == "" {
+		delete(s.tags, tag)
+	}
+	return s
+}
+
+// without returns s without a manifest and the tags that name it.
+func (s state) without(d digest.Digest) state {
+	s.manifests, s.tags = maps.Clone(s.manifests), maps.Clone(s.tags)
+	delete(s.manifests, d)
+	maps.DeleteFunc(s.tags, func(_ string, of digest.Digest) bool { return of == d })
+	return s
+}
+
+func (s state) key() string { return fmt.Sprint(s.manifests, s.tags) }
+
+// start adds an op that starts now.
+func (h *history) start(o op) *op {
+	h.now++
+	o.start, o.end = h.now, math.MaxInt
+	h.ops = append(h.ops, &o)
+	return &o
+}
+
+// finish ends an op.
+func (h *history) finish(o *op) {
+	h.now++
+	o.end = h.now
+}
+
+// drop removes an op that has no effect and no meaning.
+func (h *history) drop(dropped *op) {
+	h.ops = slices.DeleteFunc(h.ops, func(o *op) bool { return o == dropped })
+}
+
+// excused reports whether a read of a tag need not fit the order: it overlaps a request
+// that moves the tag to a manifest and overlaps a deletion of that manifest. The tag
+// then resolves to what it named before, or not at all.
+func (h *history) excused(r *op) bool {
+	if r.kind != readTag {
+		return false
+	}
+	for _, p := range h.ops {
+		if p.kind != moveTag || p.tag != r.tag || !p.overlaps(r) {
+			continue
+		}
+		for _, d := range h.ops {
+			if d.kind == deleteManifest && d.digest == p.digest && d.overlaps(p) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (o *op) overlaps(p *op) bool { return o.start < p.end && p.start < o.end }
+
+// check returns an error if the history is not linearizable. It searches all orders (J.
+// Wing and C. Gong, Testing and Verifying Concurrent Objects, 1993), and keeps the
+// states that it has visited.
+func (h *history) check() error {
+	var ops []*op
+	for _, o := range h.ops {
+		if !h.excused(o) {
+			ops = append(ops, o)
+		}
+	}
+	if len(ops) > 64 {
+		return fmt.Errorf("the history has %d steps, want at most 64", len(ops))
+	}
+	visited := map[string]bool{}
+	var search func(done uint64, s state) bool
+	search = func(done uint64, s state) bool {
+		visit := fmt.Sprint(done, s.key())
+		if visited[visit] {
+			return false
+		}
+		visited[visit] = true
+		first, complete := math.MaxInt, true
+		for i, o := range ops {
+			if done&(1<<i) == 0 {
+				first = min(first, o.end)
+				complete = complete && o.optional
+			}
+		}
+		if complete {
+			return true
+		}
+		for i, o := range ops {
+			if done&(1<<i) != 0 || o.start > first {
+				continue
+			}
+			if next, ok := o.step(s); ok && search(done|1<<i, next) {
+				return true
+			}
+		}
+		return false
+	}
+	if search(0, state{}) {
+		return nil
+	}
+	return fmt.Errorf("no order of these steps explains their responses:\n\t%s", strings.Join(h.lines(ops), "\n\t"))
+}
+
+func (h *history) lines(ops []*op) []string {
+	var lines []string
+	for _, o := range ops {
+		end := fmt.Sprint(o.end)
+		if o.end == math.MaxInt {
+			end = "…"
+		}
+		if o.optional {
+			end += ", perhaps"
+		}
+		lines = append(lines, fmt.Sprintf("%d to %s: %s", o.start, end, o.text))
+	}
+	return lines
+}

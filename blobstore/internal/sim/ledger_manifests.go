@@ -1,0 +1,392 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/blobstore/manifest"
+)
+
+// Outcome is the response to a request for a manifest or a tag.
+type Outcome int
+
+// The outcomes. Only Failed leaves open what happens.
+const (
+	Failed   Outcome = iota // it may have taken effect in part, and may still do so
+	Done                    // it took effect
+	Absent                  // there is no such manifest or tag
+	Refused                 // a condition or a rule for immutable tags refused it
+	Rejected                // the manifest was refused, and nothing was stored
+)
+
+// Put is a PUT of a manifest.
+type Put struct {
+	Repository string
+	Digest     digest.Digest
+	Content    []byte
+	Tags       []string
+
+	// The condition, as in blobstore.TagCondition.
+	IfAbsent bool
+	IfDigest digest.Digest
+}
+
+func (p Put) allows(now digest.Digest) bool {
+	return (!p.IfAbsent || now == "") && (p.IfDigest == "" || now == p.IfDigest)
+}
+
+// repository is what the ledger holds of the manifests and tags of a repository.
+type repository struct {
+	history
+	manifests map[digest.Digest]*account
+	refs      map[digest.Digest]manifest.Manifest // of all that a client ever pushed
+}
+
+func (l *Ledger) repository(name string) *repository {
+	if l.repositories == nil {
+		l.repositories = map[string]*repository{}
+	}
+	r := l.repositories[name]
+	if r == nil {
+		r = &repository{
+			history:   history{seen: map[string]string{}},
+			manifests: map[digest.Digest]*account{},
+			refs:      map[digest.Digest]manifest.Manifest{},
+		}
+		l.repositories[name] = r
+	}
+	return r
+}
+
+// manifest returns the account of a manifest.
+func (r *repository) manifest(d digest.Digest, content []byte) *account {
+	a := r.manifests[d]
+	if a == nil {
+		a = &account{acked: map[digest.Digest]bool{}}
+		r.manifests[d] = a
+	}
+	if content != nil {
+		a.content = content
+	}
+	return a
+}
+
+// immutable reports whether a tag of a repository is immutable.
+func (l *Ledger) immutable(repository, tag string) bool {
+	return l.Immutable != nil && l.Immutable(repository, tag)
+}
+
+// Putting is called before a PUT of a manifest. The caller passes the response to the
+// function that Putting returns.
+func (l *Ledger) Putting(p Put) (answered func(Outcome)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.repository(p.Repository)
+	if _, ok := r.refs[p.Digest]; !ok {
+		r.refs[p.Digest], _ = manifest.Parse("", p.Content)
+	}
+	started := time.Now()
+	acked := r.manifest(p.Digest, p.Content).push(p.Digest)
+	stored := r.start(op{
+		text: "PUT " + short(p.Digest),
+		step: func(s state) (state, bool) { return s.touched(p.Digest, started), true },
+	})
+	var moves []*op
+	for _, tag := range p.Tags {
+		moves = append(moves, r.start(op{
+			text:   fmt.Sprintf("move %s to %s", tag, short(p.Digest)),
+			step:   func(s state) (state, bool) { return l.move(s, p, tag) },
+			kind:   moveTag,
+			tag:    tag,
+			digest: p.Digest,
+		}))
+	}
+	return func(o Outcome) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		acked(o == Done)
+		switch o {
+		case Done:
+			for _, op := range append(moves, stored) {
+				r.finish(op)
+			}
+		case Failed:
+			for _, op := range append(moves, stored) {
+				op.optional = true
+			}
+		case Refused:
+			stored.optional = true // it stays if a tag was lost to another client last
+			r.refused(p, moves, func(s state, tag string) bool {
+				return !p.allows(s.tags[tag]) || l.immutable(p.Repository, tag) && s.tags[tag] != "" && s.tags[tag] != p.Digest
+			})
+		default:
+			for _, op := range append(moves, stored) {
+				r.drop(op)
+			}
+		}
+	}
+}
+
+// move returns the state after a PUT has moved a tag.
+func (l *Ledger) move(s state, p Put, tag string) (state, bool) {
+	now := s.tags[tag]
+	fixed := now != "" && now != p.Digest && l.immutable(p.Repository, tag)
+	return s.with(tag, p.Digest), s.has(p.Digest) && !fixed && p.allows(now)
+}
+
+// refused replaces the moves of a PUT by one step that moves no tag, and is possible
+// where one of the tags must not be moved.
+func (r *repository) refused(p Put, moves []*op, forbids func(s state, tag string) bool) {
+	if len(moves) == 0 {
+		return
+	}
+	for _, move := range moves[1:] {
+		r.drop(move)
+	}
+	o := moves[0]
+	o.text, o.kind = fmt.Sprintf("refuse to move %v to %s", p.Tags, short(p.Digest)), readTag
+	o.step = func(s state) (state, bool) {
+		return s, slices.ContainsFunc(p.Tags, func(tag string) bool { return forbids(s, tag) })
+	}
+	r.finish(o)
+}
+
+// Tagging is called before a request that moves a tag to a manifest which the
+// repository has.
+func (l *Ledger) Tagging(name, tag string, d digest.Digest) (answered func(Outcome)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.repository(name)
+	p := Put{Repository: name, Digest: d, Tags: []string{tag}}
+	o := r.start(op{
+		text:   fmt.Sprintf("move %s to %s", tag, short(d)),
+		step:   func(s state) (state, bool) { return l.move(s, p, tag) },
+		kind:   moveTag,
+		tag:    tag,
+		digest: d,
+	})
+	return l.answer(r, o, func(s state) bool { return !s.has(d) }, func(s state) bool {
+		return l.immutable(name, tag) && s.tags[tag] != "" && s.tags[tag] != d
+	})
+}
+
+// DeletingManifest is called before a DELETE by digest.
+func (l *Ledger) DeletingManifest(name string, d digest.Digest) (answered func(Outcome)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.repository(name)
+	holds := func(s state) bool { // an immutable tag
+		for tag, of := range s.tags {
+			if of == d && l.immutable(name, tag) {
+				return true
+			}
+		}
+		return false
+	}
+	deleted := r.manifest(d, nil).delete()
+	o := r.start(op{
+		text:   "DELETE " + short(d),
+		step:   func(s state) (state, bool) { return s.without(d), s.has(d) && !holds(s) },
+		kind:   deleteManifest,
+		digest: d,
+	})
+	answer := l.answer(r, o, func(s state) bool { return !s.has(d) }, holds)
+	return func(o Outcome) {
+		answer(o)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		deleted(o != Failed)
+	}
+}
+
+// Untagging is called before a DELETE of a tag.
+func (l *Ledger) Untagging(name, tag string) (answered func(Outcome)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.repository(name)
+	o := r.start(op{
+		text: "DELETE " + tag,
+		step: func(s state) (state, bool) {
+			return s.with(tag, ""), s.tags[tag] != "" && !l.immutable(name, tag)
+		},
+		tag: tag,
+	})
+	return l.answer(r, o, func(s state) bool { return s.tags[tag] == "" },
+		func(s state) bool { return s.tags[tag] != "" && l.immutable(name, tag) })
+}
+
+// answer returns the function that gets the response to a request of one step. A 404 is
+// possible where absent is true, and a refusal where forbidden is.
+func (l *Ledger) answer(r *repository, o *op, absent, forbidden func(state) bool) func(Outcome) {
+	return func(out Outcome) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		possible := absent
+		switch out {
+		case Done:
+			r.finish(o)
+			return
+		case Failed:
+			o.optional = true
+			return
+		case Rejected:
+			r.drop(o)
+			return
+		case Refused:
+			possible = forbidden
+		}
+		if o.text += ": refused"; out == Absent {
+			o.text += ", because it is absent"
+		}
+		o.step = func(s state) (state, bool) { return s, possible(s) }
+		o.kind = otherOp
+		if o.tag != "" {
+			o.kind = readTag
+		}
+		r.finish(o)
+	}
+}
+
+// Reading is called before a GET or HEAD of a tag or a digest that asks the store. The
+// caller passes the digest that was returned, or an empty one after a 404, to the
+// function that Reading returns. It does not call that function after a failure.
+func (l *Ledger) Reading(name, ref string) (answered func(digest.Digest)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.repository(name)
+	o := r.start(op{optional: true, step: func(s state) (state, bool) { return s, true }})
+	return func(d digest.Digest) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		r.read(o, ref, d)
+	}
+}
+
+// read ends a read of a tag or a digest.
+func (r *repository) read(o *op, ref string, d digest.Digest) {
+	o.text, o.optional = fmt.Sprintf("read %s: %s", short(digest.Digest(ref)), short(d)), false
+	if of := digest.Digest(ref); of.Validate() == nil {
+		o.step = func(s state) (state, bool) { return s, s.has(of) == (d != "") }
+	} else {
+		o.kind, o.tag = readTag, ref
+		o.step = func(s state) (state, bool) { return s, s.tags[ref] == d }
+	}
+	r.finish(o)
+}
+
+// Using is called before a HEAD of a manifest by a client who may push. Once that has
+// succeeded, the manifest stays for a grace.
+func (l *Ledger) Using(name string, d digest.Digest) (answered func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.repository(name)
+	started := time.Now()
+	o := r.start(op{optional: true, text: "use " + short(d), step: func(s state) (state, bool) { return s.touched(d, started), s.has(d) }})
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		o.optional = false
+		r.finish(o)
+	}
+}
+
+// Collecting is called once a run of the collector has its start. The run may remove
+// manifests that no tag names and that were not used for a grace before the start.
+func (l *Ledger) Collecting(start time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.repositories {
+		for d := range r.refs {
+			r.start(op{
+				optional: true,
+				text:     "collect " + short(d),
+				step:     func(s state) (state, bool) { return s.without(d), r.mayCollect(s, d, start.Add(-l.Grace)) },
+			})
+		}
+	}
+}
+
+// mayCollect reports whether nothing names a manifest that was not used since then.
+func (r *repository) mayCollect(s state, d digest.Digest, since time.Time) bool {
+	used, ok := s.manifests[d]
+	if !ok || used.After(since) {
+		return false
+	}
+	for _, of := range s.tags {
+		if of == d {
+			return false
+		}
+	}
+	isChild := func(child, of digest.Digest) bool {
+		return slices.Contains(r.refs[of].References, manifest.Reference{Digest: child, Role: manifest.Child})
+	}
+	for parent := range s.manifests {
+		if isChild(d, parent) {
+			return false
+		}
+	}
+	subject := r.refs[d].Subject
+	return subject == "" || !s.has(subject) || isChild(subject, d)
+}
+
+// ManifestFunc returns the digest and the bytes of a manifest, by a tag or a digest. It
+// returns an empty digest if there is none.
+type ManifestFunc func(ctx context.Context, repository, ref string) (digest.Digest, []byte, error)
+
+// Settle is called once no request is in progress. It reads all tags and manifests, and
+// returns an error unless the responses to all requests fit one order.
+func (l *Ledger) Settle(ctx context.Context, read ManifestFunc) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var f findings
+	for name, r := range l.repositories {
+		for _, ref := range r.subjects() {
+			d, p, err := read(ctx, name, ref)
+			if err != nil {
+				f.add("%s:%s: %w", name, ref, err)
+				continue
+			}
+			if d != "" && d.Algorithm().FromBytes(p) != d {
+				f.add("%s:%s: read returns %d bytes that do not match %s", name, ref, len(p), d)
+			}
+			o := r.start(op{})
+			r.read(o, ref, d)
+			o.kind = otherOp // which nothing excuses
+		}
+		if err := r.check(); err != nil {
+			f.add("%s: %w", name, err)
+		}
+	}
+	return errors.Join(f...)
+}
+
+// subjects returns the tags and digests of the history.
+func (r *repository) subjects() []string {
+	var refs []string
+	for d := range r.refs {
+		refs = append(refs, d.String())
+	}
+	for _, o := range r.ops {
+		if o.tag != "" && !slices.Contains(refs, o.tag) {
+			refs = append(refs, o.tag)
+		}
+	}
+	slices.Sort(refs)
+	return refs
+}
+
+// short returns a digest as it is shown in a history.
+func short(d digest.Digest) string {
+	if d == "" {
+		return "nothing"
+	}
+	if d.Validate() != nil {
+		return string(d)
+	}
+	return d.Encoded()[:6]
+}

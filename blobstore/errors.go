@@ -98,6 +98,16 @@ type ErrManifestInvalid struct {
 // Error returns the reason.
 func (err ErrManifestInvalid) Error() string { return "invalid manifest: " + err.Reason }
 
+// ErrManifestTooLarge reports that a manifest is larger than Config.Manifests.MaxSize.
+type ErrManifestTooLarge struct {
+	MaxSize int64 // bytes
+}
+
+// Error returns the limit.
+func (err ErrManifestTooLarge) Error() string {
+	return fmt.Sprintf("the manifest is larger than %d bytes", err.MaxSize)
+}
+
 // ErrManifestBlobUnknown reports that the repository does not have blobs or manifests
 // that a manifest refers to.
 type ErrManifestBlobUnknown struct {

@@ -16,7 +16,8 @@ type ManifestConfig struct {
 	MaxSize int64
 
 	// Memory is the bytes that the manifests of all running pushes may take. It is at
-	// least MaxSize. The default is 64 MiB.
+	// least 16 times MaxSize, and at least 1 MiB. The default is 64 MiB, or 16 times
+	// MaxSize if that is more.
 	Memory int64
 
 	// CacheMemory is the bytes of manifests that are kept in memory. Only manifests of
@@ -50,7 +51,7 @@ const (
 
 func (c *ManifestConfig) setDefaults() {
 	orDefault(&c.MaxSize, 4*mib)
-	orDefault(&c.Memory, 64*mib)
+	orDefault(&c.Memory, max(64*mib, memoryFor(c.MaxSize)))
 	orDefault(&c.CacheMemory, 64*mib)
 }
 
@@ -61,8 +62,8 @@ func (c *ManifestConfig) validate() error {
 	if c.MaxSize < 1 || c.MaxSize > maxManifestSize {
 		problems = append(problems, fmt.Errorf("%s.MaxSize: %d bytes, want 1 to %d", at, c.MaxSize, maxManifestSize))
 	}
-	if c.Memory < c.MaxSize {
-		problems = append(problems, fmt.Errorf("%s.Memory: %d bytes, want at least %s.MaxSize (%d)", at, c.Memory, at, c.MaxSize))
+	if least := memoryFor(c.MaxSize); c.Memory < least {
+		problems = append(problems, fmt.Errorf("%s.Memory: %d bytes, want at least %d for %s.MaxSize of %d", at, c.Memory, least, at, c.MaxSize))
 	}
 	_, err := newImmutability(c.ImmutableTags)
 	return errors.Join(append(problems, err)...)

@@ -25,7 +25,8 @@ type Store struct {
 	cache   *cache
 	signs   bool // the bucket signs URLs
 
-	immutable immutability
+	immutable      immutability
+	manifestBodies *manifestBodies
 }
 
 var _ BlobEnumerator = (*Store)(nil)
@@ -69,6 +70,7 @@ func Open(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Store, error
 	if err := s.catalog.RaiseLimits(ctx, s.limits()); err != nil {
 		return nil, err
 	}
+	s.manifestBodies = newManifestBodies(cfg.Manifests, cfg.Upload.MaxWaiting)
 	s.signs = canSign(ctx, bucket)
 	s.cache, err = newCache(cfg)
 	return s, err
@@ -100,10 +102,18 @@ func (s *Store) Ping(ctx context.Context) error { return s.catalog.Ping(ctx) }
 // newDeadline returns the deadline of a request that starts now.
 func (s *Store) newDeadline() deadline.Deadline { return deadline.New(s.cfg.RequestLimit) }
 
+// DeriveKey returns a secret key of 32 bytes for this purpose, the same in every
+// process that has opened the service.
+func (s *Store) DeriveKey(purpose string) []byte { return s.uploads.DeriveKey(purpose) }
+
 // Drain stops all uploads that are still receiving, and records what their
-// clients have sent. A process that shuts down calls it once it has waited long
-// enough. Drain does not wait until the uploads are recorded.
-func (s *Store) Drain() { s.uploads.Drain() }
+// clients have sent. It refuses manifests that have not arrived yet. A process that
+// shuts down calls it once it has waited long enough. Drain does not wait until the
+// uploads are recorded.
+func (s *Store) Drain() {
+	s.uploads.Drain()
+	s.manifestBodies.budget.Drain()
+}
 
 // Repository returns the repository with this name, which includes the domain if
 // there is one. Every name is a repository. It sends no request to the store.

@@ -99,3 +99,7 @@ func (m *Manager) mac(payload []byte) []byte {
 	h.Write(payload)
 	return h.Sum(nil)
 }
+
+// DeriveKey returns a key of 32 bytes for another purpose, the same in all replicas.
+// No token is signed with it.
+func (m *Manager) DeriveKey(purpose string) []byte { return m.mac([]byte(purpose)) }

@@ -1,4 +1,5 @@
-// Package budget bounds the memory of all uploads of a process.
+// Package budget bounds the memory of all uploads of a process. Pushes of manifests
+// have a budget of their own.
 //
 // A [Budget] hands out memory in segments of 64 KiB. An upload is a [Client] of
 // the budget, and holds the bytes of one part in a [Buffer]. A client holds

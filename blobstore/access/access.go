@@ -37,9 +37,15 @@ type Need struct {
 	// Required is the access without which the request is refused.
 	Required Access
 
-	// Optional, if not zero, is access that the request can do without. It is set
-	// for mounts only, to permission to pull from the source repository. Without
-	// it the request starts an upload, as if the source did not have the blob.
+	// Optional, if not zero, is access that the request can do without:
+	//
+	//   - For a mount, to pull from the source repository. Without it the request
+	//     starts an upload, as if the source did not have the blob.
+	//   - For a HEAD of a blob or manifest, to push to the same repository. A caller
+	//     who may push relies on what exists, so the HEAD keeps it from the garbage
+	//     collector.
+	//   - For a list of repositories, and for a mount without a source, to pull from
+	//     one of the repositories. Required is zero then.
 	Optional Access
 }
 
@@ -50,10 +56,13 @@ var ErrDenied = errors.New("access denied")
 // Authorizer decides what callers may do. It receives the context of the request,
 // to which an authenticating handler has added the caller.
 type Authorizer interface {
-	// Authorize decides whether a request is allowed. It is called once for
-	// every well-formed request, before any request to the store. It reports
-	// whether the caller has need.Optional. It returns an error that wraps
-	// ErrDenied if the caller does not have need.Required, and any other error
-	// if it could not decide; the request is refused in both cases.
+	// Authorize decides whether a request is allowed. It is called for every
+	// well-formed request before any request to the store. It reports whether the
+	// caller has need.Optional. It returns an error that wraps ErrDenied if the
+	// caller does not have need.Required, and any other error if it could not
+	// decide; the request is refused in both cases.
+	//
+	// A list of repositories, and a mount without a source, call it again for each
+	// repository that the response could show or use, which can be thousands.
 	Authorize(ctx context.Context, need Need) (optional bool, err error)
 }

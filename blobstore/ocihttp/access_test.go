@@ -70,7 +70,7 @@ func TestAccess(t *testing.T) {
 	}{
 		{"GET", "/v2/", access.Need{}},
 		{"GET", "/v2/a/b/blobs/" + sha256Hello, access.Need{Required: pull}},
-		{"HEAD", "/v2/a/b/blobs/" + sha256Hello, access.Need{Required: pull}},
+		{"HEAD", "/v2/a/b/blobs/" + sha256Hello, access.Need{Required: pull, Optional: push}},
 		{"DELETE", "/v2/a/b/blobs/" + sha256Hello, access.Need{Required: del}},
 		{"POST", upload, access.Need{Required: push}},
 		{"POST", upload + "?mount=" + sha256Hello + "&from=c", access.Need{Required: push, Optional: source}},
@@ -82,6 +82,15 @@ func TestAccess(t *testing.T) {
 		{"PATCH", upload + "x", access.Need{Required: push}},
 		{"PUT", upload + "x?digest=" + sha256Hello, access.Need{Required: push}},
 		{"DELETE", upload + "x", access.Need{Required: push}},
+		{"GET", "/v2/a/b/manifests/latest", access.Need{Required: pull}},
+		{"HEAD", "/v2/a/b/manifests/latest", access.Need{Required: pull, Optional: push}},
+		{"PUT", "/v2/a/b/manifests/latest", access.Need{Required: push}},
+		{"PUT", "/v2/a/b/manifests/" + sha256Hello + "?tag=x", access.Need{Required: push}},
+		{"DELETE", "/v2/a/b/manifests/latest", access.Need{Required: del}},
+		{"DELETE", "/v2/a/b/manifests/" + sha256Hello, access.Need{Required: del}},
+		{"GET", "/v2/a/b/tags/list", access.Need{Required: pull}},
+		{"GET", "/v2/a/b/referrers/" + sha256Hello, access.Need{Required: pull}},
+		{"GET", "/v2/_catalog", access.Need{}},
 	} {
 		u, err := url.Parse(c.url)
 		if err != nil {

@@ -13,10 +13,17 @@ import (
 	"github.com/berthhq/berth/blobstore/internal/header"
 )
 
-// body returns the body of a request as a blobstore.Body.
+// wholeBody returns the body of a request that has no Content-Range. A Read of it
+// returns idle if the client is idle for too long, and broken if the client
+// disconnects or the encoding of the body is invalid.
+func (h *handler) wholeBody(w http.ResponseWriter, r *http.Request, idle, broken error) blobstore.Body {
+	reader := &idleReader{from: r.Body, control: http.NewResponseController(w), timeout: h.cfg.IdleTimeout, idle: idle, broken: broken}
+	return blobstore.Body{Reader: reader, Length: r.ContentLength, Start: -1, Interrupt: reader.interrupt}
+}
+
+// body returns the body of a request of an upload.
 func (h *handler) body(w http.ResponseWriter, r *http.Request) (blobstore.Body, error) {
-	reader := &idleReader{from: r.Body, control: http.NewResponseController(w), timeout: h.cfg.IdleTimeout}
-	b := blobstore.Body{Reader: reader, Length: r.ContentLength, Start: -1, Interrupt: reader.interrupt}
+	b := h.wholeBody(w, r, errIdle, errBroken)
 	contentRange := r.Header.Get("Content-Range")
 	// Some clients send a Content-Range with a final PUT that has no body.
 	if contentRange == "" || r.ContentLength == 0 && r.Method == http.MethodPut {
@@ -40,6 +47,8 @@ type idleReader struct {
 	control *http.ResponseController
 	timeout time.Duration
 
+	idle, broken error // of a Read; see wholeBody
+
 	mu          sync.Mutex
 	deadline    time.Time // the last one set
 	interrupted bool
@@ -52,9 +61,9 @@ func (r *idleReader) Read(b []byte) (int, error) {
 	case err == io.EOF:
 		r.end()
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		err = fmt.Errorf("%w: %w", errIdle, err)
+		err = fmt.Errorf("%w: %w", r.idle, err)
 	case err != nil:
-		err = fmt.Errorf("%w: %w", errBroken, err)
+		err = fmt.Errorf("%w: %w", r.broken, err)
 	}
 	return n, err
 }

@@ -76,7 +76,7 @@ func TestIdleReader(t *testing.T) {
 		server, client := net.Pipe()
 		t.Cleanup(func() { client.Close() })
 		w := pipeWriter{httptest.NewRecorder(), server}
-		p := &idleReader{from: server, control: http.NewResponseController(w), timeout: timeout}
+		p := &idleReader{from: server, control: http.NewResponseController(w), timeout: timeout, idle: errIdle}
 		go func() {
 			for range 100 {
 				time.Sleep(timeout/2 - time.Second)
@@ -105,7 +105,7 @@ func TestInterrupt(t *testing.T) {
 		server, client := net.Pipe()
 		t.Cleanup(func() { client.Close() })
 		w := pipeWriter{httptest.NewRecorder(), server}
-		p := &idleReader{from: server, control: http.NewResponseController(w), timeout: time.Hour}
+		p := &idleReader{from: server, control: http.NewResponseController(w), timeout: time.Hour, idle: errIdle}
 		start := time.Now()
 		time.AfterFunc(45*time.Minute, p.interrupt) // when a Read would extend the deadline
 		for range 3 {

@@ -18,23 +18,30 @@ import (
 // Error codes of the specification
 // (https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes).
 const (
-	codeBlobUnknown     = "BLOB_UNKNOWN"
-	codeUploadInvalid   = "BLOB_UPLOAD_INVALID"
-	codeUploadUnknown   = "BLOB_UPLOAD_UNKNOWN"
-	codeDenied          = "DENIED"
-	codeDigestInvalid   = "DIGEST_INVALID"
-	codeNameInvalid     = "NAME_INVALID"
-	codeSizeInvalid     = "SIZE_INVALID"
-	codeTooManyRequests = "TOOMANYREQUESTS"
-	codeUnsupported     = "UNSUPPORTED"
+	codeBlobUnknown         = "BLOB_UNKNOWN"
+	codeUploadInvalid       = "BLOB_UPLOAD_INVALID"
+	codeUploadUnknown       = "BLOB_UPLOAD_UNKNOWN"
+	codeDenied              = "DENIED"
+	codeDigestInvalid       = "DIGEST_INVALID"
+	codeManifestBlobUnknown = "MANIFEST_BLOB_UNKNOWN"
+	codeManifestInvalid     = "MANIFEST_INVALID"
+	codeManifestUnknown     = "MANIFEST_UNKNOWN"
+	codeNameInvalid         = "NAME_INVALID"
+	codeNameUnknown         = "NAME_UNKNOWN"
+	codeSizeInvalid         = "SIZE_INVALID"
+	codeTooManyRequests     = "TOOMANYREQUESTS"
+	codeUnsupported         = "UNSUPPORTED"
 )
 
 // Error codes that other registries use as well, where the specification has
 // none.
 const (
-	codeRangeInvalid = "RANGE_INVALID"
-	codeUnavailable  = "UNAVAILABLE"
-	codeUnknown      = "UNKNOWN"
+	codeCountInvalid       = "PAGINATION_NUMBER_INVALID"
+	codePreconditionFailed = "PRECONDITION_FAILED"
+	codeRangeInvalid       = "RANGE_INVALID"
+	codeTagInvalid         = "TAG_INVALID"
+	codeUnavailable        = "UNAVAILABLE"
+	codeUnknown            = "UNKNOWN"
 )
 
 // Values of Retry-After, in seconds.
@@ -49,34 +56,63 @@ type apiError struct {
 	status     int
 	code       string
 	message    string
-	allow      string // Allow header
-	inRange    string // Content-Range header
-	retryAfter int    // seconds; 0 for none
+	missing    []digest.Digest // blobs and manifests that a manifest refers to
+	allow      string          // Allow header
+	inRange    string          // Content-Range header
+	retryAfter int             // seconds; 0 for none
 }
 
 func (e *apiError) Error() string { return e.message }
 
 var (
 	errNoSuchPath = &apiError{status: http.StatusNotFound, code: codeUnsupported,
-		message: "unknown path: this service has /v2/ and /v2/<name>/blobs/"}
+		message: "unknown path: this service has /v2/, /v2/_catalog, and blobs, manifests, referrers and tags/list below /v2/<name>/"}
 	errNoDigest = &apiError{status: http.StatusBadRequest, code: codeDigestInvalid,
 		message: "missing digest: want sha256:<64 hexadecimal digits> or sha512:<128 hexadecimal digits>"}
-	errBadQuery = &apiError{status: http.StatusBadRequest, code: codeUploadInvalid,
-		message: "malformed query"}
-	errDeleteDisabled = &apiError{status: http.StatusMethodNotAllowed, code: codeUnsupported,
-		message: "this service does not allow blobs to be deleted", allow: "GET, HEAD"}
+	errNoSuchManifest = &apiError{status: http.StatusNotFound, code: codeManifestUnknown,
+		message: "manifest unknown to this repository"}
+	errTooManyTags = &apiError{status: http.StatusRequestURITooLong, code: codeTagInvalid,
+		message: fmt.Sprintf("too many tags: want at most %d in one request", blobstore.MaxTags)}
+	errBadCondition = &apiError{status: http.StatusBadRequest, code: codeUnsupported,
+		message: `unsupported condition: want If-None-Match: * or If-Match: "<digest>", for a push to a tag`}
 	errRangeLength = &apiError{status: http.StatusBadRequest, code: codeSizeInvalid,
 		message: "Content-Range does not match the length of the body"}
 	errIdle = &apiError{status: http.StatusRequestTimeout, code: codeUploadInvalid,
 		message: "timed out waiting for the request body: resume at the Location header if present, otherwise start a new upload"}
 	errBroken = &apiError{status: http.StatusBadRequest, code: codeUploadInvalid,
 		message: "the request body is incomplete or malformed"}
+	errManifestIdle = &apiError{status: http.StatusRequestTimeout, code: codeManifestInvalid,
+		message: "timed out waiting for the request body: push the manifest again"}
+	errManifestBroken = &apiError{status: http.StatusBadRequest, code: codeManifestInvalid,
+		message: "the request body is incomplete or malformed"}
+	errTooManyLists = &apiError{status: http.StatusTooManyRequests, code: codeTooManyRequests,
+		message: "too many long lists are being sent: try again later, or ask for shorter pages with the parameter n", retryAfter: retryAfterTooMany}
+	errUnavailable = &apiError{status: http.StatusServiceUnavailable, code: codeUnavailable,
+		message: "temporarily unavailable: try again later", retryAfter: retryAfterUnavailable}
 	errInternal = &apiError{status: http.StatusInternalServerError, code: codeUnknown,
 		message: "internal error"}
 )
 
 func notAllowed(allow string) error {
 	return &apiError{status: http.StatusMethodNotAllowed, code: codeUnsupported, message: "method not allowed: want " + allow, allow: allow}
+}
+
+func badQuery(code string) error {
+	return &apiError{status: http.StatusBadRequest, code: code, message: "malformed query"}
+}
+
+func deletionDisabled(allow string) error {
+	return &apiError{status: http.StatusMethodNotAllowed, code: codeUnsupported, message: "this service does not allow deletions", allow: allow}
+}
+
+func badCount(n string) error {
+	return &apiError{status: http.StatusBadRequest, code: codeCountInvalid,
+		message: fmt.Sprintf("n=%.20q: want the number of entries, 0 or more", n)}
+}
+
+func badTag(tag string) error {
+	return &apiError{status: http.StatusBadRequest, code: codeTagInvalid,
+		message: fmt.Sprintf("tag %.150q: want at most 128 letters, digits, underscores, periods and hyphens, and no period or hyphen at the start", tag)}
 }
 
 func badName(name, why string) error {
@@ -98,12 +134,24 @@ func badContentRange(header string) error {
 		message: fmt.Sprintf("Content-Range %.100q: want <first>-<last> or bytes <first>-<last>/*", header)}
 }
 
+func badManifest(reason string) *apiError {
+	return &apiError{status: http.StatusBadRequest, code: codeManifestInvalid, message: "manifest invalid: " + reason}
+}
+
+func manifestTooLarge(most int64) *apiError {
+	return &apiError{status: http.StatusRequestEntityTooLarge, code: codeManifestInvalid,
+		message: fmt.Sprintf("the manifest is larger than %d bytes, which is the most that this service accepts", most)}
+}
+
+func missingContent(missing []digest.Digest) *apiError {
+	return &apiError{status: http.StatusBadRequest, code: codeManifestBlobUnknown, missing: missing,
+		message: "the manifest refers to blobs or manifests that this repository does not have: push the digests in the detail first"}
+}
+
 func noSuchRange(size int64) *apiError {
 	return &apiError{status: http.StatusRequestedRangeNotSatisfiable, code: codeRangeInvalid, inRange: fmt.Sprintf("bytes */%d", size),
 		message: fmt.Sprintf("no such range in a blob of %d bytes: want bytes=<first>-<last>, bytes=<first>- or bytes=-<length>", size)}
 }
-
-const unavailable = "temporarily unavailable: try again later"
 
 // table is the only place where errors of other packages become responses. The
 // first row that matches an error applies.
@@ -115,6 +163,13 @@ var table = []struct {
 		message: "access to this repository denied"}},
 	{blobstore.ErrBlobUnknown, apiError{status: http.StatusNotFound, code: codeBlobUnknown,
 		message: "blob unknown to this repository"}},
+	{blobstore.ErrManifestUnknown, *errNoSuchManifest},
+	{blobstore.ErrNameUnknown, apiError{status: http.StatusNotFound, code: codeNameUnknown,
+		message: "repository unknown: no manifest was ever pushed to it"}},
+	{blobstore.ErrTagChanged, apiError{status: http.StatusPreconditionFailed, code: codePreconditionFailed,
+		message: "the tag does not meet the condition of the request"}},
+	{blobstore.ErrTagImmutable, apiError{status: http.StatusConflict, code: codeTagInvalid,
+		message: "the tag is immutable: neither it nor the manifest that it names can be replaced or deleted"}},
 	{blobstore.ErrBlobUploadUnknown, apiError{status: http.StatusNotFound, code: codeUploadUnknown,
 		message: "upload unknown: it was never started here, or was finished, cancelled or lost, or has expired; start a new upload"}},
 	{blobstore.ErrOutOfOrder, apiError{status: http.StatusRequestedRangeNotSatisfiable, code: codeUploadInvalid,
@@ -128,12 +183,9 @@ var table = []struct {
 	{blobstore.ErrTooMany, apiError{status: http.StatusTooManyRequests, code: codeTooManyRequests,
 		message: "too many uploads in progress: try again later", retryAfter: retryAfterTooMany}},
 	{blobstore.ErrFull, apiError{status: http.StatusInsufficientStorage, code: codeUnavailable,
-		message: "the store is full: ask the operator of this service to make room, then resume the upload"}},
-	{blobstore.ErrUnavailable, apiError{status: http.StatusServiceUnavailable, code: codeUnavailable,
-		message: unavailable, retryAfter: retryAfterUnavailable}},
-	// The request reached its time limit, or the store did not respond.
-	{context.DeadlineExceeded, apiError{status: http.StatusServiceUnavailable, code: codeUnavailable,
-		message: unavailable, retryAfter: retryAfterUnavailable}},
+		message: "the store is full: ask the operator of this service to make room, then resume the upload or push again"}},
+	{blobstore.ErrUnavailable, *errUnavailable},
+	{context.DeadlineExceeded, *errUnavailable}, // the request reached its time limit, or the store did not respond
 }
 
 // responseTo returns the response to a request that failed with err. An error
@@ -149,6 +201,15 @@ func responseTo(err error) *apiError {
 	if e, ok := errors.AsType[blobstore.ErrRange](err); ok {
 		return noSuchRange(e.Size)
 	}
+	if e, ok := errors.AsType[blobstore.ErrManifestInvalid](err); ok {
+		return badManifest(e.Reason)
+	}
+	if e, ok := errors.AsType[blobstore.ErrManifestTooLarge](err); ok {
+		return manifestTooLarge(e.MaxSize)
+	}
+	if e, ok := errors.AsType[blobstore.ErrManifestBlobUnknown](err); ok {
+		return missingContent(e.Digests)
+	}
 	for i := range table {
 		if errors.Is(err, table[i].err) {
 			return &table[i].response
@@ -157,16 +218,35 @@ func responseTo(err error) *apiError {
 	return errInternal
 }
 
+// headError returns the error of a HEAD that failed with err, which asks whether a blob
+// or manifest exists. Any status except 200, 404 and 503 ends a push with containerd,
+// and a response without a body cannot explain itself anyway. Only the refusals of an
+// authorizer and of a condition stay what they are.
+func headError(err error) error {
+	switch e := responseTo(err); {
+	case e.status == http.StatusBadRequest:
+		return &apiError{status: http.StatusNotFound, code: e.code, message: e.message}
+	case e.status >= 500 && e.status != http.StatusServiceUnavailable:
+		return fmt.Errorf("%w: %w", errUnavailable, err)
+	default:
+		return err
+	}
+}
+
 // write sends the response in the format of the specification.
 func (e *apiError) write(w http.ResponseWriter, requestID string) {
-	type entry struct {
-		Code    string            `json:"code"`
-		Message string            `json:"message"`
-		Detail  map[string]string `json:"detail,omitempty"`
+	type detail struct {
+		RequestID string          `json:"requestId,omitempty"`
+		Digests   []digest.Digest `json:"digests,omitempty"`
 	}
-	body := entry{Code: e.code, Message: e.message}
+	type entry struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+		Detail  detail `json:"detail,omitzero"`
+	}
+	body := entry{Code: e.code, Message: e.message, Detail: detail{Digests: e.missing}}
 	if e.status >= 500 {
-		body.Detail = map[string]string{"requestId": requestID}
+		body.Detail.RequestID = requestID
 	}
 	var p bytes.Buffer
 	enc := json.NewEncoder(&p)

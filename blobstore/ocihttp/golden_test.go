@@ -22,6 +22,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore"
+	"github.com/berthhq/berth/blobstore/access"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
 	"github.com/berthhq/berth/drivers/memory"
@@ -147,10 +148,8 @@ func newScript(t *testing.T) *script {
 		"signing":  open(drivertest.Signing(bucket), blobstore.Config{}, Config{}),
 		"edge":     open(bucket, blobstore.Config{Redirect: edgePolicy(t)}, Config{}),
 		"chunky":   open(openMemory(t, &memory.Store{Habits: memory.S3()}), blobstore.Config{}, Config{}),
-		"anywhere": open(bucket, blobstore.Config{}, Config{MayMount: func(_ context.Context, repository string) bool {
-			return strings.HasPrefix(repository, "library/")
-		}}),
-		"panics": open(bucket, blobstore.Config{Access: panics{}}, Config{}),
+		"library":  open(bucket, blobstore.Config{}, Config{Authorizer: pullsLibrary{}}),
+		"panics":   open(bucket, blobstore.Config{Access: panics{}}, Config{}),
 	}
 	return s
 }
@@ -166,6 +165,14 @@ func edgePolicy(t *testing.T) *redirect.Policy {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// pullsLibrary is an authorizer that allows everything, except to pull from other
+// repositories than those in library/ where that is optional.
+type pullsLibrary struct{}
+
+func (pullsLibrary) Authorize(_ context.Context, need access.Need) (bool, error) {
+	return slices.Equal(need.Optional.Actions, []access.Action{access.Pull}) && strings.HasPrefix(need.Optional.Repository, "library/"), nil
 }
 
 // panics is an access controller that panics.

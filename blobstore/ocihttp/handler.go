@@ -1,5 +1,4 @@
-// Package ocihttp serves a blobstore over the blob endpoints of the OCI
-// Distribution API
+// Package ocihttp serves a blobstore over the OCI Distribution API
 // (https://github.com/opencontainers/distribution-spec/blob/main/spec.md).
 //
 // A request is first parsed into data (parse.go), which includes the permissions
@@ -38,19 +37,12 @@ type Config struct {
 	// request's host.
 	PublicURL string
 
-	// DisableDelete refuses DELETE of blobs. DELETE of uploads is still allowed.
+	// DisableDelete refuses DELETE of blobs, manifests and tags. DELETE of uploads is
+	// still allowed.
 	DisableDelete bool
 
 	// Authorizer decides whether a request is allowed. Nil allows every request.
 	Authorizer access.Authorizer
-
-	// MayMount, if not nil, lets clients mount a blob without naming the
-	// repository to mount it from. The blob is mounted from any repository that
-	// has it and for which MayMount returns true. MayMount reports whether the caller of the
-	// request with this context may pull from the repository. The response does
-	// not contain the repository's name. MayMount is called up to a thousand times
-	// for one request.
-	MayMount func(ctx context.Context, repository string) bool
 
 	// IdleTimeout is how long a client may send nothing in the middle of a
 	// request's body. Zero is 2 minutes.
@@ -68,6 +60,10 @@ type handler struct {
 	store *blobstore.Store
 	cfg   Config
 	base  string // start of Location headers, without a slash at the end
+
+	basePath   string // the path in base
+	positions  positions
+	largeLists chan struct{} // has an element for each large list
 }
 
 // New returns a handler for all paths under /v2/. The caller must wrap it with
@@ -79,14 +75,17 @@ func New(store *blobstore.Store, cfg Config) (http.Handler, error) {
 	if cfg.IdleTimeout == 0 {
 		cfg.IdleTimeout = defaultIdleTimeout
 	}
-	h := &handler{store: store, cfg: cfg, base: strings.TrimSuffix(cfg.PublicURL, "/")}
+	h := &handler{store: store, cfg: cfg, base: strings.TrimSuffix(cfg.PublicURL, "/"), largeLists: make(chan struct{}, largeLists)}
 	if h.base != "" {
 		u, err := url.Parse(h.base)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" {
 			return nil, fmt.Errorf("ocihttp.Config.PublicURL: %q: want http:// or https:// followed by a host", cfg.PublicURL)
 		}
+		h.basePath = u.EscapedPath()
 	}
-	return h, nil
+	var err error
+	h.positions, err = newPositions(store.DeriveKey("positions in lists of repositories"))
+	return h, err
 }
 
 // ServeHTTP answers every request. After a panic it answers 500, or drops the
@@ -122,37 +121,53 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // an error.
 func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
 	req, err := parse(r.Method, r.URL)
-	if err != nil {
-		return err
+	if err == nil {
+		err = h.authorize(r.Context(), &req)
 	}
-	if err := h.authorize(r.Context(), &req); err != nil {
-		return err
+	if err == nil {
+		err = handlers[req.action](h, w, r, req)
 	}
-	switch req.action {
-	case actVersion:
-		return version(w, r)
-	case actGetBlob:
-		return h.store.Repository(req.name).ServeBlob(r.Context(), w, r, req.digest)
-	case actDeleteBlob:
-		return h.deleteBlob(w, r, req)
-	case actStartUpload:
-		return h.startUpload(w, r, req)
-	case actAppendUpload:
-		return h.appendUpload(w, r, req)
-	case actFinishUpload:
-		return h.finishUpload(w, r, req)
-	case actUploadStatus:
-		return h.uploadStatus(w, r, req)
-	case actCancelUpload:
-		return h.cancelUpload(w, r, req)
-	default:
-		return errInternal
+	if err != nil && req.isHead() {
+		return headError(err)
 	}
+	return err
 }
 
-// authorize returns an error if the request must be refused. It is the only
-// place that checks permissions. A mount from a repository that the caller may not
-// pull from becomes a plain upload, as if the repository did not have the blob.
+// handlers has a function for each action, which does what serve does.
+var handlers = map[action]func(h *handler, w http.ResponseWriter, r *http.Request, req request) error{
+	actVersion:        (*handler).version,
+	actGetBlob:        (*handler).serveBlob,
+	actHeadBlob:       (*handler).serveBlob,
+	actDeleteBlob:     (*handler).deleteBlob,
+	actStartUpload:    (*handler).startUpload,
+	actAppendUpload:   (*handler).appendUpload,
+	actFinishUpload:   (*handler).finishUpload,
+	actUploadStatus:   (*handler).uploadStatus,
+	actCancelUpload:   (*handler).cancelUpload,
+	actGetManifest:    (*handler).serveManifest,
+	actHeadManifest:   (*handler).serveManifest,
+	actPutManifest:    (*handler).putManifest,
+	actDeleteManifest: (*handler).deleteManifest,
+	actListTags:       (*handler).listTags,
+	actListReferrers:  (*handler).listReferrers,
+	actCatalog:        (*handler).listCatalog,
+}
+
+// repository returns the repository of a request.
+func (h *handler) repository(req request) *blobstore.Repository {
+	repo := h.store.Repository(req.name)
+	if req.readOnly {
+		return repo.ReadOnly()
+	}
+	return repo
+}
+
+// authorize returns an error if the request must be refused. It and mayPull are the
+// only places that check permissions.
+//
+// A mount from a repository that the caller may not pull from becomes a plain upload,
+// as if the repository did not have the blob. A HEAD by a caller who may not push only
+// reads.
 func (h *handler) authorize(ctx context.Context, req *request) error {
 	if h.cfg.Authorizer == nil {
 		return nil
@@ -167,8 +182,18 @@ func (h *handler) authorize(ctx context.Context, req *request) error {
 	}
 	if !optional && !need.Optional.IsZero() {
 		req.mount, req.from = "", ""
+		req.readOnly = true
 	}
 	return nil
+}
+
+// mayPull reports whether the caller may pull from a repository that the request does
+// not name.
+func (h *handler) mayPull(ctx context.Context, name repository) (bool, error) {
+	if h.cfg.Authorizer == nil {
+		return true, nil
+	}
+	return h.cfg.Authorizer.Authorize(ctx, access.Need{Optional: name.access(access.Pull)})
 }
 
 // fail writes the response to a request that failed.
@@ -211,7 +236,7 @@ func (w *trackingWriter) ReadFrom(r io.Reader) (int64, error) {
 func (w *trackingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // version answers that the API is supported.
-func version(w http.ResponseWriter, r *http.Request) error {
+func (h *handler) version(w http.ResponseWriter, r *http.Request, _ request) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", "2")
 	w.WriteHeader(http.StatusOK)
@@ -221,9 +246,14 @@ func version(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// serveBlob handles GET and HEAD of a blob.
+func (h *handler) serveBlob(w http.ResponseWriter, r *http.Request, req request) error {
+	return h.repository(req).ServeBlob(r.Context(), w, r, req.digest)
+}
+
 func (h *handler) deleteBlob(w http.ResponseWriter, r *http.Request, req request) error {
 	if h.cfg.DisableDelete {
-		return errDeleteDisabled
+		return deletionDisabled("GET, HEAD")
 	}
 	if err := h.store.Repository(req.name).Delete(r.Context(), req.digest); err != nil {
 		return err

@@ -5,7 +5,6 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore/access"
@@ -17,40 +16,64 @@ import (
 type action int
 
 const (
-	actVersion      action = iota + 1 // end-1
-	actGetBlob                        // end-2
-	actDeleteBlob                     // end-10
-	actStartUpload                    // end-4a; end-4b with a digest; end-11 with mount
-	actAppendUpload                   // end-5
-	actFinishUpload                   // end-6
-	actUploadStatus                   // end-13
-	actCancelUpload                   // end-14
+	actVersion        action = iota + 1 // end-1
+	actGetBlob                          // end-2
+	actHeadBlob                         // end-2
+	actDeleteBlob                       // end-10
+	actStartUpload                      // end-4a; end-4b with a digest; end-11 with mount
+	actAppendUpload                     // end-5
+	actFinishUpload                     // end-6
+	actUploadStatus                     // end-13
+	actCancelUpload                     // end-14
+	actGetManifest                      // end-3
+	actHeadManifest                     // end-3
+	actPutManifest                      // end-7
+	actDeleteManifest                   // end-9, by digest or by tag
+	actListTags                         // end-8
+	actListReferrers                    // end-12
+	actCatalog                          // not in the specification; Docker's registry has it
 )
 
 // request is a request as data: what its method and URL contain.
 type request struct {
 	action action
-	name   repository // empty for actVersion
+	name   repository // empty for actVersion and actCatalog
 
-	digest digest.Digest // of the blob, or of a finished upload; optional for actStartUpload
+	digest digest.Digest // of the blob, manifest, subject or finished upload; optional for actStartUpload
 	upload string        // id of the upload
 	state  string        // state of the upload, from the previous Location
 
 	mount     digest.Digest    // blob to mount, of actStartUpload
 	from      repository       // repository to mount it from; may be empty
 	algorithm digest.Algorithm // of the digest that the upload will have; may be empty
+
+	tag  string   // of the manifest, if it has no digest
+	tags []string // that shall name the manifest, of actPutManifest by digest
+
+	page         page   // of a list
+	artifactType string // of the referrers to list; empty for all
+
+	readOnly bool // the caller may not push, which only HEAD asks
 }
+
+// isHead reports whether the request asks if a blob or manifest exists.
+func (r request) isHead() bool { return r.action == actHeadBlob || r.action == actHeadManifest }
 
 // access returns the permissions that the request needs. It reports false if none
 // are defined for the action; such a request must be refused.
 func (r request) access() (access.Need, bool) {
 	var need access.Need
 	switch r.action {
-	case actVersion:
+	case actVersion, actCatalog:
 		return need, true
-	case actGetBlob:
+	case actGetBlob, actGetManifest, actListTags, actListReferrers:
 		need.Required = r.name.access(access.Pull)
-	case actDeleteBlob:
+	case actHeadBlob, actHeadManifest:
+		need.Required = r.name.access(access.Pull)
+		need.Optional = r.name.access(access.Push)
+	case actPutManifest:
+		need.Required = r.name.access(access.Push)
+	case actDeleteBlob, actDeleteManifest:
 		need.Required = r.name.access(access.Delete)
 	case actStartUpload:
 		need.Required = r.name.access(access.Push)
@@ -90,6 +113,9 @@ var routes = []route{
 		{http.MethodGet, actVersion},
 		{http.MethodHead, actVersion},
 	}},
+	{path: []string{"_catalog"}, read: readPage, methods: []method{
+		{http.MethodGet, actCatalog},
+	}},
 	{path: []string{"blobs", "uploads", ""}, repository: true, read: readStart, methods: []method{
 		{http.MethodPost, actStartUpload},
 	}},
@@ -105,12 +131,25 @@ var routes = []route{
 	}},
 	{path: []string{"blobs", "*"}, repository: true, read: readBlob, methods: []method{
 		{http.MethodGet, actGetBlob},
-		{http.MethodHead, actGetBlob},
+		{http.MethodHead, actHeadBlob},
 		{http.MethodDelete, actDeleteBlob},
+	}},
+	{path: []string{"manifests", "*"}, repository: true, read: readManifest, methods: []method{
+		{http.MethodGet, actGetManifest},
+		{http.MethodHead, actHeadManifest},
+		{http.MethodPut, actPutManifest},
+		{http.MethodDelete, actDeleteManifest},
+	}},
+	{path: []string{"tags", "list"}, repository: true, read: readPage, methods: []method{
+		{http.MethodGet, actListTags},
+	}},
+	{path: []string{"referrers", "*"}, repository: true, read: readReferrers, methods: []method{
+		{http.MethodGet, actListReferrers},
 	}},
 }
 
-// parse parses a method and URL. Its errors are of type [*apiError].
+// parse parses a method and URL. Its errors are of type [*apiError]. With an error it
+// may return the action alone.
 func parse(method string, u *url.URL) (request, error) {
 	path, ok := strings.CutPrefix(u.Path, "/v2")
 	if !ok || path != "" && path[0] != '/' {
@@ -156,14 +195,16 @@ func (r *route) parse(method string, name []string, segment string, u *url.URL) 
 	if r.repository {
 		var err error
 		if req.name, err = parseName(name); err != nil {
-			return request{}, err
+			return request{action: req.action}, err
 		}
 	}
 	if r.read == nil {
 		return req, nil
 	}
-	err := r.read(&req, segment, u)
-	return req, err
+	if err := r.read(&req, segment, u); err != nil {
+		return request{action: req.action}, err
+	}
+	return req, nil
 }
 
 // allow returns the Allow header of the route.
@@ -173,118 +214,4 @@ func (r *route) allow() string {
 		names = append(names, m.name)
 	}
 	return strings.Join(names, ", ")
-}
-
-func readBlob(r *request, segment string, _ *url.URL) (err error) {
-	r.digest, err = parseDigest(segment)
-	return err
-}
-
-func readStart(r *request, _ string, u *url.URL) error {
-	q, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return errBadQuery
-	}
-	if q.Has("digest") {
-		if r.digest, err = parseDigest(q.Get("digest")); err != nil {
-			return err
-		}
-	}
-	if q.Has("mount") {
-		mount, err := parseDigest(q.Get("mount"))
-		if err != nil {
-			return err
-		}
-		from, err := parseOptionalName(q.Get("from"))
-		if err == nil { // otherwise the repository cannot exist, and there is nothing to mount
-			r.mount, r.from = mount, from
-		}
-	}
-	r.algorithm = digest.Algorithm(q.Get("digest-algorithm"))
-	return nil
-}
-
-func readUpload(r *request, segment string, u *url.URL) error {
-	q, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return errBadQuery
-	}
-	r.upload, r.state = segment, q.Get("_state")
-	if r.action == actFinishUpload {
-		r.digest, err = parseDigest(q.Get("digest"))
-	}
-	return err
-}
-
-// maxName is the length in bytes of the longest name of a repository. Names are
-// part of keys in the bucket.
-const maxName = 255
-
-// repository is the name of a repository.
-type repository string
-
-var _ reference.Named = repository("")
-
-// Name returns the name.
-func (r repository) Name() string { return string(r) }
-
-// String returns the name.
-func (r repository) String() string { return string(r) }
-
-func (r repository) access(actions ...access.Action) access.Access {
-	return access.Access{Repository: string(r), Actions: actions}
-}
-
-// parseName parses the name of a repository as the specification defines it:
-// segments that match [a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*, separated by slashes
-// (https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests).
-// Package reference would also accept a host and port as the first segment.
-func parseName(segments []string) (repository, error) {
-	name := strings.Join(segments, "/")
-	if len(name) > maxName {
-		return "", badName(name, "longer than 255 bytes")
-	}
-	for _, s := range segments {
-		if !isNameSegment(s) {
-			return "", badName(name, "want lower-case letters and digits with single separators between them")
-		}
-	}
-	return repository(name), nil
-}
-
-// parseOptionalName is parseName for a name that may be missing.
-func parseOptionalName(name string) (repository, error) {
-	if name == "" {
-		return "", nil
-	}
-	return parseName(strings.Split(name, "/"))
-}
-
-func isNameSegment(s string) bool {
-	for {
-		rest := strings.TrimLeft(s, "abcdefghijklmnopqrstuvwxyz0123456789")
-		if rest == s {
-			return false
-		}
-		if rest == "" {
-			return true
-		}
-		s = strings.TrimLeft(rest, "._-")
-		switch separator := rest[:len(rest)-len(s)]; {
-		case separator == ".", separator == "_", separator == "__", strings.Trim(separator, "-") == "":
-		default:
-			return false
-		}
-	}
-}
-
-func parseDigest(s string) (digest.Digest, error) {
-	if s == "" {
-		return "", errNoDigest
-	}
-	d, err := digest.Parse(s)
-	if err != nil || d.Algorithm() != digest.SHA256 && d.Algorithm() != digest.SHA512 {
-		return "", badDigest(s)
-	}
-	return d, nil
 }

@@ -46,18 +46,26 @@ func (h *handler) startUpload(w http.ResponseWriter, r *http.Request, req reques
 	return nil
 }
 
-// mount returns ErrBlobUnknown if there is nothing to mount from.
+// mount returns ErrBlobUnknown if there is nothing to mount from. Without a source it
+// mounts from any repository that the caller may pull from. The response does not
+// contain its name.
 func (h *handler) mount(ctx context.Context, repo *blobstore.Repository, req request) error {
-	switch {
-	case req.from != "":
+	if req.from != "" {
 		_, err := repo.Mount(ctx, req.from, req.mount)
 		return err
-	case h.cfg.MayMount != nil:
-		_, err := repo.MountAny(ctx, req.mount, h.cfg.MayMount)
-		return err
-	default:
-		return blobstore.ErrBlobUnknown
 	}
+	var undecided error
+	_, err := repo.MountAny(ctx, req.mount, func(ctx context.Context, name string) bool {
+		ok, err := h.mayPull(ctx, repository(name))
+		if err != nil {
+			undecided = err
+		}
+		return ok && err == nil
+	})
+	if errors.Is(err, blobstore.ErrBlobUnknown) && undecided != nil {
+		return undecided
+	}
+	return err
 }
 
 // appendUpload handles PATCH.

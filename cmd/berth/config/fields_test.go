@@ -78,7 +78,7 @@ func TestFields(t *testing.T) {
 		"memory.Config.Store",
 		"upload.Config.Bucket", "upload.Config.Layout", "upload.Config.Log",
 		"blobstore.Config.Log", "blobstore.Config.Redirect", "blobstore.Config.Access",
-		"ocihttp.Config.Log", "ocihttp.Config.Authorizer", "ocihttp.Config.MayMount", "ocihttp.Config.IdleTimeout",
+		"ocihttp.Config.Log", "ocihttp.Config.Authorizer", "ocihttp.Config.IdleTimeout",
 		"redirect.Config.MaxPresign", // follows from the credentials
 		"server.Config.API", "server.Config.Ping", "server.Config.CutOff", "server.Config.ClientAddr", "server.Config.Log",
 	}

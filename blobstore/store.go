@@ -27,6 +27,8 @@ type Store struct {
 
 	immutable      immutability
 	manifestBodies *manifestBodies
+	markers        *knownMarkers
+	loads          loads
 }
 
 var _ BlobEnumerator = (*Store)(nil)
@@ -49,7 +51,7 @@ func Open(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Store, error
 		}
 		cfg.Redirect = policy
 	}
-	s := &Store{bucket: bucket, cfg: cfg, catalog: catalog.New(bucket)}
+	s := &Store{bucket: bucket, cfg: cfg, catalog: catalog.New(bucket), loads: make(loads, maxLoads)}
 	if err := s.catalog.CheckFormat(ctx); err != nil {
 		return nil, err
 	}
@@ -71,6 +73,9 @@ func Open(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Store, error
 		return nil, err
 	}
 	s.manifestBodies = newManifestBodies(cfg.Manifests, cfg.Upload.MaxWaiting)
+	if s.markers, err = newKnownMarkers(cfg.Cache); err != nil {
+		return nil, err
+	}
 	s.signs = canSign(ctx, bucket)
 	s.cache, err = newCache(cfg)
 	return s, err

@@ -3,6 +3,14 @@ package blobstore
 import (
 	"context"
 	"errors"
+	"fmt"
+	"regexp"
+
+	"github.com/distribution/reference"
+
+	"github.com/berthhq/berth/blobstore/catalog"
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/deadline"
 )
 
 // Tags is the tags of one repository. It is safe for concurrent use.
@@ -13,12 +21,113 @@ type Tags struct {
 	readOnly   bool // see Repository.ReadOnly
 }
 
-// Tag moves a tag. See [TagService].
-func (t *Tags) Tag(ctx context.Context, tag string, desc Descriptor) error {
-	return errors.ErrUnsupported
+// validTag matches tags as the specification defines them.
+var validTag = regexp.MustCompile(`^` + reference.TagRegexp.String() + `$`)
+
+// checkTag returns ErrTagInvalid unless the tag is well-formed.
+func checkTag(tag string) error {
+	if !validTag.MatchString(tag) {
+		return fmt.Errorf("%w: %.200q", ErrTagInvalid, tag)
+	}
+	return nil
 }
 
-// Untag deletes a tag. See [TagService].
-func (t *Tags) Untag(ctx context.Context, tag string) error {
-	return errors.ErrUnsupported
+// Tag moves a tag to a manifest that the repository has. See [TagService]. It also
+// returns ErrTagInvalid and an ErrBlobInvalidDigest.
+func (t *Tags) Tag(ctx context.Context, tag string, desc Descriptor) error {
+	if err := checkTag(tag); err != nil {
+		return err
+	}
+	if err := checkDigest(desc.Digest); err != nil {
+		return err
+	}
+	p := &push{m: t.manifests(), due: t.s.newDeadline(), want: catalog.Manifest{Digest: desc.Digest}, existing: true}
+	p.moveTags([]string{tag}, TagCondition{})
+	ctx, cancel := p.due.Context(ctx)
+	defer cancel()
+	defer p.free()
+	return publicError(p.run(ctx))
 }
+
+func (t *Tags) manifests() *Manifests { return &Manifests{t.s, t.repository, t.readOnly} }
+
+// Untag deletes a tag, and keeps the manifest. See [TagService]. It also returns
+// ErrTagInvalid.
+func (t *Tags) Untag(ctx context.Context, tag string) error {
+	if err := checkTag(tag); err != nil {
+		return err
+	}
+	due := t.s.newDeadline()
+	ctx, cancel := due.Context(ctx)
+	defer cancel()
+	err := t.untag(ctx, due, tag)
+	if err == nil {
+		err = due.Check()
+	}
+	return publicError(err)
+}
+
+func (t *Tags) untag(ctx context.Context, due deadline.Deadline, tag string) error {
+	for {
+		stored, err := t.readResolving(ctx, tag)
+		if err != nil {
+			return err
+		}
+		if t.s.immutable.of(t.repository).match(tag) {
+			return fmt.Errorf("%w: %s", ErrTagImmutable, tag)
+		}
+		err = t.s.catalog.DeleteTag(ctx, due, stored)
+		switch {
+		case errors.Is(err, drivers.ErrUnanswered):
+			return fmt.Errorf("%w: the store has not confirmed that it has deleted the tag %s: %w", ErrUnavailable, tag, err)
+		case !errors.Is(err, drivers.ErrChanged):
+			return err
+		}
+	}
+}
+
+// readResolving reads a tag from the store. It returns ErrManifestUnknown if there is
+// none, or if it does not resolve. Only for a tag that has not changed since its
+// manifest was read is that certain.
+func (t *Tags) readResolving(ctx context.Context, tag string) (catalog.StoredTag, error) {
+	stored, err := t.read(ctx, tag)
+	for err == nil {
+		resolves, err := t.resolves(ctx, stored.Value)
+		if err != nil || resolves {
+			return stored, err
+		}
+		again, err := t.read(ctx, tag)
+		if err == nil && again.Object.Tag == stored.Object.Tag {
+			err = errUnknownTag(tag)
+		}
+		if err != nil {
+			return catalog.StoredTag{}, err
+		}
+		stored = again
+	}
+	return catalog.StoredTag{}, err
+}
+
+func (t *Tags) read(ctx context.Context, tag string) (catalog.StoredTag, error) {
+	stored, err := t.s.catalog.ReadTag(ctx, t.repository, tag)
+	if errors.Is(err, drivers.ErrNotFound) {
+		err = errUnknownTag(tag)
+	}
+	return stored, err
+}
+
+// resolves reports whether the manifest that a tag names can be read. It asks the cache
+// before the store.
+func (t *Tags) resolves(ctx context.Context, tag catalog.Tag) (bool, error) {
+	if m, ok := t.s.cache.manifest(manifestID{t.repository, tag.Digest}); ok && tag.Names(m.Value) {
+		return true, nil
+	}
+	m, err := t.s.catalog.ReadManifest(ctx, t.repository, tag.Digest)
+	if errors.Is(err, drivers.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && m.Value.Readable() && tag.Names(m.Value), err
+}
+
+// errUnknownTag returns an ErrManifestUnknown for a tag.
+func errUnknownTag(tag string) error { return fmt.Errorf("%w: tag %s", ErrManifestUnknown, tag) }

@@ -94,7 +94,7 @@ func (c *Catalog) UnmarkManifest(ctx context.Context, due deadline.Deadline, m S
 	for m.Value.State == Condemned {
 		var err error
 		if int64(len(m.Raw)) != m.RawSize {
-			if m, err = c.loadManifest(ctx, m.Object.Key); err != nil || m.Value.State != Condemned {
+			if m, err = c.load(ctx, m.Object.Key); err != nil || m.Value.State != Condemned {
 				return m, err
 			}
 		}
@@ -111,8 +111,13 @@ func (c *Catalog) UnmarkManifest(ctx context.Context, due deadline.Deadline, m S
 	return m, nil
 }
 
-// loadManifest returns a manifest with all its bytes.
-func (c *Catalog) loadManifest(ctx context.Context, key string) (StoredManifest, error) {
+// LoadManifest is ReadManifest for a manifest of any length. It holds all its bytes in
+// memory.
+func (c *Catalog) LoadManifest(ctx context.Context, repository string, d digest.Digest) (StoredManifest, error) {
+	return c.load(ctx, ManifestKey(repository, d))
+}
+
+func (c *Catalog) load(ctx context.Context, key string) (StoredManifest, error) {
 	ctx, cancel := context.WithTimeout(ctx, envelope.SmallCallTimeout)
 	defer cancel()
 	m, r, err := envelope.Open[Manifest](ctx, c.bucket, key)

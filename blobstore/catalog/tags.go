@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 
 	"github.com/opencontainers/go-digest"
 
@@ -16,6 +17,27 @@ import (
 // there is none.
 func (c *Catalog) ReadTag(ctx context.Context, repository, tag string) (StoredTag, error) {
 	return envelope.Read[Tag](ctx, c.bucket, TagKey(repository, tag))
+}
+
+// Tags returns the tags of a repository after the given one, which need not exist, in
+// ascending order, whether or not they resolve. If after is empty, it returns all. It
+// lists as the caller iterates, and ends with the first error.
+func (c *Catalog) Tags(ctx context.Context, repository, after string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		from := ""
+		if after != "" {
+			from = TagKey(repository, after)
+		}
+		for o, err := range c.bucket.List(ctx, TagsPrefix(repository), from) {
+			if err != nil {
+				yield("", fmt.Errorf("catalog: list the tags of %s: %w", repository, err))
+				return
+			}
+			if _, tag, ok := ParseTagKey(o.Key); ok && !yield(tag, nil) {
+				return
+			}
+		}
+	}
 }
 
 // WriteTag creates a tag if existing is zero, and otherwise replaces that version of

@@ -108,6 +108,9 @@ func (err ErrManifestTooLarge) Error() string {
 	return fmt.Sprintf("the manifest is larger than %d bytes", err.MaxSize)
 }
 
+// Unwrap returns ErrTooLarge.
+func (err ErrManifestTooLarge) Unwrap() error { return ErrTooLarge }
+
 // ErrManifestBlobUnknown reports that the repository does not have blobs or manifests
 // that a manifest refers to.
 type ErrManifestBlobUnknown struct {

@@ -21,7 +21,7 @@ type Manifests struct {
 }
 
 // Put stores a manifest and moves tags to it. See [ManifestService]. It also returns
-// ErrTooLarge, ErrTagInvalid and ErrBlobInvalidDigest.
+// ErrManifestTooLarge, ErrTagInvalid and ErrBlobInvalidDigest.
 //
 // If it returns ErrUnavailable, the manifest may have been stored, and some of the tags
 // may have been moved. With a condition, a retry then may find that the tag names the
@@ -57,7 +57,7 @@ func (m *Manifests) Put(ctx context.Context, put ManifestPut) (ManifestDescripto
 // check parses a manifest, and returns its digest. It sends no request.
 func (m *Manifests) check(put ManifestPut) (manifest.Manifest, digest.Digest, error) {
 	if limit := m.s.cfg.Manifests.MaxSize; int64(len(put.Content)) > limit {
-		return manifest.Manifest{}, "", fmt.Errorf("%w: the manifest has %d bytes, want at most %d", ErrTooLarge, len(put.Content), limit)
+		return manifest.Manifest{}, "", ErrManifestTooLarge{limit}
 	}
 	if len(put.Tags) > MaxTags {
 		return manifest.Manifest{}, "", fmt.Errorf("%w: %d tags, want at most %d", ErrTagInvalid, len(put.Tags), MaxTags)

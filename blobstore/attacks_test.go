@@ -61,3 +61,8 @@ package blobstore_test
 //  21. A mount by sha512 while the alias is being collected.
 //  22. A mount reads the record as live and stalls past the request limit: it is
 //     not answered 201.
+//
+// Marks of the collector:
+//
+//  49. A DELETE of a blob while a HEAD or the collector takes the mark off its link:
+//     after 202 the link has disappeared.

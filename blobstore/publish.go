@@ -99,7 +99,7 @@ func (l links) grant(ctx context.Context, due deadline.Deadline, rec catalog.Sto
 // that the client names, and returns its record. It asks the store, not the cache.
 // If that digest is proven, published creates a missing alias.
 func (l links) published(ctx context.Context, due deadline.Deadline, as naming) (catalog.Record, bool, error) {
-	rec, ok, err := l.s.catalog.Published(ctx, as.canonical, l.repository)
+	rec, ok, err := l.s.catalog.Published(ctx, due, as.canonical, l.repository)
 	if ok && as.named != as.canonical {
 		ok, err = l.s.ensureAlias(ctx, due, as)
 	}

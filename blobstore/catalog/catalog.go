@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/deadline"
 	"github.com/berthhq/berth/drivers/envelope"
 )
 
@@ -50,8 +51,12 @@ func (c *Catalog) ReadAlias(ctx context.Context, d digest.Digest) (StoredAlias, 
 
 // Published reports whether the repository can read the blob with this canonical
 // digest: its link agrees with a live record, which Published returns. It reads
-// the link first, and the record only if the link exists.
-func (c *Catalog) Published(ctx context.Context, d digest.Digest, repository string) (Record, bool, error) {
+// the link first, and the record only if the link exists. If only the collector's mark
+// makes the link differ from the record, Published takes the mark off.
+//
+// It returns drivers.ErrBusy if the deadline has passed before a write. A retry is
+// harmless.
+func (c *Catalog) Published(ctx context.Context, due deadline.Deadline, d digest.Digest, repository string) (Record, bool, error) {
 	link, err := c.ReadLink(ctx, d, repository)
 	if errors.Is(err, drivers.ErrNotFound) {
 		return Record{}, false, nil
@@ -60,7 +65,18 @@ func (c *Catalog) Published(ctx context.Context, d digest.Digest, repository str
 		return Record{}, false, err
 	}
 	rec, ok, err := c.live(ctx, d)
-	if !ok || !rec.Agrees(link.Value) {
+	if !ok {
+		return Record{}, false, err
+	}
+	unmarked := link.Value
+	unmarked.Condemned = false
+	if rec.Agrees(unmarked) {
+		link, err = c.UnmarkLink(ctx, due, link)
+	}
+	switch {
+	case errors.Is(err, drivers.ErrNotFound): // the link was deleted since it was read
+		return Record{}, false, nil
+	case err != nil || !rec.Agrees(link.Value):
 		return Record{}, false, err
 	}
 	return rec, true, nil

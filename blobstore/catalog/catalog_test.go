@@ -29,6 +29,14 @@ func TestPublishedAndStored(t *testing.T) {
 		{"condemned", func(t *testing.T, b drivers.Bucket, rec catalog.StoredRecord) {
 			setState(t, b, rec, catalog.Condemned)
 		}, false, false},
+		{"with a condemned link", func(t *testing.T, b drivers.Bucket, rec catalog.StoredRecord) {
+			markLink(t, b, rec.Value, "a")
+		}, true, true},
+		{"with a condemned link to another record", func(t *testing.T, b drivers.Bucket, rec catalog.StoredRecord) {
+			markLink(t, b, rec.Value, "a")
+			rec.Value.ID = catalog.NewID()
+			setState(t, b, rec, catalog.Live)
+		}, false, true},
 		{"with another record", func(t *testing.T, b drivers.Bucket, rec catalog.StoredRecord) {
 			rec.Value.ID = catalog.NewID()
 			setState(t, b, rec, catalog.Live)
@@ -49,13 +57,29 @@ func TestPublishedAndStored(t *testing.T) {
 				t.Fatal(err)
 			}
 			tc.change(t, b, rec)
-			if _, ok, err := c.Published(t.Context(), rec.Value.Digest, "a"); ok != tc.published || err != nil {
+			if _, ok, err := c.Published(t.Context(), due(), rec.Value.Digest, "a"); ok != tc.published || err != nil {
 				t.Errorf("Published = %t, %v, want %t, nil", ok, err, tc.published)
+			}
+			if link, err := c.ReadLink(t.Context(), rec.Value.Digest, "a"); tc.published && (err != nil || link.Value.Condemned) {
+				t.Errorf("ReadLink after Published = %+v, %v, want it without the mark", link.Value, err)
 			}
 			if _, ok, err := c.Stored(t.Context(), rec.Value.Digest); ok != tc.stored || err != nil {
 				t.Errorf("Stored = %t, %v, want %t, nil", ok, err, tc.stored)
 			}
 		})
+	}
+}
+
+// markLink replaces a repository's link to a blob with one that has the mark of the collector.
+func markLink(t *testing.T, b drivers.Bucket, rec catalog.Record, repository string) {
+	t.Helper()
+	link, err := catalog.New(b).ReadLink(t.Context(), rec.Digest, repository)
+	if err != nil {
+		t.Fatal(err)
+	}
+	link.Value.Condemned = true
+	if _, err := envelope.Replace(t.Context(), b, link.Object.Key, link.Object.Tag, link.Value, drivers.NewBody(link.Raw)); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -31,6 +31,8 @@ func TestWriteLink(t *testing.T) {
 	write(rec, false)
 	rec.Value.ID = catalog.NewID() // the record was removed and created again
 	write(rec, true)
+	markLink(t, b, rec.Value, "team/app")
+	write(rec, true)
 }
 
 func TestReadLinkOfWrongLength(t *testing.T) {

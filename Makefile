@@ -38,7 +38,7 @@ COUNTING := ^Test(Budgets|BytesOfChunks|ManyPatches)$$
 SYSTEM := ./cmd/berth/system
 
 .PHONY: test
-test: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp ## Run the tests, most of them with the race detector; installs what they need
+test: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp $(TOOLS)/containers.stamp ## Run the tests, most of them with the race detector; installs what they need
 	$(GO) test -race -tags $(TAGS) -timeout 40m -skip '$(COUNTING)' $$($(GO) list ./... | grep -v '/cmd/berth/system$$')
 	$(GO) test -tags $(TAGS) -run '$(COUNTING)' ./blobstore
 	$(GO) test -tags $(TAGS) -timeout 20m $(SYSTEM)
@@ -48,7 +48,7 @@ test: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOO
 SEARCHES := ^Test(Every|Attack|Faults|Search|StoreThatHangs|BrokenRules)
 
 .PHONY: test-long
-test-long: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp ## Run the tests that take minutes: every interleaving and fault, all TestLong…, and the binary with the race detector
+test-long: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp $(TOOLS)/containers.stamp ## Run the tests that take minutes: every interleaving and fault, all TestLong…, and the binary with the race detector
 	BERTH_TEST_LONG=1 $(GO) test -tags $(TAGS) -run '$(SEARCHES)' -timeout 30m ./blobstore
 	BERTH_TEST_LONG=1 $(GO) test -tags $(TAGS) -run '^TestLong' -timeout 30m -count 1 ./...
 	$(GO) test -race -tags $(TAGS) -timeout 30m -count 1 $(SYSTEM)
@@ -68,7 +68,7 @@ fuzz: ## Run every fuzzer for FUZZTIME (30s)
 	done
 
 .PHONY: soak
-soak: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp ## Run the tests that take tens of minutes (BERTH_TEST_SOAK=1)
+soak: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp $(TOOLS)/containers.stamp ## Run the tests that take tens of minutes (BERTH_TEST_SOAK=1)
 	BERTH_TEST_SOAK=1 $(GO) test -tags $(TAGS) -timeout 2h -count 1 ./...
 
 .PHONY: requests
@@ -120,6 +120,6 @@ $(TOOLS)/azurite.stamp: testdata/tools/azurite/package.json testdata/tools/azuri
 	ln -sf ../azurite/node_modules/.bin/azurite-blob $(BIN)/azurite-blob
 	@touch $@
 
-$(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp: $(TOOLS)/%.stamp: testdata/tools/%.sh
+$(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp $(TOOLS)/containers.stamp: $(TOOLS)/%.stamp: testdata/tools/%.sh
 	$< $(TOOLS)
 	@touch $@

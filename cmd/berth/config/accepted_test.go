@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/berthhq/berth/blobstore"
 	"github.com/berthhq/berth/cmd/berth/server"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/redirect"
@@ -38,6 +39,13 @@ var accepted = []struct {
 	{"equal parts", "storage: {s3: {equal_parts: false}}", nil, func(c *Config) any { return *c.Storage.S3.EqualParts }, false},
 	{"equal parts by default", "storage: {s3: {equal_parts: auto}}", nil, func(c *Config) any { return c.Storage.S3.EqualParts == nil }, true},
 	{"no retries", "storage: {s3: {retries: 0}}", nil, func(c *Config) any { return c.Storage.S3.Retries }, -1},
+	{"no cache of manifests", "manifests: {cache_memory: 0}", nil, func(c *Config) any { return c.Blobs.Manifests.CacheMemory }, int64(-1)},
+	{"manifests", "manifests: {max_size: 8MiB, memory: 1GiB, sparse_indexes: true}", nil, func(c *Config) any { return c.Blobs.Manifests }, blobstore.ManifestConfig{
+		MaxSize: 8 << 20, Memory: 1 << 30, CacheMemory: 64 << 20, SparseIndexes: true, ImmutableTags: []blobstore.ImmutableTags{},
+	}},
+	{"immutable tags", "manifests:\n  immutable_tags:\n  - {repository: library/**, tags: ['*']}\n  - tags: [v*, latest]\n",
+		[]string{"BERTH_MANIFESTS_IMMUTABLE_TAGS_1_REPOSITORY=a/*"}, func(c *Config) any { return c.Blobs.Manifests.ImmutableTags },
+		[]blobstore.ImmutableTags{{Repository: "library/**", Tags: []string{"*"}}, {Repository: "a/*", Tags: []string{"v*", "latest"}}}},
 	{"no cache", "cache: {entries: 0}", nil, func(c *Config) any { return c.Blobs.Cache.Entries }, -1},
 	{"slashes around the prefix", "storage: {prefix: /a/b/}", nil, func(c *Config) any {
 		s := c.Storage

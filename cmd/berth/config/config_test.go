@@ -36,6 +36,7 @@ func TestDefaults(t *testing.T) {
 				Memory: 256 << 20, PartSize: 16 << 20, ParallelParts: 4, SessionLifetime: 144 * time.Hour, MaxWaiting: 4096,
 			},
 			Cache:        blobstore.CacheConfig{Entries: 100_000, TTL: time.Minute},
+			Manifests:    blobstore.ManifestConfig{MaxSize: 4 << 20, Memory: 64 << 20, CacheMemory: 64 << 20},
 			RequestLimit: 6 * time.Hour,
 			Grace:        24 * time.Hour,
 		},
@@ -91,7 +92,8 @@ func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
 	for name, text := range values {
 		env = append(env, key{name: name}.env()+"="+text)
 	}
-	entries := "storage: {s3: {headers: {edge: x}}}\nredirect: {cdn: {edge: {keys: [{id: x}]}}, rules: [{target: presign}]}\n"
+	entries := "storage: {s3: {headers: {edge: x}}}\nredirect: {cdn: {edge: {keys: [{id: x}]}}, rules: [{target: presign}]}\n" +
+		"manifests: {immutable_tags: [{tags: [x]}]}\n"
 	fromEnv := mustFill(t, entries, env)
 	for _, k := range fromEnv.table {
 		if k.value.String() != values[k.name] || k.origin != "environment "+k.env() {
@@ -126,6 +128,7 @@ func otherValues(t *testing.T) map[string]string {
 		"upload.max_blob_size": "5GiB", "upload.part_size": "8MiB", "upload.memory": "128MiB",
 		"redirect.expiry": "10m", "redirect.window": "10s", "redirect.rules[0].target": "cdn:edge", "redirect.rules[0].from": "10.0.0.0/8",
 		"redirect.cdn.edge.kind": "nginx", "redirect.cdn.edge.base_url": "https://cdn.example.net",
+		"manifests.max_size": "1MiB", "manifests.memory": "32MiB", "manifests.immutable_tags[0].repository": "library/*", "manifests.immutable_tags[0].tags": "v*,latest",
 		"limits.shutdown": "5s", "limits.drain": "5s", "delete.enabled": "false", "gc.grace": "13h",
 		"telemetry.log_level": "warn", "telemetry.log_format": "json",
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/berthhq/berth/blobstore"
 	"github.com/berthhq/berth/redirect"
 )
 
@@ -74,6 +75,7 @@ func sample(name string) *Config {
 	c := &Config{cdns: map[string]*redirect.CDN{name: {Keys: make([]redirect.Key, 1)}}}
 	c.Storage.S3.Headers = map[string]string{name: ""}
 	c.Redirect.Rules = make([]redirect.Rule, 1)
+	c.Blobs.Manifests.ImmutableTags = make([]blobstore.ImmutableTags, 1)
 	return c
 }
 

@@ -39,11 +39,11 @@ const envPrefix = "BERTH_"
 const headersPrefix = "storage.s3.headers."
 
 // keys returns the table. It binds each key to its fields in c and sets the fields
-// to their defaults. The table has keys for each header, CDN and rule in c.
+// to their defaults. The table has keys for each header, CDN, rule and list of tags in c.
 func keys(c *Config) []key {
 	return withFiles(slices.Concat(
 		serverKeys(c), storageKeys(c), s3Keys(c), headerKeys(c), gcsKeys(c), azureKeys(c), uploadKeys(c),
-		redirectKeys(c), cdnKeys(c), ruleKeys(c), otherKeys(c),
+		manifestKeys(c), redirectKeys(c), cdnKeys(c), ruleKeys(c), otherKeys(c),
 	))
 }
 
@@ -157,6 +157,25 @@ func uploadKeys(c *Config) []key {
 		{name: "cache.entries", value: countOrNone(&cache.Entries, 100_000, 100_000_000), help: "number of descriptors to keep in memory; 0 means no cache"},
 		{name: "cache.ttl", value: duration(time.Minute, time.Second, 24*time.Hour, &cache.TTL), help: "how long a descriptor is cached, and thus how long other replicas may serve a blob after it is deleted"},
 	}
+}
+
+// manifestKeys returns the keys of manifests, and of each list of tags in the file.
+func manifestKeys(c *Config) []key {
+	m := &c.Blobs.Manifests
+	all := []key{
+		{name: "manifests.max_size", value: size(4*mib, 1, 64*mib, &m.MaxSize), help: "a larger manifest gets 413"},
+		{name: "manifests.memory", value: size(64*mib, mib, tib, &m.Memory), help: "memory for manifests that are being pushed; at least 16 times manifests.max_size"},
+		{name: "manifests.cache_memory", value: sizeOrNone(&m.CacheMemory, 64*mib, tib), help: "memory for manifests that were read or pushed, of up to 64 KiB each; 0 means no cache"},
+		{name: "manifests.sparse_indexes", value: boolean(&m.SparseIndexes), help: "whether an index may refer to manifests that the repository does not have"},
+	}
+	for i := range m.ImmutableTags {
+		at, rule := fmt.Sprintf("manifests.immutable_tags[%d]", i), &m.ImmutableTags[i]
+		all = append(all,
+			key{name: at + ".repository", value: text(&rule.Repository, ""), help: "the rule is for repositories that match this pattern, such as library/*; ** also matches slashes; all if empty"},
+			key{name: at + ".tags", value: list(&rule.Tags), help: "clients can create the tags that match one of these patterns, such as [v*], but neither move nor delete them, nor delete the manifest that they name"},
+		)
+	}
+	return all
 }
 
 func redirectKeys(c *Config) []key {

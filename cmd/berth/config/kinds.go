@@ -263,6 +263,21 @@ func size(def, least, most int64, p ...*int64) value {
 	return field[int64]{p, want, parse, formatSize}
 }
 
+// sizeOrNone returns a number of bytes, at most most. The field is -1 for 0.
+func sizeOrNone(p *int64, def, most int64) value {
+	f, _ := size(def, 0, most, p).(field[int64])
+	inner := f.parse
+	f.parse = func(s string) (int64, bool) {
+		n, ok := inner(s)
+		if n == 0 {
+			n = -1
+		}
+		return n, ok
+	}
+	f.format = func(n int64) string { return formatSize(max(n, 0)) }
+	return f
+}
+
 // duration returns a length of time, least <= d <= most.
 func duration(def, least, most time.Duration, p ...*time.Duration) value {
 	assign(p, def)

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
 
+	"github.com/berthhq/berth/blobstore"
 	"github.com/berthhq/berth/redirect"
 )
 
@@ -151,7 +152,7 @@ func (c *Config) derive() {
 	}
 }
 
-// makeEntries adds the headers, CDNs, keys and rules that the file has to c, with
+// makeEntries adds the headers, CDNs, keys, rules and lists of tags that the file has to c, with
 // empty fields, so that the table has keys for them.
 func (c *Config) makeEntries(given tree) (problems []string) {
 	valid := regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
@@ -177,12 +178,13 @@ func (c *Config) makeEntries(given tree) (problems []string) {
 		}
 	}
 	c.Redirect.Rules = make([]redirect.Rule, given.items["redirect.rules"])
+	c.Blobs.Manifests.ImmutableTags = make([]blobstore.ImmutableTags, given.items["manifests.immutable_tags"])
 	return problems
 }
 
 // listOfMappings matches keys that must be lists of mappings, and keys below them,
 // which a file can only have if it has something else there.
-var listOfMappings = regexp.MustCompile(`^(redirect\.rules|redirect\.cdn\.[^.]+\.keys)(\.|$)`)
+var listOfMappings = regexp.MustCompile(`^(manifests\.immutable_tags|redirect\.rules|redirect\.cdn\.[^.]+\.keys)(\.|$)`)
 
 // unknownInFile returns the names in the file that are not those of keys or
 // sections.
@@ -247,7 +249,7 @@ func unknownInEnvironment(environ []string, c *Config) (problems []string) {
 }
 
 // inList matches variables for keys in lists and maps that only the file can define.
-var inList = regexp.MustCompile(`^BERTH_(REDIRECT_(CDN|RULES)|STORAGE_S3_HEADERS)_`)
+var inList = regexp.MustCompile(`^BERTH_(MANIFESTS_IMMUTABLE_TAGS|REDIRECT_(CDN|RULES)|STORAGE_S3_HEADERS)_`)
 
 // foreign matches variables with the prefix BERTH_ that are not for berth.
 // Kubernetes sets variables in every container for every Service in its

@@ -1,8 +1,8 @@
 package config
 
 const (
-	// baseMemory is the memory that berth needs besides the buffers of uploads and
-	// the cache, in bytes: connections, requests, parts of listings, and room for
+	// baseMemory is the memory that berth needs besides the buffers of uploads and of
+	// manifests and the caches, in bytes: connections, requests, parts of listings, and room for
 	// garbage between two runs of the garbage collector.
 	baseMemory = 128 << 20
 
@@ -13,5 +13,6 @@ const (
 // MemoryLimit returns the maximum memory that a process with this configuration
 // needs, in bytes.
 func (c *Config) MemoryLimit() int64 {
-	return c.Blobs.Upload.Memory + int64(max(c.Blobs.Cache.Entries, 0))*cacheEntry + baseMemory
+	m := &c.Blobs.Manifests
+	return c.Blobs.Upload.Memory + int64(max(c.Blobs.Cache.Entries, 0))*cacheEntry + m.Memory + max(m.CacheMemory, 0) + baseMemory
 }

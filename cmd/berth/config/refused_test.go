@@ -100,6 +100,17 @@ var refused = []struct {
 		`redirect.rules[0].target: there is no redirect.cdn.edge (defined: none)`,
 		`redirect.rules[1].target: "nowhere" is not one of presign, direct, cdn:<name>`,
 	}},
+	{"immutable tags", "manifests: {immutable_tags: [{repository: A, tags: [v*]}, {tags: ['v:1']}, {repository: a}]}", nil, []string{
+		`manifests.immutable_tags[0].repository: "A" has a 'A', which no repository name has`,
+		`manifests.immutable_tags[1].tags: "v:1" has a ':', which no tag has`,
+		`manifests.immutable_tags[2].tags: is empty, want globs such as v*`,
+	}},
+	{"immutable tag that is no list", "manifests: {immutable_tags: 'v*'}", nil, []string{
+		`test.yaml:1: manifests.immutable_tags: want a list of keys and values`,
+	}},
+	{"too little memory for manifests", "manifests: {max_size: 8MiB}", nil, []string{
+		`manifests.memory: 67108864 bytes, want at least 134217728 for manifests.max_size of 8388608`,
+	}},
 	{"unknown key in a list", "redirect: {rules: [{target: direct}, {taget: direct}]}", nil, []string{
 		`test.yaml:1: unknown key redirect.rules[1].taget; did you mean redirect.rules[1].target?`,
 	}},

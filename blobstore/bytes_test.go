@@ -210,7 +210,7 @@ func openStreamsToCount(t *testing.T) (drivers.Bucket, func() int64) {
 // listedBytes returns the bytes of all objects. No upload may be in progress.
 func listedBytes(t *testing.T, b drivers.Bucket) (sum int64) {
 	t.Helper()
-	for o, err := range b.List(t.Context(), "", "") {
+	for o, err := range b.List(t.Context(), "", "", 0) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -35,7 +35,7 @@ func TestOpenWithWrongConfig(t *testing.T) {
 		if _, err := Open(t.Context(), b, cfg); err == nil || !strings.HasPrefix(err.Error(), field) {
 			t.Errorf("Open = %v, want an error that starts with %q", err, field)
 		}
-		for o, err := range b.List(t.Context(), "", "") {
+		for o, err := range b.List(t.Context(), "", "", 0) {
 			t.Errorf("a refused Open has stored %s, %v", o.Key, err)
 		}
 	}

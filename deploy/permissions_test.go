@@ -167,7 +167,7 @@ func (c *caller) callObjects() {
 		_, err := b.Create(ctx, key, body(key))
 		c.must("Create", err)
 	}
-	for _, err := range b.List(ctx, "", "") {
+	for _, err := range b.List(ctx, "", "", 0) {
 		c.must("List", err)
 	}
 	c.must("Delete of one key", b.Delete(ctx, "a"))

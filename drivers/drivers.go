@@ -210,10 +210,14 @@ type Bucket interface {
 	Stat(ctx context.Context, key string) (Object, error)
 
 	// List returns the objects with this prefix and a key greater than after (""
-	// for all), in ascending byte order of their keys, without tags. It holds one
-	// page in memory. Objects that are created or deleted meanwhile may or may not
-	// be included. An error ends the sequence.
-	List(ctx context.Context, prefix, after string) iter.Seq2[Object, error]
+	// for all), in ascending byte order of their keys, without tags. Objects that are
+	// created or deleted meanwhile may or may not be included. An error ends the
+	// sequence.
+	//
+	// List reads as the caller iterates, and holds one page in memory. want is about
+	// how many objects the caller is going to read, or 0 for all. It is a hint for the
+	// size of the pages, see PageSize: the sequence does not end after so many objects.
+	List(ctx context.Context, prefix, after string, want int) iter.Seq2[Object, error]
 
 	// StartUpload starts a multipart upload that will become the object at key.
 	// Nothing is visible there until Complete. Each call starts a new upload.

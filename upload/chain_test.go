@@ -41,7 +41,7 @@ func staged(t testing.TB, m *Manager) int {
 // kinds returns the kinds of a session's records.
 func kinds(t testing.TB, m *Manager, tok Token) (kinds []Kind) {
 	t.Helper()
-	for o, err := range m.cfg.Bucket.List(t.Context(), m.cfg.Layout.Session(tok.ID), "") {
+	for o, err := range m.cfg.Bucket.List(t.Context(), m.cfg.Layout.Session(tok.ID), "", 0) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -146,7 +146,7 @@ func (r Remains) remove(ctx context.Context, b drivers.Bucket, u *drivers.Upload
 // listRecords returns the keys of a session's records, which have this prefix, in
 // the order of their numbers, and the highest number.
 func listRecords(ctx context.Context, b drivers.Bucket, prefix string) (keys []string, newest int, err error) {
-	for o, err := range b.List(ctx, prefix, "") {
+	for o, err := range b.List(ctx, prefix, "", 0) {
 		if err != nil {
 			return nil, 0, err
 		}

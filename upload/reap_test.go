@@ -96,7 +96,7 @@ func (s reapScenario) reap(ctx context.Context, m *Manager, id string) (ReapResu
 // bucketKeys returns the keys of session records, uploads in progress and data.
 func bucketKeys(t *testing.T, m *Manager) (records, uploads, data []string) {
 	t.Helper()
-	for o, err := range m.cfg.Bucket.List(t.Context(), "", "") {
+	for o, err := range m.cfg.Bucket.List(t.Context(), "", "", 0) {
 		switch {
 		case err != nil:
 			t.Fatal(err)

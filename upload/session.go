@@ -113,7 +113,7 @@ func (m *Manager) Sessions(ctx context.Context, after string) iter.Seq2[Session,
 			from = m.cfg.Layout.Session(after) + "~" // past its records, whose names are digits
 		}
 		var s Session
-		for o, err := range m.cfg.Bucket.List(ctx, prefix, from) {
+		for o, err := range m.cfg.Bucket.List(ctx, prefix, from, 0) {
 			if err != nil {
 				yield(Session{}, fmt.Errorf("upload: list sessions after %q: %w", s.ID, err))
 				return

@@ -84,7 +84,7 @@ func setState(t *testing.T, b drivers.Bucket, rec catalog.StoredRecord, state ca
 func deadKeys(t *testing.T, b drivers.Bucket) []string {
 	t.Helper()
 	var keys []string
-	for o, err := range b.List(t.Context(), catalog.DeadPrefix, "") {
+	for o, err := range b.List(t.Context(), catalog.DeadPrefix, "", 0) {
 		if err != nil {
 			t.Fatal(err)
 		}

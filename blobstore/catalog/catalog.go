@@ -129,7 +129,7 @@ func (c *Catalog) hasData(ctx context.Context, rec Record, known ...string) (boo
 // caller iterates, and ends with the first error.
 func (c *Catalog) Repositories(ctx context.Context, d digest.Digest) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		for o, err := range c.bucket.List(ctx, LinksPrefix(d), "") {
+		for o, err := range c.bucket.List(ctx, LinksPrefix(d), "", 0) {
 			if err != nil {
 				yield("", fmt.Errorf("catalog: list the links of %s: %w", d, err))
 				return
@@ -151,7 +151,7 @@ func (c *Catalog) Linked(ctx context.Context, after digest.Digest) iter.Seq2[dig
 			from = RecordKey(after)
 		}
 		last := after
-		for o, err := range c.bucket.List(ctx, BlobsPrefix, from) {
+		for o, err := range c.bucket.List(ctx, BlobsPrefix, from, 0) {
 			if err != nil {
 				yield("", fmt.Errorf("catalog: list the blobs after %q: %w", last, err))
 				return

@@ -28,7 +28,7 @@ func (c *Catalog) Tags(ctx context.Context, repository, after string) iter.Seq2[
 		if after != "" {
 			from = TagKey(repository, after)
 		}
-		for o, err := range c.bucket.List(ctx, TagsPrefix(repository), from) {
+		for o, err := range c.bucket.List(ctx, TagsPrefix(repository), from, 0) {
 			if err != nil {
 				yield("", fmt.Errorf("catalog: list the tags of %s: %w", repository, err))
 				return

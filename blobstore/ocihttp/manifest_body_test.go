@@ -27,7 +27,7 @@ const putIndex = "PUT /v2/a/manifests/%s HTTP/1.1\r\nHost: x\r\nContent-Type: " 
 func wantNoManifest(t *testing.T, b drivers.Bucket) {
 	t.Helper()
 	for _, prefix := range []string{"repos/", "catalog/"} {
-		for o, err := range b.List(t.Context(), prefix, "") {
+		for o, err := range b.List(t.Context(), prefix, "", 0) {
 			t.Errorf("List = %s, %v, want nothing of a refused manifest", o.Key, err)
 		}
 	}

@@ -77,11 +77,11 @@ type Config struct {
 	Log *slog.Logger
 
 	// For tests: identity replaces the environment's identity, tokens carries
-	// its requests for tokens, and pageSize is the number of blobs in a page of
-	// a listing.
+	// its requests for tokens, and pageSize is the most blobs in a page of a
+	// listing.
 	identity azcore.TokenCredential
 	tokens   http.RoundTripper
-	pageSize int32
+	pageSize int
 }
 
 // Validate returns an error that names the first invalid field. It makes no

@@ -108,6 +108,7 @@ func TestAzurite(t *testing.T) {
 		"LostResponses":                 testLostResponses,
 		"LostResponsesAndAnotherWriter": testLostResponsesAndAnotherWriter,
 		"OpenNamesField":                testOpenNamesField,
+		"Pages":                         testPages,
 		"SASExpires":                    testSASExpires,
 		"SignAnyHost":                   testSignAnyHost,
 		"SignPublicEndpoint":            testSignPublicEndpoint,
@@ -146,7 +147,7 @@ func empty(t *testing.T, open drivertest.Opener) {
 	}
 	defer b.Close()
 	var keys []string
-	for o, err := range b.List(ctx, "", "") {
+	for o, err := range b.List(ctx, "", "", 0) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -255,7 +255,7 @@ func testOpenNamesField(t *testing.T, good Config) {
 		})
 	}
 	b := open(t, good)
-	for o, err := range b.List(t.Context(), "", "") {
+	for o, err := range b.List(t.Context(), "", "", 0) {
 		t.Errorf("Open left %+v, %v", o, err)
 	}
 }
@@ -302,7 +302,7 @@ func testSASExpires(t *testing.T, cfg Config) {
 	for call, err := range map[string]error{"Open": opened, "Stat": stat, "Create": created, "Delete": b.Delete(t.Context(), "k")} {
 		wantError(t, call+" with a SAS that has expired", err, drivers.ErrRefused, "azure.Config.SAS: it expired at "+expires.UTC().Format(time.RFC3339))
 	}
-	for _, err := range b.List(t.Context(), "", "") {
+	for _, err := range b.List(t.Context(), "", "", 0) {
 		wantError(t, "List with a SAS that has expired", err, drivers.ErrRefused, "azure.Config.SAS")
 	}
 }

@@ -120,12 +120,12 @@ func newBucket(cfg Config) (*bucket, error) {
 		PerRetryPolicies: []policy.Policy{eachTry{}},
 		Retry:            policy.RetryOptions{MaxRetries: 3, RetryDelay: 300 * time.Millisecond, MaxRetryDelay: 10 * time.Second},
 	}
-	s := &store{account: account, prefix: prefix, tier: tier, scope: cfg.scope()}
+	s := &store{account: account, prefix: prefix, tier: tier, scope: cfg.scope(), pageSize: maxResults}
 	if s.container, err = account.open(cfg.Container, options); err != nil {
 		return nil, fmt.Errorf("azure.Config.Endpoint: %w", err)
 	}
 	if cfg.pageSize > 0 {
-		s.pageSize = &cfg.pageSize
+		s.pageSize = cfg.pageSize
 	}
 	service, err := account.openService(options)
 	if err != nil {

@@ -48,7 +48,7 @@ func testInspect(t *testing.T, cfg Config) {
 	if s := settingsOf(t, cfg).SoftDelete; s.Err != nil || s.Value != 14*24*time.Hour {
 		t.Errorf("SoftDelete = %+v, want 14 days", s)
 	}
-	for o, err := range b.List(t.Context(), "", "") {
+	for o, err := range b.List(t.Context(), "", "", 0) {
 		t.Errorf("Inspect left %s, %v", o.Key, err)
 	}
 

@@ -16,7 +16,7 @@ func testStagedBlocksAreHidden(t *testing.T, cfg Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for o, err := range b.List(ctx, "", "") {
+	for o, err := range b.List(ctx, "", "", 0) {
 		t.Errorf("List returns %+v, %v", o, err)
 	}
 	if o, err := b.Stat(ctx, "data/u"); !errors.Is(err, drivers.ErrNotFound) {

@@ -30,7 +30,7 @@ type store struct {
 	prefix    string // of the names of blobs
 	tier      *blob.AccessTier
 	scope     *blob.CPKScopeInfo
-	pageSize  *int32 // of listings; the service's default if nil
+	pageSize  int // the most blobs in a page of a listing
 }
 
 // failed explains and wraps the error of an operation.

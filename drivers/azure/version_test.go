@@ -31,7 +31,7 @@ func testVersionRefused(t *testing.T, cfg Config) {
 		}
 	}
 	var got []string
-	for o, err := range b.List(t.Context(), "data/", "data/b") { // this version has no lists that start at a name
+	for o, err := range b.List(t.Context(), "data/", "data/b", 0) { // this version has no lists that start at a name
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +83,7 @@ func TestVersionStartFrom(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, err := range b.List(t.Context(), "data/", "data/b") {
+		for _, err := range b.List(t.Context(), "data/", "data/b", 0) {
 			wantError(t, "List", err, drivers.ErrRefused, "")
 		}
 	}

@@ -40,6 +40,7 @@ var broken = map[string]struct {
 	"keys in the order of a directory": {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return directoryOrder{b} }, []string{"ListOrder"}},
 	"after is included":                {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return inclusiveAfter{b} }, []string{"ListOrder", "ListLarge"}},
 	"lists one page":                   {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return onePage{b} }, []string{"ListLarge", "ListWhileChanging"}},
+	"the hint is the end":              {memory.Habits{}, func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return endsAtHint{b} }, []string{"ListOrder", "ListLarge"}},
 	"completes onto an object":         {memory.S3(), func(b drivers.Bucket, _ *sync.Map) drivers.Bucket { return completeOver{b} }, []string{"CompleteTaken"}},
 	"completes with the newest part":   {memory.S3(), func(b drivers.Bucket, m *sync.Map) drivers.Bucket { return newestPart{b, m} }, []string{"PartReplaced", "PartRace"}},
 	"equal checksums, equal parts":     {memory.S3(), func(b drivers.Bucket, m *sync.Map) drivers.Bucket { return equalSums{newestPart{b, m}} }, []string{"PartReplaced"}},
@@ -216,10 +217,10 @@ func (b shortRange) Open(ctx context.Context, key string, off, n int64) (io.Read
 
 type directoryOrder struct{ drivers.Bucket }
 
-func (b directoryOrder) List(ctx context.Context, prefix, after string) iter.Seq2[drivers.Object, error] {
+func (b directoryOrder) List(ctx context.Context, prefix, after string, want int) iter.Seq2[drivers.Object, error] {
 	return func(yield func(drivers.Object, error) bool) {
 		var all []drivers.Object
-		for o, err := range b.Bucket.List(ctx, prefix, after) {
+		for o, err := range b.Bucket.List(ctx, prefix, after, want) {
 			if err != nil {
 				yield(o, err)
 				return
@@ -239,7 +240,7 @@ func (b directoryOrder) List(ctx context.Context, prefix, after string) iter.Seq
 
 type inclusiveAfter struct{ drivers.Bucket }
 
-func (b inclusiveAfter) List(ctx context.Context, prefix, after string) iter.Seq2[drivers.Object, error] {
+func (b inclusiveAfter) List(ctx context.Context, prefix, after string, want int) iter.Seq2[drivers.Object, error] {
 	return func(yield func(drivers.Object, error) bool) {
 		if o, err := b.Stat(ctx, after); err == nil && strings.HasPrefix(after, prefix) {
 			o.Tag = ""
@@ -247,17 +248,30 @@ func (b inclusiveAfter) List(ctx context.Context, prefix, after string) iter.Seq
 				return
 			}
 		}
-		b.Bucket.List(ctx, prefix, after)(yield)
+		b.Bucket.List(ctx, prefix, after, want)(yield)
 	}
 }
 
 type onePage struct{ drivers.Bucket }
 
-func (b onePage) List(ctx context.Context, prefix, after string) iter.Seq2[drivers.Object, error] {
+func (b onePage) List(ctx context.Context, prefix, after string, want int) iter.Seq2[drivers.Object, error] {
 	return func(yield func(drivers.Object, error) bool) {
 		n := 0
-		for o, err := range b.Bucket.List(ctx, prefix, after) {
+		for o, err := range b.Bucket.List(ctx, prefix, after, want) {
 			if n++; n > 1000 || !yield(o, err) {
+				return
+			}
+		}
+	}
+}
+
+type endsAtHint struct{ drivers.Bucket }
+
+func (b endsAtHint) List(ctx context.Context, prefix, after string, want int) iter.Seq2[drivers.Object, error] {
+	return func(yield func(drivers.Object, error) bool) {
+		n := 0
+		for o, err := range b.Bucket.List(ctx, prefix, after, want) {
+			if n++; want > 0 && n > want || !yield(o, err) {
 				return
 			}
 		}

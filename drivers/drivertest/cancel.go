@@ -47,7 +47,7 @@ func cancelled(e *env) {
 	e.want(err, errOther, "Stat, cancelled")
 	var last error
 	n := 0
-	for _, err := range e.a.List(ctx, "", "") {
+	for _, err := range e.a.List(ctx, "", "", 0) {
 		last = err
 		n++
 	}

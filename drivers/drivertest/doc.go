@@ -45,7 +45,8 @@
 //     command replaces fields in texts by its keys.
 //  3. Open and Stat. A range must be read from one version of the object. Wrap
 //     the body of a response by drivers.BusyOnError.
-//  4. List, in ascending byte order of the keys, with one page in memory.
+//  4. List, in ascending byte order of the keys, with one page in memory. Request
+//     pages of drivers.PageSize. [TestPages] checks it.
 //  5. StartUpload, PutPart, Complete, Abort, Uploads. Complete passes its
 //     arguments to drivers.CheckParts, uses exactly the parts that the tags
 //     identify, never replaces an object, and succeeds when it is repeated after a

@@ -213,8 +213,14 @@ func (e *env) absent(key string) {
 // list returns all objects of a List.
 func (e *env) list(b drivers.Bucket, prefix, after string) []drivers.Object {
 	e.Helper()
+	return e.listWanting(b, prefix, after, 0)
+}
+
+// listWanting returns all objects of a List by a caller that wants some of them.
+func (e *env) listWanting(b drivers.Bucket, prefix, after string, want int) []drivers.Object {
+	e.Helper()
 	var found []drivers.Object
-	for o, err := range b.List(e.Context(), prefix, after) {
+	for o, err := range b.List(e.Context(), prefix, after, want) {
 		e.must(err, "List(%q, %q) after %d keys", prefix, after, len(found))
 		found = append(found, o)
 	}

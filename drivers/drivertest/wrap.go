@@ -16,7 +16,7 @@ type Call struct {
 	Method string // the method's name in drivers.Bucket
 	Key    string // the key, the upload's key, the prefix or the first of several keys
 	Number int    // of the part, for PutPart and StreamPart
-	Count  int    // of keys for Delete, of parts for Complete
+	Count  int    // of keys for Delete, of parts for Complete, the most keys for List
 
 	// own copies the call's body, so that the call can be made after the caller
 	// has reused the memory.
@@ -114,17 +114,19 @@ func (w *wrapped) Stat(ctx context.Context, key string) (drivers.Object, error) 
 	})
 }
 
-func (w *wrapped) List(ctx context.Context, prefix, after string) iter.Seq2[drivers.Object, error] {
+func (w *wrapped) List(ctx context.Context, prefix, after string, want int) iter.Seq2[drivers.Object, error] {
 	return func(yield func(drivers.Object, error) bool) {
+		listed := 0
 		for more := true; more; {
 			var page []drivers.Object
 			more = false
-			err := w.f(ctx, Call{Method: "List", Key: prefix}, func(ctx context.Context) error {
-				for o, err := range w.Bucket.List(ctx, prefix, after) {
+			n := drivers.PageSize(want, listed, pageSize)
+			err := w.f(ctx, Call{Method: "List", Key: prefix, Count: n}, func(ctx context.Context) error {
+				for o, err := range w.Bucket.List(ctx, prefix, after, n+1) {
 					if err != nil {
 						return err
 					}
-					if len(page) == pageSize {
+					if len(page) == n {
 						more = true
 						break
 					}
@@ -132,6 +134,7 @@ func (w *wrapped) List(ctx context.Context, prefix, after string) iter.Seq2[driv
 				}
 				return nil
 			})
+			listed += len(page)
 			for _, o := range page {
 				if !yield(o, nil) {
 					return

@@ -52,11 +52,11 @@ func TestCounter(t *testing.T) {
 		do   func() error
 		want map[string]int
 	}{
-		{"a page", func() error { return all(b.List(ctx, "k/0", "k/0998")) }, map[string]int{"List": 1}},
-		{"one page, to its last key", func() error { return all(b.List(ctx, "k/0", "")) }, map[string]int{"List": 1}},
-		{"a key more than a page", func() error { return all(b.List(ctx, "k/", "k/0998")) }, map[string]int{"List": 2}},
+		{"a page", func() error { return all(b.List(ctx, "k/0", "k/0998", 0)) }, map[string]int{"List": 1}},
+		{"one page, to its last key", func() error { return all(b.List(ctx, "k/0", "", 0)) }, map[string]int{"List": 1}},
+		{"a key more than a page", func() error { return all(b.List(ctx, "k/", "k/0998", 0)) }, map[string]int{"List": 2}},
 		{"a page of two", func() error {
-			for _, err := range b.List(ctx, "", "") {
+			for _, err := range b.List(ctx, "", "", 0) {
 				return err
 			}
 			return nil
@@ -249,7 +249,7 @@ func TestFaultyReads(t *testing.T) {
 			t.Errorf("%v: Open and read = %q, %v, want %d bytes and %v", test.mode, data, err, test.bytes, drivers.ErrBusy)
 		}
 		n := 0
-		for _, err = range b.List(ctx, "", "") {
+		for _, err = range b.List(ctx, "", "", 0) {
 			if err == nil {
 				n++
 			}
@@ -280,7 +280,7 @@ func TestFaultyDead(t *testing.T) {
 		failed = append(failed, err != nil)
 	}
 	var keys []string
-	for o, err := range store.List(t.Context(), "", "") {
+	for o, err := range store.List(t.Context(), "", "", 0) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -33,7 +33,7 @@ func everyCall(t *testing.T, b drivers.Bucket, key string, u drivers.Upload, p d
 // listError returns the first error of List.
 func listError(t *testing.T, b drivers.Bucket, prefix string) (first error) {
 	t.Helper()
-	for _, err := range b.List(t.Context(), prefix, "") {
+	for _, err := range b.List(t.Context(), prefix, "", 0) {
 		first = cmp.Or(first, err)
 	}
 	return first

@@ -79,7 +79,7 @@ func read(t testing.TB, b drivers.Bucket, key string) string {
 func list(t testing.TB, b drivers.Bucket, prefix, after string) []string {
 	t.Helper()
 	var keys []string
-	for o, err := range b.List(t.Context(), prefix, after) {
+	for o, err := range b.List(t.Context(), prefix, after, 0) {
 		if err != nil {
 			t.Fatal(err)
 		}

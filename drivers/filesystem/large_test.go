@@ -84,7 +84,7 @@ func wantLarge(t *testing.T, b drivers.Bucket, key string) {
 		}
 		rc.Close()
 	}
-	for o, err := range b.List(t.Context(), "data/", "") {
+	for o, err := range b.List(t.Context(), "data/", "", 0) {
 		if err != nil || o.Size != sparse {
 			t.Errorf("List returns %d bytes, %v, want %d", o.Size, err, int64(sparse))
 		}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -14,10 +15,12 @@ import (
 )
 
 // List walks only the directories that can hold keys in the range. In memory it
-// holds the names in the directories from the root to the current one, because
-// a directory returns its names in no order, and key order differs from the
-// order of names ("a-b" comes before "a/x").
-func (s *objectStore) List(ctx context.Context, prefix, after string) iter.Seq2[drivers.Object, error] {
+// holds names in the directories from the root to the current one, because a
+// directory returns its names in no order, and key order differs from the order of
+// names ("a-b" comes before "a/x"). For a caller that wants n objects these are about
+// 2n names of each directory. List reads a directory again if the caller continues
+// past them.
+func (s *objectStore) List(ctx context.Context, prefix, after string, want int) iter.Seq2[drivers.Object, error] {
 	return func(yield func(drivers.Object, error) bool) {
 		at := prefix[:strings.LastIndexByte(prefix, '/')+1]
 		top := strings.TrimSuffix(at, "/")
@@ -49,7 +52,8 @@ func (s *objectStore) List(ctx context.Context, prefix, after string) iter.Seq2[
 			return
 		}
 		defer dir.Close()
-		walk(ctx, dir, at, span{prefix, after}, yield)
+		w := walk{ctx: ctx, span: span{prefix, after}, want: want, yield: yield}
+		w.dir(dir, at)
 	}
 }
 
@@ -66,61 +70,80 @@ func (s span) meets(key string) bool {
 		(key > s.after || strings.HasPrefix(s.after, key))
 }
 
-// walk yields the objects of a directory that are in the span, in key order.
-// Their keys start with at. It reports whether the iteration should continue.
-func walk(ctx context.Context, dir *os.Root, at string, s span, yield func(drivers.Object, error) bool) bool {
-	names, err := readNames(dir, at, s)
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		yield(drivers.Object{}, failed("list", at, err))
-		return false
-	}
-	for _, name := range names {
-		if err := ctx.Err(); err != nil {
-			yield(drivers.Object{}, failed("list", at, err))
-			return false
-		}
-		below, isDir := strings.CutSuffix(name, "/")
-		if isDir {
-			sub, err := dir.OpenRoot(below)
-			if absent(err) {
-				continue
-			}
-			if err != nil {
-				yield(drivers.Object{}, failed("list", at+name, err))
-				return false
-			}
-			more := walk(ctx, sub, at+name, s, yield)
-			sub.Close()
-			if !more {
-				return false
-			}
-			continue
-		}
-		info, err := dir.Lstat(name)
-		if absent(err) {
-			continue
+// walk is one List.
+type walk struct {
+	ctx    context.Context //nolint:containedctx // it lives as long as one call of List
+	span   span
+	want   int // see drivers.Bucket.List
+	listed int
+	yield  func(drivers.Object, error) bool
+}
+
+// dir yields the objects of a directory that are in the span, in key order. Their
+// keys start with at. It reports whether the iteration should continue.
+func (w *walk) dir(dir *os.Root, at string) bool {
+	for after := ""; ; {
+		limit := drivers.PageSize(w.want, w.listed, math.MaxInt)
+		names, err := readNames(dir, at, w.span, after, limit)
+		if err == nil {
+			err = w.ctx.Err()
 		}
 		if err != nil {
-			yield(drivers.Object{}, failed("list", at+name, err))
-			return false
+			return w.fail(at, err)
 		}
-		if !info.Mode().IsRegular() {
-			continue
+		for _, name := range names {
+			if !w.entry(dir, at, name) {
+				return false
+			}
 		}
-		if !yield(drivers.Object{Key: at + name, Size: info.Size(), Modified: info.ModTime().UTC()}, nil) {
-			return false
+		if len(names) < limit {
+			return true
 		}
+		after = names[len(names)-1]
 	}
-	return true
+}
+
+// entry yields the object that a name in a directory stands for, or the objects below
+// it if it ends in "/".
+func (w *walk) entry(dir *os.Root, at, name string) bool {
+	if err := w.ctx.Err(); err != nil {
+		return w.fail(at, err)
+	}
+	if below, isDir := strings.CutSuffix(name, "/"); isDir {
+		sub, err := dir.OpenRoot(below)
+		if absent(err) {
+			return true
+		}
+		if err != nil {
+			return w.fail(at+name, err)
+		}
+		defer sub.Close()
+		return w.dir(sub, at+name)
+	}
+	info, err := dir.Lstat(name)
+	switch {
+	case absent(err):
+		return true
+	case err != nil:
+		return w.fail(at+name, err)
+	case !info.Mode().IsRegular():
+		return true
+	}
+	w.listed++
+	return w.yield(drivers.Object{Key: at + name, Size: info.Size(), Modified: info.ModTime().UTC()}, nil)
+}
+
+// fail yields an error, and ends the iteration.
+func (w *walk) fail(at string, err error) bool {
+	w.yield(drivers.Object{}, failed("list", at, err))
+	return false
 }
 
 // readNames returns the names in a directory that lead to keys in the span, in
-// key order. Names of directories end in "/". Names that cannot be part of a
-// key belong to other programs and are left out.
-func readNames(dir *os.Root, at string, s span) ([]string, error) {
+// key order: the first ones after the name after, at most limit. Names of directories
+// end in "/". Names that cannot be part of a key belong to other programs and are left
+// out. It holds twice as many names, and those that the system returns at once.
+func readNames(dir *os.Root, at string, s span, after string, limit int) ([]string, error) {
 	f, err := dir.Open(".")
 	if absent(err) {
 		return nil, nil
@@ -133,27 +156,37 @@ func readNames(dir *os.Root, at string, s span) ([]string, error) {
 	for {
 		entries, err := f.ReadDir(1024)
 		for _, e := range entries {
-			name := e.Name()
-			if drivers.CheckKey(at+name) != nil {
-				continue
-			}
-			switch e.Type() {
-			case 0:
-			case fs.ModeDir:
-				name += "/"
-			default:
-				continue
-			}
-			if key := at + name; key != drivers.PartsPrefix && s.meets(key) {
+			if name, ok := keyName(e, at, s); ok && name > after {
 				names = append(names, name)
 			}
 		}
-		switch {
-		case errors.Is(err, io.EOF), absent(err):
+		if ended := errors.Is(err, io.EOF) || absent(err); ended || len(names)/2 >= limit {
 			slices.Sort(names)
-			return names, nil
-		case err != nil:
+			names = names[:min(len(names), limit)]
+			if ended {
+				return names, nil
+			}
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
+}
+
+// keyName returns the name of a directory's entry, with a "/" at the end if it is a
+// directory. It reports false if the entry does not lead to a key in the span.
+func keyName(e fs.DirEntry, at string, s span) (string, bool) {
+	name := e.Name()
+	if drivers.CheckKey(at+name) != nil {
+		return "", false
+	}
+	switch e.Type() {
+	case 0:
+	case fs.ModeDir:
+		name += "/"
+	default:
+		return "", false
+	}
+	key := at + name
+	return name, key != drivers.PartsPrefix && s.meets(key)
 }

@@ -1,6 +1,7 @@
 package filesystem
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -46,7 +47,7 @@ func TestListOrder(t *testing.T) {
 			}
 		}
 	}
-	for o, err := range b.List(t.Context(), "", "") {
+	for o, err := range b.List(t.Context(), "", "", 0) {
 		if err != nil || o.Key != keys[0] {
 			t.Errorf("first item of List = %+v, %v, want %s", o, err, keys[0])
 		}
@@ -96,6 +97,65 @@ func TestListPrunes(t *testing.T) {
 	} {
 		if got := (span{test.prefix, test.after}).meets(test.key); got != test.want {
 			t.Errorf("span{%q, %q}.meets(%q) = %v, want %v", test.prefix, test.after, test.key, got, test.want)
+		}
+	}
+}
+
+// TestListPages creates keys during a listing. Those after the names that the listing
+// holds are listed, because it reads the directory again.
+func TestListPages(t *testing.T) {
+	b := openAt(t, t.TempDir())
+	keys := []string{"k/a", "k/b", "k/c/1", "k/c/2", "k/c/3", "k/d"}
+	for _, key := range keys {
+		create(t, b, key, "x")
+	}
+	for want, added := range map[int][]string{0: nil, 1: {"k/a1", "k/b1"}, 2: {"k/b1"}, 6: nil} {
+		var got []string
+		for o, err := range b.List(t.Context(), "k/", "", want) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(got) == 0 {
+				create(t, b, "k/a1", "x")
+				create(t, b, "k/b1", "x")
+			}
+			got = append(got, o.Key)
+		}
+		if err := b.Delete(t.Context(), "k/a1", "k/b1"); err != nil {
+			t.Fatal(err)
+		}
+		expected := append(slices.Clone(keys), added...)
+		slices.Sort(expected)
+		if diff := gocmp.Diff(expected, got); diff != "" {
+			t.Errorf("List of a caller that wants %d (-want +got):\n%s", want, diff)
+		}
+	}
+}
+
+// TestReadNames checks that a directory's names are held for one page only.
+func TestReadNames(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 5000 {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%04d", i*7919%5000)), nil, fileMode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for after, first := range map[string]int{"": 0, "0999": 1000, "4990": 4991, "4999": 5000} {
+		names, err := readNames(root, "", span{}, after, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want []string
+		for i := first; i < min(first+100, 5000); i++ {
+			want = append(want, fmt.Sprintf("%04d", i))
+		}
+		if !slices.Equal(names, want) || cap(names) > 4*1124 {
+			t.Errorf("readNames after %q = %d names of %d, %q…, want %d", after, len(names), cap(names), names[:min(len(names), 2)], len(want))
 		}
 	}
 }

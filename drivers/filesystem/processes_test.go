@@ -188,7 +188,7 @@ func churn(ctx context.Context, b *bucket) error {
 		if _, err := b.Stat(ctx, key); err != nil {
 			return err
 		}
-		for _, err := range b.List(ctx, "d/", "") {
+		for _, err := range b.List(ctx, "d/", "", 0) {
 			if err != nil {
 				return err
 			}
@@ -287,7 +287,7 @@ func TestKilledInCreate(t *testing.T) {
 		kill(t, cmd)
 		// Otherwise the next child would stop at the objects of this one.
 		var keys []string
-		for o, err := range b.List(t.Context(), "", "") {
+		for o, err := range b.List(t.Context(), "", "", 0) {
 			if err != nil || o.Size != 1<<16 {
 				t.Fatalf("List returns %+v, %v, want whole bodies", o, err)
 			}

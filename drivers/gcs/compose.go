@@ -91,7 +91,7 @@ func (s *uploadStore) dropSources(ctx context.Context, u drivers.Upload) {
 // missing returns ErrNotFound if the upload is gone, and ErrChanged if it only
 // lacks a part.
 func (s *uploadStore) missing(ctx context.Context, u drivers.Upload, err error) error {
-	for _, listErr := range s.list(ctx, uploadKey(u), "", "") {
+	for _, listErr := range s.list(ctx, uploadKey(u), "", "", 0) {
 		if listErr != nil {
 			return listErr
 		}

@@ -3,6 +3,7 @@ package gcs_test
 import (
 	"context"
 	"crypto/rand"
+	"net/http"
 	"os"
 	"testing"
 	"time"
@@ -87,7 +88,7 @@ func empty(t *testing.T, open drivertest.Opener) {
 		}
 	}
 	var keys []string
-	for o, err := range b.List(ctx, "", "") {
+	for o, err := range b.List(ctx, "", "", 0) {
 		if err != nil {
 			t.Errorf("empty: %v", err)
 		}
@@ -119,10 +120,25 @@ func TestEmpty(t *testing.T) {
 		t.Fatal(err)
 	}
 	empty(t, open)
-	for o, err := range b.List(t.Context(), "", "") {
+	for o, err := range b.List(t.Context(), "", "", 0) {
 		t.Errorf("empty left %+v, %v", o, err)
 	}
 	for u, err := range b.Uploads(t.Context(), "") {
 		t.Errorf("empty left %+v, %v", u, err)
 	}
+}
+
+// TestPages counts the keys in the pages of listings.
+func TestPages(t *testing.T) {
+	server := emulator.FakeGCS(t)
+	cfg := gcs.Config{Bucket: server.Bucket(t), Prefix: "some/prefix", Endpoint: server.Endpoint, CredentialsFile: server.CredentialsFile}
+	drivertest.TestPages(t, `"name":`, http.DefaultTransport, func(through http.RoundTripper) drivers.Bucket {
+		cfg.Transport = through
+		b, err := gcs.Open(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { b.Close() })
+		return b
+	})
 }

@@ -8,20 +8,25 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// List lists the keys before parts/ and the keys after it, in pages of 1000.
+// List lists the keys before parts/ and the keys after it.
 // GCS sorts names by their bytes:
 // https://cloud.google.com/storage/docs/json_api/v1/objects/list.
-func (s *objectStore) List(ctx context.Context, prefix, after string) iter.Seq2[drivers.Object, error] {
+func (s *objectStore) List(ctx context.Context, prefix, after string, want int) iter.Seq2[drivers.Object, error] {
 	return func(yield func(drivers.Object, error) bool) {
 		for _, r := range around(prefix) {
-			for attrs, err := range s.list(ctx, prefix, max(r.from, after), r.to) {
+			from := max(r.from, after)
+			n := want
+			if n > 0 && from != "" {
+				n++ // the start of a range is part of it
+			}
+			for attrs, err := range s.list(ctx, prefix, from, r.to, n) {
 				if err != nil {
 					yield(drivers.Object{}, failed("list", prefix, err))
 					return
 				}
 				key := strings.TrimPrefix(attrs.Name, s.prefix)
 				if key == after {
-					continue // the start of a range is part of it
+					continue
 				}
 				if !yield(drivers.Object{Key: key, Size: attrs.Size, Modified: attrs.Updated}, nil) {
 					return

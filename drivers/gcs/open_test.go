@@ -190,7 +190,7 @@ func TestBucketGone(t *testing.T) {
 		_, created := b.Create(ctx, "k", drivers.NewBody([]byte("x")))
 		_, replaced := b.Replace(ctx, "k", "1", drivers.NewBody([]byte("x")))
 		errs := []error{opened, stat, created, replaced, b.Delete(ctx, "k"), b.DeleteIf(ctx, "k", "1"), b.Abort(ctx, testUpload)}
-		for _, err := range b.List(ctx, "", "") {
+		for _, err := range b.List(ctx, "", "", 0) {
 			errs = append(errs, err)
 		}
 		_, err := complete(t, b, testParts(2))

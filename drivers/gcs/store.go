@@ -102,9 +102,14 @@ func (s *store) deleteAll(ctx context.Context, names []string) error {
 	return g.Wait()
 }
 
+// maxResults is the most objects in one page of a listing. It is also the default.
+// https://cloud.google.com/storage/docs/json_api/v1/objects/list
+const maxResults = 1000
+
 // list returns the objects with keys that have the prefix and are in the range
-// [from, to), where "" is no bound. They have only name, size and time.
-func (s *store) list(ctx context.Context, prefix, from, to string) iter.Seq2[*storage.ObjectAttrs, error] {
+// [from, to), where "" is no bound. They have only name, size and time. want is about
+// how many the caller is going to read, or 0 for all.
+func (s *store) list(ctx context.Context, prefix, from, to string, want int) iter.Seq2[*storage.ObjectAttrs, error] {
 	return func(yield func(*storage.ObjectAttrs, error) bool) {
 		if from != "" && to != "" && from >= to {
 			return
@@ -120,7 +125,9 @@ func (s *store) list(ctx context.Context, prefix, from, to string) iter.Seq2[*st
 			yield(nil, err)
 			return
 		}
-		for it := s.handle.Objects(ctx, q); ; {
+		it := s.handle.Objects(ctx, q)
+		for listed := 0; ; listed++ {
+			it.PageInfo().MaxSize = drivers.PageSize(want, listed, maxResults)
 			attrs, err := it.Next()
 			if errors.Is(err, iterator.Done) {
 				return

@@ -90,7 +90,7 @@ func (s *uploadStore) abort(ctx context.Context, u drivers.Upload) error {
 // staged returns the names of the existing parts and nodes of an upload.
 func (s *uploadStore) staged(ctx context.Context, u drivers.Upload) ([]string, error) {
 	var names []string
-	for attrs, err := range s.list(ctx, uploadKey(u), "", "") {
+	for attrs, err := range s.list(ctx, uploadKey(u), "", "", 0) {
 		if err != nil {
 			return nil, err
 		}
@@ -104,7 +104,7 @@ func (s *uploadStore) staged(ctx context.Context, u drivers.Upload) ([]string, e
 func (s *uploadStore) Uploads(ctx context.Context, prefix string) iter.Seq2[drivers.Upload, error] {
 	return func(yield func(drivers.Upload, error) bool) {
 		var current drivers.Upload // names of one upload follow one another
-		for attrs, err := range s.list(ctx, drivers.PartsPrefix+prefix, "", "") {
+		for attrs, err := range s.list(ctx, drivers.PartsPrefix+prefix, "", "", 0) {
 			if err != nil {
 				yield(drivers.Upload{}, failed("list uploads of", prefix, err))
 				return

@@ -62,7 +62,7 @@ func BenchmarkCreateList(b *testing.B) {
 	})
 	b.Run("List", func(b *testing.B) {
 		for b.Loop() {
-			for _, err := range bucket.List(ctx, "k/000007919", "") {
+			for _, err := range bucket.List(ctx, "k/000007919", "", 0) {
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -263,7 +263,7 @@ func TestReaderEndsWithItsContext(t *testing.T) {
 func list(t *testing.T, b drivers.Bucket) []string {
 	t.Helper()
 	var keys []string
-	for o, err := range b.List(t.Context(), "k/", "") {
+	for o, err := range b.List(t.Context(), "k/", "", 0) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -283,4 +283,28 @@ func uploads(t *testing.T, b drivers.Bucket) []string {
 		keys = append(keys, u.Key)
 	}
 	return keys
+}
+
+// TestPages deletes a key that is not in the page that was read last: it is not listed.
+func TestPages(t *testing.T) {
+	b := open(t, &memory.Store{})
+	for _, key := range []string{"k/1", "k/2", "k/3", "k/4"} {
+		if _, err := b.Create(t.Context(), key, drivers.NewBody([]byte(key))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	for o, err := range b.List(t.Context(), "k/", "", 2) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got = append(got, o.Key); o.Key == "k/1" {
+			if err := b.Delete(t.Context(), "k/2", "k/3"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if want := []string{"k/1", "k/2", "k/4"}; !slices.Equal(got, want) {
+		t.Errorf("List in pages of 2 = %q, want %q", got, want)
+	}
 }

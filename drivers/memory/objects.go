@@ -148,20 +148,22 @@ func (b bucket) find(ctx context.Context, key string) (object, error) {
 
 // List reads one page at a time. Each page is a consistent view of the store at
 // the moment when the page is read.
-func (b bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drivers.Object, error] {
+func (b bucket) List(ctx context.Context, prefix, after string, want int) iter.Seq2[drivers.Object, error] {
 	return func(yield func(drivers.Object, error) bool) {
-		for {
+		for listed := 0; ; {
 			if err := ctx.Err(); err != nil {
 				yield(drivers.Object{}, fmt.Errorf("memory: list %s: %w", prefix, err))
 				return
 			}
-			page := b.page(prefix, after)
+			n := drivers.PageSize(want, listed, pageSize)
+			page := b.page(prefix, after, n)
+			listed += len(page)
 			for _, o := range page {
 				if !yield(o, nil) {
 					return
 				}
 			}
-			if len(page) < pageSize {
+			if len(page) < n {
 				return
 			}
 			after = page[len(page)-1].Key
@@ -172,7 +174,8 @@ func (b bucket) List(ctx context.Context, prefix, after string) iter.Seq2[driver
 // pageSize is the number of objects in one page of the clouds' listings.
 const pageSize = 1000
 
-func (s *Store) page(prefix, after string) []drivers.Object {
+// page returns the first n objects.
+func (s *Store) page(prefix, after string, n int) []drivers.Object {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keys.sort(s.objects)
@@ -183,7 +186,7 @@ func (s *Store) page(prefix, after string) []drivers.Object {
 			continue
 		}
 		o.Tag = ""
-		if page = append(page, o.Object); len(page) == pageSize {
+		if page = append(page, o.Object); len(page) == n {
 			break
 		}
 	}

@@ -82,7 +82,7 @@ func TestStanding(t *testing.T) {
 	})
 	b := openBucket(t, cfg)
 	create(t, b, "text")
-	if err := firstError(b.List(t.Context(), "", "")); err != nil {
+	if err := firstError(b.List(t.Context(), "", "", 0)); err != nil {
 		t.Error(err)
 	}
 	for _, op := range []string{"PutObject", "DeleteObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "ListObjectsV2"} {

@@ -216,7 +216,7 @@ func empty(t *testing.T, b *bucket) {
 	keys := []string{emptyMark}
 	all := *b
 	all.emptyIsAbsent = false // so that List returns empty objects too
-	for o, err := range all.List(ctx, "", "") {
+	for o, err := range all.List(ctx, "", "", 0) {
 		if err != nil {
 			t.Errorf("cleanup of the bucket: %v", err)
 		}

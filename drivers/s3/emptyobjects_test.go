@@ -30,7 +30,7 @@ func TestEmptyStays(t *testing.T) {
 	if want := (capabilities{conditionalDelete: true, emptyIsAbsent: true, checksums: checksumWhole}); after.capabilities != want {
 		t.Errorf("capabilities = %+v, want %+v", after.capabilities, want)
 	}
-	for o, err := range after.List(t.Context(), "", "") {
+	for o, err := range after.List(t.Context(), "", "", 0) {
 		t.Errorf("List returns %+v, %v, want nothing", o, err)
 	}
 	o = create(t, after, "again")

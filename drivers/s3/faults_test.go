@@ -23,7 +23,7 @@ func callsOf(t *testing.T, b drivers.Bucket, tag string, u drivers.Upload, part 
 		"Delete of 2": func() error { return b.Delete(ctx, "k", "l") },
 		"Open":        func() error { _, _, err := b.Open(ctx, "k", 0, -1); return err },
 		"Stat":        func() error { _, err := b.Stat(ctx, "k"); return err },
-		"List":        func() error { return firstError(b.List(ctx, "", "")) },
+		"List":        func() error { return firstError(b.List(ctx, "", "", 0)) },
 		"Uploads":     func() error { return firstError(b.Uploads(ctx, "")) },
 		"StartUpload": func() error { _, err := b.StartUpload(ctx, "data/v"); return err },
 		"PutPart":     func() error { _, err := b.PutPart(ctx, u, 2, textBody("x")); return err },
@@ -80,7 +80,7 @@ func TestRefused(t *testing.T) {
 		wantRefused(t, err, "Replace with "+code)
 		_, err = b.StartUpload(t.Context(), "data/u")
 		wantRefused(t, err, "StartUpload with "+code)
-		wantRefused(t, firstError(b.List(t.Context(), "", "")), "List with "+code)
+		wantRefused(t, firstError(b.List(t.Context(), "", "", 0)), "List with "+code)
 		_, err = b.Stat(t.Context(), "k")
 		wantRefused(t, err, "Stat with "+code)
 		wantText(t, err, b.store.advice(&keyError{code: code}), "Stat with "+code)
@@ -148,7 +148,7 @@ func TestTruncated(t *testing.T) {
 		}
 		return operation(r) == "CompleteMultipartUpload" && refuse(w, http.StatusBadRequest, "InvalidPart")
 	})
-	wantNoClaim(t, firstError(b.List(t.Context(), "", "")), "List of some of the keys")
+	wantNoClaim(t, firstError(b.List(t.Context(), "", "", 0)), "List of some of the keys")
 	wantNoClaim(t, firstError(b.Uploads(t.Context(), "")), "Uploads of some of the uploads")
 	_, err := complete(t, b, u, part)
 	wantNoClaim(t, err, "Complete with some of the stored parts")
@@ -213,7 +213,7 @@ func TestAnswerBroken(t *testing.T) {
 	})
 	_, err := complete(t, b, u, part)
 	wantBusy(t, err, "Complete with half a response")
-	wantBusy(t, firstError(b.List(t.Context(), "", "")), "List with half a response")
+	wantBusy(t, firstError(b.List(t.Context(), "", "", 0)), "List with half a response")
 	proxy.intercept(func(w http.ResponseWriter, _ *http.Request) bool {
 		return half(w, http.StatusBadRequest, "<Error><Co")
 	})

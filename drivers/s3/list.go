@@ -18,8 +18,11 @@ import (
 // complete.
 var errTruncated = errors.New("truncated listing without a token for the rest")
 
+// maxKeys is the most keys that a store lists in one page. It is also the default.
+const maxKeys = 1000
+
 // List pages through ListObjectsV2, which sorts keys by their bytes.
-func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drivers.Object, error] {
+func (b *bucket) List(ctx context.Context, prefix, after string, want int) iter.Seq2[drivers.Object, error] {
 	return func(yield func(drivers.Object, error) bool) {
 		if !isKeyPrefix(prefix) { // MinIO refuses some of these
 			return
@@ -28,11 +31,20 @@ func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drive
 		if after != "" {
 			in.StartAfter = b.store.name(after)
 		}
-		for {
+		last := after
+		for listed := 0; ; {
+			in.MaxKeys = nil
+			if n := pageSize(prefix, last, drivers.PageSize(want, listed, maxKeys)); n < maxKeys {
+				in.MaxKeys = aws.Int32(int32(n))
+			}
 			page, err := b.store.client.ListObjectsV2(ctx, in)
 			if err != nil {
 				yield(drivers.Object{}, fmt.Errorf("s3: list %s: %w", prefix, b.store.classify(ctx, err)))
 				return
+			}
+			listed += len(page.Contents)
+			if n := len(page.Contents); n > 0 {
+				last = b.store.key(page.Contents[n-1].Key)
 			}
 			for i := range page.Contents {
 				if o, ok := b.listed(&page.Contents[i]); ok && !yield(o, nil) {
@@ -49,6 +61,27 @@ func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drive
 			in.ContinuationToken = page.NextContinuationToken
 		}
 	}
+}
+
+// pageSize returns how many keys to request after the key after, to get n.
+//
+// MinIO counts keys that it leaves out, and takes a page that lacks them for the last
+// one. After "dir/a-b.c" it may leave out "dir/a" and "dir/a-b", which are next to it in
+// the order of directories. So a page of one directory is larger by as many keys. For
+// other listings there is no such bound: the page has the largest size.
+func pageSize(prefix, after string, n int) int {
+	if prefix != "" && !strings.HasSuffix(prefix, "/") {
+		return maxKeys
+	}
+	for _, c := range []byte(strings.TrimPrefix(after, prefix)) {
+		switch {
+		case c == '/':
+			return maxKeys
+		case c < '/':
+			n++
+		}
+	}
+	return n
 }
 
 // listed returns an object of a listing. It reports false if List does not

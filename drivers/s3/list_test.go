@@ -2,11 +2,15 @@ package s3
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest"
+	"github.com/berthhq/berth/drivers/drivertest/emulator"
 	"github.com/berthhq/berth/drivers/drivertest/s3double"
 )
 
@@ -61,5 +65,40 @@ func TestDeleteBatches(t *testing.T) {
 	}
 	if objects, _ := s.Left(b.store.cfg.Bucket); len(objects) > 0 {
 		t.Errorf("Delete of %d keys leaves %q", len(keys), objects)
+	}
+}
+
+// TestPages counts the keys in the pages of listings.
+func TestPages(t *testing.T) {
+	t.Parallel()
+	for name, cfg := range map[string]Config{
+		"versitygw": newBucketOf(t, emulator.VersityGW(t)),
+		"double":    newBucketOfDouble(s3double.New(t, s3double.Knobs{})),
+	} {
+		t.Run(name, func(t *testing.T) {
+			drivertest.TestPages(t, "<Key>", http.DefaultTransport, func(through http.RoundTripper) drivers.Bucket {
+				cfg.Transport = through
+				return openBucket(t, cfg)
+			})
+		})
+	}
+}
+
+func TestPageSize(t *testing.T) {
+	for _, test := range []struct {
+		prefix, after string
+		want          int
+	}{
+		{"", "", 10},
+		{"tags/", "", 10},
+		{"tags/", "tags/v1", 10},
+		{"tags/", "tags/v1.2-rc.3", 13},
+		{"a-b/tags/", "a-b/tags/v1.2", 11},
+		{"tags/v", "", maxKeys},
+		{"", "a/b", maxKeys},
+	} {
+		if got := pageSize(test.prefix, test.after, 10); got != test.want {
+			t.Errorf("pageSize(%q, %q, 10) = %d, want %d", test.prefix, test.after, got, test.want)
+		}
 	}
 }

@@ -218,7 +218,7 @@ func testSource(t *testing.T, i *issuer, failure failure) {
 		"Delete":   func() error { return b.Delete(t.Context(), "k") },
 		"DeleteIf": func() error { return b.DeleteIf(t.Context(), "k", "tag") },
 		"Abort":    func() error { return b.Abort(t.Context(), drivers.Upload{Key: "data/k", ID: "id"}) },
-		"List":     func() error { return firstError(b.List(t.Context(), "", "")) },
+		"List":     func() error { return firstError(b.List(t.Context(), "", "", 0)) },
 	}
 	if i.store == nil { // any credentials can sign a URL
 		calls["SignGet"] = func() error {

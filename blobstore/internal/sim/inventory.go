@@ -67,7 +67,7 @@ func (c *Invariants) Read(ctx context.Context, b drivers.Bucket) (*Inventory, er
 		Entries:   map[string]catalog.StoredEntry{},
 		Markers:   map[string]catalog.StoredMarker{},
 	}
-	for o, err := range b.List(ctx, "", "") {
+	for o, err := range b.List(ctx, "", "", 0) {
 		if err == nil {
 			err = c.readObject(ctx, b, inv, o.Key)
 		}

@@ -16,7 +16,7 @@ import (
 // mark finds what the manifests of all repositories name. A repository that cannot be
 // read whole is left alone.
 func (c *collection) mark() error {
-	for o, err := range c.Bucket.List(c.ctx, catalog.MarkersPrefix, "") {
+	for o, err := range c.Bucket.List(c.ctx, catalog.MarkersPrefix, "", 0) {
 		if err != nil {
 			return err
 		}
@@ -41,7 +41,7 @@ func (c *collection) markRepository(r *collected) (err error) {
 	if r.marker, err = envelope.Read[catalog.Marker](c.ctx, c.Bucket, catalog.MarkerKey(r.name)); err != nil {
 		return err
 	}
-	for o, err := range c.Bucket.List(c.ctx, catalog.ManifestsPrefix(r.name), "") {
+	for o, err := range c.Bucket.List(c.ctx, catalog.ManifestsPrefix(r.name), "", 0) {
 		if err != nil {
 			return err
 		}
@@ -90,7 +90,7 @@ func (c *collection) markManifest(r *collected, key string) error {
 
 // markTags finds the manifests that tags name.
 func (c *collection) markTags(r *collected) error {
-	for o, err := range c.Bucket.List(c.ctx, catalog.TagsPrefix(r.name), "") {
+	for o, err := range c.Bucket.List(c.ctx, catalog.TagsPrefix(r.name), "", 0) {
 		if err != nil {
 			return err
 		}

@@ -57,7 +57,7 @@ func (c *collection) concerns(named bool, m Manifest) bool {
 // collectLinks condemns, removes and makes good the links of repositories whose markers
 // allow it.
 func (c *collection) collectLinks() error {
-	for o, err := range c.Bucket.List(c.ctx, catalog.BlobsPrefix, "") {
+	for o, err := range c.Bucket.List(c.ctx, catalog.BlobsPrefix, "", 0) {
 		if err != nil {
 			return err
 		}
@@ -111,7 +111,7 @@ func (c *collection) collectLink(r *collected, o drivers.Object, named bool) {
 func (c *collection) collectRepositories() error {
 	for _, r := range sorted(c.repositories) {
 		empty := true
-		for o, err := range c.Bucket.List(c.ctx, catalog.RepoPrefix(r.name), "") {
+		for o, err := range c.Bucket.List(c.ctx, catalog.RepoPrefix(r.name), "", 0) {
 			if err != nil {
 				return err
 			}
@@ -172,7 +172,7 @@ func (c *collection) collectMarker(r *collected, empty bool) {
 
 // collectAliases condemns and removes the aliases of blobs that have no record.
 func (c *collection) collectAliases() error {
-	for o, err := range c.Bucket.List(c.ctx, catalog.AliasesPrefix, "") {
+	for o, err := range c.Bucket.List(c.ctx, catalog.AliasesPrefix, "", 0) {
 		if err != nil {
 			return err
 		}
@@ -204,7 +204,7 @@ func (c *collection) collectAliases() error {
 func (c *collection) collectRecords() error {
 	var links []drivers.Object // of the digest that the walk has reached
 	var of digest.Digest
-	for o, err := range c.Bucket.List(c.ctx, catalog.BlobsPrefix, "") {
+	for o, err := range c.Bucket.List(c.ctx, catalog.BlobsPrefix, "", 0) {
 		if err != nil {
 			return err
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 // Wrap returns b with r in front of it. As at a store, a List is one call for
-// each page of 1000 keys, and so is a Delete of as many keys.
+// each page of at most 1000 keys, and so is a Delete of as many keys.
 func (r *Recorder) Wrap(b drivers.Bucket) drivers.Bucket { return &bucket{b, r} }
 
 type bucket struct {
@@ -108,16 +108,22 @@ func (b *bucket) Stat(ctx context.Context, key string) (drivers.Object, error) {
 // pageSize is the number of keys that one request to a store lists or deletes.
 const pageSize = 1000
 
-func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[drivers.Object, error] {
+func (b *bucket) List(ctx context.Context, prefix, after string, want int) iter.Seq2[drivers.Object, error] {
 	return func(yield func(drivers.Object, error) bool) {
-		b.r.add(&call{method: "List", key: prefix})
-		n := 0
-		for o, err := range b.Bucket.List(ctx, prefix, after) {
-			if n == pageSize {
+		size := drivers.PageSize(want, 0, pageSize)
+		c := &call{method: "List", key: prefix}
+		if size < pageSize {
+			c.args = "at most " + plural(size, "key")
+		}
+		b.r.add(c)
+		listed, left := 0, size
+		for o, err := range b.Bucket.List(ctx, prefix, after, want) {
+			if left == 0 {
 				b.r.add(&call{method: "List", key: prefix, args: "the next page"})
-				n = 0
+				left = drivers.PageSize(want, listed, pageSize)
 			}
-			if n++; !yield(o, err) {
+			listed, left = listed+1, left-1
+			if !yield(o, err) {
 				return
 			}
 		}

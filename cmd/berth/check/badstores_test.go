@@ -167,8 +167,8 @@ func (b deleteBlind) DeleteIf(ctx context.Context, key, _ string) error { return
 // forgetful omits the first keys from every listing.
 type forgetful struct{ drivers.Bucket }
 
-func (b forgetful) List(ctx context.Context, prefix, _ string) iter.Seq2[drivers.Object, error] {
-	return b.Bucket.List(ctx, prefix, prefix+"03")
+func (b forgetful) List(ctx context.Context, prefix, _ string, want int) iter.Seq2[drivers.Object, error] {
+	return b.Bucket.List(ctx, prefix, prefix+"03", want)
 }
 
 // rangeless ignores the range in Open.

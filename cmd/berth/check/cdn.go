@@ -90,7 +90,7 @@ func (b *run) publicObject(ctx context.Context) (object, error) {
 func someRecord(ctx context.Context, b *run) (string, error) {
 	const enough = 1000 // keys, a page of a listing
 	key, seen := "", 0
-	for o, err := range b.List(ctx, catalog.BlobsPrefix, "") {
+	for o, err := range b.List(ctx, catalog.BlobsPrefix, "", 0) {
 		if err != nil {
 			return "", err
 		}

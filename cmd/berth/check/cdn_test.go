@@ -330,7 +330,7 @@ func TestDetours(t *testing.T) {
 func keysOf(t *testing.T, b drivers.Bucket) []string {
 	t.Helper()
 	var keys []string
-	for o, err := range b.List(t.Context(), "", "") {
+	for o, err := range b.List(t.Context(), "", "", 0) {
 		if err != nil {
 			t.Fatal(err)
 		}

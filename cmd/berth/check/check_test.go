@@ -59,7 +59,7 @@ func TestGoodStores(t *testing.T) {
 // nothingLeft fails the test if the bucket has an object or an upload in progress.
 func nothingLeft(t *testing.T, b drivers.Bucket) {
 	t.Helper()
-	for o, err := range b.List(t.Context(), "", "") {
+	for o, err := range b.List(t.Context(), "", "", 0) {
 		t.Errorf("left behind: %v, %v", o.Key, err)
 	}
 	for u, err := range b.Uploads(t.Context(), "") {

@@ -63,7 +63,7 @@ func listAfterWrite(ctx context.Context, b *run) (string, error) {
 	for range 2 { // with all keys, then without the first
 		for i := range b.endpoints() {
 			var got []string
-			for o, err := range b.at(i).List(ctx, b.root+"list/", "") {
+			for o, err := range b.at(i).List(ctx, b.root+"list/", "", 0) {
 				if err != nil {
 					return "", err
 				}

@@ -220,7 +220,7 @@ func removeAll(t *testing.T, bucket drivers.Bucket) (uploads, keys int) {
 		uploads++
 	}
 	var all []string
-	for o, err := range bucket.List(t.Context(), "", "") {
+	for o, err := range bucket.List(t.Context(), "", "", 0) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -112,6 +112,26 @@ func (l links) find(ctx context.Context, d digest.Digest, wantInline bool) (cata
 	return link.Value, link.Raw, nil
 }
 
+// keep takes the collector's marks off the link that find has returned, and off the
+// alias of the digest that it was found by. A client that was told that the blob exists
+// may then name it in a manifest.
+func (l links) keep(ctx context.Context, d digest.Digest, link catalog.Record) error {
+	if _, known := l.s.cache.alias(d); !link.Condemned && (d == link.Digest || known) {
+		return nil // a condemned alias is not in the cache
+	}
+	due := l.s.newDeadline()
+	ctx, cancel := due.Context(ctx)
+	defer cancel()
+	held, err := l.hold(ctx, due, d)
+	if err == nil && !held {
+		err = errUnknownBlob(d)
+	}
+	if err == nil {
+		err = due.Check()
+	}
+	return publicError(err)
+}
+
 // read returns the link to a blob that can be read. It asks the store. It returns
 // ErrBlobUnknown if there is no link, or if the blob is damaged.
 func (l links) read(ctx context.Context, canonical digest.Digest) (catalog.StoredRecord, error) {

@@ -3,8 +3,14 @@ package blobstore
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/blobstore/catalog"
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/envelope"
 )
 
 var (
@@ -14,17 +20,174 @@ var (
 	_ TagService      = (*Tags)(nil)
 )
 
-// Exists reports whether the repository has the manifest. See [ManifestService].
+// Exists reports whether the repository has the manifest. See [ManifestService]. It also
+// returns an ErrBlobInvalidDigest.
 func (m *Manifests) Exists(ctx context.Context, dgst digest.Digest) (bool, error) {
-	return false, errors.ErrUnsupported
+	found, err := m.find(ctx, dgst, false)
+	if errors.Is(err, ErrManifestUnknown) {
+		return false, nil
+	}
+	if err != nil {
+		return false, publicError(err)
+	}
+	return true, found.close()
 }
 
-// Get returns a manifest. See [ManifestService].
+// Get returns a manifest. See [ManifestService]. It also returns an
+// ErrBlobInvalidDigest. A manifest whose stored bytes are damaged is unknown.
 func (m *Manifests) Get(ctx context.Context, dgst digest.Digest) (Manifest, error) {
-	return Manifest{}, errors.ErrUnsupported
+	found, err := m.find(ctx, dgst, true)
+	if err != nil {
+		return Manifest{}, publicError(err)
+	}
+	defer found.close()
+	content := found.Raw
+	if found.long != nil {
+		if content, err = m.readLong(ctx, found); err != nil {
+			return Manifest{}, publicError(err)
+		}
+	}
+	return Manifest{describeManifest(found.Value).Descriptor, content}, nil
 }
 
-// Enumerate calls ingester for the digest of each manifest. See [ManifestService].
+// readLong returns the bytes of a long manifest. It returns ErrManifestUnknown if they
+// are damaged.
+func (m *Manifests) readLong(ctx context.Context, found foundManifest) ([]byte, error) {
+	content := make([]byte, found.RawSize)
+	if _, err := io.ReadFull(found.long, content); err != nil {
+		return nil, fmt.Errorf("blobstore: read manifest %s: %w", found.Value.Digest, err)
+	}
+	return content, m.verify(ctx, found.Value.Digest, content)
+}
+
+// Enumerate calls ingester for the digest of each manifest. See [ManifestService]. It
+// reads every manifest that was not read recently, because a listing contains deleted
+// ones.
 func (m *Manifests) Enumerate(ctx context.Context, ingester func(dgst digest.Digest) error) error {
-	return errors.ErrUnsupported
+	for desc, err := range inOrder(ctx, m.s.catalog.Manifests(ctx, m.repository), m.stat) {
+		if err != nil {
+			return publicError(err)
+		}
+		if desc.ID == "" {
+			continue
+		}
+		if err := ingester(desc.Digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stat returns what is stored of a manifest besides its bytes. It is zero if the
+// manifest is unknown.
+func (m *Manifests) stat(ctx context.Context, d digest.Digest) (catalog.Manifest, error) {
+	found, err := m.find(ctx, d, false)
+	if errors.Is(err, ErrManifestUnknown) {
+		return catalog.Manifest{}, nil
+	}
+	if err != nil {
+		return catalog.Manifest{}, err
+	}
+	return found.Value, found.close()
+}
+
+// foundManifest is a manifest that clients can read.
+type foundManifest struct {
+	catalog.StoredManifest
+
+	// long reads the bytes of a manifest that is too long for Raw. It is nil for other
+	// manifests, and may be nil if the caller did not want the bytes.
+	long io.ReadCloser
+}
+
+func (f foundManifest) close() error {
+	if f.long == nil {
+		return nil
+	}
+	return f.long.Close()
+}
+
+// find returns a manifest, from the cache if it is there. It returns ErrManifestUnknown
+// if there is none that clients can read, and an ErrBlobInvalidDigest. The caller closes
+// the result.
+func (m *Manifests) find(ctx context.Context, d digest.Digest, wantBytes bool) (foundManifest, error) {
+	if err := checkDigest(d); err != nil {
+		return foundManifest{}, err
+	}
+	if cached, ok := m.cached(d, wantBytes); ok {
+		return cached, nil
+	}
+	return m.open(ctx, d)
+}
+
+// cached returns a manifest from the cache, and reports whether it is there.
+func (m *Manifests) cached(d digest.Digest, wantBytes bool) (foundManifest, bool) {
+	stored, ok := m.s.cache.manifest(manifestID{m.repository, d})
+	return foundManifest{StoredManifest: stored}, ok && (stored.Raw != nil || !wantBytes)
+}
+
+// open is find for a caller that has asked the cache.
+func (m *Manifests) open(ctx context.Context, d digest.Digest) (foundManifest, error) {
+	since := m.s.cache.start()
+	stored, r, err := m.s.catalog.OpenManifest(ctx, m.repository, d)
+	if errors.Is(err, drivers.ErrNotFound) {
+		return foundManifest{}, errUnknownManifest(d)
+	}
+	if err != nil {
+		return foundManifest{}, err
+	}
+	if !stored.Value.Readable() {
+		r.Close()
+		return foundManifest{}, errUnknownManifest(d)
+	}
+	found := foundManifest{StoredManifest: stored, long: r}
+	if stored.RawSize <= envelope.MaxRaw {
+		found.long = nil
+		found.Raw = make([]byte, stored.RawSize)
+		_, err := io.ReadFull(r, found.Raw)
+		r.Close()
+		if err != nil {
+			return foundManifest{}, fmt.Errorf("blobstore: read manifest %s: %w", d, err)
+		}
+		if err := m.verify(ctx, d, found.Raw); err != nil {
+			return foundManifest{}, err
+		}
+	}
+	m.s.cache.putManifest(since, manifestID{m.repository, d}, found.StoredManifest)
+	return found, nil
+}
+
+// verify returns ErrManifestUnknown if the stored bytes of a manifest do not have its
+// digest, so that clients push the manifest again.
+func (m *Manifests) verify(ctx context.Context, d digest.Digest, stored []byte) error {
+	if d.Algorithm().FromBytes(stored) == d {
+		return nil
+	}
+	m.logDamage(ctx, d)
+	return errUnknownManifest(d)
+}
+
+func (m *Manifests) logDamage(ctx context.Context, d digest.Digest) {
+	m.s.cfg.Log.ErrorContext(ctx, "the stored bytes of a manifest are damaged: push it again", "repository", m.repository, "digest", d)
+}
+
+// unmark takes the collector's mark off a manifest that a client was about to be told
+// exists, so that the client can rely on it. It returns ErrManifestUnknown if the
+// manifest was deleted meanwhile.
+func (m *Manifests) unmark(ctx context.Context, found foundManifest) (foundManifest, error) {
+	if found.Value.State != catalog.Condemned {
+		return found, nil
+	}
+	due := m.s.newDeadline()
+	ctx, cancel := due.Context(ctx)
+	defer cancel()
+	d := found.Value.Digest
+	stored, err := m.s.unmarkManifest(ctx, due, found.StoredManifest)
+	if errors.Is(err, drivers.ErrNotFound) || err == nil && !stored.Value.Readable() {
+		return foundManifest{}, errUnknownManifest(d)
+	}
+	if err != nil {
+		return foundManifest{}, err
+	}
+	return foundManifest{StoredManifest: stored}, due.Check()
 }

@@ -6,11 +6,80 @@ import (
 	"iter"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/blobstore/manifest"
 )
 
-// Referrers returns the manifests that have this subject. See [Referrers].
+// Referrers returns the manifests that have this subject. See [Referrers]. It also
+// returns an ErrBlobInvalidDigest.
 func (m *Manifests) Referrers(ctx context.Context, subject, after digest.Digest) iter.Seq2[ManifestDescriptor, error] {
 	return func(yield func(ManifestDescriptor, error) bool) {
-		yield(ManifestDescriptor{}, errors.ErrUnsupported)
+		for _, d := range []digest.Digest{subject, after} {
+			if err := checkDigest(d); err != nil && d != "" || subject == "" {
+				yield(ManifestDescriptor{}, err)
+				return
+			}
+		}
+		entries := m.s.catalog.Referrers(ctx, m.repository, subject, after)
+		for found, err := range inOrder(ctx, entries, m.findReferrer) {
+			if err != nil {
+				yield(ManifestDescriptor{}, publicError(err))
+				return
+			}
+			if found.Value.Subject != subject {
+				continue // it is unknown: the entry does not count
+			}
+			more, err := m.yieldReferrer(ctx, found, yield)
+			if err != nil {
+				yield(ManifestDescriptor{}, publicError(err))
+			}
+			if err != nil || !more {
+				return
+			}
+		}
 	}
+}
+
+// findReferrer is find for a manifest with a referrers entry. It returns a zero
+// foundManifest if the manifest is unknown. It reads no long manifest: many of them
+// would take too much memory.
+func (m *Manifests) findReferrer(ctx context.Context, d digest.Digest) (foundManifest, error) {
+	found, err := m.find(ctx, d, false)
+	if errors.Is(err, ErrManifestUnknown) {
+		return foundManifest{}, nil
+	}
+	if err != nil {
+		return foundManifest{}, err
+	}
+	err = found.close()
+	found.long = nil
+	return found, err
+}
+
+// yieldReferrer calls yield with the description of a manifest. It reads a long manifest
+// first; few of them are in memory at a time.
+func (m *Manifests) yieldReferrer(ctx context.Context, found foundManifest, yield func(ManifestDescriptor, error) bool) (more bool, err error) {
+	content := found.Raw
+	if content == nil {
+		release, err := m.s.loads.acquire(ctx)
+		if err != nil {
+			return false, err
+		}
+		defer release()
+		long, err := m.Get(ctx, found.Value.Digest)
+		if errors.Is(err, ErrManifestUnknown) {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		content = long.Content
+	}
+	desc := describeManifest(found.Value)
+	parsed, err := manifest.Parse(found.Value.MediaType, content)
+	if err != nil {
+		return false, err
+	}
+	desc.Annotations = parsed.Annotations
+	return yield(desc, nil), nil
 }

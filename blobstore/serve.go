@@ -34,7 +34,8 @@ func (err ErrRange) Error() string {
 // returns nil, or writes nothing and returns an error. It returns an [ErrRange]
 // if the blob has none of the bytes that a Range header asks for.
 //
-// A HEAD is never redirected: clients need the size and the digest, and a URL
+// A HEAD takes the collector's marks off the blob, unless the repository is
+// [Repository.ReadOnly]. It is never redirected: clients need the size and the digest, and a URL
 // that is signed for GET does not work for HEAD. A GET is redirected as the
 // redirect policy decides, unless the target would answer its Range or its
 // conditions differently from this service.
@@ -43,6 +44,11 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 	rec, raw, err := r.readable(ctx, dgst, !isHead)
 	if err != nil {
 		return err
+	}
+	if isHead && !r.readOnly {
+		if err := r.links().keep(ctx, dgst, rec); err != nil {
+			return err
+		}
 	}
 	b := foundBlob{rec: rec, raw: raw, digest: dgst, mediaType: headerSafeMediaType(rec.MediaType)}
 	p, err := r.planRead(ctx, req, b)

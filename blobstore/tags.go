@@ -69,10 +69,11 @@ func (t *Tags) Untag(ctx context.Context, tag string) error {
 
 func (t *Tags) untag(ctx context.Context, due deadline.Deadline, tag string) error {
 	for {
-		stored, err := t.readResolving(ctx, tag)
+		stored, found, err := t.resolve(ctx, tag, false)
 		if err != nil {
 			return err
 		}
+		_ = found.close() // it was only read
 		if t.s.immutable.of(t.repository).match(tag) {
 			return fmt.Errorf("%w: %s", ErrTagImmutable, tag)
 		}
@@ -84,49 +85,6 @@ func (t *Tags) untag(ctx context.Context, due deadline.Deadline, tag string) err
 			return err
 		}
 	}
-}
-
-// readResolving reads a tag from the store. It returns ErrManifestUnknown if there is
-// none, or if it does not resolve. Only for a tag that has not changed since its
-// manifest was read is that certain.
-func (t *Tags) readResolving(ctx context.Context, tag string) (catalog.StoredTag, error) {
-	stored, err := t.read(ctx, tag)
-	for err == nil {
-		resolves, err := t.resolves(ctx, stored.Value)
-		if err != nil || resolves {
-			return stored, err
-		}
-		again, err := t.read(ctx, tag)
-		if err == nil && again.Object.Tag == stored.Object.Tag {
-			err = errUnknownTag(tag)
-		}
-		if err != nil {
-			return catalog.StoredTag{}, err
-		}
-		stored = again
-	}
-	return catalog.StoredTag{}, err
-}
-
-func (t *Tags) read(ctx context.Context, tag string) (catalog.StoredTag, error) {
-	stored, err := t.s.catalog.ReadTag(ctx, t.repository, tag)
-	if errors.Is(err, drivers.ErrNotFound) {
-		err = errUnknownTag(tag)
-	}
-	return stored, err
-}
-
-// resolves reports whether the manifest that a tag names can be read. It asks the cache
-// before the store.
-func (t *Tags) resolves(ctx context.Context, tag catalog.Tag) (bool, error) {
-	if m, ok := t.s.cache.manifest(manifestID{t.repository, tag.Digest}); ok && tag.Names(m.Value) {
-		return true, nil
-	}
-	m, err := t.s.catalog.ReadManifest(ctx, t.repository, tag.Digest)
-	if errors.Is(err, drivers.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil && m.Value.Readable() && tag.Names(m.Value), err
 }
 
 // errUnknownTag returns an ErrManifestUnknown for a tag.

@@ -1,0 +1,59 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"iter"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Manifests returns the digests of the manifests of a repository, in any state, in
+// ascending order. It lists as the caller iterates, and ends with the first error.
+func (c *Catalog) Manifests(ctx context.Context, repository string) iter.Seq2[digest.Digest, error] {
+	return keysOf(ctx, c, ManifestsPrefix(repository), "", func(key string) (digest.Digest, bool) {
+		_, d, ok := ParseManifestKey(key)
+		return d, ok
+	})
+}
+
+// Referrers returns the digests of the manifests that have a referrers entry for the
+// subject, in ascending order. If after is not empty, it returns only those after that
+// digest. It lists as the caller iterates, and ends with the first error.
+func (c *Catalog) Referrers(ctx context.Context, repository string, subject, after digest.Digest) iter.Seq2[digest.Digest, error] {
+	from := ""
+	if after != "" {
+		from = EntryKey(repository, subject, after)
+	}
+	return keysOf(ctx, c, EntriesPrefix(repository, subject), from, func(key string) (digest.Digest, bool) {
+		_, _, referrer, ok := ParseEntryKey(key)
+		return referrer, ok
+	})
+}
+
+// Marked returns the repositories after last that have a marker, in any state, in the
+// order of their keys. If last is empty, it returns all. It lists as the caller
+// iterates, and ends with the first error.
+func (c *Catalog) Marked(ctx context.Context, last string) iter.Seq2[string, error] {
+	from := ""
+	if last != "" {
+		from = MarkerKey(last)
+	}
+	return keysOf(ctx, c, MarkersPrefix, from, ParseMarkerKey)
+}
+
+// keysOf returns what parse finds in the keys under a prefix that follow from.
+func keysOf[T any](ctx context.Context, c *Catalog, prefix, from string, parse func(key string) (T, bool)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for o, err := range c.bucket.List(ctx, prefix, from) {
+			if err != nil {
+				var none T
+				yield(none, fmt.Errorf("catalog: list %s: %w", prefix, err))
+				return
+			}
+			if v, ok := parse(o.Key); ok && !yield(v, nil) {
+				return
+			}
+		}
+	}
+}

@@ -93,7 +93,7 @@ func (del *deletion) refuse(ctx context.Context, found catalog.Manifest) error {
 	names := found.Hints
 	if found.MoreHints {
 		names = nil
-		for tag, err := range del.m.s.catalog.Tags(ctx, del.m.repository, "") {
+		for tag, err := range del.m.s.catalog.Tags(ctx, del.m.repository, "", 0) {
 			if err != nil {
 				return err
 			}

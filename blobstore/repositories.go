@@ -13,7 +13,7 @@ import (
 // the caller iterates, in pages of about n names, and ends with the first error.
 func (s *Store) Repositories(ctx context.Context, last string, n int) iter.Seq2[reference.Named, error] {
 	return func(yield func(reference.Named, error) bool) {
-		for name, err := range s.catalog.Marked(ctx, last) {
+		for name, err := range s.catalog.Marked(ctx, last, n) {
 			if err != nil {
 				yield(nil, publicError(err))
 				return

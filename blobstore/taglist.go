@@ -69,7 +69,7 @@ func (t *Tags) read(ctx context.Context, tag string) (catalog.StoredTag, error) 
 
 // All returns all tags. See [TagService].
 func (t *Tags) All(ctx context.Context) ([]string, error) {
-	tags, _, err := t.list(ctx, t.s.catalog.Tags(ctx, t.repository, ""), -1)
+	tags, _, err := t.list(ctx, t.s.catalog.Tags(ctx, t.repository, "", 0), -1)
 	return tags, err
 }
 
@@ -81,7 +81,7 @@ func (t *Tags) All(ctx context.Context) ([]string, error) {
 // It sends one request for every 1,000 tags. The tags of a manifest that was just
 // deleted may be in the list.
 func (t *Tags) List(ctx context.Context, last string, n int) (tags []string, more bool, err error) {
-	return t.list(ctx, t.s.catalog.Tags(ctx, t.repository, last), n)
+	return t.list(ctx, t.s.catalog.Tags(ctx, t.repository, last, n+1), n)
 }
 
 // list returns the first n of the tags, or all if n is negative.
@@ -126,7 +126,7 @@ func (t *Tags) Lookup(ctx context.Context, desc Descriptor) ([]string, error) {
 		}
 		return tag, err
 	}
-	for tag, err := range inOrder(ctx, t.s.catalog.Tags(ctx, t.repository, ""), names) {
+	for tag, err := range inOrder(ctx, t.s.catalog.Tags(ctx, t.repository, "", 0), names) {
 		if err != nil {
 			return nil, publicError(err)
 		}

@@ -11,7 +11,7 @@ import (
 // Manifests returns the digests of the manifests of a repository, in any state, in
 // ascending order. It lists as the caller iterates, and ends with the first error.
 func (c *Catalog) Manifests(ctx context.Context, repository string) iter.Seq2[digest.Digest, error] {
-	return keysOf(ctx, c, ManifestsPrefix(repository), "", func(key string) (digest.Digest, bool) {
+	return keysOf(ctx, c, ManifestsPrefix(repository), "", 0, func(key string) (digest.Digest, bool) {
 		_, d, ok := ParseManifestKey(key)
 		return d, ok
 	})
@@ -25,7 +25,7 @@ func (c *Catalog) Referrers(ctx context.Context, repository string, subject, aft
 	if after != "" {
 		from = EntryKey(repository, subject, after)
 	}
-	return keysOf(ctx, c, EntriesPrefix(repository, subject), from, func(key string) (digest.Digest, bool) {
+	return keysOf(ctx, c, EntriesPrefix(repository, subject), from, 0, func(key string) (digest.Digest, bool) {
 		_, _, referrer, ok := ParseEntryKey(key)
 		return referrer, ok
 	})
@@ -33,19 +33,21 @@ func (c *Catalog) Referrers(ctx context.Context, repository string, subject, aft
 
 // Marked returns the repositories after last that have a marker, in any state, in the
 // order of their keys. If last is empty, it returns all. It lists as the caller
-// iterates, and ends with the first error.
-func (c *Catalog) Marked(ctx context.Context, last string) iter.Seq2[string, error] {
+// iterates, in pages of about want, or in the largest pages if want is 0. It ends with
+// the first error.
+func (c *Catalog) Marked(ctx context.Context, last string, want int) iter.Seq2[string, error] {
 	from := ""
 	if last != "" {
 		from = MarkerKey(last)
 	}
-	return keysOf(ctx, c, MarkersPrefix, from, ParseMarkerKey)
+	return keysOf(ctx, c, MarkersPrefix, from, want, ParseMarkerKey)
 }
 
-// keysOf returns what parse finds in the keys under a prefix that follow from.
-func keysOf[T any](ctx context.Context, c *Catalog, prefix, from string, parse func(key string) (T, bool)) iter.Seq2[T, error] {
+// keysOf returns what parse finds in the keys under a prefix that follow from. The caller
+// wants about that many, or all if want is 0.
+func keysOf[T any](ctx context.Context, c *Catalog, prefix, from string, want int, parse func(key string) (T, bool)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		for o, err := range c.bucket.List(ctx, prefix, from) {
+		for o, err := range c.bucket.List(ctx, prefix, from, want) {
 			if err != nil {
 				var none T
 				yield(none, fmt.Errorf("catalog: list %s: %w", prefix, err))

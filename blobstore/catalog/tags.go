@@ -21,14 +21,15 @@ func (c *Catalog) ReadTag(ctx context.Context, repository, tag string) (StoredTa
 
 // Tags returns the tags of a repository after the given one, which need not exist, in
 // ascending order, whether or not they resolve. If after is empty, it returns all. It
-// lists as the caller iterates, and ends with the first error.
-func (c *Catalog) Tags(ctx context.Context, repository, after string) iter.Seq2[string, error] {
+// lists as the caller iterates, in pages of about want, or in the largest pages if want
+// is 0. It ends with the first error.
+func (c *Catalog) Tags(ctx context.Context, repository, after string, want int) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		from := ""
 		if after != "" {
 			from = TagKey(repository, after)
 		}
-		for o, err := range c.bucket.List(ctx, TagsPrefix(repository), from, 0) {
+		for o, err := range c.bucket.List(ctx, TagsPrefix(repository), from, want) {
 			if err != nil {
 				yield("", fmt.Errorf("catalog: list the tags of %s: %w", repository, err))
 				return

@@ -26,7 +26,7 @@ func TestCondemnedLinkIsKept(t *testing.T) {
 		}},
 		{"mount", func(c *client) func() error {
 			must(t, c.push(repoB, blob))
-			return func() error { return c.mount(repoA, repoB, blob) }
+			return func() error { return c.mountAs(repoA, repoB, blob, d) }
 		}},
 		{"PUT again", func(c *client) func() error {
 			u, err := c.start(repoA, digest.Canonical)

@@ -71,7 +71,7 @@ func (p *push) decide(ctx context.Context, mv *move) error {
 		return err
 	case mv.cond.Absent && resolves:
 		return fmt.Errorf("%w: %s exists", ErrTagChanged, mv.tag)
-	case mv.cond.Digest != "" && !(resolves && mv.names(mv.cond.Digest)):
+	case mv.cond.Digest != "" && (!resolves || !mv.names(mv.cond.Digest)):
 		return fmt.Errorf("%w: %s does not name %s", ErrTagChanged, mv.tag, mv.cond.Digest)
 	case mv.immutable && resolves && !mv.names(p.want.Digest):
 		return fmt.Errorf("%w: %s", ErrTagImmutable, mv.tag)

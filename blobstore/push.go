@@ -270,7 +270,7 @@ func (p *push) free() {
 func (p *push) late(err error) error {
 	_, missing := errors.AsType[ErrManifestBlobUnknown](err)
 	if p.tagMoved && (missing || errors.Is(err, ErrTagChanged) || errors.Is(err, ErrTagImmutable) || errors.Is(err, ErrManifestUnknown)) {
-		return fmt.Errorf("%w: a tag was moved before another request changed the repository: %v", ErrUnavailable, err)
+		return fmt.Errorf("%w: a tag was moved before another request changed the repository: %s", ErrUnavailable, err.Error())
 	}
 	return err
 }

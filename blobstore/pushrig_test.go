@@ -48,6 +48,7 @@ func newPushesOn(t *testing.T, b drivers.Bucket, cfg Config) *pushes {
 		return p.intercept(ctx, c, do)
 	}
 	p.Repository = repository(t, openStore(t, drivertest.Wrap(b, serially(record)), cfg), pushRepo)
+	p.calls = nil // those that open the store
 	return p
 }
 
@@ -113,7 +114,7 @@ func indexOf(children ...digest.Digest) ManifestPut {
 func putOf(doc map[string]any) ManifestPut {
 	content, err := json.Marshal(doc)
 	if err != nil {
-		panic(err) //nolint:forbidigo // a mistake in the test
+		panic(err) // a mistake in the test
 	}
 	return ManifestPut{Content: content, Digest: digest.FromBytes(content)}
 }
@@ -122,7 +123,7 @@ func putOf(doc map[string]any) ManifestPut {
 func (put ManifestPut) with(field string, value any) ManifestPut {
 	doc := map[string]any{}
 	if err := json.Unmarshal(put.Content, &doc); err != nil {
-		panic(err) //nolint:forbidigo // a mistake in the test
+		panic(err) // a mistake in the test
 	}
 	doc[field] = value
 	return putOf(doc)
@@ -191,6 +192,13 @@ func (p *pushes) wantResolves(tag string, want digest.Digest) {
 	if got != want {
 		p.t.Errorf("the tag %s resolves to %q, want %q", tag, got, want)
 	}
+}
+
+// exists reports whether the manifest is in the bucket, in any state.
+func (p *pushes) exists(d digest.Digest) bool {
+	p.t.Helper()
+	_, err := p.bucket.Stat(p.t.Context(), catalog.ManifestKey(pushRepo, d))
+	return err == nil
 }
 
 // requests returns the recorded calls: the method, and what the object is.

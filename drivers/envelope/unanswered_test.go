@@ -16,7 +16,9 @@ import (
 // that the store has reported. Only the latter excludes that the write took effect.
 func TestUnanswered(t *testing.T) {
 	reported := func(ctx context.Context, _ drivertest.Call, do func(context.Context) error) error { return do(ctx) }
-	lost := func(context.Context, drivertest.Call, func(context.Context) error) error { return drivertest.ErrInjected }
+	lost := func(context.Context, drivertest.Call, func(context.Context) error) error {
+		return drivertest.ErrInjected
+	}
 	retried := func(ctx context.Context, _ drivertest.Call, do func(context.Context) error) error {
 		if err := do(ctx); err != nil {
 			return fmt.Errorf("%w: %w", err, drivers.ErrUnanswered)

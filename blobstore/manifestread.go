@@ -40,7 +40,7 @@ func (m *Manifests) Get(ctx context.Context, dgst digest.Digest) (Manifest, erro
 	if err != nil {
 		return Manifest{}, publicError(err)
 	}
-	defer found.close()
+	defer func() { _ = found.close() }() // it was only read
 	content := found.Raw
 	if found.long != nil {
 		if content, err = m.readLong(ctx, found); err != nil {

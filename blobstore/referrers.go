@@ -76,10 +76,8 @@ func (m *Manifests) yieldReferrer(ctx context.Context, found foundManifest, yiel
 		content = long.Content
 	}
 	desc := describeManifest(found.Value)
-	parsed, err := manifest.Parse(found.Value.MediaType, content)
-	if err != nil {
+	if desc.Annotations, err = manifest.Annotations(content); err != nil {
 		return false, err
 	}
-	desc.Annotations = parsed.Annotations
 	return yield(desc, nil), nil
 }

@@ -3,6 +3,7 @@ package manifest
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -161,4 +162,17 @@ func FuzzParse(f *testing.F) {
 			seen[r] = true
 		}
 	})
+}
+
+// TestAnnotations checks that Annotations returns what Parse returns.
+func TestAnnotations(t *testing.T) {
+	body := []byte(`{"schemaVersion":2,"manifests":[],"annotations":{"a":"b","c":""}}`)
+	parsed, err := Parse(MediaTypeIndex, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Annotations(body)
+	if err != nil || len(got) != 2 || !maps.Equal(got, parsed.Annotations) {
+		t.Errorf("Annotations(%s) = %v, %v, want %v", body, got, err, parsed.Annotations)
+	}
 }

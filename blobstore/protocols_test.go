@@ -32,9 +32,11 @@ func protocols() []protocol {
 		twoParts: newPayload(5, 2*partSize),
 		kept:     newPayload(6, 20*mB),
 	}
+	i := newImages()
 	return []protocol{
 		p.start(), p.pushByPatch(), p.pushByPut(), p.pushByPost(), p.pushInChunks(), p.pushExisting(), p.pushBySHA512(),
 		p.pushUnannounced(), p.resume(), p.repeatPut(), p.status(), p.cancel(), p.mount(), p.pull(), p.delete(),
+		i.push(), i.pushAgain(), i.deleteManifest(),
 	}
 }
 
@@ -320,8 +322,8 @@ condition could take effect late and remove a newer link.`,
 	}
 }
 
-// pushed returns a function that pushes by POST and PUT.
-// pushed pushes at the other replica, so that the caches of the client's are cold.
+// pushed returns a function that pushes by POST and PUT. It pushes at the other replica,
+// so that the caches of the client's are cold.
 func pushed(p payload) func(c *httpClient) {
 	return func(c *httpClient) { c.otherReplica().pushByPut(p) }
 }

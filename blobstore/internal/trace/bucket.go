@@ -176,7 +176,7 @@ func (b *bucket) SignGet(ctx context.Context, key string, opts drivers.SignOptio
 // shown are the fields of small bodies that a trace shows, in this order. A list
 // is shown by its length, and an upload by its key. A digest that the object's
 // key contains is left out.
-var shown = []string{"kind", "digest", "named", "size", "state", "data", "refs", "upload", "parts", "offset", "end"}
+var shown = []string{"kind", "digest", "named", "size", "state", "hints", "subject", "collect", "data", "refs", "upload", "parts", "offset", "end"}
 
 // small describes a body that package envelope has made, and any other by its
 // size.

@@ -12,7 +12,7 @@ type names map[string]string
 // drawn matches ids and digests in keys and URLs. Its groups are the part of the
 // key that shows the kind of the id, the two digits that some ids are filed under,
 // and the id.
-var drawn = regexp.MustCompile(`(data/|uploads/|meta/dead/|)([0-9a-f]{2}/|)\b([0-9a-f]{128}|[0-9a-f]{64}|[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b`)
+var drawn = regexp.MustCompile(`(data/|uploads/|meta/dead/|)(\b[0-9a-f]{2}/|)\b([0-9a-f]{128}|[0-9a-f]{64}|[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b`)
 
 // replace returns the text with names.
 func (n names) replace(text string) string {

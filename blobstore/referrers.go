@@ -56,28 +56,35 @@ func (m *Manifests) findReferrer(ctx context.Context, d digest.Digest) (foundMan
 	return found, err
 }
 
-// yieldReferrer calls yield with the description of a manifest. It reads a long manifest
-// first; few of them are in memory at a time.
+// yieldReferrer calls yield with the description of a manifest.
 func (m *Manifests) yieldReferrer(ctx context.Context, found foundManifest, yield func(ManifestDescriptor, error) bool) (more bool, err error) {
+	annotations, err := m.annotations(ctx, found)
+	if errors.Is(err, ErrManifestUnknown) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	desc := describeManifest(found.Value)
+	desc.Annotations = annotations
+	return yield(desc, nil), nil
+}
+
+// annotations returns the annotations of a manifest. It reads a long manifest first; few
+// of them are in memory at a time.
+func (m *Manifests) annotations(ctx context.Context, found foundManifest) (map[string]string, error) {
 	content := found.Raw
 	if content == nil {
 		release, err := m.s.loads.acquire(ctx)
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		defer release()
 		long, err := m.Get(ctx, found.Value.Digest)
-		if errors.Is(err, ErrManifestUnknown) {
-			return true, nil
-		}
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		content = long.Content
 	}
-	desc := describeManifest(found.Value)
-	if desc.Annotations, err = manifest.Annotations(content); err != nil {
-		return false, err
-	}
-	return yield(desc, nil), nil
+	return manifest.Annotations(content)
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,9 +39,66 @@ func BenchmarkWarm(b *testing.B) {
 		method string
 		status int
 	}{{"HEAD", http.StatusOK}, {"GET", http.StatusTemporaryRedirect}} {
-		b.Run(c.method, func(b *testing.B) { benchHandler(b, h, calls, c.method, target, c.status) })
+		b.Run(c.method, func(b *testing.B) { benchHandler(b, h, calls, c.method, target, c.status, 0) })
 		b.Run(c.method+"/server", func(b *testing.B) { benchServer(b, h, c.method, target, c.status) })
 	}
+}
+
+// BenchmarkManifests measures the requests for manifests, with the requests to the store
+// that each sends. A GET by digest is answered from memory, and a GET by tag reads the
+// tag.
+func BenchmarkManifests(b *testing.B) {
+	const repository = "/v2/library/x/"
+	config := `{"architecture":"amd64","os":"linux"}`
+	image := func(i int) string {
+		return fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":%d},"layers":[%s],"annotations":{"n":"%d"}}`,
+			typeImage, typeConfig, digest.FromString(config), len(config),
+			strings.TrimSuffix(strings.Repeat(fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d},`, typeLayer, digest.FromString(config), len(config)), 10), ","), i)
+	}
+	h, calls := newBenchHandler(b)
+	send := func(method, target, body string) {
+		b.Helper()
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(b.Context(), method, target, strings.NewReader(body)))
+		if w.Code != http.StatusCreated {
+			b.Fatalf("%s %s = %d %s, want 201", method, target, w.Code, w.Body)
+		}
+	}
+	send("POST", repository+"blobs/uploads/?digest="+digest.FromString(config).String(), config)
+	for i := range 100 {
+		send("PUT", fmt.Sprintf("%smanifests/v%d", repository, i), image(0))
+	}
+	byDigest := repository + "manifests/" + digest.FromString(image(0)).String()
+	for _, c := range []struct {
+		name, method, target string
+		calls                int
+	}{
+		{"GETByDigest", "GET", byDigest, 0},
+		{"HEADByDigest", "HEAD", byDigest, 0},
+		{"GETByTag", "GET", repository + "manifests/v1", 1},
+		{"HEADByTag", "HEAD", repository + "manifests/v1", 1},
+		{"Tags", "GET", repository + "tags/list", 1},
+	} {
+		b.Run(c.name, func(b *testing.B) { benchHandler(b, h, calls, c.method, c.target, http.StatusOK, c.calls) })
+		b.Run(c.name+"/server", func(b *testing.B) { benchServer(b, h, c.method, c.target, http.StatusOK) })
+	}
+	b.Run("PUT", func(b *testing.B) {
+		w := &discardWriter{header: http.Header{}}
+		*calls = 0
+		b.ReportAllocs()
+		n := 0
+		for b.Loop() {
+			n++
+			body := image(n)
+			r := httptest.NewRequestWithContext(b.Context(), "PUT", repository+"manifests/latest", strings.NewReader(body))
+			clear(w.header)
+			h.ServeHTTP(w, r)
+		}
+		b.ReportMetric(float64(*calls)/float64(n), "calls/op")
+		if w.status != http.StatusCreated {
+			b.Fatalf("PUT = %d, want 201", w.status)
+		}
+	})
 }
 
 // newBenchHandler returns a handler for a store that signs URLs, and the number of
@@ -69,18 +127,20 @@ func newBenchHandler(b *testing.B) (http.Handler, *int) {
 	return h, calls
 }
 
-func benchHandler(b *testing.B, h http.Handler, calls *int, method, target string, status int) {
+func benchHandler(b *testing.B, h http.Handler, calls *int, method, target string, status, callsWanted int) {
 	r := httptest.NewRequestWithContext(b.Context(), method, target, nil)
 	w := &discardWriter{header: http.Header{}}
 	h.ServeHTTP(w, r)
 	*calls = 0
 	b.ReportAllocs()
+	n := 0
 	for b.Loop() {
+		n++
 		clear(w.header)
 		h.ServeHTTP(w, r)
 	}
-	if w.status != status || *calls != 0 {
-		b.Fatalf("%s = %d with %d requests to the store, want %d with none", method, w.status, *calls, status)
+	if w.status != status || *calls != n*callsWanted {
+		b.Fatalf("%s = %d with %d requests to the store in %d runs, want %d with %d in each", method, w.status, *calls, n, status, callsWanted)
 	}
 }
 
@@ -105,10 +165,17 @@ func benchServer(b *testing.B, h http.Handler, method, target string, status int
 		if err != nil || !strings.HasPrefix(string(line), want) {
 			b.Fatalf("status line %q, %v, want %q", line, err, want)
 		}
-		for len(line) > len("\r\n") { // the responses have no body
+		length := 0
+		for len(line) > len("\r\n") {
 			if line, err = response.ReadSlice('\n'); err != nil {
 				b.Fatal(err)
 			}
+			if text, ok := strings.CutPrefix(string(line), "Content-Length: "); ok && method != http.MethodHead {
+				length, _ = strconv.Atoi(strings.TrimSpace(text))
+			}
+		}
+		if _, err := response.Discard(length); err != nil {
+			b.Fatal(err)
 		}
 	}
 	b.ReportMetric(float64((processorTime(b)-start).Microseconds())/float64(b.N), "cpu-us/op")

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -113,12 +114,66 @@ func readOperations() []operation {
 	}
 }
 
+const manifestsURL = "/v2/a/manifests/"
+
+// An index, a manifest that refers to a blob, and one that has a subject too.
+var (
+	someIndex    = `{"schemaVersion":2,"mediaType":"` + typeIndex + `","manifests":[]}`
+	someImage    = `{"schemaVersion":2,"mediaType":"` + typeImage + `","layers":[],"config":{"mediaType":"` + typeConfig + `","digest":"` + digestOf("hello") + `","size":5}}`
+	someReferrer = strings.Replace(someImage, `"layers"`, `"subject":{"mediaType":"`+typeImage+`","digest":"`+digestOf(someImage)+`","size":9},"layers"`, 1)
+)
+
+// image pushes a whole image, with the tags latest and v1.
+func (do doFunc) image() {
+	do.push("a", "hello")
+	do("PUT", manifestsURL+digestOf(someImage)+"?tag=latest&tag=v1", someImage)
+}
+
+func manifestOperations() []operation {
+	return []operation{
+		{"PUT of a manifest", func(do doFunc) (string, string, string) {
+			do.push("a", "hello")
+			return "PUT", manifestsURL + "latest", someImage
+		}, 201, 0},
+		{"PUT of a referrer", func(do doFunc) (string, string, string) {
+			do.push("a", "hello")
+			return "PUT", manifestsURL + digestOf(someReferrer), someReferrer
+		}, 201, 0},
+		{"PUT that moves tags", func(do doFunc) (string, string, string) {
+			do.image()
+			return "PUT", manifestsURL + digestOf(someIndex) + "?tag=latest&tag=new", someIndex
+		}, 201, 0},
+		{"PUT again", func(do doFunc) (string, string, string) {
+			do.image()
+			return "PUT", manifestsURL + "latest", someImage
+		}, 201, 0},
+		{"GET by tag", func(do doFunc) (string, string, string) { do.image(); return "GET", manifestsURL + "latest", "" }, 200, 0},
+		{"GET by digest", func(do doFunc) (string, string, string) {
+			do.image()
+			return "GET", manifestsURL + digestOf(someImage), ""
+		}, 200, 0},
+		{"HEAD by tag", func(do doFunc) (string, string, string) { do.image(); return "HEAD", manifestsURL + "latest", "" }, 200, 0},
+		{"DELETE of a tag", func(do doFunc) (string, string, string) { do.image(); return "DELETE", manifestsURL + "latest", "" }, 202, 0},
+		{"DELETE by digest", func(do doFunc) (string, string, string) {
+			do.image()
+			return "DELETE", manifestsURL + digestOf(someImage), ""
+		}, 202, 0},
+		{"tags", func(do doFunc) (string, string, string) { do.image(); return "GET", "/v2/a/tags/list", "" }, 200, 0},
+		{"catalog", func(do doFunc) (string, string, string) { do.image(); return "GET", "/v2/_catalog", "" }, 200, 0},
+		{"referrers", func(do doFunc) (string, string, string) {
+			do.image()
+			do("PUT", manifestsURL+digestOf(someReferrer), someReferrer)
+			return "GET", "/v2/a/referrers/" + digestOf(someImage), ""
+		}, 200, 0},
+	}
+}
+
 // TestFailures makes each call to the store fail in every way, both before and
 // after it took effect. The response must conform to the specification, without
 // details of the store. A failure of the service or its store must be logged.
 func TestFailures(t *testing.T) {
 	for habit, h := range habits() {
-		for _, op := range append(pushOperations(), readOperations()...) {
+		for _, op := range slices.Concat(pushOperations(), readOperations(), manifestOperations()) {
 			t.Run(habit+"/"+op.name, func(t *testing.T) {
 				t.Parallel()
 				for failure, err := range failures {
@@ -182,6 +237,8 @@ func runFaulty(t *testing.T, h memory.Habits, op operation, faulty *drivertest.F
 		if w.Code != op.ok && w.Code != op.miss {
 			t.Errorf("%s = %d, want %d or an error", what, w.Code, op.ok)
 		}
+	case method == http.MethodHead && w.Code != http.StatusNotFound && w.Code != http.StatusServiceUnavailable:
+		t.Errorf("%s = %d, want 200, 404 or 503", what, w.Code)
 	case method != http.MethodHead:
 		checkError(t, what, w, faulty.Err, log.String())
 	}
@@ -199,8 +256,8 @@ func checkError(t *testing.T, what string, w *httptest.ResponseRecorder, err err
 		t.Fatalf("%s = %d with the body %q, %v, want one error", what, w.Code, w.Body.String(), err)
 	}
 	want := map[int]string{
-		400: codeDigestInvalid,
-		404: codeBlobUnknown + codeUploadUnknown,
+		400: codeDigestInvalid + codeManifestBlobUnknown,
+		404: codeBlobUnknown + codeUploadUnknown + codeManifestUnknown + codeNameUnknown,
 		416: codeUploadInvalid,
 		500: codeUnknown,
 		503: codeUnavailable,

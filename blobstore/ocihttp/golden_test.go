@@ -40,10 +40,12 @@ var update = flag.Bool("update", false, "write the responses to testdata instead
 //	> text               a line of a request; an empty line precedes the body
 //	< text               a line of its response, likewise
 //	save NAME            save the Location of the response as {NAME}
+//	text NAME TEXT       define {text NAME}, which has one line
 //
 // The lines of a body are joined by line feeds. Host is added to each request,
 // and so is Content-Length if it is missing. In a request, {sha256 TEXT} is a
-// digest, {times N TEXT} is a text repeated N times, {path NAME}, {state NAME} and
+// digest, {sha256of NAME} is the digest of a text that was defined, {times N TEXT} is a
+// text repeated N times, {path NAME}, {state NAME} and
 // {id NAME} are parts of a saved Location, and {forge NAME} is a saved Location
 // with one character of its state changed. In a response, headers are sorted, and
 // values that differ between runs are replaced by names in angle brackets.
@@ -92,7 +94,7 @@ var failures = map[string]error{
 
 // leak matches text that must not be in a response: keys in the bucket, and parts
 // of the errors of a store.
-var leak = regexp.MustCompile(`blobs/sha256/|aliases/|data/|uploads/[0-9a-f-]+/\d|meta/|parts/|sdk:|AKIAEXAMPLE|prod-bucket|drivertest|envelope|memory:|blobstore:`)
+var leak = regexp.MustCompile(`blobs/sha256/|aliases/|repos/|catalog/|manifests/sha(?:256|512)/|referrers/sha(?:256|512)-|data/|uploads/[0-9a-f-]+/\d|meta/|parts/|sdk:|AKIAEXAMPLE|prod-bucket|drivertest|envelope|memory:|blobstore:|catalog:|upload:`)
 
 func checkLeaks(t *testing.T, request string, resp fullResponse) {
 	t.Helper()
@@ -115,6 +117,7 @@ type script struct {
 	conns  map[string]*wire
 	server string
 	saved  map[string]string
+	texts  map[string]string
 	last   fullResponse
 }
 
@@ -125,6 +128,7 @@ func newScript(t *testing.T) *script {
 		conns:  map[string]*wire{},
 		server: "default",
 		saved:  map[string]string{},
+		texts:  map[string]string{},
 	}
 	intercept := func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
 		if f := s.faulty.Load(); f != nil {
@@ -140,19 +144,25 @@ func newScript(t *testing.T) *script {
 	}
 	bucket := openMemory(t, store)
 	s.servers = map[string]string{
-		"default":  open(bucket, blobstore.Config{}, Config{}),
-		"readonly": open(bucket, blobstore.Config{}, Config{DisableDelete: true}),
-		"public":   open(bucket, blobstore.Config{}, Config{PublicURL: "https://registry.example/berth/"}),
-		"small":    open(bucket, blobstore.Config{Upload: blobstore.UploadConfig{MaxBlobSize: 20}}, Config{}),
-		"expired":  open(bucket, blobstore.Config{Upload: blobstore.UploadConfig{SessionLifetime: time.Nanosecond}}, Config{}),
-		"signing":  open(drivertest.Signing(bucket), blobstore.Config{}, Config{}),
-		"edge":     open(bucket, blobstore.Config{Redirect: edgePolicy(t)}, Config{}),
-		"chunky":   open(openMemory(t, &memory.Store{Habits: memory.S3()}), blobstore.Config{}, Config{}),
-		"library":  open(bucket, blobstore.Config{}, Config{Authorizer: pullsLibrary{}}),
-		"panics":   open(bucket, blobstore.Config{Access: panics{}}, Config{}),
+		"default":   open(bucket, blobstore.Config{}, Config{}),
+		"readonly":  open(bucket, blobstore.Config{}, Config{DisableDelete: true}),
+		"public":    open(bucket, blobstore.Config{}, Config{PublicURL: "https://registry.example/berth/"}),
+		"small":     open(bucket, blobstore.Config{Upload: blobstore.UploadConfig{MaxBlobSize: 20}}, Config{}),
+		"expired":   open(bucket, blobstore.Config{Upload: blobstore.UploadConfig{SessionLifetime: time.Nanosecond}}, Config{}),
+		"signing":   open(drivertest.Signing(bucket), blobstore.Config{}, Config{}),
+		"edge":      open(bucket, blobstore.Config{Redirect: edgePolicy(t)}, Config{}),
+		"chunky":    open(openMemory(t, &memory.Store{Habits: memory.S3()}), blobstore.Config{}, Config{}),
+		"library":   open(bucket, blobstore.Config{}, Config{Authorizer: pullsLibrary{}}),
+		"tiny":      open(bucket, blobstore.Config{Manifests: blobstore.ManifestConfig{MaxSize: 300}}, Config{}),
+		"sparse":    open(bucket, blobstore.Config{Manifests: blobstore.ManifestConfig{SparseIndexes: true}}, Config{}),
+		"immutable": open(bucket, blobstore.Config{Manifests: blobstore.ManifestConfig{ImmutableTags: releases}}, Config{}),
+		"panics":    open(bucket, blobstore.Config{Access: panics{}}, Config{}),
 	}
 	return s
 }
+
+// releases are rules that protect the tags of releases.
+var releases = []blobstore.ImmutableTags{{Repository: "library/**", Tags: []string{"v*"}}}
 
 // edgePolicy returns a policy that redirects every read to a CDN that answers all
 // kinds of ranges.
@@ -208,6 +218,10 @@ func (s *script) run(t *testing.T, file string) string {
 		}
 		out.WriteString(line + "\n")
 		if line == "" || line[0] == '#' {
+			continue
+		}
+		if name, text, ok := strings.Cut(strings.TrimPrefix(line, "text "), " "); ok && strings.HasPrefix(line, "text ") {
+			s.texts[name] = s.expand(t, text)
 			continue
 		}
 		s.command(t, strings.Fields(line))
@@ -280,6 +294,10 @@ func (s *script) expand(t *testing.T, line string) string {
 		switch m[1] {
 		case "sha256", "sha512":
 			return digest.Algorithm(m[1]).FromString(m[2]).String()
+		case "text":
+			return s.text(t, m[2])
+		case "sha256of", "sha512of":
+			return digest.Algorithm(strings.TrimSuffix(m[1], "of")).FromString(s.text(t, m[2])).String()
 		case "times":
 			n, text, _ := strings.Cut(m[2], " ")
 			times, err := strconv.Atoi(n)
@@ -301,6 +319,15 @@ func (s *script) expand(t *testing.T, line string) string {
 		t.Fatalf("unknown variable %s", v)
 		return ""
 	})
+}
+
+func (s *script) text(t *testing.T, name string) string {
+	t.Helper()
+	text, ok := s.texts[name]
+	if !ok {
+		t.Fatalf("no text was defined as %q", name)
+	}
+	return text
 }
 
 func (s *script) location(t *testing.T, name string) *url.URL {

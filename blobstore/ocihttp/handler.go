@@ -61,9 +61,9 @@ type handler struct {
 	cfg   Config
 	base  string // start of Location headers, without a slash at the end
 
-	basePath   string // the path in base
-	positions  positions
-	largeLists chan struct{} // has an element for each large list
+	basePath  string // the path in base
+	positions positions
+	longLists longLists
 }
 
 // New returns a handler for all paths under /v2/. The caller must wrap it with
@@ -75,7 +75,7 @@ func New(store *blobstore.Store, cfg Config) (http.Handler, error) {
 	if cfg.IdleTimeout == 0 {
 		cfg.IdleTimeout = defaultIdleTimeout
 	}
-	h := &handler{store: store, cfg: cfg, base: strings.TrimSuffix(cfg.PublicURL, "/"), largeLists: make(chan struct{}, largeLists)}
+	h := &handler{store: store, cfg: cfg, base: strings.TrimSuffix(cfg.PublicURL, "/"), longLists: newLongLists()}
 	if h.base != "" {
 		u, err := url.Parse(h.base)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" {

@@ -10,85 +10,106 @@ import (
 )
 
 const (
-	// smallList is the length in bytes of a list that is made at any time.
-	smallList = 64 << 10
+	// shortList is the length in bytes of a list that is made at any time.
+	shortList = 64 << 10
 
-	// largeLists is the number of longer lists that exist at a time, each until its
-	// client has received it.
-	largeLists = 16
-
-	// listPatience is how long a request waits until it may make a long list.
+	// maxLongLists is the number of longer lists that exist at a time, each until its
+	// client has received it. As many requests may wait to make one, for listPatience.
+	maxLongLists = 16
 	listPatience = 10 * time.Second
+
+	// listMargin is room for what stands around the entries of a list, in bytes.
+	listMargin = 1 << 10
 )
+
+// longLists limits the memory of long lists.
+type longLists struct {
+	made, waiting chan struct{}
+}
+
+func newLongLists() longLists {
+	return longLists{make(chan struct{}, maxLongLists), make(chan struct{}, maxLongLists)}
+}
+
+// acquire waits until there may be one more long list, which release ends. It returns
+// errTooManyLists if too many requests wait, or if the request has waited for too long.
+func (l longLists) acquire(ctx context.Context) error {
+	select {
+	case l.waiting <- struct{}{}:
+		defer func() { <-l.waiting }()
+	default:
+		return errTooManyLists
+	}
+	patience := time.NewTimer(listPatience)
+	defer patience.Stop()
+	select {
+	case l.made <- struct{}{}:
+		return nil
+	case <-patience.C:
+		return errTooManyLists
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l longLists) release() { <-l.made }
 
 // list is a JSON array that becomes the body of a response.
 type list struct {
-	ctx     context.Context //nolint:containedctx // of the request
-	turns   chan struct{}   // has an element for each large list
-	isLarge bool            // one of them is for this list
-	limit   int             // of the length of the body, in bytes; 0 for none
+	ctx    context.Context //nolint:containedctx // of the request
+	long   longLists
+	isLong bool
+	limit  int // of the length of the body in bytes; 0 for none
 
 	body    bytes.Buffer
+	json    *json.Encoder // to body
 	entries int
 }
 
-func newList(ctx context.Context, turns chan struct{}) *list {
-	l := &list{ctx: ctx, turns: turns}
+// newList returns an empty list. The caller closes it.
+func (h *handler) newList(ctx context.Context, limit int) *list {
+	l := &list{ctx: ctx, long: h.longLists, limit: limit}
+	l.json = json.NewEncoder(&l.body)
+	l.json.SetEscapeHTML(false) // the response is never a page
 	l.body.WriteByte('[')
 	return l
 }
 
 // add appends an entry. It reports false, and has appended nothing, if the body would
-// be too long; the first entry always fits. It returns errTooManyLists if there are too
-// many long lists.
+// be too long; the first entry always fits. It returns errTooManyLists if the list is
+// long, and there are too many of them.
 func (l *list) add(entry any) (fits bool, err error) {
-	p, err := json.Marshal(entry)
-	if err != nil {
-		return false, err
-	}
-	if l.limit > 0 && l.entries > 0 && l.body.Len()+len(p) > l.limit-spareList {
-		return false, nil
-	}
-	if !l.isLarge && l.body.Len()+len(p) > smallList {
-		if err := l.takeTurn(); err != nil {
-			return false, err
-		}
-	}
+	before := l.body.Len()
 	if l.entries > 0 {
 		l.body.WriteByte(',')
 	}
-	l.body.Write(p)
+	if err := l.json.Encode(entry); err != nil {
+		return false, err
+	}
+	l.body.Truncate(l.body.Len() - len("\n"))
+	if l.limit > 0 && l.entries > 0 && l.body.Len() > l.limit-listMargin {
+		l.body.Truncate(before)
+		return false, nil
+	}
 	l.entries++
+	if l.isLong || l.body.Len() <= shortList {
+		return true, nil
+	}
+	if err := l.long.acquire(l.ctx); err != nil {
+		return false, err
+	}
+	l.isLong = true
 	return true, nil
 }
 
-// spareList is room for what stands around the entries of a list, in bytes.
-const spareList = 1 << 10
-
-func (l *list) takeTurn() error {
-	patience := time.NewTimer(listPatience)
-	defer patience.Stop()
-	select {
-	case l.turns <- struct{}{}:
-		l.isLarge = true
-		return nil
-	case <-patience.C:
-		return errTooManyLists
-	case <-l.ctx.Done():
-		return l.ctx.Err()
+func (l *list) close() {
+	if l.isLong {
+		l.long.release()
 	}
 }
 
-// release ends the list.
-func (l *list) release() {
-	if l.isLarge {
-		<-l.turns
-		l.isLarge = false
-	}
-}
-
-// send sends a JSON object with the list as its last member, whose name is the end of
-// start.
+// send sends a JSON object with the list as its last member. start is the object up to
+// the list.
 func (l *list) send(w http.ResponseWriter, mediaType, start string) {
 	l.body.WriteString("]}")
 	h := w.Header()

@@ -15,8 +15,8 @@ func (h *handler) listTags(w http.ResponseWriter, r *http.Request, req request) 
 	if err != nil {
 		return err
 	}
-	l := newList(r.Context(), h.largeLists)
-	defer l.release()
+	l := h.newList(r.Context(), 0)
+	defer l.close()
 	for _, tag := range tags {
 		if _, err := l.add(tag); err != nil {
 			return err
@@ -32,8 +32,8 @@ func (h *handler) listTags(w http.ResponseWriter, r *http.Request, req request) 
 // listCatalog handles GET of _catalog. It leaves repositories out that the caller may
 // not pull from.
 func (h *handler) listCatalog(w http.ResponseWriter, r *http.Request, req request) error {
-	l := newList(r.Context(), h.largeLists)
-	defer l.release()
+	l := h.newList(r.Context(), 0)
+	defer l.close()
 	if req.page.n > 0 {
 		next, err := h.addRepositories(r.Context(), l, req.page)
 		if err != nil {
@@ -99,9 +99,8 @@ type referrer struct {
 
 // listReferrers handles GET of referrers.
 func (h *handler) listReferrers(w http.ResponseWriter, r *http.Request, req request) error {
-	l := newList(r.Context(), h.largeLists)
-	l.limit = maxReferrers
-	defer l.release()
+	l := h.newList(r.Context(), maxReferrers)
+	defer l.close()
 	last := req.page.last
 	for desc, err := range h.repository(req).Manifests().Referrers(r.Context(), req.digest, digest.Digest(last)) {
 		if err != nil {

@@ -1,8 +1,9 @@
-// Package blobstore turns a bucket into a content-addressed blob service.
+// Package blobstore turns a bucket into the content of a registry: blobs, and the
+// manifests and tags that name them.
 //
-// A [Store] is the service. [Store.Repository] returns the [BlobStore] of one
-// repository. Any number of processes may open the same bucket. They share the
-// bucket and nothing else: no database, no lock, no memory.
+// A [Store] is the service. [Store.Repository] returns one repository. It is a
+// [BlobStore], and has [Manifests] and [Tags]. Any number of processes may open the same
+// bucket. They share the bucket and nothing else: no database, no lock, no memory.
 //
 // # What is stored
 //
@@ -16,9 +17,14 @@
 // one request. An alias maps a digest of another algorithm, such as a sha512, to
 // the sha256 of the same bytes. It states a mathematical fact and grants nothing.
 //
+// A manifest belongs to one repository, and is stored there with its bytes. A tag names
+// a manifest. An entry states that a manifest names another one as its subject, and a
+// marker that a repository has, or had, manifests.
+//
 // Package catalog defines the keys, the records and the rules by which they change.
-// Package upload manages the sessions of uploads. This package adds what a client
-// sees: errors, access, reads, the cache, and the steps of a push.
+// Package upload manages the sessions of uploads. Package manifest parses manifests. This
+// package adds what a client sees: errors, access, reads, the cache, and the steps of a
+// push.
 //
 // Every object except data is one line of JSON with a nonce, followed by raw bytes;
 // see package envelope. The nonce makes the tags of two writes differ even if their
@@ -46,8 +52,9 @@
 //  4. A link is written only to a record that the same request created, or read
 //     as live. A request that lasts longer than Config.RequestLimit writes
 //     nothing more and acknowledges nothing.
-//  5. No cache decides a write. Caches serve reads, hold positive answers only,
-//     and expire.
+//  5. No cache decides a write, with one exception: a push of a manifest counts a
+//     link or a marker as here that this process has read or written as good within
+//     CacheConfig.TTL. Caches hold positive answers only, and expire.
 //  6. Nothing under data/ is deleted while a record, a link or an open upload
 //     may name it. Nothing outside the prefix is deleted at all.
 //  7. Memory is bounded by the configuration, for any number of clients at any
@@ -94,6 +101,95 @@
 //
 // The collector computes ages as differences of the store's own modification
 // times. No rule about records and links depends on the clock of a replica.
+//
+// # Manifests, tags and entries
+//
+// The manifest decides. It has an ID, which is drawn when it is created, and again each
+// time that it comes back after a deletion. A tag names the digest and the ID. It
+// resolves only while that manifest can be read, with that ID. An entry counts only
+// while its manifest can be read. So one write makes a manifest, all its tags and its
+// entry appear or disappear.
+//
+// States of a manifest:
+//
+//   - live.
+//   - condemned: nothing names it, and the collector is about to remove it. It reads as
+//     if it were live.
+//   - deleted: a client has deleted it. It reads as absent. Its bytes are gone, and the
+//     collector removes the rest.
+//
+// A manifest lists hints: tags that may name it. A deletion reads these tags to tidy up.
+// Only a tag itself decides what it names.
+//
+// # A push of a manifest
+//
+// The steps of a push, in this order:
+//
+//  1. Parse the manifest, and check its digest.
+//  2. Read the tags that it moves, then the manifest. Decide on this reading whether the
+//     tags may be moved. The manifest is not read if it is likely to be new.
+//  3. Check that the repository has the blobs and manifests that it refers to. A live
+//     manifest with the same bytes has them, so that this step can be skipped.
+//  4. Make sure of the marker.
+//  5. Write the entry, if the manifest has a subject.
+//  6. Make the manifest live: create it, or replace the one that is there.
+//  7. Write each tag, by the version that was read in step 2. If another writer has
+//     changed a tag since then, read it again, decide again, and continue with step 6.
+//
+// Whatever a push relies on, it first makes good: it takes the collector's mark off.
+// A push that ends early leaves a manifest without its tags, or an entry without its
+// manifest. Neither is visible as an image that lacks something.
+//
+// # Why a push and a deletion cannot lose each other
+//
+// A deletion replaces the manifest with a deleted one, by its version. A push sees the
+// manifest live after it has read the tag, and then writes the tag by that reading.
+//
+//   - If the deletion comes before the push sees the manifest, the push brings it back
+//     with a new ID, and its tag names that ID.
+//   - If the deletion comes later, the tag names an ID that is dead, and does not resolve:
+//     the deletion came after the push.
+//
+// In the second case another push may have moved the tag after the deletion, and the first
+// push must not move it back to a dead ID. A push writes its tags always, even a tag that
+// names its manifest already. So the other push has changed the tag, the write of the
+// first push fails, and it reads the tag and the manifest again.
+//
+// An immutable tag refuses the deletion of its manifest. The deletion reads the manifest,
+// then its tags, and then replaces the manifest. A push that has written an immutable tag
+// replaces the manifest once more. A deletion that has missed the tag then fails, and
+// reads the tags again.
+//
+// If the answer to a write is lost, the writer reads back. It recognises what it has
+// written by the nonce. If another writer's object is there, its own write may have taken
+// effect before. An unconditional move of a tag is then repeated. A create, a conditional
+// move and the move of an immutable tag are not, because they must take effect once only:
+// the push returns ErrUnavailable.
+//
+// # Why the collector cannot remove what a push relies on
+//
+// The collector removes nothing in one step. It condemns: it replaces an object, by its
+// version, with the same content and a mark. Later it removes what was condemned at least
+// a grace period ago, and still is not named, by the version with the mark. This holds for
+// records, links, manifests, markers and aliases.
+//
+// Let C be the time at which an object was condemned. A push that read the object before C
+// sends all its writes before C + RequestLimit, or, if it counted a link or a marker as
+// known, before C + RequestLimit + CacheConfig.TTL. They take effect at most RequestLimit
+// later. That is before the grace period has passed, so the collector sees what names the
+// object. A push that read the object after C has taken the mark off, and the collector's
+// removal fails.
+//
+// A manifest that is not deleted names what it refers to, whether or not anything names
+// it. So a push of a manifest that is live need not check its references again. If the
+// push finds later that the manifest was deleted meanwhile, it checks them.
+//
+// The entry is written before the manifest, and always, so that it is new when the
+// collector looks for its manifest. The collector removes entries only that are old, and
+// whose manifest cannot be read.
+//
+// Each process raises the limits in the bucket when it opens it. The collector uses the
+// largest that any process has had.
 //
 // The tests called TestAttack<n>… run the interleavings that broke earlier
 // drafts of this protocol. attacks_test.go lists them.

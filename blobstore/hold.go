@@ -37,9 +37,9 @@ func eachOf[T any](ctx context.Context, items []T, do func(context.Context, T) e
 	return g.Wait()
 }
 
-// check returns an ErrManifestBlobUnknown unless the repository has what the manifest
-// refers to. The collector removes nothing of it while this push lasts. A second check
-// does nothing.
+// check is step 3. It returns an ErrManifestBlobUnknown unless the repository has what the
+// manifest refers to. The collector removes nothing of it while this push lasts. A second
+// check does nothing.
 func (p *push) check(ctx context.Context) error {
 	if p.checked {
 		return nil

@@ -95,7 +95,7 @@ func (p *push) resolves(ctx context.Context, mv *move) (bool, error) {
 	return isPresent && named.Readable() && mv.existing.Value.Names(named), nil
 }
 
-// moveAll writes the tags, one after the other. It reports false if the push has to
+// moveAll is step 7. It writes the tags, one after the other. It reports false if the push has to
 // read again: another writer has changed a tag, or has deleted the manifest.
 //
 // It writes a tag even if the tag names the manifest already, because another push may
@@ -160,8 +160,8 @@ func (p *push) confirm(ctx context.Context) (bool, error) {
 	}
 }
 
-// readAgain reads the tags that another writer has changed, then the manifest, and
-// decides again.
+// readAgain is step 2 once more, for the tags that another writer has changed. Then the
+// push continues with step 6.
 func (p *push) readAgain(ctx context.Context) error {
 	var lost []*move
 	for _, mv := range p.moves {

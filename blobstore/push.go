@@ -12,9 +12,8 @@ import (
 	"github.com/berthhq/berth/drivers/envelope"
 )
 
-// push is one request that stores a manifest and moves tags to it. Its steps are in
-// the order in which they are written here, because each protects the next from the
-// collector and from other requests; see the package documentation.
+// push is one request that stores a manifest and moves tags to it. Its steps are numbered
+// as in the package documentation, which has the reasons for their order.
 type push struct {
 	m   *Manifests
 	due deadline.Deadline
@@ -50,7 +49,7 @@ const (
 	present                 // found is what was there, in any state
 )
 
-// run stores the manifest and moves its tags.
+// run takes the steps 2 to 7. [Manifests.Put] has taken the first.
 func (p *push) run(ctx context.Context) error {
 	if err := p.read(ctx); err != nil {
 		return err
@@ -77,8 +76,8 @@ func (p *push) run(ctx context.Context) error {
 	return p.due.Check()
 }
 
-// read reads the tags, then the manifest unless it is likely to be new, and decides
-// whether the tags may be moved. It stores nothing.
+// read is step 2. It reads the tags, then the manifest unless it is likely to be new, and
+// decides whether the tags may be moved. It stores nothing.
 //
 // The manifest is read after the tags. Otherwise a deletion of the manifest, and a push
 // that moves a tag, could both complete between the two reads, and this push would move
@@ -159,8 +158,8 @@ func (p *push) vouches() bool {
 	return p.presence == present && p.found.Value.State == catalog.Live && p.same
 }
 
-// prepare checks the references, and writes what must be there before the manifest: the
-// marker and the referrers entry.
+// prepare is the steps 3 to 5. It checks the references, and writes what must be there
+// before the manifest: the marker and the referrers entry.
 //
 // The entry is written even if there is one already. The collector removes an old entry
 // whose manifest does not exist, and this one's may not exist yet.
@@ -185,8 +184,11 @@ func (p *push) prepare(ctx context.Context) error {
 	return p.m.s.catalog.WriteEntry(ctx, p.due, p.m.repository, p.want.Subject, p.want.Digest)
 }
 
-// store makes the manifest live, with the tags of this push among its hints. Afterwards
-// found is live, and was found so after the tags were read.
+// store is step 6. It makes the manifest live, with the tags of this push among its hints.
+// Afterwards found is live, and was found so after the tags were read.
+//
+// If step 3 was skipped because the manifest was live, and it no longer is, the references
+// are checked first.
 func (p *push) store(ctx context.Context) error {
 	for {
 		if !p.vouches() {

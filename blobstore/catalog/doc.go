@@ -1,5 +1,6 @@
 // Package catalog builds and parses every key of berth's bucket. It holds the
-// records, links and aliases of blobs, and the rules by which they change.
+// records, links and aliases of blobs, the manifests, tags and entries of repositories,
+// and the rules by which they change.
 //
 // # Keys
 //
@@ -27,11 +28,20 @@
 // # Changes
 //
 // Every object except data is an envelope (see package envelope), so a writer whose
-// response was lost recognises its own write by reading it back. A record, a link or an
-// alias changes only by a create of an absent key, or by a replace or delete of
-// the version that was read. Methods of [Catalog] that change the bucket take the
-// [deadline.Deadline] of the request. They check it before each write, because
-// the collector relies on every write being sent within it.
+// response was lost recognises its own write by reading it back. Every object changes
+// only by a create of an absent key, or by a replace or delete of the version that was
+// read. Methods of [Catalog] that change the bucket take the [deadline.Deadline] of the
+// request. They check it before each write, because the collector relies on every write
+// being sent within it.
+//
+// # Marks
+//
+// The collector marks an object as condemned before it removes it in a later run. The
+// mark is the state of a record, a manifest and a marker, and a field of a link and an
+// alias. A request that relies on a condemned object first takes the mark off, by a
+// replace. The collector then cannot remove the object, because it names the version
+// with the mark. The methods called Ensure…, Unmark… and Write… do so, and Revive and
+// Published.
 //
 // The catalog never caches. Its errors are those of package drivers:
 // [drivers.ErrNotFound] if a key is absent, and other errors unchanged.

@@ -30,7 +30,8 @@ func (m *Manifests) Exists(ctx context.Context, dgst digest.Digest) (bool, error
 	if err != nil {
 		return false, publicError(err)
 	}
-	return true, found.close()
+	found.close()
+	return true, nil
 }
 
 // Get returns a manifest. See [ManifestService]. It also returns an
@@ -40,7 +41,7 @@ func (m *Manifests) Get(ctx context.Context, dgst digest.Digest) (Manifest, erro
 	if err != nil {
 		return Manifest{}, publicError(err)
 	}
-	defer func() { _ = found.close() }() // it was only read
+	defer found.close()
 	content := found.Raw
 	if found.long != nil {
 		if content, err = m.readLong(ctx, found); err != nil {
@@ -57,7 +58,7 @@ func (m *Manifests) readLong(ctx context.Context, found foundManifest) ([]byte, 
 	if _, err := io.ReadFull(found.long, content); err != nil {
 		return nil, fmt.Errorf("blobstore: read manifest %s: %w", found.Value.Digest, err)
 	}
-	return content, m.verify(ctx, found.Value.Digest, content)
+	return content, m.verify(ctx, found.StoredManifest, content)
 }
 
 // Enumerate calls ingester for the digest of each manifest. See [ManifestService]. It
@@ -88,23 +89,24 @@ func (m *Manifests) stat(ctx context.Context, d digest.Digest) (catalog.Manifest
 	if err != nil {
 		return catalog.Manifest{}, err
 	}
-	return found.Value, found.close()
+	found.close()
+	return found.Value, nil
 }
 
 // foundManifest is a manifest that clients can read.
 type foundManifest struct {
 	catalog.StoredManifest
 
-	// long reads the bytes of a manifest that is too long for Raw. It is nil for other
-	// manifests, and may be nil if the caller did not want the bytes.
-	long io.ReadCloser
+	// long reads the bytes of a manifest that is too long for Raw. They were not hashed
+	// yet. It is nil for other manifests, and may be nil if the caller did not want the
+	// bytes.
+	long *storeStream
 }
 
-func (f foundManifest) close() error {
-	if f.long == nil {
-		return nil
+func (f foundManifest) close() {
+	if f.long != nil {
+		f.long.close()
 	}
-	return f.long.Close()
 }
 
 // find returns a manifest, from the cache if it is there. It returns ErrManifestUnknown
@@ -129,46 +131,44 @@ func (m *Manifests) cached(d digest.Digest, wantBytes bool) (foundManifest, bool
 // open is find for a caller that has asked the cache.
 func (m *Manifests) open(ctx context.Context, d digest.Digest) (foundManifest, error) {
 	since := m.s.cache.start()
-	stored, r, err := m.s.catalog.OpenManifest(ctx, m.repository, d)
-	if errors.Is(err, drivers.ErrNotFound) {
+	found, err := m.openStored(ctx, d)
+	switch {
+	case errors.Is(err, drivers.ErrNotFound):
 		return foundManifest{}, errUnknownManifest(d)
+	case err != nil:
+		return foundManifest{}, err
+	case !found.Value.Readable():
+		err = errUnknownManifest(d)
+	case found.long != nil:
+		err = m.checkDamage(found.StoredManifest)
+	default:
+		err = m.verify(ctx, found.StoredManifest, found.Raw)
 	}
 	if err != nil {
+		found.close()
 		return foundManifest{}, err
-	}
-	if !stored.Value.Readable() {
-		r.Close()
-		return foundManifest{}, errUnknownManifest(d)
-	}
-	found := foundManifest{StoredManifest: stored, long: r}
-	if stored.RawSize <= envelope.MaxRaw {
-		found.long = nil
-		found.Raw = make([]byte, stored.RawSize)
-		_, err := io.ReadFull(r, found.Raw)
-		r.Close()
-		if err != nil {
-			return foundManifest{}, fmt.Errorf("blobstore: read manifest %s: %w", d, err)
-		}
-		if err := m.verify(ctx, d, found.Raw); err != nil {
-			return foundManifest{}, err
-		}
 	}
 	m.s.cache.putManifest(since, manifestID{m.repository, d}, found.StoredManifest)
 	return found, nil
 }
 
-// verify returns ErrManifestUnknown if the stored bytes of a manifest do not have its
-// digest, so that clients push the manifest again.
-func (m *Manifests) verify(ctx context.Context, d digest.Digest, stored []byte) error {
-	if d.Algorithm().FromBytes(stored) == d {
-		return nil
+// openStored reads a manifest, in any state, in one request. It returns
+// drivers.ErrNotFound if there is none.
+func (m *Manifests) openStored(ctx context.Context, d digest.Digest) (foundManifest, error) {
+	s := newStoreStream(ctx)
+	stored, rc, err := m.s.catalog.OpenManifest(s.ctx, m.repository, d)
+	if err = s.opened(rc, err); err != nil {
+		return foundManifest{}, err
 	}
-	m.logDamage(ctx, d)
-	return errUnknownManifest(d)
-}
-
-func (m *Manifests) logDamage(ctx context.Context, d digest.Digest) {
-	m.s.cfg.Log.ErrorContext(ctx, "the stored bytes of a manifest are damaged: push it again", "repository", m.repository, "digest", d)
+	if stored.RawSize > envelope.MaxRaw {
+		return foundManifest{stored, s}, nil
+	}
+	defer s.close()
+	stored.Raw = make([]byte, stored.RawSize)
+	if _, err := io.ReadFull(s, stored.Raw); err != nil {
+		return foundManifest{}, fmt.Errorf("blobstore: read manifest %s: %w", d, err)
+	}
+	return foundManifest{StoredManifest: stored}, nil
 }
 
 // unmark takes the collector's mark off a manifest that a client was about to be told

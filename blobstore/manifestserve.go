@@ -24,7 +24,7 @@ func (m *Manifests) ServeManifest(ctx context.Context, w http.ResponseWriter, r 
 	if err != nil {
 		return publicError(err)
 	}
-	defer func() { _ = found.close() }() // it was only read
+	defer found.close()
 	if isHead && !m.readOnly {
 		kept, err := m.unmark(ctx, found)
 		if errors.Is(err, ErrManifestUnknown) && isTag { // it may name another manifest by now
@@ -92,22 +92,33 @@ func (f foundManifest) setHeaders(h http.Header, status int, isTag bool) {
 	}
 }
 
-// send sends the bytes of a manifest. If those of a long manifest turn out to be
-// damaged, it drops the connection before their end.
+// send sends the bytes of a manifest. Those of a long one are hashed as they are sent. If
+// they turn out to be damaged, the last ones are not sent, and net/http drops the
+// connection because the response is too short.
 func (m *Manifests) send(ctx context.Context, w http.ResponseWriter, found foundManifest) {
 	if found.long == nil {
 		_, _ = w.Write(found.Raw) // an error means that the client has disconnected
 		return
 	}
 	verifier := found.Value.Digest.Verifier()
-	last := make([]byte, 1) // kept back until the rest was verified
-	body := io.TeeReader(found.long, verifier)
-	if _, err := io.CopyN(w, body, found.RawSize-1); err != nil {
-		panic(http.ErrAbortHandler) //nolint:forbidigo // net/http's own way to drop a connection
+	buf := make([]byte, 32<<10)
+	for left := found.RawSize; left > 0; {
+		chunk := buf[:min(left, int64(len(buf)))]
+		if _, err := io.ReadFull(found.long, chunk); err != nil {
+			if ctx.Err() == nil {
+				m.s.cfg.Log.ErrorContext(ctx, "a manifest was sent only in part",
+					"repository", m.repository, "digest", found.Value.Digest, "error", err)
+			}
+			return
+		}
+		_, _ = verifier.Write(chunk) // a hash never fails
+		left -= int64(len(chunk))
+		if left == 0 && !verifier.Verified() {
+			m.reportDamage(ctx, found.StoredManifest)
+			return
+		}
+		if _, err := w.Write(chunk); err != nil {
+			return // the client has disconnected
+		}
 	}
-	if _, err := io.ReadFull(body, last); err != nil || !verifier.Verified() {
-		m.logDamage(ctx, found.Value.Digest)
-		panic(http.ErrAbortHandler) //nolint:forbidigo // see above
-	}
-	_, _ = w.Write(last)
 }

@@ -277,8 +277,12 @@ func (p *push) late(err error) error {
 	return err
 }
 
-// remember lets this process answer reads of the manifest.
+// remember lets this process answer reads of the manifest, unless the push has read its
+// bytes, which were not hashed.
 func (p *push) remember() {
+	if p.existing {
+		return
+	}
 	p.found.Raw = nil
 	if len(p.content) <= envelope.MaxRaw {
 		p.found.Raw = p.content

@@ -90,6 +90,27 @@ type storeStream struct {
 
 var errStalled = fmt.Errorf("%w: it has sent nothing for %v", drivers.ErrBusy, envelope.SmallCallTimeout)
 
+// newStoreStream starts the time in which the store must answer. The caller sends the
+// request with the stream's context, and passes the result to opened.
+func newStoreStream(ctx context.Context) *storeStream {
+	s := new(storeStream)
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	s.late = time.AfterFunc(envelope.SmallCallTimeout, func() { s.cancel(errStalled) })
+	return s
+}
+
+// opened ends the wait for the store, and returns why there is no stream, if there is
+// none.
+func (s *storeStream) opened(rc io.ReadCloser, err error) error {
+	s.late.Stop()
+	if err != nil {
+		err = s.cause(err)
+		s.cancel(nil)
+	}
+	s.rc = rc
+	return err
+}
+
 func (s *storeStream) Read(p []byte) (int, error) {
 	s.late.Reset(envelope.SmallCallTimeout)
 	n, err := s.rc.Read(p)
@@ -115,20 +136,13 @@ func (d *dataReader) open() error {
 	if d.off >= d.size { // there is nothing to read
 		return nil
 	}
-	s := new(storeStream)
-	s.ctx, s.cancel = context.WithCancelCause(d.ctx)
-	s.late = time.AfterFunc(envelope.SmallCallTimeout, func() { s.cancel(errStalled) })
+	s := newStoreStream(d.ctx)
 	n := int64(-1)
 	if d.off < d.end && d.end < d.size {
 		n = d.end - d.off
 	}
 	rc, o, err := d.bucket.Open(s.ctx, d.key, d.off, n)
-	s.late.Stop()
-	if err != nil {
-		err = s.cause(err)
-		s.cancel(nil)
-	}
-	s.rc = rc
+	err = s.opened(rc, err)
 	switch {
 	case errors.Is(err, drivers.ErrNotFound), errors.Is(err, drivers.ErrRange):
 		return fmt.Errorf("%w: %s: its data is gone", ErrBlobUnknown, d.digest)

@@ -27,15 +27,16 @@ import (
 type stallingBucket struct {
 	drivers.Bucket
 
+	prefix   string       // of the keys whose calls may stall
 	opens    int          // number of calls of Open that stall
 	bodies   int          // number of bodies that stall, after the opens
 	after    int          // bytes of a body before it stalls
-	requests int          // number of calls of Open for data
+	requests int          // number of calls of Open for these keys
 	unclosed atomic.Int32 // number of bodies that are not closed
 }
 
 func (s *stallingBucket) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, drivers.Object, error) {
-	if !strings.HasPrefix(key, drivers.BulkPrefix) {
+	if !strings.HasPrefix(key, s.prefix) {
 		return s.Bucket.Open(ctx, key, off, n)
 	}
 	s.requests++
@@ -87,7 +88,7 @@ func (b *stallingBody) Close() error {
 // onStalling returns a repository in a stallingBucket, and a blob in it.
 func onStalling(t *testing.T, cfg Config) (bucket *stallingBucket, r *Repository, p []byte, d digest.Digest) {
 	t.Helper()
-	bucket = &stallingBucket{Bucket: openMemoryView(t, &memory.Store{})}
+	bucket = &stallingBucket{Bucket: openMemoryView(t, &memory.Store{}), prefix: drivers.BulkPrefix}
 	r = repository(t, openStore(t, bucket, cfg), "a")
 	p = randomBytes(1, 100_000)
 	desc, err := r.Put(t.Context(), "", p)

@@ -51,9 +51,9 @@ func (m *Manifests) findReferrer(ctx context.Context, d digest.Digest) (foundMan
 	if err != nil {
 		return foundManifest{}, err
 	}
-	err = found.close()
+	found.close()
 	found.long = nil
-	return found, err
+	return found, nil
 }
 
 // yieldReferrer calls yield with the description of a manifest.

@@ -29,6 +29,7 @@ type Store struct {
 	manifestBodies *manifestBodies
 	markers        *knownMarkers
 	loads          loads
+	damaged        *damagedManifests
 }
 
 var _ BlobEnumerator = (*Store)(nil)
@@ -64,6 +65,9 @@ func Open(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Store, error
 		Settings:  cfg.Upload,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if s.damaged, err = newDamagedManifests(); err != nil {
 		return nil, err
 	}
 	if s.immutable, err = newImmutability(cfg.Manifests.ImmutableTags); err != nil {

@@ -16,7 +16,8 @@ func (t *Tags) Get(ctx context.Context, tag string) (Descriptor, error) {
 	if err != nil {
 		return Descriptor{}, publicError(err)
 	}
-	return describeManifest(found.Value).Descriptor, found.close()
+	found.close()
+	return describeManifest(found.Value).Descriptor, nil
 }
 
 // resolve returns a tag and the manifest that it names. It always asks the store for
@@ -53,7 +54,7 @@ func (t *Tags) named(ctx context.Context, tag catalog.Tag, wantBytes bool) (foun
 	}
 	found, err := m.open(ctx, tag.Digest)
 	if err == nil && !tag.Names(found.Value) {
-		_ = found.close() // it was only read
+		found.close()
 		err = errUnknownManifest(tag.Digest)
 	}
 	return found, err
@@ -117,7 +118,7 @@ func (t *Tags) Lookup(ctx context.Context, desc Descriptor) ([]string, error) {
 	if err != nil {
 		return nil, publicError(err)
 	}
-	_ = found.close() // it was only read
+	found.close()
 	var tags []string
 	names := func(ctx context.Context, tag string) (string, error) {
 		stored, err := t.s.catalog.ReadTag(ctx, t.repository, tag)

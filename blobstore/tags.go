@@ -73,7 +73,7 @@ func (t *Tags) untag(ctx context.Context, due deadline.Deadline, tag string) err
 		if err != nil {
 			return err
 		}
-		_ = found.close() // it was only read
+		found.close()
 		if t.s.immutable.of(t.repository).match(tag) {
 			return fmt.Errorf("%w: %s", ErrTagImmutable, tag)
 		}

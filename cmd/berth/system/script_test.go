@@ -58,7 +58,7 @@ func toolsDir(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, tool := range []string{"crane", "oras", "regctl"} {
+	for _, tool := range []string{"conformance", "crane", "oras", "regctl"} {
 		if _, err := os.Stat(filepath.Join(dir, tool)); err != nil {
 			t.Fatalf("%v: `make test` installs it", err)
 		}

@@ -10,12 +10,17 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore"
 	"github.com/berthhq/berth/blobstore/access"
+	"github.com/berthhq/berth/blobstore/catalog"
+	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/deadline"
+	"github.com/berthhq/berth/drivers/envelope"
 	"github.com/berthhq/berth/drivers/memory"
 )
 
@@ -119,7 +124,7 @@ func (a *authorizer) Authorize(_ context.Context, need access.Need) (optional bo
 	if a.err != nil {
 		return false, a.err
 	}
-	if !a.allows(need.Required) {
+	if !need.Required.IsZero() && !a.allows(need.Required) || len(a.allow) == 0 {
 		return false, fmt.Errorf("%w: %s", access.ErrDenied, secret)
 	}
 	return a.allows(need.Optional), nil
@@ -189,11 +194,101 @@ func TestAuthorizeMount(t *testing.T) {
 		{[]access.Access{pull}, http.StatusForbidden},
 		{[]access.Access{push, pull}, http.StatusCreated},
 	} {
-		h := newHandler(t, bucket, blobstore.Config{}, Config{Authorizer: &authorizer{allow: c.allow}})
+		for _, from := range []string{"&from=a", ""} {
+			h := newHandler(t, bucket, blobstore.Config{}, Config{Authorizer: &authorizer{allow: c.allow}})
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "POST", "/v2/b/blobs/uploads/?mount="+sha256Hello+from, nil))
+			if w.Code != c.want {
+				t.Errorf("mount %q with %v = %d, want %d", from, c.allow, w.Code, c.want)
+			}
+		}
+	}
+}
+
+// forgetful is an authorizer that cannot decide about repositories that the request does
+// not name.
+type forgetful struct{ err error }
+
+func (f forgetful) Authorize(_ context.Context, need access.Need) (bool, error) {
+	if need.Required.IsZero() {
+		return false, f.err
+	}
+	return false, nil
+}
+
+// A mount without a source fails if the authorizer cannot decide about any source that
+// has the blob. A denial is a decision.
+func TestAuthorizeMountUndecided(t *testing.T) {
+	bucket := openMemory(t, &memory.Store{})
+	for err, want := range map[error]int{errors.New(secret): http.StatusInternalServerError, access.ErrDenied: http.StatusAccepted, nil: http.StatusAccepted} {
+		h := newHandler(t, bucket, blobstore.Config{}, Config{Authorizer: forgetful{err}})
+		push := httptest.NewRequestWithContext(t.Context(), "POST", "/v2/a/blobs/uploads/?digest="+sha256Hello, strings.NewReader("hello"))
+		h.ServeHTTP(httptest.NewRecorder(), push)
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "POST", "/v2/b/blobs/uploads/?mount="+sha256Hello+"&from=a", nil))
-		if w.Code != c.want {
-			t.Errorf("mount with %v = %d, want %d", c.allow, w.Code, c.want)
+		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "POST", "/v2/b/blobs/uploads/?mount="+sha256Hello, nil))
+		if w.Code != want || strings.Contains(w.Body.String(), secret) {
+			t.Errorf("mount with an authorizer that returns %v = %d %s, want %d", err, w.Code, w.Body, want)
+		}
+	}
+}
+
+// HEAD by a caller who may push takes the collector's mark off what exists, so that the
+// caller can refer to it. HEAD by others, and GET, leave the mark.
+func TestHeadTakesMarkOff(t *testing.T) {
+	bucket := openMemory(t, &memory.Store{})
+	c := catalog.New(bucket)
+	pull := access.Access{Repository: "a", Actions: []access.Action{access.Pull}}
+	push := access.Access{Repository: "a", Actions: []access.Action{access.Push}}
+	send := func(a access.Authorizer, method, target, body string, want int) {
+		t.Helper()
+		w := httptest.NewRecorder()
+		newHandler(t, bucket, blobstore.Config{}, Config{Authorizer: a}).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body)))
+		if w.Code != want {
+			t.Fatalf("%s %s = %d %s, want %d", method, target, w.Code, w.Body, want)
+		}
+	}
+	send(nil, "POST", "/v2/a/blobs/uploads/?digest="+digestOf("hello"), "hello", http.StatusCreated)
+	send(nil, "PUT", manifestsURL+"latest", someImage, http.StatusCreated)
+	image, blob := digest.FromString(someImage), digest.FromString("hello")
+	for _, test := range []struct {
+		allow  []access.Access // nil for no authorizer
+		method string
+		marked bool // afterwards
+	}{
+		{[]access.Access{pull}, "HEAD", true},
+		{[]access.Access{pull, push}, "GET", true},
+		{[]access.Access{pull, push}, "HEAD", false},
+		{nil, "HEAD", false},
+	} {
+		m, err := c.ReadManifest(t.Context(), "a", image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Value.State = catalog.Condemned
+		if _, err := c.ReplaceManifest(t.Context(), deadline.New(time.Minute), m, m.Value, m.Raw); err != nil {
+			t.Fatal(err)
+		}
+		link, err := c.ReadLink(t.Context(), blob, "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		link.Value.Condemned = true
+		if _, err := envelope.Replace(t.Context(), bucket, link.Object.Key, link.Object.Tag, link.Value, drivers.NewBody(link.Raw)); err != nil {
+			t.Fatal(err)
+		}
+		var a access.Authorizer
+		if test.allow != nil {
+			a = &authorizer{allow: test.allow}
+		}
+		send(a, test.method, manifestsURL+"latest", "", http.StatusOK)
+		send(a, test.method, "/v2/a/blobs/"+blob.String(), "", http.StatusOK)
+		m, err = c.ReadManifest(t.Context(), "a", image)
+		if err != nil || (m.Value.State == catalog.Condemned) != test.marked {
+			t.Errorf("after %s with %v the manifest is %v, %v, want a mark: %v", test.method, test.allow, m.Value.State, err, test.marked)
+		}
+		link, err = c.ReadLink(t.Context(), blob, "a")
+		if err != nil || link.Value.Condemned != test.marked {
+			t.Errorf("after %s with %v the link has a mark: %v, %v, want %v", test.method, test.allow, link.Value.Condemned, err, test.marked)
 		}
 	}
 }

@@ -193,7 +193,11 @@ func (h *handler) mayPull(ctx context.Context, name repository) (bool, error) {
 	if h.cfg.Authorizer == nil {
 		return true, nil
 	}
-	return h.cfg.Authorizer.Authorize(ctx, access.Need{Optional: name.access(access.Pull)})
+	ok, err := h.cfg.Authorizer.Authorize(ctx, access.Need{Optional: name.access(access.Pull)})
+	if errors.Is(err, access.ErrDenied) {
+		return false, nil
+	}
+	return ok, err
 }
 
 // fail writes the response to a request that failed.

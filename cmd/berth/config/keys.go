@@ -231,7 +231,7 @@ func ruleKeys(c *Config) (all []key) {
 
 func otherKeys(c *Config) []key {
 	return []key{
-		{name: "delete.enabled", value: negated(&c.API.DisableDelete), help: "whether clients may delete blobs"},
+		{name: "delete.enabled", value: negated(&c.API.DisableDelete), help: "whether clients may delete blobs, manifests and tags"},
 
 		{name: "limits.request", value: duration(6*time.Hour, time.Minute, 24*time.Hour, &c.Blobs.RequestLimit, &c.Server.RequestLimit), help: "maximum duration of a request"},
 		{name: "limits.drain", value: duration(0, 0, time.Hour, &c.Server.Drain), help: "how long berth still accepts requests after SIGTERM, while /readyz returns 503 so that load balancers stop sending them"},

@@ -32,26 +32,30 @@ build: ## Build ./berth
 # race detector they would take minutes and find nothing.
 COUNTING := ^Test(Budgets|BytesOfChunks|ManyPatches)$$
 
-# The tests of the binary build a berth with the same flags as themselves. `make
-# test` runs them without the race detector, which would take minutes, and `make
-# test-long` with it.
-SYSTEM := ./cmd/berth/system
+# `make test` runs the tests of these packages with the race detector. The others, most
+# of which wait for servers of stores or run the binary, would take minutes more with it:
+# `make test-long` does that.
+RACED  := ./blobstore/... ./upload/... ./redirect/... ./cmd/berth/server ./drivers/envelope ./drivers/filesystem ./drivers/memory ./drivers/presign
+OTHERS := $$($(GO) list ./... | grep -vxF "$$($(GO) list $(RACED))")
+
+# What the tests need besides Go.
+NEEDS := $(addprefix $(TOOLS)/,clients.stamp servers.stamp azurite.stamp nginx.stamp haproxy.stamp containers.stamp)
 
 .PHONY: test
-test: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp $(TOOLS)/containers.stamp ## Run the tests, most of them with the race detector; installs what they need
-	$(GO) test -race -tags $(TAGS) -timeout 40m -skip '$(COUNTING)' $$($(GO) list ./... | grep -v '/cmd/berth/system$$')
+test: $(NEEDS) ## Run the tests, those of concurrent code with the race detector; installs what they need
+	$(GO) test -race -tags $(TAGS) -timeout 20m -skip '$(COUNTING)' $(RACED)
 	$(GO) test -tags $(TAGS) -run '$(COUNTING)' ./blobstore
-	$(GO) test -tags $(TAGS) -timeout 20m $(SYSTEM)
+	$(GO) test -tags $(TAGS) -timeout 20m $(OTHERS)
 
 # These tests search for interleavings and faults that break a rule. `make test`
 # runs a share of each, which is another one each time.
 SEARCHES := ^Test(Every|Attack|Faults|Search|StoreThatHangs|BrokenRules)
 
 .PHONY: test-long
-test-long: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp $(TOOLS)/containers.stamp ## Run the tests that take minutes: every interleaving and fault, all TestLong…, and the binary with the race detector
+test-long: $(NEEDS) ## Run the tests that take minutes: every interleaving and fault, all TestLong…, and the race detector everywhere
 	BERTH_TEST_LONG=1 $(GO) test -tags $(TAGS) -run '$(SEARCHES)' -timeout 30m ./blobstore
 	BERTH_TEST_LONG=1 $(GO) test -tags $(TAGS) -run '^TestLong' -timeout 30m -count 1 ./...
-	$(GO) test -race -tags $(TAGS) -timeout 30m -count 1 $(SYSTEM)
+	$(GO) test -race -tags $(TAGS) -timeout 30m -count 1 $(OTHERS)
 
 .PHONY: race
 race: $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp ## Run the tests that search for races, longer than `make test` does
@@ -68,7 +72,7 @@ fuzz: ## Run every fuzzer for FUZZTIME (30s)
 	done
 
 .PHONY: soak
-soak: $(TOOLS)/clients.stamp $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp $(TOOLS)/nginx.stamp $(TOOLS)/haproxy.stamp $(TOOLS)/containers.stamp ## Run the tests that take tens of minutes (BERTH_TEST_SOAK=1)
+soak: $(NEEDS) ## Run the tests that take tens of minutes (BERTH_TEST_SOAK=1)
 	BERTH_TEST_SOAK=1 $(GO) test -tags $(TAGS) -timeout 2h -count 1 ./...
 
 .PHONY: requests

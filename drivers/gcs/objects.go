@@ -22,7 +22,7 @@ type objectStore struct {
 
 // Create writes the object with the precondition that there is none. It returns
 // ErrExists if there is one. A retry may find the object that an earlier
-// attempt of the same call has written, and then returns ErrExists too.
+// attempt of the same call has written. Then the error also wraps ErrUnanswered.
 func (s *objectStore) Create(ctx context.Context, key string, body drivers.Body) (_ drivers.Object, err error) {
 	defer func() { err = failed("create", key, err) }()
 	if err := drivers.CheckKey(key); err != nil {
@@ -48,7 +48,7 @@ func (s *objectStore) Replace(ctx context.Context, key, tag string, body drivers
 	}
 	attrs, err := s.write(ctx, s.name(key), s.class(key), whenAt(generation), body, drivers.ErrChanged)
 	if errors.Is(err, drivers.ErrNotFound) { // the store answers 404 or 412 if the object is gone
-		return drivers.Object{}, fmt.Errorf("%w: the object is gone", drivers.ErrChanged)
+		return drivers.Object{}, refused(fmt.Errorf("%w: the object is gone", drivers.ErrChanged), errors.Is(err, drivers.ErrUnanswered))
 	}
 	if err != nil {
 		return drivers.Object{}, err
@@ -63,9 +63,11 @@ func (s *objectStore) DeleteIf(ctx context.Context, key, tag string) (err error)
 	if err := drivers.CheckKey(key); err != nil {
 		return err
 	}
-	o := s.handle.Object(s.name(key))
+	o := s.handle.Object(s.name(key)).Retryer(storage.WithPolicy(storage.RetryNever))
+	unanswered := false
 	if generation, ok := parseTag(tag); ok {
-		err := s.cfg.classify(ctx, o.If(whenAt(generation)).Delete(ctx), drivers.ErrChanged)
+		unanswered, err = retryWrite(ctx, func() error { return o.If(whenAt(generation)).Delete(ctx) })
+		err := s.cfg.classify(ctx, err, drivers.ErrChanged)
 		if errors.Is(err, drivers.ErrNotFound) {
 			return nil
 		}
@@ -74,10 +76,10 @@ func (s *objectStore) DeleteIf(ctx context.Context, key, tag string) (err error)
 		}
 	}
 	// An object that is gone does not have this generation either.
-	_, err = o.Attrs(ctx)
+	_, err = s.handle.Object(s.name(key)).Attrs(ctx)
 	switch err := s.cfg.classify(ctx, err, nil); {
 	case err == nil:
-		return drivers.ErrChanged
+		return refused(drivers.ErrChanged, unanswered)
 	case errors.Is(err, drivers.ErrNotFound):
 		return nil
 	default:

@@ -179,3 +179,50 @@ func TestHalfHeader(t *testing.T) {
 		}
 	}
 }
+
+// TestRetriedWriteIsRefused has a store that refuses the second attempt of a write by
+// its condition. If the first one may have taken effect, the error shows it.
+func TestRetriedWriteIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		first int // status, or 0 for no answer
+		want  bool
+	}{{http.StatusTooManyRequests, false}, {http.StatusServiceUnavailable, true}, {0, true}} {
+		for _, second := range []int{http.StatusPreconditionFailed, http.StatusNotFound} {
+			synctest.Test(t, func(t *testing.T) {
+				requests := 0
+				b := openUnprobed(t, Config{Endpoint: "http://gcs.example", Transport: transport(func(r *http.Request) (*http.Response, error) {
+					if r.Body != nil {
+						readAll(r)
+					}
+					requests++
+					switch {
+					case requests > 2: // what a deletion reads after a conflict
+						return answer(r, http.StatusOK, map[string]string{"generation": "7", "size": "1", "updated": "2026-01-02T03:04:05Z"})
+					case requests == 2:
+						return answer(r, second, "no")
+					case c.first == 0:
+						return nil, io.EOF
+					}
+					return answer(r, c.first, "no")
+				})})
+				for name, call := range map[string]struct {
+					do     func() error
+					status int // the second answer that it may get
+					want   error
+				}{
+					"Create":   {func() error { _, err := b.Create(t.Context(), "k", drivers.NewBody([]byte("x"))); return err }, http.StatusPreconditionFailed, drivers.ErrExists},
+					"Replace":  {func() error { _, err := b.Replace(t.Context(), "k", "5", drivers.NewBody([]byte("x"))); return err }, second, drivers.ErrChanged},
+					"DeleteIf": {func() error { return b.DeleteIf(t.Context(), "k", "5") }, http.StatusPreconditionFailed, drivers.ErrChanged},
+				} {
+					if call.status != second {
+						continue
+					}
+					requests = 0
+					if err := call.do(); !errors.Is(err, call.want) || errors.Is(err, drivers.ErrNotFound) || errors.Is(err, drivers.ErrUnanswered) != c.want {
+						t.Errorf("%s, answered %d and then %d = %v, want %v, and ErrUnanswered: %v", name, c.first, second, err, call.want, c.want)
+					}
+				}
+			})
+		}
+	}
+}

@@ -47,7 +47,7 @@ func (s *store) write(ctx context.Context, name, class string, cond storage.Cond
 	}
 	o := s.handle.Object(name).If(cond).Retryer(storage.WithPolicy(storage.RetryNever))
 	var attrs *storage.ObjectAttrs
-	err := retry(ctx, func() error {
+	unanswered, err := retryWrite(ctx, func() error {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		w := o.NewWriter(ctx)
@@ -67,7 +67,7 @@ func (s *store) write(ctx context.Context, name, class string, cond storage.Cond
 		attrs = w.Attrs()
 		return nil
 	})
-	return attrs, s.cfg.classify(ctx, err, unmet)
+	return attrs, refused(s.cfg.classify(ctx, err, unmet), unanswered)
 }
 
 // stat returns the object under a key.

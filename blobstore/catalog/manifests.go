@@ -26,11 +26,15 @@ func (c *Catalog) OpenManifest(ctx context.Context, repository string, d digest.
 	return envelope.Open[Manifest](ctx, c.bucket, ManifestKey(repository, d))
 }
 
+// readTimeout is how long the reading of all bytes of a manifest may take. The first
+// line may take half of it.
+const readTimeout = 2 * envelope.SmallCallTimeout
+
 // CompareManifest reads a manifest, in any state, and reports whether its bytes equal
 // content. It holds only a part of them in memory, and the result has no Raw. It
 // returns drivers.ErrNotFound if there is none.
 func (c *Catalog) CompareManifest(ctx context.Context, repository string, d digest.Digest, content []byte) (m StoredManifest, equal bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, envelope.SmallCallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	m, r, err := c.OpenManifest(ctx, repository, d)
 	if err != nil {
@@ -118,7 +122,7 @@ func (c *Catalog) LoadManifest(ctx context.Context, repository string, d digest.
 }
 
 func (c *Catalog) load(ctx context.Context, key string) (StoredManifest, error) {
-	ctx, cancel := context.WithTimeout(ctx, envelope.SmallCallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	m, r, err := envelope.Open[Manifest](ctx, c.bucket, key)
 	if err != nil {

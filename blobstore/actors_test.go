@@ -9,6 +9,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
 )
 
@@ -23,6 +24,11 @@ const (
 type client struct {
 	run *simRun
 	s   *Store
+
+	// Of an actor of a schedule.
+	actor  int
+	bucket drivers.Bucket // of the process
+	cached bool           // the process has a cache
 }
 
 func (c *client) ctx() context.Context { return c.run.Ctx }
@@ -137,9 +143,9 @@ func (c *client) get(p []byte) error {
 	return err
 }
 
-// contest returns the error of a request to a session, unless it is one that a
+// unlessRival returns the error of a request to a session, unless it is one that a
 // rival may cause.
-func (c *client) contest(err error) error {
+func (c *client) unlessRival(err error) error {
 	if c.run.rivals {
 		return expect(err, ErrOutOfOrder, ErrBlobUploadUnknown)
 	}

@@ -42,7 +42,7 @@ func TestBrokenRulesAreFound(t *testing.T) {
 func brokenRules() []scenario {
 	x, y := twins(1, 600, 300)
 	put := func(p []byte) func(c *client) error {
-		return func(c *client) error { return c.contest(c.put(repoA, c.run.session, p[300:], p)) }
+		return func(c *client) error { return c.unlessRival(c.put(repoA, c.run.session, p[300:], p)) }
 	}
 	push := actor{"push", func(c *client) error { return c.push(repoA, x) }}
 	leave := func(state string) func(run *simRun) error {

@@ -10,9 +10,9 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// scene is something that one client does, with a bucket that was prepared for
+// faultScenario is something that one client does, with a bucket that was prepared for
 // it. All three functions get the same client.
-type scene struct {
+type faultScenario struct {
 	name   string
 	part   int64                   // size of parts, in bytes
 	before func(c *retrying) error // without faults
@@ -36,9 +36,9 @@ func everyFault() []sim.Fault {
 // usedMemory returns how much of the memory for uploads is in use.
 func usedMemory(s *Store) string { return fmt.Sprintf("%+v", s.uploads.Memory()) }
 
-// simulated returns the scenario of a scene with that many parts of an upload in
+// simulated returns the scenario for package sim, with that many parts of an upload in
 // progress at a time.
-func (s scene) simulated(open opener, parallel int) sim.Scenario {
+func (s faultScenario) simulated(open opener, parallel int) sim.Scenario {
 	cfg := Config{
 		InlineMax: tinyInline,
 		Upload:    UploadConfig{Memory: 8 << 20, PartSize: s.part, ParallelParts: parallel},
@@ -59,7 +59,7 @@ func (s scene) simulated(open opener, parallel int) sim.Scenario {
 				return nil, err
 			}
 			unused = usedMemory(own)
-			c = &retrying{run: run, own: &client{run, own}, spare: &client{run, spare}}
+			c = &retrying{run: run, own: &client{run: run, s: own}, spare: &client{run: run, s: spare}}
 			if s.before != nil {
 				if err := s.before(c); err != nil {
 					return nil, err
@@ -83,20 +83,20 @@ func (s scene) simulated(open opener, parallel int) sim.Scenario {
 	}
 }
 
-// TestFaults plays every scene with every call failing in every way.
+// TestFaults plays every scenario with every call failing in every way.
 func TestFaults(t *testing.T) {
-	for _, s := range scenes() {
+	for _, s := range faultScenarios() {
 		playEveryFault(t, s, inMemory(tinyS3()), 1, everyFault())
 	}
 }
 
-// playEveryFault plays a scene once for each fault of each call. That no goroutine
+// playEveryFault plays a scenario once for each fault of each call. That no goroutine
 // is left is checked by the bubble that it runs in.
-func playEveryFault(t *testing.T, s scene, open opener, parallel int, faults []sim.Fault) {
+func playEveryFault(t *testing.T, s faultScenario, open opener, parallel int, faults []sim.Fault) {
 	t.Helper()
 	t.Run(s.name, func(t *testing.T) {
 		t.Parallel()
-		if !long() { // one fault for each scene
+		if !long() { // one fault for each scenario
 			faults = faults[drawn(t.Name()).IntN(len(faults)):][:1]
 		}
 		plays := sim.EveryFault(t, s.simulated(open, parallel), faults...)
@@ -104,7 +104,7 @@ func playEveryFault(t *testing.T, s scene, open opener, parallel int, faults []s
 	})
 }
 
-// TestFaultsElsewhere plays those scenes that make a difference on stores with
+// TestFaultsElsewhere plays those scenarios that make a difference on stores with
 // other habits, and with several parts in progress at once.
 func TestFaultsElsewhere(t *testing.T) {
 	all := everyFault()
@@ -120,7 +120,7 @@ func TestFaultsElsewhere(t *testing.T) {
 		"filesystem":      {inFiles(t), 1, []sim.Fault{all[1], all[4]}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, s := range fewScenes() {
+			for _, s := range fewScenarios() {
 				playEveryFault(t, s, on.open, on.parallel, on.faults)
 			}
 		})

@@ -79,7 +79,7 @@ func (s sharedSession) actors() []sessionActor {
 	return []sessionActor{
 		{actor{"PATCH x", func(c *client) error {
 			_, err := c.patch(repoA, c.run.session, restX)
-			return c.contest(err)
+			return c.unlessRival(err)
 		}}, "PATCH x"},
 		{actor{"PATCH and PUT x", s.patchAndPut(s.x)}, "PATCH and PUT x"},
 		{actor{"PATCH and PUT y", s.patchAndPut(s.y)}, "PATCH and PUT y"},
@@ -89,7 +89,7 @@ func (s sharedSession) actors() []sessionActor {
 		{actor{"PUT y", s.put(s.y)}, "PUT y"},
 		{actor{"PUT x as y", s.putWrong(digest.SHA256)}, "PUT x as y"},
 		{actor{"PUT x as y by sha512", s.putWrong(digest.SHA512)}, "PUT x as y"},
-		{actor{"cancel", func(c *client) error { return c.contest(c.cancel(repoA, c.run.session)) }}, "cancel"},
+		{actor{"cancel", func(c *client) error { return c.unlessRival(c.cancel(repoA, c.run.session)) }}, "cancel"},
 		{actor{"status", func(c *client) error {
 			_, err := c.status(repoA, c.run.session)
 			return expect(err, ErrBlobUploadUnknown)
@@ -103,12 +103,12 @@ func (s sharedSession) patchAndPut(p []byte) func(c *client) error {
 		if err == nil {
 			err = c.put(repoA, u, nil, p)
 		}
-		return c.contest(err)
+		return c.unlessRival(err)
 	}
 }
 
 func (s sharedSession) put(p []byte) func(c *client) error {
-	return func(c *client) error { return c.contest(c.put(repoA, c.run.session, p[s.sent:], p)) }
+	return func(c *client) error { return c.unlessRival(c.put(repoA, c.run.session, p[s.sent:], p)) }
 }
 
 func (s sharedSession) putBySHA512(c *client) error {
@@ -116,7 +116,7 @@ func (s sharedSession) putBySHA512(c *client) error {
 	if c.run.rivals && isWrongDigest(err) {
 		return nil // the session has ended with the bytes of a rival
 	}
-	return c.contest(err)
+	return c.unlessRival(err)
 }
 
 // goalOfSHA512 returns the goal of a PUT by a sha512. The session computes none.

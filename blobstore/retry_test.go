@@ -16,7 +16,7 @@ type retrying struct {
 	own      *client // of the process that the fault strikes
 	spare    *client // of another process, which gets the requests once the first has died
 	requests int
-	session  session // the scene's session
+	session  session // the scenario's session
 }
 
 // session is an upload as its client knows it.
@@ -27,8 +27,8 @@ type session struct {
 	named      digest.Digest
 }
 
-// maxRequests is the number of requests in a scene after which a client gives up.
-// Without faults no scene makes half as many.
+// maxRequests is the number of requests in a scenario after which a client gives up.
+// Without faults no scenario makes half as many.
 const maxRequests = 24
 
 // errGaveUp is the error of a client that has made too many requests.

@@ -13,171 +13,71 @@ import (
 	"github.com/berthhq/berth/drivers/envelope"
 )
 
-// sample is a blob of a scene, and the size of the parts in which it is pushed.
-type sample struct {
-	name  string
-	p     []byte
-	named digest.Digest // by which it is pushed
-	part  int64
-}
-
-// samples returns a blob of each kind. They are small, because scenes are many.
-// Only the last one has a tail that is worth freeing, which takes a long part.
-func samples(alg digest.Algorithm) []sample {
-	var all []sample
-	for i, s := range []struct {
-		name string
-		size int
-		part int64
-	}{
-		{"inline", tinyInline, tinyPart},
-		{"one part", tinyInline + 1, tinyPart},
-		{"parts", 600, tinyPart},
-		{"long parts", (68 + 66) << 10, 68 << 10},
-	} {
-		p := randomBytes(uint64(1000+i), s.size)
-		all = append(all, sample{s.name, p, alg.FromBytes(p), s.part})
-	}
-	return all
-}
-
-func (b sample) digest() digest.Digest { return digest.FromBytes(b.p) }
-
-func (b sample) inline() bool { return len(b.p) <= tinyInline }
-
-func (b sample) String() string { return b.name + " " + b.named.Algorithm().String() }
-
-// situation is what a push or a mount meets.
-type situation struct {
-	recordState
-	here    bool // the blob was pushed to this repository, and not to the other one
-	earlier bool // this repository has a link from an earlier life of the record
-}
-
-// situations returns all situations. The first three are the most common ones.
-func situations() []situation {
-	all := []situation{
-		{recordState: stateNamed("no record")},
-		{recordState: stateNamed("live")},
-		{recordState: stateNamed("live"), here: true},
-		{recordState: stateNamed("live"), earlier: true},
-	}
-	for _, s := range recordStates() {
-		if s.make != nil {
-			all = append(all, situation{recordState: s})
-		}
-	}
-	return all
-}
-
-func (at situation) String() string {
-	switch {
-	case at.here:
-		return at.name + " here"
-	case at.earlier:
-		return at.name + ", with a link of an earlier life"
-	default:
-		return at.name
-	}
-}
-
-// prepare leaves a blob in the situation.
-func (at situation) prepare(c *retrying, b sample) error {
-	if at.earlier {
-		if err := first(
-			func() error { return pushAnd(c, repoA, b) },
-			c.mutation(repoA, b).forget,
-		); err != nil {
-			return err
-		}
-		c.run.Ledger.Forget()
-	}
-	if at.make == nil && !at.none { // by the digest that the scene uses
-		if at.here {
-			return pushAnd(c, repoA, b)
-		}
-		return pushAnd(c, repoB, b)
-	}
-	if b.named != b.digest() {
-		if err := pushAnd(c, repoB, b); err != nil { // which creates the alias
-			return err
-		}
-	}
-	return at.leave(c.own, repoB, b.p)
-}
-
-// pushAnd pushes a blob in one request.
-func pushAnd(c *retrying, repo string, b sample) error { return c.own.pushAs(repo, b.p, b.named) }
-
-func (c *retrying) mutation(repo string, b sample) *mutation {
-	return &mutation{c.run, repo, b.digest()}
-}
-
-// scenes returns everything that clients do. If two scenes differ in nothing that
+// faultScenarios returns everything that clients do. If two scenarios differ in nothing that
 // the code distinguishes, one of them is left out.
-func scenes() []scene {
-	all := fewScenes()
+func faultScenarios() []faultScenario {
+	all := fewScenarios()
 	at := situations()
 	for _, b := range samples(digest.SHA256) {
 		if b.name == "long parts" {
 			continue
 		}
-		all = append(all, pushScene(byPost, at[0], b))
-		all = append(all, existingScenes(at[1:], b)...)
-		all = append(all, againScenes(b, byPut, byPatch, byChunks)...)
+		all = append(all, pushScenario(byPost, at[0], b))
+		all = append(all, existingScenarios(at[1:], b)...)
+		all = append(all, againScenarios(b, byPut, byPatch, byChunks)...)
 	}
 	for _, b := range samples(digest.SHA512)[:3] {
 		for _, at := range at[:3] {
-			all = append(all, pushScene(byPut, at, b), pushScene(byPatch, at, b), mountScene(at, b))
+			all = append(all, pushScenario(byPut, at, b), pushScenario(byPatch, at, b), mountScenario(at, b))
 		}
-		all = append(all, deleteScene(b))
+		all = append(all, deleteScenario(b))
 	}
 	for _, b := range samples(digest.SHA512) {
-		all = append(all, pushScene(byUnannounced, at[0], b))
+		all = append(all, pushScenario(byUnannounced, at[0], b))
 		if b.name != "parts" {
 			continue
 		}
 		for _, at := range at[1:] {
-			all = append(all, pushScene(byUnannounced, at, b))
+			all = append(all, pushScenario(byUnannounced, at, b))
 		}
-		all = append(all, againScenes(b, byUnannounced)...)
+		all = append(all, againScenarios(b, byUnannounced)...)
 	}
 	return all
 }
 
-// existingScenes returns pushes and mounts of a blob in situations in which it may
+// existingScenarios returns pushes and mounts of a blob in situations in which it may
 // exist. A mount does not read the data of a live record.
-func existingScenes(at []situation, b sample) []scene {
-	var all []scene
+func existingScenarios(at []situation, b sample) []faultScenario {
+	var all []faultScenario
 	for _, at := range at {
 		if b.inline() && at.hasData {
 			continue
 		}
-		all = append(all, pushScene(byPut, at, b), pushScene(byPatch, at, b))
+		all = append(all, pushScenario(byPut, at, b), pushScenario(byPatch, at, b))
 		if !strings.HasPrefix(at.name, "live,") {
-			all = append(all, mountScene(at, b))
+			all = append(all, mountScenario(at, b))
 		}
 	}
 	return all
 }
 
-// fewScenes returns the scenes in which other stores may make a difference.
-func fewScenes() []scene {
-	var all []scene
+// fewScenarios returns the scenarios in which other stores may make a difference.
+func fewScenarios() []faultScenario {
+	var all []faultScenario
 	for _, b := range samples(digest.SHA256) {
 		for _, by := range []way{byPut, byPatch, byChunks} {
-			all = append(all, pushScene(by, situations()[0], b))
+			all = append(all, pushScenario(by, situations()[0], b))
 		}
-		all = append(all, cancelScene(b), statusScene(b), deleteScene(b))
+		all = append(all, cancelScenario(b), statusScenario(b), deleteScenario(b))
 	}
 	for _, b := range samples(digest.SHA512)[1:3] {
-		all = append(all, refuseScene(b))
+		all = append(all, refuseScenario(b))
 	}
 	return all
 }
 
-func pushScene(by way, at situation, b sample) scene {
-	return scene{
+func pushScenario(by way, at situation, b sample) faultScenario {
+	return faultScenario{
 		name:   fmt.Sprintf("push by %s/%s/%s", by, at, b),
 		part:   b.part,
 		before: func(c *retrying) error { return at.prepare(c, b) },
@@ -189,11 +89,11 @@ func pushScene(by way, at situation, b sample) scene {
 	}
 }
 
-// refuseScene pushes a blob by the sha512 of other bytes, which the POST did not
+// refuseScenario pushes a blob by the sha512 of other bytes, which the POST did not
 // announce, and then by its own.
-func refuseScene(b sample) scene {
+func refuseScenario(b sample) faultScenario {
 	wrong := digest.SHA512.FromString("other bytes")
-	return scene{
+	return faultScenario{
 		name: "refuse/" + b.name,
 		part: b.part,
 		do: func(c *retrying) error {
@@ -212,9 +112,9 @@ func refuseScene(b sample) scene {
 	}
 }
 
-// mountScene mounts a blob, and pushes it if the mount is refused.
-func mountScene(at situation, b sample) scene {
-	return scene{
+// mountScenario mounts a blob, and pushes it if the mount is refused.
+func mountScenario(at situation, b sample) faultScenario {
+	return faultScenario{
 		name:   fmt.Sprintf("mount/%s/%s", at, b),
 		part:   b.part,
 		before: func(c *retrying) error { return at.prepare(c, b) },
@@ -252,13 +152,13 @@ func mishaps(b sample) map[string]func(c *retrying) error {
 	}
 }
 
-// againScenes repeat a PUT whose response was lost, after mishaps. The data of the
+// againScenarios repeat a PUT whose response was lost, after mishaps. The data of the
 // blob may be the session's own.
-func againScenes(b sample, ways ...way) []scene {
-	var all []scene
+func againScenarios(b sample, ways ...way) []faultScenario {
+	var all []faultScenario
 	for name, mishap := range mishaps(b) {
 		for _, by := range ways {
-			all = append(all, scene{
+			all = append(all, faultScenario{
 				name: fmt.Sprintf("PUT again after %s/%s/%s", by, name, b.name),
 				part: b.part,
 				before: func(c *retrying) (err error) {
@@ -292,8 +192,8 @@ func sent(b sample) func(c *retrying) error {
 	}
 }
 
-func cancelScene(b sample) scene {
-	return scene{
+func cancelScenario(b sample) faultScenario {
+	return faultScenario{
 		name:   "cancel/" + b.name,
 		part:   b.part,
 		before: sent(b),
@@ -317,8 +217,8 @@ func cancelScene(b sample) scene {
 	}
 }
 
-func statusScene(b sample) scene {
-	return scene{
+func statusScenario(b sample) faultScenario {
+	return faultScenario{
 		name:   "status/" + b.name,
 		part:   b.part,
 		before: sent(b),
@@ -336,13 +236,13 @@ func statusScene(b sample) scene {
 	}
 }
 
-// deleteScene deletes a blob and pushes it again. A delete that takes effect late
+// deleteScenario deletes a blob and pushes it again. A delete that takes effect late
 // must not remove the new link.
-func deleteScene(b sample) scene {
+func deleteScenario(b sample) faultScenario {
 	stat := func(c *retrying) error {
 		return c.do(func(c *client) error { _, err := c.in(repoA).Stat(c.ctx(), b.named); return err })
 	}
-	return scene{
+	return faultScenario{
 		name: fmt.Sprintf("delete/%s", b),
 		part: b.part,
 		before: func(c *retrying) error {

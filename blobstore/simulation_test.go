@@ -31,6 +31,8 @@ type simRun struct {
 	session Upload // that the setup has started, for actors that share one
 	rivals  bool   // see scenario
 	clients []*client
+
+	collector sim.Collector // see scenario.collects
 }
 
 // scenario is a sim.Scenario with clients as its actors, which start together
@@ -47,6 +49,13 @@ type scenario struct {
 	// rivals means that the actors want different things of one session, so that
 	// some of them must fail.
 	rivals bool
+
+	// images, if not nil, is the configuration of all processes, which use manifests
+	// and tags. Then writes take effect in time, and the collector may run.
+	images *Config
+
+	// after checks what must hold in the end.
+	after func(*simRun) error
 }
 
 // actor is one client, which makes one request after another. In the end run
@@ -133,19 +142,36 @@ func (sc scenario) simulated() sim.Scenario {
 	default:
 		open = inMemory(sc.habits)
 	}
-	return sim.Scenario{Open: open, Start: sc.start, Read: readers, Fault: sc.fault, Tamper: sc.tamper}
+	simulated := sim.Scenario{Open: open, Read: readers, Fault: sc.fault, Tamper: sc.tamper}
+	var run *simRun
+	simulated.Start = func(r *sim.Run) (actors []sim.Actor, err error) {
+		run = &simRun{Run: r, rivals: sc.rivals}
+		return sc.start(run)
+	}
+	if sc.after != nil {
+		simulated.After = func(*sim.Run) error { return sc.after(run) }
+	}
+	if sc.images != nil {
+		simulated.ReadManifest, simulated.RequestLimit = readImages, imageLimit
+	}
+	return simulated
 }
 
 // start opens a Store for each actor and prepares the bucket.
-func (sc scenario) start(r *sim.Run) ([]sim.Actor, error) {
-	run := &simRun{Run: r, rivals: sc.rivals}
+func (sc scenario) start(run *simRun) ([]sim.Actor, error) {
+	cfg := tiny()
+	if sc.images != nil {
+		cfg = *sc.images
+		run.collects(cfg)
+	}
 	var actors []sim.Actor
 	for i, a := range sc.actors {
-		s, err := Open(r.Ctx, r.Process(i), tiny())
+		b := run.Process(i)
+		s, err := Open(run.Ctx, b, cfg)
 		if err != nil {
 			return nil, err
 		}
-		c := &client{run: run, s: s}
+		c := &client{run: run, s: s, actor: i, bucket: b, cached: cfg.Cache.Entries > 0}
 		run.clients = append(run.clients, c)
 		actors = append(actors, sim.Actor{Name: a.name, Run: func() error {
 			return stubborn(func() error { return a.run(c) })
@@ -192,12 +218,21 @@ func everyInterleaving(t *testing.T, sc scenario) {
 			drawOne(t, sc)
 			return
 		}
-		done := sim.Explore(t, sc.simulated(), 0)
+		done := sim.Explore(t, sc.simulated(), sc.most())
 		if done.Violation != nil {
 			t.Error(done.Violation)
 		}
 		t.Logf("%d schedules", done.Schedules)
 	})
+}
+
+// most returns the number of schedules of a scenario that are run. It is zero for all.
+// Only the collector makes so many calls that there can be more than these.
+func (sc scenario) most() int {
+	if sc.images == nil || soak() {
+		return 0
+	}
+	return 2000
 }
 
 // drawOne runs a scenario in one schedule that is drawn.

@@ -43,6 +43,7 @@ const (
 	moveTag        // to a digest
 	readTag
 	deleteManifest
+	deleteTag
 )
 
 // state is a repository as clients see it: the manifests, each with the time until
@@ -112,8 +113,9 @@ func (h *history) drop(dropped *op) {
 }
 
 // excused reports whether a read of a tag need not fit the order: it overlaps a request
-// that moves the tag to a manifest and overlaps a deletion of that manifest. The tag
-// then resolves to what it named before, or not at all.
+// that moves the tag and overlaps a deletion of a manifest. If that is the manifest that
+// the tag moves from, the tag does not resolve in between; if it is the one that the tag
+// moves to, the tag still resolves to what it named before.
 func (h *history) excused(r *op) bool {
 	if r.kind != readTag {
 		return false
@@ -123,12 +125,20 @@ func (h *history) excused(r *op) bool {
 			continue
 		}
 		for _, d := range h.ops {
-			if d.kind == deleteManifest && d.digest == p.digest && d.overlaps(p) {
+			if d.kind == deleteManifest && d.overlaps(p) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// deletedTwice reports whether another deletion of the same tag overlaps this one. Both
+// succeed, because the store reports success for the deletion of what is absent.
+func (h *history) deletedTwice(o *op) bool {
+	return slices.ContainsFunc(h.ops, func(p *op) bool {
+		return p != o && p.kind == deleteTag && p.tag == o.tag && p.overlaps(o)
+	})
 }
 
 func (o *op) overlaps(p *op) bool { return o.start < p.end && p.start < o.end }

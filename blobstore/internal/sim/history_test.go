@@ -117,12 +117,12 @@ func TestHistoryOfDeletions(t *testing.T) {
 		{"a tag that comes back after its deletion, by a late write", func(l *responses) {
 			l.put(imageA, "t")(sim.Failed)
 			l.put(imageA, "t")(sim.Done)
-			l.Untagging(library, "t")(sim.Done)
+			l.Untagging(library, "t", false)(sim.Done)
 			l.has(images{"t": imageA})
 		}, true},
 		{"a tag that comes back after its deletion", func(l *responses) {
 			l.put(imageA, "t")(sim.Done)
-			l.Untagging(library, "t")(sim.Done)
+			l.Untagging(library, "t", false)(sim.Done)
 			l.has(images{"t": imageA})
 		}, false},
 		{"a read between a deletion and a PUT that overlaps it", func(l *responses) {

@@ -161,22 +161,33 @@ func (m Manifest) hasChild(d digest.Digest) bool {
 
 // readManifest reads a manifest of any length.
 func readManifest(ctx context.Context, b drivers.Bucket, key string) (Manifest, error) {
-	s, r, err := envelope.Open[catalog.Manifest](ctx, b, key)
+	s, err := envelope.Read[catalog.Manifest](ctx, b, key)
 	if err != nil {
 		return Manifest{}, err
 	}
-	defer r.Close()
 	m := Manifest{StoredManifest: s}
 	if !s.Value.Readable() {
 		return m, nil
 	}
-	raw, err := io.ReadAll(r)
-	if err != nil {
-		return Manifest{}, err
+	raw := s.Raw
+	if int64(len(raw)) < s.RawSize {
+		if m.StoredManifest, raw, err = loadManifest(ctx, b, key); err != nil {
+			return Manifest{}, err
+		}
 	}
 	m.Content = contentOf(raw)
-	m.Parsed, m.Err = manifest.Parse(s.Value.MediaType, raw)
+	m.Parsed, m.Err = manifest.Parse(m.Value.MediaType, raw)
 	return m, nil
+}
+
+func loadManifest(ctx context.Context, b drivers.Bucket, key string) (catalog.StoredManifest, []byte, error) {
+	s, r, err := envelope.Open[catalog.Manifest](ctx, b, key)
+	if err != nil {
+		return s, nil, err
+	}
+	defer r.Close()
+	raw, err := io.ReadAll(r)
+	return s, raw, err
 }
 
 // digestInKey returns the digest in the key of an alias or of data. It returns

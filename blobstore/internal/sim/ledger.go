@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ type Ledger struct {
 	mu           sync.Mutex
 	blobs        map[blob]*account
 	repositories map[string]*repository
+	wrong        findings // responses that are wrong in themselves
 }
 
 // blob is a blob in a repository, by its canonical digest.
@@ -146,15 +148,15 @@ func (l *Ledger) Pushing(repository string, d digest.Digest, p []byte) (answered
 }
 
 // UsingBlob is called before a HEAD of a blob by a client who may push. Once that has
-// succeeded, the blob stays for a grace.
-func (l *Ledger) UsingBlob(repository string, p []byte) (answered func()) {
+// succeeded, the blob stays for a grace, less the age that the response may have.
+func (l *Ledger) UsingBlob(repository string, p []byte, age time.Duration) (answered func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a, started := l.account(repository, p), time.Now()
+	a, used := l.account(repository, p), time.Now().Add(-age)
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		a.use(started)
+		a.use(used)
 	}
 }
 
@@ -181,7 +183,7 @@ func (l *Ledger) Deleting(repository string, p []byte) (answered func(error)) {
 func (l *Ledger) Check(ctx context.Context, inv *Inventory, read ReadFunc) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var f findings
+	f := slices.Clone(l.wrong)
 	for id, a := range l.blobs {
 		for d := range a.acked {
 			got, err := read(ctx, id.repository, d)

@@ -92,6 +92,7 @@ func (l *Ledger) Putting(p Put) (answered func(Outcome)) {
 	}
 	started := time.Now()
 	acked := r.manifest(p.Digest, p.Content).push(p.Digest)
+	had := l.hasAll(p.Repository, r.refs[p.Digest])
 	stored := r.start(op{
 		text: "PUT " + short(p.Digest),
 		step: func(s state) (state, bool) { return s.touched(p.Digest, started), true },
@@ -125,11 +126,39 @@ func (l *Ledger) Putting(p Put) (answered func(Outcome)) {
 				return !p.allows(s.tags[tag]) || l.immutable(p.Repository, tag) && s.tags[tag] != "" && s.tags[tag] != p.Digest
 			})
 		default:
+			if had && l.hasAll(p.Repository, r.refs[p.Digest]) {
+				l.wrong.add("%s: manifest %s was refused, although all that it refers to was acknowledged", p.Repository, p.Digest)
+			}
 			for _, op := range append(moves, stored) {
 				r.drop(op)
 			}
 		}
 	}
+}
+
+// hasAll reports whether everything that a manifest refers to must be readable, even if
+// nothing names it.
+func (l *Ledger) hasAll(name string, m manifest.Manifest) bool {
+	return !slices.ContainsFunc(m.References, func(ref manifest.Reference) bool {
+		a := l.referred(name, ref)
+		return ref.Role != manifest.Foreign && (a == nil || !l.must(a, ref.Digest))
+	})
+}
+
+// referred returns the account of what a manifest refers to, or nil.
+func (l *Ledger) referred(name string, ref manifest.Reference) *account {
+	if ref.Role == manifest.Child {
+		if r := l.repositories[name]; r != nil {
+			return r.manifests[ref.Digest]
+		}
+		return nil
+	}
+	for id, a := range l.blobs {
+		if id.repository == name && (ref.Digest == id.digest || ref.Digest.Algorithm().FromBytes(a.content) == ref.Digest) {
+			return a
+		}
+	}
+	return nil
 }
 
 // move returns the state after a PUT has moved a tag.
@@ -204,18 +233,18 @@ func (l *Ledger) DeletingManifest(name string, d digest.Digest) (answered func(O
 	}
 }
 
-// Untagging is called before a DELETE of a tag.
-func (l *Ledger) Untagging(name, tag string) (answered func(Outcome)) {
+// Untagging is called before a DELETE of a tag. If the process has a cache, cached is true.
+// The deletion then may succeed although another process has deleted the manifest that
+// the tag names.
+func (l *Ledger) Untagging(name, tag string, cached bool) (answered func(Outcome)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.repository(name)
-	o := r.start(op{
-		text: "DELETE " + tag,
-		step: func(s state) (state, bool) {
-			return s.with(tag, ""), s.tags[tag] != "" && !l.immutable(name, tag)
-		},
-		tag: tag,
-	})
+	o := r.start(op{text: "DELETE " + tag, kind: deleteTag, tag: tag})
+	o.step = func(s state) (state, bool) {
+		found := s.tags[tag] != "" || cached || r.deletedTwice(o) // the store's deletion of an absent key succeeds
+		return s.with(tag, ""), found && !l.immutable(name, tag)
+	}
 	return l.answer(r, o, func(s state) bool { return s.tags[tag] == "" },
 		func(s state) bool { return s.tags[tag] != "" && l.immutable(name, tag) })
 }
@@ -280,13 +309,18 @@ func (r *repository) read(o *op, ref string, d digest.Digest) {
 }
 
 // Using is called before a HEAD of a manifest by a client who may push. Once that has
-// succeeded, the manifest stays for a grace.
-func (l *Ledger) Using(name string, d digest.Digest) (answered func()) {
+// succeeded, the manifest stays for a grace, less the age that the response may have.
+func (l *Ledger) Using(name string, d digest.Digest, age time.Duration) (answered func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.repository(name)
-	started := time.Now()
-	o := r.start(op{optional: true, text: "use " + short(d), step: func(s state) (state, bool) { return s.touched(d, started), s.has(d) }})
+	used := time.Now().Add(-age)
+	o := r.start(op{optional: true, text: "use " + short(d), step: func(s state) (state, bool) {
+		if age > 0 && !s.has(d) { // it was deleted meanwhile
+			return s, true
+		}
+		return s.touched(d, used), s.has(d)
+	}})
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()

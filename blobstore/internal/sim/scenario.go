@@ -182,7 +182,7 @@ func (r *Run) scheduled(actor int, b drivers.Bucket) drivers.Bucket {
 			if err := r.schedule.wait(r.name(actor), actor, c); err != nil {
 				return err
 			}
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) { // it waited before it was sent
+			if ctx.Err() != nil { // while it waited, before it was sent
 				ctx = context.WithoutCancel(ctx)
 			}
 		}

@@ -36,21 +36,34 @@ func (l *Ledger) checkManifests(f *findings, inv *Inventory) {
 // observe enters what the tags and digests of a history lead to, where that has changed.
 func (r *repository) observe(inv *Inventory, name string) {
 	for _, ref := range r.subjects() {
-		d := digest.Digest(ref)
-		if d.Validate() != nil {
-			d = inv.Tags[catalog.TagKey(name, ref)].Value.Digest
-		}
-		m, ok := inv.Manifests[catalog.ManifestKey(name, d)]
-		tag := inv.Tags[catalog.TagKey(name, ref)]
-		if !ok || !m.Value.Readable() || d != digest.Digest(ref) && !tag.Value.Names(m.Value) {
-			d = ""
-		}
+		d := inv.Resolve(name, ref)
 		if r.seen[ref] == string(d) {
 			continue
 		}
 		r.seen[ref] = string(d)
 		r.read(r.start(op{}), ref, d)
 	}
+}
+
+// Resolve returns the digest of the manifest that a repository has under a tag or a
+// digest. It returns an empty digest if there is none that can be read.
+func (inv *Inventory) Resolve(repository, ref string) digest.Digest {
+	d := digest.Digest(ref)
+	if d.Validate() == nil {
+		if inv.Manifests[catalog.ManifestKey(repository, d)].Value.Readable() {
+			return d
+		}
+		return ""
+	}
+	tag, ok := inv.Tags[catalog.TagKey(repository, ref)]
+	if !ok {
+		return ""
+	}
+	m := inv.Manifests[catalog.ManifestKey(repository, tag.Value.Digest)].Value
+	if !m.Readable() || !tag.Value.Names(m) {
+		return ""
+	}
+	return m.Digest
 }
 
 // reaches reports whether a repository can read what a manifest refers to.
@@ -80,14 +93,6 @@ func (inv *Inventory) reaches(name string, ref manifest.Reference) bool {
 // explains reports whether a deletion by a client explains that a repository does not
 // have what a manifest refers to.
 func (l *Ledger) explains(name string, ref manifest.Reference) bool {
-	if ref.Role == manifest.Child {
-		r := l.repositories[name]
-		return r != nil && r.manifests[ref.Digest] != nil && r.manifests[ref.Digest].deletedByClient()
-	}
-	for id, a := range l.blobs {
-		if id.repository == name && (ref.Digest == id.digest || ref.Digest.Algorithm().FromBytes(a.content) == ref.Digest) {
-			return a.deletedByClient()
-		}
-	}
-	return false
+	a := l.referred(name, ref)
+	return a != nil && a.deletedByClient()
 }

@@ -12,15 +12,12 @@
 package manifest
 
 import (
-	"bytes"
 	_ "crypto/sha256" // digests are checked by both algorithms
 	_ "crypto/sha512"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -110,6 +107,9 @@ func Parse(contentType string, body []byte) (Manifest, error) {
 	}
 	if isSchema1(declared) {
 		return Manifest{}, errSchema1()
+	}
+	if !json.Valid(body) {
+		return Manifest{}, invalid("%s", describeJSON(json.Unmarshal(body, new(document))))
 	}
 	fields, err := scanFields(body, documentFields)
 	if err != nil {
@@ -296,47 +296,11 @@ func (d *descriptor) UnmarshalJSON(p []byte) error {
 	return json.Unmarshal(p, (*plain)(d))
 }
 
-// scanFields returns which of the known fields a JSON object has, with any value.
-// It returns an error if a field is there twice, or in other letter case: Go's
-// decoder takes "Layers" for "layers", and other decoders do not.
-func scanFields(object []byte, known []string) (map[string]bool, error) {
-	dec := json.NewDecoder(bytes.NewReader(object))
-	if t, err := dec.Token(); err != nil {
-		return nil, invalid("%s", describeJSON(err))
-	} else if t != json.Delim('{') {
-		return nil, invalid("want a JSON object, not %.20q", object)
-	}
-	fields := map[string]bool{}
-	for dec.More() {
-		t, err := dec.Token()
-		if err != nil {
-			return nil, invalid("%s", describeJSON(err))
-		}
-		name, _ := t.(string) // keys of an object are strings
-		for _, k := range known {
-			switch {
-			case !strings.EqualFold(name, k):
-			case name != k:
-				return nil, invalid("the field %q must be written %q", name, k)
-			case fields[k]:
-				return nil, invalid("the field %q is there twice", k)
-			default:
-				fields[k] = true
-			}
-		}
-		var skipped json.RawMessage
-		if err := dec.Decode(&skipped); err != nil {
-			return nil, invalid("%s", describeJSON(err))
-		}
-	}
-	return fields, nil
-}
-
 func describeJSON(err error) string {
 	if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return fmt.Sprintf("the field %s must not be a JSON %s", t.Field, t.Value)
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if err.Error() == "unexpected end of JSON input" { // encoding/json has no sentinel for it
 		return "the JSON ends too early"
 	}
 	return "it is not JSON: " + err.Error()

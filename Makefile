@@ -52,7 +52,7 @@ test: $(NEEDS) ## Run the tests, those of concurrent code with the race detector
 SEARCHES := ^Test(Every|Attack|Faults|Search|StoreThatHangs|BrokenRules)
 
 .PHONY: test-long
-test-long: $(NEEDS) ## Run the tests that take minutes: every interleaving and fault, all TestLong…, and the race detector everywhere
+test-long: $(NEEDS) $(TOOLS)/largeclients.stamp ## Run the tests that take minutes: every interleaving and fault, all TestLong…, and the race detector everywhere
 	BERTH_TEST_LONG=1 $(GO) test -tags $(TAGS) -run '$(SEARCHES)' -timeout 30m ./blobstore
 	BERTH_TEST_LONG=1 $(GO) test -tags $(TAGS) -run '^TestLong' -timeout 30m -count 1 ./...
 	$(GO) test -race -tags $(TAGS) -timeout 30m -count 1 $(OTHERS)
@@ -72,7 +72,7 @@ fuzz: ## Run every fuzzer for FUZZTIME (30s)
 	done
 
 .PHONY: soak
-soak: $(NEEDS) ## Run the tests that take tens of minutes (BERTH_TEST_SOAK=1)
+soak: $(NEEDS) $(TOOLS)/largeclients.stamp ## Run the tests that take tens of minutes (BERTH_TEST_SOAK=1)
 	BERTH_TEST_SOAK=1 $(GO) test -tags $(TAGS) -timeout 2h -count 1 ./...
 
 .PHONY: requests

@@ -28,12 +28,12 @@ apt=(apt-get -qq -o Dir::State::Lists="$PWD/lists" -o Dir::Cache="$PWD/cache" -o
 "${apt[@]}" install --download-only --no-install-recommends --reinstall -y "${packages[@]}" conmon >/dev/null
 for package in cache/archives/*.deb; do dpkg-deb -x "$package" .; done
 rm -rf lists cache usr/share
-libraries=$PWD/usr/lib/$(uname -m)-linux-gnu
+ln -s "usr/lib/$(uname -m)-linux-gnu" libraries
 for c in "${commands[@]}"; do
 	for dir in usr/bin usr/sbin usr/libexec/podman usr/lib/podman; do
 		[[ -x $dir/$c ]] && found=$PWD/$dir/$c
 	done
-	printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$@"\n' "$libraries" "$found" >"../bin/$c"
+	printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$@"\n' "$PWD/libraries" "$found" >"../bin/$c"
 	chmod +x "../bin/$c"
 done
 for c in skopeo podman buildah containerd runc dockerd docker; do "../bin/$c" --version; done >/dev/null

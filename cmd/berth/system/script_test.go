@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"flag"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -34,21 +35,36 @@ func TestScript(t *testing.T) {
 		Dir:           filepath.Join("testdata", "script"),
 		UpdateScripts: *update,
 		Setup: func(env *testscript.Env) error {
-			env.Setenv("PATH", buildDir+":"+tools+":"+os.Getenv("PATH"))
-			env.Setenv("HOME", env.WorkDir)
-			env.Values[running{}] = new(*process)
+			env.Values[serveEnv{}] = cleanEnv()
+			setupScript(env, tools)
 			return nil
 		},
 		RequireExplicitExec: true,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"berth-start": berthStart,
-			"berth-stop":  berthStop,
-			"berth-kill":  berthKill,
-			"berth-log":   berthLog,
-			"random":      random,
-			"capture":     capture,
-		},
+		Cmds:                scriptCommands(nil),
 	})
+}
+
+// setupScript prepares the environment of a script.
+func setupScript(env *testscript.Env, tools string) {
+	env.Setenv("PATH", buildDir+":"+tools+":"+os.Getenv("PATH"))
+	env.Setenv("HOME", env.WorkDir)
+	env.Values[running{}] = new(*process)
+}
+
+type scriptCommand = func(ts *testscript.TestScript, neg bool, args []string)
+
+// scriptCommands returns the commands of TestScript and others.
+func scriptCommands(others map[string]scriptCommand) map[string]scriptCommand {
+	commands := map[string]scriptCommand{
+		"berth-start": berthStart,
+		"berth-stop":  berthStop,
+		"berth-kill":  berthKill,
+		"berth-log":   berthLog,
+		"random":      random,
+		"capture":     capture,
+	}
+	maps.Copy(commands, others)
+	return commands
 }
 
 // toolsDir returns the directory in which `make test` installs the clients.
@@ -69,13 +85,16 @@ func toolsDir(t *testing.T) string {
 // running is the key of a script's berth, which is a **process.
 type running struct{}
 
+// serveEnv is the key of the environment of a script's berth, which is a []string.
+type serveEnv struct{}
+
 func berthOf(ts *testscript.TestScript) **process { return ts.Value(running{}).(**process) }
 
 func berthStart(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("usage: berth-start [args]")
 	}
-	p, err := start(ts.MkAbs("."), cleanEnv(), args...)
+	p, err := start(ts.MkAbs("."), ts.Value(serveEnv{}).([]string), args...)
 	ts.Check(err)
 	ts.Defer(p.kill)
 	*berthOf(ts) = p

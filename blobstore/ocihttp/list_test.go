@@ -14,7 +14,7 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// stalledWriter is a response that its client does not read until it is told to.
+// stalledWriter is a response that its client does not read until read is closed.
 type stalledWriter struct {
 	*httptest.ResponseRecorder
 

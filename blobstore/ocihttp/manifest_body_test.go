@@ -153,3 +153,44 @@ func TestConnectionAfterManifest(t *testing.T) {
 		}
 	}
 }
+
+// Clients that disconnect in the middle of a manifest, or before they have read the
+// response, leave no memory in use: nothing may wait for memory here.
+func TestManifestDisconnects(t *testing.T) {
+	h := newHandler(t, openMemory(t, &memory.Store{}), blobstore.Config{
+		Manifests: blobstore.ManifestConfig{MaxSize: 64 << 10, Memory: 1 << 20},
+		Upload:    blobstore.UploadConfig{MaxWaiting: -1},
+	}, Config{})
+	inBubble(t, h, Unread{}, func(t *testing.T, l *ocihttptest.Pipes, _ context.CancelFunc) {
+		whole := indexOf(20_000) // more than the share of small bodies
+		for i := range 60 {
+			w := dialPipe(l)
+			switch i % 4 {
+			case 0:
+				w.send(t, putIndex+"Content-Length: 20000\r\n\r\n%s", "latest", whole[:100])
+			case 1:
+				w.send(t, putIndex+"Transfer-Encoding: chunked\r\n\r\n64\r\n%s", "latest", whole[:100])
+			case 2:
+				w.send(t, putIndex+"Content-Length: 20000\r\n\r\n%s", "latest", whole)
+			case 3:
+				w.send(t, putIndex+"Content-Length: 20000\r\n\r\n%s", digestOf("other"), whole)
+			}
+			w.Close()
+			synctest.Wait()
+		}
+		var all []*wire
+		for range 4 { // as many as have room besides what is set aside
+			w := dialPipe(l)
+			w.send(t, putIndex+"Content-Length: 20000\r\n\r\n%s", "latest", whole[:100])
+			all = append(all, w)
+		}
+		synctest.Wait()
+		for _, w := range all {
+			w.send(t, "%s", whole[100:])
+			if resp := w.readResponse(t, http.MethodPut); resp.StatusCode != http.StatusCreated {
+				t.Errorf("PUT after clients have disconnected = %s %s, want 201", resp.Status, resp.body)
+			}
+			w.Close()
+		}
+	})
+}

@@ -77,8 +77,8 @@ func TestSpecMediaType(t *testing.T) {
 	c.want(http.StatusBadRequest, "PUT", "/v2/a/manifests/latest", index, "Content-Type", "application/vnd.docker.distribution.manifest.v1+json")
 }
 
-// A manifest is sent as it is, whatever the client accepts, and whatever mirror it asks
-// for.
+// A manifest is sent as it is. The types that the client accepts and the parameters of
+// mirrors change nothing.
 func TestSpecNegotiation(t *testing.T) {
 	c := newSpecClient(t)
 	m := indexSet(nil)

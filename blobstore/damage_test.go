@@ -114,36 +114,37 @@ func TestTagOfDamagedManifest(t *testing.T) {
 func TestBrokenResponse(t *testing.T) {
 	for _, version := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		for _, fault := range []string{"damaged", "broken"} {
-			p := newPushes(t, Config{})
-			put := longImage(p.blob("config"))
-			p.mustPut(put)
-			if fault == "damaged" {
-				p.damage(put.Digest)
-			} else {
-				p.intercept = (&drivertest.Faulty{Mode: drivertest.Unanswered, Nth: 1, Match: func(c drivertest.Call) bool { return isCall(c, "Open manifest") }}).Intercept
-			}
-			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if err := p.Manifests().ServeManifest(r.Context(), w, r, put.Digest.String()); err != nil {
-					http.Error(w, err.Error(), http.StatusInternalServerError)
+			t.Run(version+" "+fault, func(t *testing.T) {
+				p := newPushes(t, Config{})
+				put := longImage(p.blob("config"))
+				p.mustPut(put)
+				if fault == "damaged" {
+					p.damage(put.Digest)
+				} else {
+					p.intercept = (&drivertest.Faulty{Mode: drivertest.Unanswered, Nth: 1, Match: func(c drivertest.Call) bool { return isCall(c, "Open manifest") }}).Intercept
 				}
-			}))
-			server.EnableHTTP2 = true
-			server.StartTLS()
-			defer server.Close()
-			client := server.Client()
-			if version == "HTTP/1.1" {
-				client.Transport.(*http.Transport).TLSNextProto = nil
-				client.Transport.(*http.Transport).ForceAttemptHTTP2 = false
-			}
-			resp, err := client.Get(server.URL)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer resp.Body.Close()
-			n, err := io.Copy(io.Discard, resp.Body)
-			if resp.Proto != version || resp.StatusCode != http.StatusOK || !errors.Is(err, io.ErrUnexpectedEOF) {
-				t.Errorf("%s, %s: %s, %s with %d bytes, %v, want an unexpected EOF", version, fault, resp.Proto, resp.Status, n, err)
-			}
+				server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if err := p.Manifests().ServeManifest(r.Context(), w, r, put.Digest.String()); err != nil {
+						http.Error(w, err.Error(), http.StatusInternalServerError)
+					}
+				}))
+				server.EnableHTTP2 = true
+				server.StartTLS()
+				defer server.Close()
+				client := server.Client()
+				if version == "HTTP/1.1" {
+					client.Transport.(*http.Transport).ForceAttemptHTTP2 = false
+				}
+				resp, err := client.Get(server.URL)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer resp.Body.Close()
+				n, err := io.Copy(io.Discard, resp.Body)
+				if resp.Proto != version || resp.StatusCode != http.StatusOK || !errors.Is(err, io.ErrUnexpectedEOF) {
+					t.Errorf("%s, %s with %d bytes, %v, want %s and an unexpected EOF", resp.Proto, resp.Status, n, err, version)
+				}
+			})
 		}
 	}
 }

@@ -157,7 +157,7 @@ func (m *Manifests) open(ctx context.Context, d digest.Digest) (foundManifest, e
 func (m *Manifests) openStored(ctx context.Context, d digest.Digest) (foundManifest, error) {
 	s := newStoreStream(ctx)
 	stored, rc, err := m.s.catalog.OpenManifest(s.ctx, m.repository, d)
-	if err = s.opened(rc, err); err != nil {
+	if err := s.opened(rc, err); err != nil {
 		return foundManifest{}, err
 	}
 	if stored.RawSize > envelope.MaxRaw {

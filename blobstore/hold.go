@@ -168,15 +168,15 @@ func (s *Store) unmarkManifest(ctx context.Context, due deadline.Deadline, m cat
 // memory at a time.
 const maxLoads = 4
 
-// loads limits how many long manifests are in memory.
-type loads chan struct{}
+// slots limits how many manifests are in memory.
+type slots chan struct{}
 
 // acquire waits for room for one manifest. The caller calls release when it no longer
 // uses the manifest.
-func (l loads) acquire(ctx context.Context) (release func(), err error) {
+func (s slots) acquire(ctx context.Context) (release func(), err error) {
 	select {
-	case l <- struct{}{}:
-		return func() { <-l }, nil
+	case s <- struct{}{}:
+		return func() { <-s }, nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("blobstore: wait for memory: %w", ctx.Err())
 	}

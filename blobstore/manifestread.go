@@ -65,7 +65,7 @@ func (m *Manifests) readLong(ctx context.Context, found foundManifest) ([]byte, 
 // reads every manifest that was not read recently, because a listing contains deleted
 // ones.
 func (m *Manifests) Enumerate(ctx context.Context, ingester func(dgst digest.Digest) error) error {
-	for desc, err := range inOrder(ctx, m.s.catalog.Manifests(ctx, m.repository), m.stat) {
+	for desc, err := range inOrder(ctx, m.s.listReads, m.s.catalog.Manifests(ctx, m.repository), m.stat) {
 		if err != nil {
 			return publicError(err)
 		}

@@ -21,7 +21,7 @@ func (m *Manifests) Referrers(ctx context.Context, subject, after digest.Digest)
 			}
 		}
 		entries := m.s.catalog.Referrers(ctx, m.repository, subject, after)
-		for found, err := range inOrder(ctx, entries, m.findReferrer) {
+		for found, err := range inOrder(ctx, m.s.listReads, entries, m.findReferrer) {
 			if err != nil {
 				yield(ManifestDescriptor{}, publicError(err))
 				return
@@ -56,8 +56,19 @@ func (m *Manifests) findReferrer(ctx context.Context, d digest.Digest) (foundMan
 	return found, nil
 }
 
+// maxLongReferrers is the number of descriptions of long manifests that exist at a time.
+// Their annotations may be as long as the manifests.
+const maxLongReferrers = 16
+
 // yieldReferrer calls yield with the description of a manifest.
 func (m *Manifests) yieldReferrer(ctx context.Context, found foundManifest, yield func(ManifestDescriptor, error) bool) (more bool, err error) {
+	if found.Raw == nil {
+		release, err := m.s.longReferrers.acquire(ctx)
+		if err != nil {
+			return false, err
+		}
+		defer release()
+	}
 	annotations, err := m.annotations(ctx, found)
 	if errors.Is(err, ErrManifestUnknown) {
 		return true, nil

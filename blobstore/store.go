@@ -28,7 +28,9 @@ type Store struct {
 	immutable      immutability
 	manifestBodies *manifestBodies
 	markers        *knownMarkers
-	loads          loads
+	loads          slots
+	listReads      slots
+	longReferrers  slots
 	damaged        *damagedManifests
 }
 
@@ -52,7 +54,7 @@ func Open(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Store, error
 		}
 		cfg.Redirect = policy
 	}
-	s := &Store{bucket: bucket, cfg: cfg, catalog: catalog.New(bucket), loads: make(loads, maxLoads)}
+	s := &Store{bucket: bucket, cfg: cfg, catalog: catalog.New(bucket), loads: make(slots, maxLoads), listReads: make(slots, maxListReads), longReferrers: make(slots, maxLongReferrers)}
 	if err := s.catalog.CheckFormat(ctx); err != nil {
 		return nil, err
 	}

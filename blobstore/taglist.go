@@ -127,7 +127,7 @@ func (t *Tags) Lookup(ctx context.Context, desc Descriptor) ([]string, error) {
 		}
 		return tag, err
 	}
-	for tag, err := range inOrder(ctx, t.s.catalog.Tags(ctx, t.repository, "", 0), names) {
+	for tag, err := range inOrder(ctx, t.s.listReads, t.s.catalog.Tags(ctx, t.repository, "", 0), names) {
 		if err != nil {
 			return nil, publicError(err)
 		}

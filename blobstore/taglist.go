@@ -3,7 +3,6 @@ package blobstore
 import (
 	"context"
 	"errors"
-	"iter"
 
 	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
@@ -70,48 +69,78 @@ func (t *Tags) read(ctx context.Context, tag string) (catalog.StoredTag, error) 
 
 // All returns all tags. See [TagService].
 func (t *Tags) All(ctx context.Context) ([]string, error) {
-	tags, _, err := t.list(ctx, t.s.catalog.Tags(ctx, t.repository, "", 0), -1)
-	return tags, err
+	return t.list(ctx, "", 0)
 }
 
 // List returns the first n tags after last, in ascending byte order, and reports
-// whether there are more after them. If last is empty, it starts with the first tag.
+// whether there may be more after them. If last is empty, it starts with the first tag.
 // last need not be a tag. List returns ErrNameUnknown if the repository never had a
 // manifest.
 //
 // It sends one request for every 1,000 tags. The tags of a manifest that was just
 // deleted may be in the list.
 func (t *Tags) List(ctx context.Context, last string, n int) (tags []string, more bool, err error) {
-	return t.list(ctx, t.s.catalog.Tags(ctx, t.repository, last, n+1), n)
+	want := n
+	if n == 0 || n%pageKeys != 0 {
+		want++ // to find out whether there are more; after full pages it would cost a request
+	}
+	tags, err = t.list(ctx, last, want)
+	more = len(tags) == want
+	return tags[:min(len(tags), n)], more, err
 }
 
-// list returns the first n of the tags, or all if n is negative.
-func (t *Tags) list(ctx context.Context, all iter.Seq2[string, error], n int) (tags []string, more bool, err error) {
-	tags = []string{}
-	for tag, err := range all {
+// pageKeys is the number of keys that a store lists in one request, unless its pages are
+// larger.
+const pageKeys = 1000
+
+// list returns the first want tags after last, or all if want is 0.
+func (t *Tags) list(ctx context.Context, last string, want int) ([]string, error) {
+	tags := []string{}
+	for tag, err := range t.s.catalog.Tags(ctx, t.repository, last, want) {
 		if err != nil {
-			return nil, false, publicError(err)
+			return nil, publicError(err)
 		}
-		if len(tags) == n {
-			more = true
+		if tags = append(tags, tag); len(tags) == want {
 			break
 		}
-		tags = append(tags, tag)
 	}
-	if len(tags) > 0 || more {
-		return tags, more, nil
+	if len(tags) > 0 {
+		return tags, nil
 	}
-	_, err = t.s.catalog.ReadMarker(ctx, t.repository)
+	_, err := t.s.catalog.ReadMarker(ctx, t.repository)
 	if errors.Is(err, drivers.ErrNotFound) {
-		return nil, false, ErrNameUnknown
+		return nil, ErrNameUnknown
 	}
-	return tags, false, publicError(err)
+	return tags, publicError(err)
 }
 
 // Lookup returns the tags that name a manifest. See [TagService]. It also returns an
 // ErrBlobInvalidDigest. It returns no tags for a manifest that is unknown.
 func (t *Tags) Lookup(ctx context.Context, desc Descriptor) ([]string, error) {
-	found, err := t.manifests().find(ctx, desc.Digest, false)
+	if err := checkDigest(desc.Digest); err != nil {
+		return nil, err
+	}
+	var named []catalog.StoredTag // tags with this digest
+	read := func(ctx context.Context, tag string) (catalog.StoredTag, error) {
+		stored, err := t.s.catalog.ReadTag(ctx, t.repository, tag)
+		if errors.Is(err, drivers.ErrNotFound) {
+			return catalog.StoredTag{}, nil
+		}
+		return stored, err
+	}
+	for stored, err := range inOrder(ctx, t.s.listReads, t.s.catalog.Tags(ctx, t.repository, "", 0), read) {
+		if err != nil {
+			return nil, publicError(err)
+		}
+		if stored.Value.Digest == desc.Digest {
+			named = append(named, stored)
+		}
+	}
+	if named == nil {
+		return nil, nil
+	}
+	// A manifest in the cache may be older than a tag.
+	found, err := t.manifests().open(ctx, desc.Digest)
 	if errors.Is(err, ErrManifestUnknown) {
 		return nil, nil
 	}
@@ -120,18 +149,9 @@ func (t *Tags) Lookup(ctx context.Context, desc Descriptor) ([]string, error) {
 	}
 	found.close()
 	var tags []string
-	names := func(ctx context.Context, tag string) (string, error) {
-		stored, err := t.s.catalog.ReadTag(ctx, t.repository, tag)
-		if errors.Is(err, drivers.ErrNotFound) || err == nil && !stored.Value.Names(found.Value) {
-			return "", nil
-		}
-		return tag, err
-	}
-	for tag, err := range inOrder(ctx, t.s.listReads, t.s.catalog.Tags(ctx, t.repository, "", 0), names) {
-		if err != nil {
-			return nil, publicError(err)
-		}
-		if tag != "" {
+	for _, stored := range named {
+		_, tag, _ := catalog.ParseTagKey(stored.Object.Key)
+		if stored.Value.Names(found.Value) {
 			tags = append(tags, tag)
 		}
 	}

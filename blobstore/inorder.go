@@ -42,20 +42,20 @@ type queue[R any] struct {
 	slots   slots
 	yield   func(R, error) bool
 	workers sync.WaitGroup
-	pending []chan outcome[R]
+	pending []chan inOrderResult[R]
 }
 
-type outcome[R any] struct {
+type inOrderResult[R any] struct {
 	value R
 	err   error
 }
 
 func (q *queue[R]) start(do func() (R, error)) {
-	done := make(chan outcome[R], 1)
+	done := make(chan inOrderResult[R], 1)
 	q.pending = append(q.pending, done)
 	q.workers.Go(func() {
 		value, err := do()
-		done <- outcome[R]{value, err}
+		done <- inOrderResult[R]{value, err}
 	})
 }
 

@@ -77,7 +77,7 @@ func (tc *corsCase) test(t *testing.T, handler http.Handler) {
 
 	post := tc.request(t, handler, http.MethodPost, http.StatusAccepted)
 	exposed := strings.Split(post.Get("Access-Control-Expose-Headers"), ", ")
-	for _, name := range []string{"Docker-Content-Digest", "Content-Range", "Location", "Range", "Link", "Www-Authenticate", "Oci-Chunk-Min-Length", "Oci-Subject"} {
+	for _, name := range []string{"Docker-Content-Digest", "Content-Range", "Location", "Range", "Link", "Www-Authenticate", "Oci-Chunk-Min-Length", "Oci-Subject", "Oci-Tag", "Oci-Filters-Applied"} {
 		if slices.Contains(exposed, name) != allowed {
 			t.Errorf("POST: Access-Control-Expose-Headers = %q, want %s in it: %v", exposed, name, allowed)
 		}

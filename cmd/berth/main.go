@@ -1,5 +1,4 @@
-// Command berth serves the blobs of a bucket through the blob half of the OCI
-// Distribution API. `berth serve` works without any configuration. `berth config`
+// Command berth serves a container registry from one bucket. `berth serve` works without any configuration. `berth config`
 // prints the configuration that is in effect.
 package main
 
@@ -35,8 +34,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	valid := false // the command line
 	root := &cobra.Command{
 		Use:               "berth",
-		Short:             "A content-addressed blob service on one bucket",
-		Long:              "berth serves the blobs of an OCI registry. It stores everything in one bucket and needs nothing else.",
+		Short:             "A container registry on one bucket",
+		Long:              "berth is an OCI registry. It stores everything in one bucket and needs nothing else.",
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},

@@ -176,6 +176,8 @@ func Replace[T any](ctx context.Context, b drivers.Bucket, key, tag string, valu
 		return Stored[T]{}, fmt.Errorf("envelope: replace %s: %w", key, err)
 	case readErr == nil && stored.Object.Tag != tag, errors.Is(readErr, drivers.ErrNotFound):
 		return Stored[T]{}, fmt.Errorf("envelope: replace %s: %w: %w", key, drivers.ErrChanged, drivers.ErrUnanswered)
+	case errors.Is(err, drivers.ErrChanged): // perhaps it was this write that has changed the object
+		return Stored[T]{}, readErr
 	default:
 		return Stored[T]{}, err
 	}

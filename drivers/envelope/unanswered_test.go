@@ -93,3 +93,27 @@ func TestCreateIsNotRepeated(t *testing.T) {
 		t.Errorf("Stat = %v, want %v", err, drivers.ErrNotFound)
 	}
 }
+
+// TestConflictIsNotConfirmed lets a retry of the driver meet its own body, which then
+// cannot be read back. That is an unknown outcome, and no conflict: a caller that took
+// it for one would deny a write that took effect.
+func TestConflictIsNotConfirmed(t *testing.T) {
+	store := &memory.Store{Habits: memory.S3()}
+	old, err := envelope.Create(t.Context(), bucket(t, store, nil), key, note{Text: "old"}, drivers.Body{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := bucket(t, store, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+		if c.Method == "Open" {
+			return drivertest.ErrInjected
+		}
+		if err := do(ctx); err != nil {
+			return err
+		}
+		return do(ctx)
+	})
+	_, err = envelope.Replace(t.Context(), b, key, old.Object.Tag, note{Text: "mine"}, drivers.Body{})
+	if errors.Is(err, drivers.ErrChanged) || !errors.Is(err, drivertest.ErrInjected) {
+		t.Errorf("Replace = %v, want %v", err, drivertest.ErrInjected)
+	}
+}

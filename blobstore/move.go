@@ -134,6 +134,7 @@ func (p *push) write(ctx context.Context, mv *move) error {
 		return err
 	}
 	mv.lost = true
+	p.tagMoved = p.tagMoved || errors.Is(err, drivers.ErrUnanswered) // perhaps it was
 	return nil
 }
 

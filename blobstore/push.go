@@ -34,7 +34,7 @@ type push struct {
 	since    moment // the read or the write of found started
 
 	checked     bool // the references were checked, and cannot disappear during this push
-	tagMoved    bool // a tag was written
+	tagMoved    bool // a tag was written, or may have been
 	unconfirmed bool // an immutable tag was written; see confirm
 
 	release func() // gives back the memory of a long manifest; nil if there is none
@@ -267,8 +267,8 @@ func (p *push) free() {
 	}
 }
 
-// late returns err for a request that has written. If a tag was moved already, an error
-// that denies every effect becomes ErrUnavailable.
+// late returns err for a request that has written. If a tag may have been moved already, an
+// error that denies every effect becomes ErrUnavailable.
 func (p *push) late(err error) error {
 	_, missing := errors.AsType[ErrManifestBlobUnknown](err)
 	if p.tagMoved && (missing || errors.Is(err, ErrTagChanged) || errors.Is(err, ErrTagImmutable) || errors.Is(err, ErrManifestUnknown)) {

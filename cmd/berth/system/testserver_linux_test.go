@@ -67,7 +67,7 @@ func cpu(b *testing.B, pid int) time.Duration {
 }
 
 // peak returns the peak memory of a process, in bytes (proc_pid_status(5)).
-func peak(b *testing.B, pid int) int64 {
+func peak(b testing.TB, pid int) int64 {
 	b.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

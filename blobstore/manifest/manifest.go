@@ -12,6 +12,7 @@
 package manifest
 
 import (
+	"bytes"
 	_ "crypto/sha256" // digests are checked by both algorithms
 	_ "crypto/sha512"
 	"encoding/json"
@@ -90,9 +91,9 @@ type document struct {
 	ArtifactType  string            `json:"artifactType"`
 	Annotations   map[string]string `json:"annotations"`
 	Config        *descriptor       `json:"config"`
-	Layers        []descriptor      `json:"layers"`
-	Blobs         []descriptor      `json:"blobs"`
-	Manifests     []descriptor      `json:"manifests"`
+	Layers        descriptors       `json:"layers"`
+	Blobs         descriptors       `json:"blobs"`
+	Manifests     descriptors       `json:"manifests"`
 	Subject       *descriptor       `json:"subject"`
 }
 
@@ -213,7 +214,7 @@ func references(doc document) ([]Reference, error) {
 		n++
 	}
 	if n > MaxReferences {
-		return nil, invalid("it refers to more than %d blobs and manifests", MaxReferences)
+		return nil, errTooMany()
 	}
 	var out []Reference
 	seen := map[Reference]bool{}
@@ -294,6 +295,32 @@ func (d *descriptor) UnmarshalJSON(p []byte) error {
 	}
 	type plain descriptor
 	return json.Unmarshal(p, (*plain)(d))
+}
+
+// descriptors is a list of descriptors. A short text can have very many of them, and each
+// takes much more memory than its text.
+type descriptors []descriptor
+
+// UnmarshalJSON decodes a list. It stops at a list that is too long.
+func (all *descriptors) UnmarshalJSON(p []byte) error {
+	if p[0] != '[' {
+		return json.Unmarshal(p, (*[]descriptor)(all)) // null, or an error
+	}
+	dec := json.NewDecoder(bytes.NewReader(p))
+	_, err := dec.Token() // the bracket
+	for err == nil && dec.More() {
+		if len(*all) == MaxReferences {
+			return errTooMany()
+		}
+		var d descriptor
+		err = dec.Decode(&d)
+		*all = append(*all, d)
+	}
+	return err
+}
+
+func errTooMany() error {
+	return invalid("it refers to more than %d blobs and manifests", MaxReferences)
 }
 
 func describeJSON(err error) string {

@@ -137,6 +137,20 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
+// TestParseStopsAtTooManyReferences checks that Parse does not decode more descriptors than
+// a manifest may have, because they would take a hundred times the memory of their text.
+func TestParseStopsAtTooManyReferences(t *testing.T) {
+	body := []byte(`{"schemaVersion":2,"config":{},"layers":[` + strings.Repeat("{},", 100_000) + `{}]}`)
+	got := testing.AllocsPerRun(1, func() {
+		if _, err := Parse(MediaTypeImage, body); err == nil || !strings.Contains(err.Error(), "more than 4096") {
+			t.Errorf("Parse = %v, want an error that names the limit", err)
+		}
+	})
+	if got > 90_000 {
+		t.Errorf("Parse makes %v allocations, want at most 90,000", got)
+	}
+}
+
 // FuzzParse checks that what Parse accepts keeps its rules, and that Parse
 // never panics.
 func FuzzParse(f *testing.F) {

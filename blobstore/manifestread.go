@@ -1,6 +1,7 @@
 package blobstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -42,7 +43,7 @@ func (m *Manifests) Get(ctx context.Context, dgst digest.Digest) (Manifest, erro
 		return Manifest{}, publicError(err)
 	}
 	defer found.close()
-	content := found.Raw
+	content := bytes.Clone(found.Raw) // the caller may change it, but not the cache
 	if found.long != nil {
 		if content, err = m.readLong(ctx, found); err != nil {
 			return Manifest{}, publicError(err)

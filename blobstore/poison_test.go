@@ -1,6 +1,7 @@
 package blobstore
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"testing"
@@ -73,4 +74,20 @@ func loseResponses(b drivers.Bucket) drivers.Bucket {
 		seen[c.Key] = true
 		return drivertest.ErrInjected
 	})
+}
+
+// TestGetIsACopy checks that a caller who changes the bytes of a manifest does not change
+// what other callers get.
+func TestGetIsACopy(t *testing.T) {
+	p := newPushes(t, Config{})
+	put := imageOf(p.blob("config"))
+	must(t, p.put(put))
+	for range 2 {
+		got, err := p.Manifests().Get(t.Context(), put.Digest)
+		must(t, err)
+		if !bytes.Equal(got.Content, put.Content) {
+			t.Fatalf("Get = %q, want %q", got.Content, put.Content)
+		}
+		clear(got.Content)
+	}
 }

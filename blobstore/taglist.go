@@ -3,6 +3,7 @@ package blobstore
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
@@ -100,7 +101,7 @@ func (t *Tags) list(ctx context.Context, last string, want int) ([]string, error
 		if err != nil {
 			return nil, publicError(err)
 		}
-		if tags = append(tags, tag); len(tags) == want {
+		if tags = append(tags, strings.Clone(tag)); len(tags) == want { // a tag that was not copied would keep its key in memory
 			break
 		}
 	}

@@ -86,3 +86,50 @@ func unquote(quoted []byte) []byte {
 	_ = json.Unmarshal(quoted, &decoded) // it is valid
 	return []byte(decoded)
 }
+
+// annotations checks that a JSON value is an object whose values are strings. It keeps
+// nothing: a push does not need the annotations, which may be as long as the manifest.
+type annotations struct{}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (*annotations) UnmarshalJSON(p []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(p))
+	t, err := dec.Token()
+	if err != nil || t == nil { // null is an object without fields
+		return err
+	}
+	if t != json.Delim('{') {
+		return wrongAnnotation(t)
+	}
+	for dec.More() {
+		if _, err := dec.Token(); err != nil { // the name
+			return err
+		}
+		t, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		if _, isString := t.(string); !isString && t != nil {
+			return wrongAnnotation(t)
+		}
+	}
+	return nil
+}
+
+// wrongAnnotation returns the error for a value that starts with this token.
+func wrongAnnotation(t json.Token) error {
+	kind := "object"
+	switch t := t.(type) {
+	case string:
+		kind = "string"
+	case float64:
+		kind = "number"
+	case bool:
+		kind = "bool"
+	case json.Delim:
+		if t == '[' {
+			kind = "array"
+		}
+	}
+	return &json.UnmarshalTypeError{Value: kind, Field: "annotations"}
+}

@@ -36,7 +36,6 @@ type Manifest struct {
 	// index without one.
 	// https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers
 	ArtifactType string
-	Annotations  map[string]string
 
 	// Subject is the digest of the manifest that this one describes. It is empty
 	// if there is none.
@@ -86,15 +85,15 @@ type descriptor struct {
 
 // document is the union of the fields of all types that berth reads.
 type document struct {
-	SchemaVersion int               `json:"schemaVersion"`
-	MediaType     string            `json:"mediaType"`
-	ArtifactType  string            `json:"artifactType"`
-	Annotations   map[string]string `json:"annotations"`
-	Config        *descriptor       `json:"config"`
-	Layers        descriptors       `json:"layers"`
-	Blobs         descriptors       `json:"blobs"`
-	Manifests     descriptors       `json:"manifests"`
-	Subject       *descriptor       `json:"subject"`
+	SchemaVersion int         `json:"schemaVersion"`
+	MediaType     string      `json:"mediaType"`
+	ArtifactType  string      `json:"artifactType"`
+	Annotations   annotations `json:"annotations"`
+	Config        *descriptor `json:"config"`
+	Layers        descriptors `json:"layers"`
+	Blobs         descriptors `json:"blobs"`
+	Manifests     descriptors `json:"manifests"`
+	Subject       *descriptor `json:"subject"`
 }
 
 // Parse reads the bytes of a manifest that was sent with this Content-Type,
@@ -130,7 +129,7 @@ func Parse(contentType string, body []byte) (Manifest, error) {
 	if err := checkShape(mediaType, doc, fields); err != nil {
 		return Manifest{}, err
 	}
-	m := Manifest{MediaType: mediaType, ArtifactType: doc.ArtifactType, Annotations: doc.Annotations}
+	m := Manifest{MediaType: mediaType, ArtifactType: doc.ArtifactType}
 	if m.ArtifactType == "" && isImage(mediaType) {
 		m.ArtifactType = doc.Config.MediaType
 	}

@@ -35,7 +35,7 @@ func TestParse(t *testing.T) {
 			name: "image", contentType: MediaTypeImage,
 			body: `{"schemaVersion":2,"mediaType":"` + MediaTypeImage + `","config":` + desc(config, digestA) +
 				`,"layers":[` + desc(layer, digestB) + `,` + desc(layer, digestC) + `],"annotations":{"k":"v"},"custom":{"layers":1}}`,
-			want: Manifest{MediaType: MediaTypeImage, ArtifactType: config, Annotations: map[string]string{"k": "v"},
+			want: Manifest{MediaType: MediaTypeImage, ArtifactType: config,
 				References: []Reference{{digestA, Blob}, {digestB, Blob}, {digestC, Blob}}},
 		},
 		{
@@ -178,15 +178,29 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestAnnotations checks that Annotations returns what Parse returns.
+// TestAnnotations checks that Annotations returns those of a manifest that Parse accepts,
+// and that Parse refuses annotations of other types.
 func TestAnnotations(t *testing.T) {
-	body := []byte(`{"schemaVersion":2,"manifests":[],"annotations":{"a":"b","c":""}}`)
-	parsed, err := Parse(MediaTypeIndex, body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := Annotations(body)
-	if err != nil || len(got) != 2 || !maps.Equal(got, parsed.Annotations) {
-		t.Errorf("Annotations(%s) = %v, %v, want %v", body, got, err, parsed.Annotations)
+	for annotations, want := range map[string]map[string]string{
+		`{"a":"b","c":"","d":null}`: {"a": "b", "c": "", "d": ""},
+		`{}`:                        {},
+		`null`:                      nil,
+		`{"a":{}}`:                  nil,
+		`{"a":["b"]}`:               nil,
+		`{"a":true}`:                nil,
+		`"a"`:                       nil,
+		`[]`:                        nil,
+	} {
+		body := []byte(`{"schemaVersion":2,"manifests":[],"annotations":` + annotations + `}`)
+		_, err := Parse(MediaTypeIndex, body)
+		if isValid := want != nil || annotations == "null"; (err == nil) != isValid {
+			t.Errorf("Parse(%s) = %v, want an error: %v", body, err, !isValid)
+		}
+		if err != nil {
+			continue
+		}
+		if got, err := Annotations(body); err != nil || !maps.Equal(got, want) {
+			t.Errorf("Annotations(%s) = %v, %v, want %v", body, got, err, want)
+		}
 	}
 }

@@ -65,8 +65,10 @@ func (c *client) putAs(repo string, u Upload, rest, p []byte, d digest.Digest) e
 
 // finish is putAs with this body.
 func (c *client) finish(repo string, u Upload, rest Body, p []byte, d digest.Digest) error {
+	c.boundary()
 	answered := c.run.Ledger.Pushing(repo, d, p)
 	_, err := c.in(repo).FinishUpload(c.ctx(), u.ID, u.State, rest, Descriptor{Digest: d})
+	c.boundary()
 	answered(err)
 	return err
 }
@@ -120,8 +122,10 @@ func (c *client) delete(repo string, p []byte) error {
 }
 
 func (c *client) deleteAs(repo string, p []byte, d digest.Digest) error {
+	c.boundary()
 	answered := c.run.Ledger.Deleting(repo, p)
 	err := c.in(repo).Delete(c.ctx(), d)
+	c.boundary()
 	answered(expect(err, ErrBlobUnknown))
 	return err
 }

@@ -136,15 +136,15 @@ func anotherLife(run *simRun, p []byte) error {
 	return c.push(repoB, p)
 }
 
-// rewritten is a bucket that changes some records or links as they are read.
-type rewritten struct {
+// rewritten is a bucket that changes some small objects as they are read.
+type rewritten[T any] struct {
 	drivers.Bucket
 	part   string // of their keys
-	change func(drivers.Bucket, *record)
+	change func(drivers.Bucket, *T)
 }
 
-func rewriting(part string, change func(drivers.Bucket, *record)) func(drivers.Bucket) drivers.Bucket {
-	return func(b drivers.Bucket) drivers.Bucket { return rewritten{b, part, change} }
+func rewriting[T any](part string, change func(drivers.Bucket, *T)) func(drivers.Bucket) drivers.Bucket {
+	return func(b drivers.Bucket) drivers.Bucket { return rewritten[T]{b, part, change} }
 }
 
 // likeRecord returns a change that makes a link equal to the record.
@@ -157,7 +157,7 @@ func likeRecord(d digest.Digest) func(drivers.Bucket, *record) {
 	}
 }
 
-func (r rewritten) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, drivers.Object, error) {
+func (r rewritten[T]) Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, drivers.Object, error) {
 	rc, o, err := r.Bucket.Open(ctx, key, off, n)
 	if err != nil || !strings.Contains(key, r.part) {
 		return rc, o, err
@@ -169,7 +169,7 @@ func (r rewritten) Open(ctx context.Context, key string, off, n int64) (io.ReadC
 	}
 	line, raw, _ := bytes.Cut(body, []byte("\n"))
 	var head map[string]any
-	var value struct{ Value record }
+	var value struct{ Value T }
 	if err := errors.Join(json.Unmarshal(line, &head), json.Unmarshal(line, &value)); err != nil {
 		return nil, o, err
 	}

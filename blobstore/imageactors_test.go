@@ -132,28 +132,24 @@ const (
 
 // imageActors returns what clients, and the collector, may do.
 func imageActors() []actor {
-	deleteN := func(c *client) error { return c.deleteImage(imageN) }
-	putIf := func(cond TagCondition, i sim.Image, tags ...string) func(c *client) error {
-		return func(c *client) error { return c.putImageIf(cond, i, tags...) }
-	}
+	deleteN := deletes(imageN)
 	push := func(p []byte) func(c *client) error {
 		return func(c *client) error { return c.push(repoA, p) }
 	}
 	headN := func(c *client) error { return c.headImage(imageN) }
-	getT := func(c *client) error { _, err := c.getImage("t"); return err }
 	return []actor{
 		does("PUT n as t", puts(imageN, "t")),
 		does("PUT n2 as t", puts(imageN2, "t")),
 		does("PUT n", puts(imageN)),
 		does("PUT n as t and u", puts(imageN, "t", "u")),
-		does("PUT n as t if absent", putIf(TagCondition{Absent: true}, imageN, "t")),
-		does("PUT n2 as t if it is n", putIf(TagCondition{Digest: imageN.Digest()}, imageN2, "t")),
+		does("PUT n as t if absent", putsIf(TagCondition{Absent: true}, imageN, "t")),
+		does("PUT n2 as t if it is n", putsIf(TagCondition{Digest: imageN.Digest()}, imageN2, "t")),
 		does("PUT signature", puts(signature)),
 		does("HEAD n and PUT index as i", headN, puts(indexOfN, "i")),
-		does("HEAD layer and PUT n as t", func(c *client) error { return expect(c.headBlob(layerBlob), ErrBlobUnknown) }, puts(imageN, "t")),
+		does("HEAD layer and PUT n as t", headLayer, puts(imageN, "t")),
 		does("tag n as u", func(c *client) error { return c.tag(imageN, "u") }),
 		does("DELETE n", deleteN),
-		does("DELETE signature", func(c *client) error { return c.deleteImage(signature) }),
+		does("DELETE signature", deletes(signature)),
 		does("DELETE n and PUT it as t", deleteN, puts(imageN, "t")),
 		does("DELETE t", func(c *client) error { return c.untag("t") }),
 		does("GET t", getT),

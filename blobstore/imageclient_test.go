@@ -30,6 +30,14 @@ func imageConfig() Config {
 	return c
 }
 
+// boundary is called where a request starts and where it ends. Only the histories of
+// manifests and tags depend on it.
+func (c *client) boundary() {
+	if c.run.images {
+		c.run.Boundary(c.actor)
+	}
+}
+
 // outcome returns the response to a request for a manifest or a tag, as the ledger
 // distinguishes it.
 func outcome(err error) sim.Outcome {
@@ -63,6 +71,7 @@ func (c *client) putImage(i sim.Image, tags ...string) error {
 // putImageIf is putImage with a condition.
 func (c *client) putImageIf(cond TagCondition, i sim.Image, tags ...string) error {
 	p, d := i.Bytes(), i.Digest()
+	c.boundary()
 	answered := c.run.Ledger.Putting(sim.Put{
 		Repository: repoA,
 		Digest:     d,
@@ -72,6 +81,7 @@ func (c *client) putImageIf(cond TagCondition, i sim.Image, tags ...string) erro
 		IfDigest:   cond.Digest,
 	})
 	desc, err := c.in(repoA).Manifests().Put(c.ctx(), ManifestPut{Content: p, Digest: d, Tags: tags, Condition: cond})
+	c.boundary()
 	answered(outcome(err))
 	if err == nil && desc.Digest != d {
 		return fmt.Errorf("PUT by %s = %s", d, desc.Digest)
@@ -81,22 +91,28 @@ func (c *client) putImageIf(cond TagCondition, i sim.Image, tags ...string) erro
 
 // tag moves a tag to a manifest that is there.
 func (c *client) tag(i sim.Image, tag string) error {
+	c.boundary()
 	answered := c.run.Ledger.Tagging(repoA, tag, i.Digest())
 	err := c.in(repoA).Tags().Tag(c.ctx(), tag, Descriptor{Digest: i.Digest()})
+	c.boundary()
 	answered(outcome(err))
 	return err
 }
 
 func (c *client) untag(tag string) error {
+	c.boundary()
 	answered := c.run.Ledger.Untagging(repoA, tag, c.cached)
 	err := c.in(repoA).Tags().Untag(c.ctx(), tag)
+	c.boundary()
 	answered(outcome(err))
 	return err
 }
 
 func (c *client) deleteImage(i sim.Image) error {
+	c.boundary()
 	answered := c.run.Ledger.DeletingManifest(repoA, i.Digest())
 	err := c.in(repoA).Manifests().Delete(c.ctx(), i.Digest())
+	c.boundary()
 	answered(outcome(err))
 	return err
 }
@@ -104,8 +120,10 @@ func (c *client) deleteImage(i sim.Image) error {
 // getImage makes a GET of a tag or a digest, and returns the digest of the manifest. A
 // caller who may only pull makes it.
 func (c *client) getImage(ref string) (digest.Digest, error) {
+	c.boundary()
 	answered := c.run.Ledger.Reading(repoA, ref)
 	d, _, err := serveImage(c.ctx(), c.in(repoA).ReadOnly().Manifests(), http.MethodGet, ref)
+	c.boundary()
 	if err == nil && !c.cached || errors.Is(err, ErrManifestUnknown) {
 		answered(d) // a cache may return what was deleted, but it hides nothing
 	}
@@ -122,8 +140,10 @@ func (c *client) age() time.Duration {
 
 // headImage makes a HEAD of a digest, by a caller who may push.
 func (c *client) headImage(i sim.Image) error {
+	c.boundary()
 	used := c.run.Ledger.Using(repoA, i.Digest(), c.age())
 	_, _, err := serveImage(c.ctx(), c.in(repoA).Manifests(), http.MethodHead, i.Digest().String())
+	c.boundary()
 	if err == nil {
 		used()
 	}
@@ -160,9 +180,11 @@ func readImages(ctx context.Context, b drivers.Bucket) (sim.ManifestFunc, error)
 
 // headBlob makes a HEAD of a blob, by a caller who may push.
 func (c *client) headBlob(p []byte) error {
+	c.boundary()
 	used := c.run.Ledger.UsingBlob(repoA, p, c.age())
 	r := httptest.NewRequestWithContext(c.ctx(), http.MethodHead, "/", nil)
 	err := c.in(repoA).ServeBlob(c.ctx(), httptest.NewRecorder(), r, digest.FromBytes(p))
+	c.boundary()
 	if err == nil {
 		used()
 	}
@@ -193,6 +215,7 @@ func (c *client) passGrace() error {
 
 // collects prepares a run for a collector, which removes all that it may.
 func (run *simRun) collects(cfg Config) {
+	run.images, run.Invariants.OldAliases = true, true
 	run.collector = sim.Collector{
 		Grace:             cfg.Grace,
 		RequestLimit:      cfg.RequestLimit,
@@ -201,7 +224,10 @@ func (run *simRun) collects(cfg Config) {
 		UnreferencedAfter: time.Hour,
 		Finished:          &sim.Finished{},
 	}
-	run.Ledger.Grace = cfg.Grace
+	run.Ledger.Grace, run.Ledger.MaxAge = cfg.Grace, max(cfg.Cache.TTL, 0)
+	if cfg.Cache.Entries < 0 {
+		run.Ledger.MaxAge = 0
+	}
 	if rules := cfg.Manifests.ImmutableTags; rules != nil {
 		immutable, _ := newImmutability(rules) // Open has checked them
 		run.Ledger.Immutable = func(repository, tag string) bool { return immutable.of(repository).match(tag) }

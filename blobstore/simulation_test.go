@@ -32,7 +32,8 @@ type simRun struct {
 	rivals  bool   // see scenario
 	clients []*client
 
-	collector sim.Collector // see scenario.collects
+	images    bool // the actors use manifests and tags
+	collector sim.Collector
 }
 
 // scenario is a sim.Scenario with clients as its actors, which start together
@@ -45,6 +46,9 @@ type scenario struct {
 	actors []actor
 	fault  sim.Fault
 	tamper func(drivers.Bucket) drivers.Bucket
+
+	// tamperA is tamper for the process of the first actor only.
+	tamperA func(drivers.Bucket) drivers.Bucket
 
 	// rivals means that the actors want different things of one session, so that
 	// some of them must fail.
@@ -142,7 +146,16 @@ func (sc scenario) simulated() sim.Scenario {
 	default:
 		open = inMemory(sc.habits)
 	}
-	simulated := sim.Scenario{Open: open, Read: readers, Fault: sc.fault, Tamper: sc.tamper}
+	simulated := sim.Scenario{Open: open, Read: readers, Fault: sc.fault}
+	simulated.Tamper = func(actor int, b drivers.Bucket) drivers.Bucket {
+		if sc.tamper != nil {
+			b = sc.tamper(b)
+		}
+		if sc.tamperA != nil && actor == 0 {
+			b = sc.tamperA(b)
+		}
+		return b
+	}
 	var run *simRun
 	simulated.Start = func(r *sim.Run) (actors []sim.Actor, err error) {
 		run = &simRun{Run: r, rivals: sc.rivals}

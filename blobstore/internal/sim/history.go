@@ -24,6 +24,7 @@ type history struct {
 // because a client may see the manifest before its tags.
 type op struct {
 	text       string
+	at         time.Time
 	start, end int // end is math.MaxInt if a late write may still take effect
 	optional   bool
 
@@ -42,6 +43,7 @@ const (
 	otherOp opKind = iota
 	moveTag        // to a digest
 	readTag
+	putManifest
 	deleteManifest
 	deleteTag
 )
@@ -96,7 +98,7 @@ func (s state) key() string { return fmt.Sprint(s.manifests, s.tags) }
 // start adds an op that starts now.
 func (h *history) start(o op) *op {
 	h.now++
-	o.start, o.end = h.now, math.MaxInt
+	o.at, o.start, o.end = time.Now(), h.now, math.MaxInt
 	h.ops = append(h.ops, &o)
 	return &o
 }

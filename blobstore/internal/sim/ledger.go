@@ -22,6 +22,9 @@ type Ledger struct {
 	// collector.
 	Grace time.Duration
 
+	// MaxAge is for how long a process may rely on a blob that it has read.
+	MaxAge time.Duration
+
 	// Immutable reports whether a tag of a repository is immutable. Nil means that
 	// none is.
 	Immutable func(repository, tag string) bool

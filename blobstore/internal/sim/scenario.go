@@ -44,9 +44,9 @@ type Scenario struct {
 	// invariants and the ledger.
 	After func(r *Run) error
 
-	// Tamper, if not nil, wraps the bucket of every process. Tests use it to break
-	// a rule of the protocol on purpose.
-	Tamper func(drivers.Bucket) drivers.Bucket
+	// Tamper, if not nil, wraps the bucket of the process of an actor. Tests use it to
+	// break a rule of the protocol on purpose.
+	Tamper func(actor int, b drivers.Bucket) drivers.Bucket
 }
 
 // ReadFunc returns the bytes of a repository's blob.
@@ -128,6 +128,11 @@ func (s *Scenario) start(ctx context.Context, q *schedule) (*Run, error) {
 	if r.actors, err = s.Start(r); err != nil {
 		return nil, fmt.Errorf("start: %w", err)
 	}
+	if s.ReadManifest != nil { // the ledger sees what the actors meet
+		if err := r.Check(); err != nil {
+			return nil, fmt.Errorf("start: %w", err)
+		}
+	}
 	r.results = make([]error, len(r.actors))
 	r.armed.Store(true)
 	return r, nil
@@ -149,7 +154,7 @@ func (r *Run) Process(actor int) drivers.Bucket {
 		}
 		return err
 	}
-	return r.scheduled(actor, drivertest.Wrap(r.tampered(), fails))
+	return r.scheduled(actor, drivertest.Wrap(r.tampered(actor), fails))
 }
 
 // Pass makes time pass while an actor waits. In a schedule, the requests of other actors
@@ -162,15 +167,25 @@ func (r *Run) Pass(actor int, d time.Duration) error {
 	return nil
 }
 
+// Boundary is called where a request of an actor starts, and where it gets its response.
+func (r *Run) Boundary(actor int) {
+	if r.schedule == nil || !r.armed.Load() {
+		return
+	}
+	turn := make(chan struct{})
+	// If the schedule is stopped, the actor's next call fails.
+	_ = r.schedule.queue(turn, r.name(actor), actor, drivertest.Call{Method: boundary}, func() { close(turn) })
+}
+
 // Spare returns the bucket for another process, which an actor uses once its
 // process has died.
-func (r *Run) Spare(actor int) drivers.Bucket { return r.scheduled(actor, r.tampered()) }
+func (r *Run) Spare(actor int) drivers.Bucket { return r.scheduled(actor, r.tampered(actor)) }
 
-func (r *Run) tampered() drivers.Bucket {
+func (r *Run) tampered(actor int) drivers.Bucket {
 	if r.scenario.Tamper == nil {
 		return r.Bucket
 	}
-	return r.scenario.Tamper(r.Bucket)
+	return r.scenario.Tamper(actor, r.Bucket)
 }
 
 func (r *Run) scheduled(actor int, b drivers.Bucket) drivers.Bucket {

@@ -44,6 +44,8 @@ func (s *step) independent(other *step) bool {
 	switch {
 	case a.Method == passes || b.Method == passes:
 		return false
+	case a.Method == boundary || b.Method == boundary:
+		return !a.Writes() || !b.Writes() // a boundary counts as a write
 	case !a.Writes() && !b.Writes():
 		return true
 	case a.Method == "List":
@@ -80,6 +82,11 @@ func kind(actor int, c drivertest.Call) string {
 
 // passes is the method of the step in which time passes.
 const passes = "Pass"
+
+// boundary is the method of the step in which a request starts, or gets its response.
+// Where such steps fall between those of other requests, and between writes, decides
+// which orders of the requests are possible.
+const boundary = "Boundary"
 
 // pass makes time pass when it is its turn.
 func (q *schedule) pass(name string, actor int, d time.Duration) error {
@@ -218,7 +225,7 @@ func (r *Run) report(err error) error {
 // Changes reports whether a call may change what can be read or listed.
 func Changes(c drivertest.Call) bool {
 	switch c.Method {
-	case "StartUpload", "PutPart", "StreamPart", "Abort":
+	case "StartUpload", "PutPart", "StreamPart", "Abort", boundary:
 		return false
 	}
 	return c.Writes()

@@ -153,8 +153,8 @@ func TestEveryFault(t *testing.T) {
 }
 
 // brokenBucket is a bucket that answers calls of a method without making them.
-func brokenBucket(method, part string) func(drivers.Bucket) drivers.Bucket {
-	return func(b drivers.Bucket) drivers.Bucket {
+func brokenBucket(method, part string) func(int, drivers.Bucket) drivers.Bucket {
+	return func(_ int, b drivers.Bucket) drivers.Bucket {
 		return drivertest.Wrap(b, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
 			if sim.On(method, part)(c) {
 				return nil

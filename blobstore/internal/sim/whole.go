@@ -1,6 +1,9 @@
 package sim
 
 import (
+	"math"
+	"time"
+
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore/catalog"
@@ -19,6 +22,7 @@ func (l *Ledger) checkManifests(f *findings, inv *Inventory) {
 			}
 		}
 		r.observe(inv, name)
+		l.checkNew(f, inv, name, r)
 	}
 	for key, m := range inv.Manifests {
 		name, d, _ := catalog.ParseManifestKey(key)
@@ -31,6 +35,66 @@ func (l *Ledger) checkManifests(f *findings, inv *Inventory) {
 			}
 		}
 	}
+}
+
+// gone is the moment since which a repository was seen without something.
+type gone struct {
+	now int // of the history
+	at  time.Time
+}
+
+// checkNew adds a finding for each manifest that has appeared although something that it
+// refers to was gone before the push started. A push may rely on a blob that its process
+// has known for less than MaxAge.
+func (l *Ledger) checkNew(f *findings, inv *Inventory, name string, r *repository) {
+	for d := range r.manifests {
+		r.see(inv, name, manifest.Reference{Digest: d, Role: manifest.Child})
+	}
+	for id := range l.blobs {
+		if id.repository == name {
+			r.see(inv, name, manifest.Reference{Digest: id.digest, Role: manifest.Blob})
+		}
+	}
+	for d, parsed := range r.refs {
+		m := inv.Manifests[catalog.ManifestKey(name, d)].Value
+		if !m.Readable() || r.appeared[m.ID] {
+			continue
+		}
+		r.appeared[m.ID] = true
+		push := r.firstPush(d)
+		if push == nil {
+			continue
+		}
+		for _, ref := range parsed.References {
+			since, missing := r.gone[ref]
+			if ref.Role == manifest.Blob && push.at.Sub(since.at) < l.MaxAge {
+				continue
+			}
+			if missing && since.now < push.start {
+				f.add("%s: manifest %s was stored, although %s was gone before its push started", name, d, ref.Digest)
+			}
+		}
+	}
+}
+
+// see records whether a repository is without something.
+func (r *repository) see(inv *Inventory, name string, ref manifest.Reference) {
+	if inv.reaches(name, ref) {
+		delete(r.gone, ref)
+	} else if _, ok := r.gone[ref]; !ok {
+		r.gone[ref] = gone{r.now, time.Now()}
+	}
+}
+
+// firstPush returns the push of a manifest that was the first to start of those that may
+// still have an effect.
+func (r *repository) firstPush(d digest.Digest) *op {
+	for _, o := range r.ops {
+		if o.kind == putManifest && o.digest == d && (o.end == math.MaxInt || o.end == r.now) {
+			return o
+		}
+	}
+	return nil
 }
 
 // observe enters what the tags and digests of a history lead to, where that has changed.

@@ -26,7 +26,7 @@ func (s *Store) Holders(ctx context.Context, dgst digest.Digest) iter.Seq2[refer
 			yield(nil, err)
 			return
 		}
-		for repository, err := range s.catalog.Repositories(ctx, canonical) {
+		for repository, err := range s.catalog.Holders(ctx, canonical) {
 			if err != nil {
 				yield(nil, publicError(err))
 				return

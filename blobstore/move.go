@@ -41,10 +41,10 @@ func (mv *move) isOwn() bool {
 	return mv.exists() && mv.existing.Object.Tag == mv.written.Object.Tag
 }
 
-// tags returns the names of the tags that the push moves.
-func (p *push) tags() []string {
-	names := make([]string, len(p.moves))
-	for i, mv := range p.moves {
+// tagsOf returns the names of the tags that a push moves.
+func tagsOf(moves []*move) []string {
+	names := make([]string, len(moves))
+	for i, mv := range moves {
 		names[i] = mv.tag
 	}
 	return names

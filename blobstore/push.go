@@ -238,7 +238,7 @@ func (p *push) replace(ctx context.Context, next catalog.Manifest) (catalog.Stor
 
 // reborn returns the manifest with a new ID, as it is after it was absent or deleted.
 func (p *push) reborn() catalog.Manifest {
-	m := p.want.WithHints(p.tags()...)
+	m := p.want.WithHints(tagsOf(p.moves)...)
 	m.ID = catalog.NewID()
 	return m
 }
@@ -256,8 +256,8 @@ func (p *push) next() (next catalog.Manifest, changed bool) {
 		next.State = catalog.Live
 	}
 	next.ID, next.Hints, next.MoreHints = found.ID, found.Hints, found.MoreHints
-	next = next.WithHints(p.tags()...)
-	return next, !p.vouches() || next.MediaType != found.MediaType || !found.Hinted(p.tags()...)
+	next = next.WithHints(tagsOf(p.moves)...)
+	return next, !p.vouches() || next.MediaType != found.MediaType || !found.Hinted(tagsOf(p.moves)...)
 }
 
 // free gives back the memory of a long manifest that the push has read.

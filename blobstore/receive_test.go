@@ -151,6 +151,20 @@ func (s *slowBody) body() Body {
 	return Body{Reader: s, Length: int64(s.left), Interrupt: func() { s.once.Do(func() { close(s.interrupted) }) }}
 }
 
+// watchUsage checks until stop is closed that no more memory is in use than there is.
+func watchUsage(t *testing.T, m *manifestBodies, stop <-chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+		if u := m.budget.Usage(); u.Free < 0 || u.Small < 0 {
+			t.Errorf("memory in use: %+v, want no more than there is", u)
+		}
+	}
+}
+
 // slowClients sends manifests of the largest size slowly, from many clients at once.
 // It checks that the memory in use stays within its bound, and that the manifests of
 // fast clients are received meanwhile.
@@ -189,18 +203,7 @@ func slowClients(t *testing.T, cfg ManifestConfig, clients int) {
 			})
 		}
 		stop := make(chan struct{})
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				case <-time.After(50 * time.Millisecond):
-				}
-				if u := m.budget.Usage(); u.Free < 0 || u.Small < 0 {
-					t.Errorf("memory in use: %+v, want no more than there is", u)
-				}
-			}
-		})
+		wg.Go(func() { watchUsage(t, m, stop) })
 		for range 20 { // while the others send
 			time.Sleep(time.Second)
 			start := time.Now()

@@ -21,7 +21,7 @@ func (m *Manifests) Referrers(ctx context.Context, subject, after digest.Digest)
 			}
 		}
 		entries := m.s.catalog.Referrers(ctx, m.repository, subject, after)
-		for found, err := range inOrder(ctx, m.s.listReads, entries, m.findReferrer) {
+		for found, err := range inOrder(ctx, m.s.listReads, entries, referrers{m}.find) {
 			if err != nil {
 				yield(ManifestDescriptor{}, publicError(err))
 				return
@@ -29,7 +29,7 @@ func (m *Manifests) Referrers(ctx context.Context, subject, after digest.Digest)
 			if found.Value.Subject != subject {
 				continue // it is unknown: the entry does not count
 			}
-			more, err := m.yieldReferrer(ctx, found, yield)
+			more, err := referrers{m}.yield(ctx, found, yield)
 			if err != nil {
 				yield(ManifestDescriptor{}, publicError(err))
 			}
@@ -40,11 +40,16 @@ func (m *Manifests) Referrers(ctx context.Context, subject, after digest.Digest)
 	}
 }
 
-// findReferrer is find for a manifest with a referrers entry. It returns a zero
+// referrers finds and describes the manifests that have a certain subject.
+type referrers struct {
+	m *Manifests
+}
+
+// find is Manifests.find for a manifest with a referrers entry. It returns a zero
 // foundManifest if the manifest is unknown. It reads no long manifest: many of them
 // would take too much memory.
-func (m *Manifests) findReferrer(ctx context.Context, d digest.Digest) (foundManifest, error) {
-	found, err := m.find(ctx, d, false)
+func (l referrers) find(ctx context.Context, d digest.Digest) (foundManifest, error) {
+	found, err := l.m.find(ctx, d, false)
 	if errors.Is(err, ErrManifestUnknown) {
 		return foundManifest{}, nil
 	}
@@ -60,16 +65,16 @@ func (m *Manifests) findReferrer(ctx context.Context, d digest.Digest) (foundMan
 // Their annotations may be as long as the manifests.
 const maxLongReferrers = 16
 
-// yieldReferrer calls yield with the description of a manifest.
-func (m *Manifests) yieldReferrer(ctx context.Context, found foundManifest, yield func(ManifestDescriptor, error) bool) (more bool, err error) {
+// yield calls yield with the description of a manifest.
+func (l referrers) yield(ctx context.Context, found foundManifest, yield func(ManifestDescriptor, error) bool) (more bool, err error) {
 	if found.Raw == nil {
-		release, err := m.s.longReferrers.acquire(ctx)
+		release, err := l.m.s.longReferrers.acquire(ctx)
 		if err != nil {
 			return false, err
 		}
 		defer release()
 	}
-	annotations, err := m.annotations(ctx, found)
+	annotations, err := l.annotations(ctx, found)
 	if errors.Is(err, ErrManifestUnknown) {
 		return true, nil
 	}
@@ -83,15 +88,15 @@ func (m *Manifests) yieldReferrer(ctx context.Context, found foundManifest, yiel
 
 // annotations returns the annotations of a manifest. It reads a long manifest first; few
 // of them are in memory at a time.
-func (m *Manifests) annotations(ctx context.Context, found foundManifest) (map[string]string, error) {
+func (l referrers) annotations(ctx context.Context, found foundManifest) (map[string]string, error) {
 	content := found.Raw
 	if content == nil {
-		release, err := m.s.loads.acquire(ctx)
+		release, err := l.m.s.loads.acquire(ctx)
 		if err != nil {
 			return nil, err
 		}
 		defer release()
-		long, err := m.Get(ctx, found.Value.Digest)
+		long, err := l.m.Get(ctx, found.Value.Digest)
 		if err != nil {
 			return nil, err
 		}

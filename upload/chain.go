@@ -125,14 +125,14 @@ func (m *Manager) Committed(ctx context.Context, t Token, e *EndedError) (Conten
 	if e.upload == nil || e.Digest == "" {
 		return Content{}, ErrUnknown
 	}
-	return m.completed(ctx, *e.upload, Content{Digest: e.Digest, Size: e.size, CRC32C: e.crc})
+	return completed(ctx, m.cfg.Bucket, *e.upload, Content{Digest: e.Digest, Size: e.size, CRC32C: e.crc})
 }
 
 // completed returns c with its key if u was completed, and ErrUnknown otherwise.
-func (m *Manager) completed(ctx context.Context, u drivers.Upload, c Content) (Content, error) {
+func completed(ctx context.Context, b drivers.Bucket, u drivers.Upload, c Content) (Content, error) {
 	ctx, cancel := context.WithTimeout(ctx, envelope.SmallCallTimeout)
 	defer cancel()
-	o, err := m.cfg.Bucket.Stat(ctx, u.Key)
+	o, err := b.Stat(ctx, u.Key)
 	switch {
 	case errors.Is(err, drivers.ErrNotFound):
 		return c, fmt.Errorf("%w: its parts are gone", ErrUnknown)

@@ -61,7 +61,7 @@ func TestSmallCallHangs(t *testing.T) {
 		"List": status,
 		"Open": status,
 		"Stat": func(ctx context.Context, m *Manager, _ Token) error {
-			_, err := m.completed(ctx, drivers.Upload{Key: "data/new/x"}, Content{})
+			_, err := completed(ctx, m.cfg.Bucket, drivers.Upload{Key: "data/new/x"}, Content{})
 			return err
 		},
 	} {

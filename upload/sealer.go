@@ -211,7 +211,7 @@ func (s *sealer) store(ctx context.Context) (Content, error) {
 	switch s.target.origin {
 	case joined:
 		c.CRC32C = s.checksum()
-		return s.m.completed(ctx, *s.target.upload, c)
+		return completed(ctx, s.m.cfg.Bucket, *s.target.upload, c)
 	case noUpload:
 		return s.storeWhole(ctx, c)
 	default:
@@ -247,7 +247,7 @@ func (s *sealer) complete(ctx context.Context, c Content) (Content, error) {
 	if last := s.wholeTail(); last.Size > 0 {
 		part, err := s.m.cfg.Bucket.PutPart(ctx, *s.target.upload, s.parts.count()+1, last)
 		if errors.Is(err, drivers.ErrNotFound) { // another request has completed the upload, or none will
-			return s.m.completed(ctx, *s.target.upload, c)
+			return completed(ctx, s.m.cfg.Bucket, *s.target.upload, c)
 		}
 		if err != nil {
 			return c, err // another attempt may succeed

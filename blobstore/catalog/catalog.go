@@ -18,14 +18,23 @@ import (
 // stored. The push has to send its bytes again.
 var ErrDamaged = errors.New("its data was found damaged after it was stored")
 
-// Catalog is the records, links and aliases in one bucket. It has no state of its
-// own. It is safe for concurrent use, by any number of processes.
+// Catalog is everything in one bucket but the bytes of blobs and the sessions of uploads.
+// It has no state of its own. It is safe for concurrent use, by any number of processes.
+//
+// Its own methods are those of the records, links and aliases of blobs.
 type Catalog struct {
+	Repositories
+
+	bucket drivers.Bucket
+}
+
+// Repositories is the manifests, tags, referrers entries and markers in one bucket.
+type Repositories struct {
 	bucket drivers.Bucket
 }
 
 // New returns the Catalog of a bucket. The caller closes the bucket.
-func New(bucket drivers.Bucket) *Catalog { return &Catalog{bucket} }
+func New(bucket drivers.Bucket) *Catalog { return &Catalog{Repositories{bucket}, bucket} }
 
 // ReadRecord returns the record of the blob with this canonical digest, in any
 // state. It returns drivers.ErrNotFound if there is none.
@@ -124,10 +133,10 @@ func (c *Catalog) hasData(ctx context.Context, rec Record, known ...string) (boo
 	return err == nil && o.Size == rec.Size, err
 }
 
-// Repositories returns the repositories that have a link to the blob with this
+// Holders returns the repositories that have a link to the blob with this
 // canonical digest, in any state, in the order of the links' keys. It lists as the
 // caller iterates, and ends with the first error.
-func (c *Catalog) Repositories(ctx context.Context, d digest.Digest) iter.Seq2[string, error] {
+func (c *Catalog) Holders(ctx context.Context, d digest.Digest) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for o, err := range c.bucket.List(ctx, LinksPrefix(d), "", 0) {
 			if err != nil {

@@ -115,7 +115,7 @@ func TestLists(t *testing.T) {
 		}
 	}
 	var repositories []string
-	for repository, err := range c.Repositories(t.Context(), digests[0]) {
+	for repository, err := range c.Holders(t.Context(), digests[0]) {
 		if err != nil {
 			t.Fatal(err)
 		}

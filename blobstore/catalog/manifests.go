@@ -16,13 +16,13 @@ import (
 
 // ReadManifest returns a manifest, in any state. Its Raw is nil if the manifest has
 // more than envelope.MaxRaw bytes. It returns drivers.ErrNotFound if there is none.
-func (c *Catalog) ReadManifest(ctx context.Context, repository string, d digest.Digest) (StoredManifest, error) {
+func (c *Repositories) ReadManifest(ctx context.Context, repository string, d digest.Digest) (StoredManifest, error) {
 	return envelope.Read[Manifest](ctx, c.bucket, ManifestKey(repository, d))
 }
 
 // OpenManifest is ReadManifest for a caller that streams the bytes of the manifest.
 // The caller closes the reader of the RawSize bytes, and limits the time by ctx.
-func (c *Catalog) OpenManifest(ctx context.Context, repository string, d digest.Digest) (StoredManifest, io.ReadCloser, error) {
+func (c *Repositories) OpenManifest(ctx context.Context, repository string, d digest.Digest) (StoredManifest, io.ReadCloser, error) {
 	return envelope.Open[Manifest](ctx, c.bucket, ManifestKey(repository, d))
 }
 
@@ -33,7 +33,7 @@ const readTimeout = 2 * envelope.SmallCallTimeout
 // CompareManifest reads a manifest, in any state, and reports whether its bytes equal
 // content. It holds only a part of them in memory, and the result has no Raw. It
 // returns drivers.ErrNotFound if there is none.
-func (c *Catalog) CompareManifest(ctx context.Context, repository string, d digest.Digest, content []byte) (m StoredManifest, equal bool, err error) {
+func (c *Repositories) CompareManifest(ctx context.Context, repository string, d digest.Digest, content []byte) (m StoredManifest, equal bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	m, r, err := c.OpenManifest(ctx, repository, d)
@@ -61,7 +61,7 @@ func (c *Catalog) CompareManifest(ctx context.Context, repository string, d dige
 // CreateManifest creates a manifest. It returns drivers.ErrExists if another writer's
 // manifest is there, in any state, and drivers.ErrBusy if the deadline has passed.
 // After any other error the manifest may have been created.
-func (c *Catalog) CreateManifest(ctx context.Context, due deadline.Deadline, repository string, m Manifest, content []byte) (StoredManifest, error) {
+func (c *Repositories) CreateManifest(ctx context.Context, due deadline.Deadline, repository string, m Manifest, content []byte) (StoredManifest, error) {
 	draft, err := envelope.NewDraft(m, drivers.NewBody(content))
 	if err == nil {
 		err = due.Check()
@@ -83,7 +83,7 @@ func (c *Catalog) CreateManifest(ctx context.Context, due deadline.Deadline, rep
 // the deadline has passed. Both errors of a conflict wrap drivers.ErrUnanswered too, if
 // this write may have taken effect. After any other error the manifest may have been
 // replaced.
-func (c *Catalog) ReplaceManifest(ctx context.Context, due deadline.Deadline, existing StoredManifest, next Manifest, content []byte) (StoredManifest, error) {
+func (c *Repositories) ReplaceManifest(ctx context.Context, due deadline.Deadline, existing StoredManifest, next Manifest, content []byte) (StoredManifest, error) {
 	return replace(ctx, c.bucket, due, existing, next, content)
 }
 
@@ -94,7 +94,7 @@ func (c *Catalog) ReplaceManifest(ctx context.Context, due deadline.Deadline, ex
 // It returns drivers.ErrNotFound if the manifest is gone, and drivers.ErrBusy if the
 // deadline has passed before a write. It holds all bytes of the manifest in memory. A
 // retry is harmless.
-func (c *Catalog) UnmarkManifest(ctx context.Context, due deadline.Deadline, m StoredManifest) (StoredManifest, error) {
+func (c *Repositories) UnmarkManifest(ctx context.Context, due deadline.Deadline, m StoredManifest) (StoredManifest, error) {
 	for m.Value.State == Condemned {
 		var err error
 		if int64(len(m.Raw)) != m.RawSize {
@@ -117,11 +117,11 @@ func (c *Catalog) UnmarkManifest(ctx context.Context, due deadline.Deadline, m S
 
 // LoadManifest is ReadManifest for a manifest of any length. It holds all its bytes in
 // memory.
-func (c *Catalog) LoadManifest(ctx context.Context, repository string, d digest.Digest) (StoredManifest, error) {
+func (c *Repositories) LoadManifest(ctx context.Context, repository string, d digest.Digest) (StoredManifest, error) {
 	return c.load(ctx, ManifestKey(repository, d))
 }
 
-func (c *Catalog) load(ctx context.Context, key string) (StoredManifest, error) {
+func (c *Repositories) load(ctx context.Context, key string) (StoredManifest, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	m, r, err := envelope.Open[Manifest](ctx, c.bucket, key)

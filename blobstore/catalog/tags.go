@@ -15,7 +15,7 @@ import (
 
 // ReadTag returns a tag, whether or not it resolves. It returns drivers.ErrNotFound if
 // there is none.
-func (c *Catalog) ReadTag(ctx context.Context, repository, tag string) (StoredTag, error) {
+func (c *Repositories) ReadTag(ctx context.Context, repository, tag string) (StoredTag, error) {
 	return envelope.Read[Tag](ctx, c.bucket, TagKey(repository, tag))
 }
 
@@ -23,7 +23,7 @@ func (c *Catalog) ReadTag(ctx context.Context, repository, tag string) (StoredTa
 // ascending order, whether or not they resolve. If after is empty, it returns all. It
 // lists as the caller iterates, in pages of about want, or in the largest pages if want
 // is 0. It ends with the first error.
-func (c *Catalog) Tags(ctx context.Context, repository, after string, want int) iter.Seq2[string, error] {
+func (c *Repositories) Tags(ctx context.Context, repository, after string, want int) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		from := ""
 		if after != "" {
@@ -46,7 +46,7 @@ func (c *Catalog) Tags(ctx context.Context, repository, after string, want int) 
 // That error also wraps drivers.ErrUnanswered if this write may have taken effect
 // before. It returns drivers.ErrBusy if the deadline has passed. After any other error
 // the tag may have been written, or may still become written later.
-func (c *Catalog) WriteTag(ctx context.Context, due deadline.Deadline, repository, tag string, existing StoredTag, next Tag) (StoredTag, error) {
+func (c *Repositories) WriteTag(ctx context.Context, due deadline.Deadline, repository, tag string, existing StoredTag, next Tag) (StoredTag, error) {
 	if existing.Object.Key != "" {
 		return replace(ctx, c.bucket, due, existing, next, nil)
 	}
@@ -61,7 +61,7 @@ func (c *Catalog) WriteTag(ctx context.Context, due deadline.Deadline, repositor
 // drivers.ErrUnanswered if this deletion may have taken effect before. It returns
 // drivers.ErrBusy if the deadline has passed. After any other error the tag may have
 // been deleted, or may still become deleted later.
-func (c *Catalog) DeleteTag(ctx context.Context, due deadline.Deadline, existing StoredTag) error {
+func (c *Repositories) DeleteTag(ctx context.Context, due deadline.Deadline, existing StoredTag) error {
 	if err := due.Check(); err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (c *Catalog) DeleteTag(ctx context.Context, due deadline.Deadline, existing
 //
 // It returns drivers.ErrBusy if the deadline has passed before a write. After an error
 // the entry may have been written. A retry is harmless.
-func (c *Catalog) WriteEntry(ctx context.Context, due deadline.Deadline, repository string, subject, referrer digest.Digest) error {
+func (c *Repositories) WriteEntry(ctx context.Context, due deadline.Deadline, repository string, subject, referrer digest.Digest) error {
 	key, entry := EntryKey(repository, subject, referrer), Entry{subject, referrer}
 	for {
 		if err := due.Check(); err != nil {
@@ -104,7 +104,7 @@ func (c *Catalog) WriteEntry(ctx context.Context, due deadline.Deadline, reposit
 
 // ReadMarker returns the marker of a repository, in any state. It returns
 // drivers.ErrNotFound if there is none.
-func (c *Catalog) ReadMarker(ctx context.Context, repository string) (StoredMarker, error) {
+func (c *Repositories) ReadMarker(ctx context.Context, repository string) (StoredMarker, error) {
 	return envelope.Read[Marker](ctx, c.bucket, MarkerKey(repository))
 }
 
@@ -113,7 +113,7 @@ func (c *Catalog) ReadMarker(ctx context.Context, repository string) (StoredMark
 //
 // It returns drivers.ErrBusy if the deadline has passed before a write. After an error
 // the marker may have been written. A retry is harmless.
-func (c *Catalog) EnsureMarker(ctx context.Context, due deadline.Deadline, repository string) error {
+func (c *Repositories) EnsureMarker(ctx context.Context, due deadline.Deadline, repository string) error {
 	for {
 		m, err := c.ReadMarker(ctx, repository)
 		if errors.Is(err, drivers.ErrNotFound) {

@@ -135,7 +135,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
 
 // handlers has a function for each action, which does what serve does.
 var handlers = map[action]func(h *handler, w http.ResponseWriter, r *http.Request, req request) error{
-	actVersion:        (*handler).version,
+	actVersion:        version,
 	actGetBlob:        (*handler).serveBlob,
 	actHeadBlob:       (*handler).serveBlob,
 	actDeleteBlob:     (*handler).deleteBlob,
@@ -240,7 +240,7 @@ func (w *trackingWriter) ReadFrom(r io.Reader) (int64, error) {
 func (w *trackingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // version answers that the API is supported.
-func (h *handler) version(w http.ResponseWriter, r *http.Request, _ request) error {
+func version(_ *handler, w http.ResponseWriter, r *http.Request, _ request) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", "2")
 	w.WriteHeader(http.StatusOK)

@@ -67,8 +67,8 @@ type list struct {
 }
 
 // newList returns an empty list. The caller closes it.
-func (h *handler) newList(ctx context.Context, limit int) *list {
-	l := &list{ctx: ctx, long: h.longLists, limit: limit}
+func newList(ctx context.Context, long longLists, limit int) *list {
+	l := &list{ctx: ctx, long: long, limit: limit}
 	l.json = json.NewEncoder(&l.body)
 	l.json.SetEscapeHTML(false) // the response is never a page
 	l.body.WriteByte('[')

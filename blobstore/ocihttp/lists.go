@@ -15,7 +15,7 @@ func (h *handler) listTags(w http.ResponseWriter, r *http.Request, req request) 
 	if err != nil {
 		return err
 	}
-	l := h.newList(r.Context(), 0)
+	l := newList(r.Context(), h.longLists, 0)
 	defer l.close()
 	for _, tag := range tags {
 		if _, err := l.add(tag); err != nil {
@@ -32,7 +32,7 @@ func (h *handler) listTags(w http.ResponseWriter, r *http.Request, req request) 
 // listCatalog handles GET of _catalog. It leaves repositories out that the caller may
 // not pull from.
 func (h *handler) listCatalog(w http.ResponseWriter, r *http.Request, req request) error {
-	l := h.newList(r.Context(), 0)
+	l := newList(r.Context(), h.longLists, 0)
 	defer l.close()
 	if req.page.n > 0 {
 		next, err := h.addRepositories(r.Context(), l, req.page)
@@ -99,7 +99,7 @@ type referrer struct {
 
 // listReferrers handles GET of referrers.
 func (h *handler) listReferrers(w http.ResponseWriter, r *http.Request, req request) error {
-	l := h.newList(r.Context(), maxReferrers)
+	l := newList(r.Context(), h.longLists, maxReferrers)
 	defer l.close()
 	last := req.page.last
 	for desc, err := range h.repository(req).Manifests().Referrers(r.Context(), req.digest, digest.Digest(last)) {

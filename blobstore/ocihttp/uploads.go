@@ -19,7 +19,7 @@ func (h *handler) startUpload(w http.ResponseWriter, r *http.Request, req reques
 		err := h.mount(r.Context(), repo, req)
 		switch {
 		case err == nil:
-			h.writeCreated(w, req, req.mount.String())
+			writeCreated(w, h.base, req, req.mount.String())
 			return nil
 		case !errors.Is(err, blobstore.ErrBlobUnknown):
 			return err
@@ -40,7 +40,7 @@ func (h *handler) startUpload(w http.ResponseWriter, r *http.Request, req reques
 	if least := repo.MinChunk(); least > 0 {
 		w.Header().Set("OCI-Chunk-Min-Length", strconv.FormatInt(least, 10))
 	}
-	h.setUploadHeaders(w, req.name, u)
+	setUploadHeaders(w, h.base, req.name, u)
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(http.StatusAccepted)
 	return nil
@@ -78,11 +78,11 @@ func (h *handler) appendUpload(w http.ResponseWriter, r *http.Request, req reque
 	u, err := repo.AppendUpload(r.Context(), req.upload, req.state, body)
 	if err != nil {
 		if u.State != "" { // part of the body was stored
-			h.setUploadHeaders(w, req.name, u)
+			setUploadHeaders(w, h.base, req.name, u)
 		}
 		return h.withOffset(w, r, req, err)
 	}
-	h.setUploadHeaders(w, req.name, u)
+	setUploadHeaders(w, h.base, req.name, u)
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(http.StatusAccepted)
 	return nil
@@ -101,7 +101,7 @@ func (h *handler) finishUpload(w http.ResponseWriter, r *http.Request, req reque
 	if _, err := h.store.Repository(req.name).FinishUpload(r.Context(), req.upload, req.state, body, desc); err != nil {
 		return h.withOffset(w, r, req, err)
 	}
-	h.writeCreated(w, req, req.digest.String())
+	writeCreated(w, h.base, req, req.digest.String())
 	return nil
 }
 
@@ -115,7 +115,7 @@ func (h *handler) withOffset(w http.ResponseWriter, r *http.Request, req request
 	if statusErr != nil {
 		return statusErr
 	}
-	h.setUploadHeaders(w, req.name, u)
+	setUploadHeaders(w, h.base, req.name, u)
 	return err
 }
 
@@ -125,7 +125,7 @@ func (h *handler) uploadStatus(w http.ResponseWriter, r *http.Request, req reque
 	if err != nil {
 		return err
 	}
-	h.setUploadHeaders(w, req.name, u)
+	setUploadHeaders(w, h.base, req.name, u)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -141,16 +141,16 @@ func (h *handler) cancelUpload(w http.ResponseWriter, r *http.Request, req reque
 
 // setUploadHeaders sets the headers that report the size of an upload and the
 // URL of its next request.
-func (h *handler) setUploadHeaders(w http.ResponseWriter, name repository, u blobstore.Upload) {
-	w.Header().Set("Location", h.base+"/v2/"+name.Name()+"/blobs/uploads/"+u.ID+"?_state="+url.QueryEscape(u.State))
+func setUploadHeaders(w http.ResponseWriter, base string, name repository, u blobstore.Upload) {
+	w.Header().Set("Location", base+"/v2/"+name.Name()+"/blobs/uploads/"+u.ID+"?_state="+url.QueryEscape(u.State))
 	w.Header().Set("Range", header.UploadRange(u.Size))
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Docker-Upload-UUID", u.ID)
 }
 
 // writeCreated writes the response to a request that stored a blob.
-func (h *handler) writeCreated(w http.ResponseWriter, req request, dgst string) {
-	w.Header().Set("Location", h.base+"/v2/"+req.name.Name()+"/blobs/"+dgst)
+func writeCreated(w http.ResponseWriter, base string, req request, dgst string) {
+	w.Header().Set("Location", base+"/v2/"+req.name.Name()+"/blobs/"+dgst)
 	w.Header().Set("Docker-Content-Digest", dgst)
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(http.StatusCreated)

@@ -12,66 +12,73 @@ import (
 	"github.com/berthhq/berth/blobstore/catalog"
 )
 
+// markedRead is a read of something that the collector has condemned.
+type markedRead struct {
+	what, method string
+	readOnly     bool
+	unmarks      bool // takes the mark off
+}
+
+var markedReads = []markedRead{
+	{"HEAD", http.MethodHead, false, true},
+	{"HEAD by a caller who may only pull", http.MethodHead, true, false},
+	{"GET", http.MethodGet, false, false},
+	{"GET by a caller who may only pull", http.MethodGet, true, false},
+}
+
+// from returns the repository for the caller of the read.
+func (r markedRead) from(repo *Repository) *Repository {
+	if r.readOnly {
+		return repo.ReadOnly()
+	}
+	return repo
+}
+
 // TestHeadTakesManifestMarkOff reads condemned manifests. A HEAD by a caller who may push
 // takes the mark off before it is answered, whether or not the manifest is cached. Every
 // other read leaves the mark.
 func TestHeadTakesManifestMarkOff(t *testing.T) {
 	for name, image := range map[string]func(...digest.Digest) ManifestPut{"short": imageOf, "long": longImage} {
-		for _, byTag := range []bool{false, true} {
-			for _, test := range []struct {
-				what, method      string
-				readOnly, unmarks bool
-			}{
-				{"HEAD", http.MethodHead, false, true},
-				{"HEAD by a caller who may only pull", http.MethodHead, true, false},
-				{"GET", http.MethodGet, false, false},
-				{"GET by a caller who may only pull", http.MethodGet, true, false},
-			} {
+		for _, read := range markedReads {
+			for _, byTag := range []bool{false, true} {
 				p := newPushes(t, Config{})
 				put := image(p.blob("config")).tagged("v1")
 				p.mustPut(put)
-				p.changeManifest(put.Digest, markCondemned)
-				if name == "long" { // changeManifest keeps no long bytes
-					p.condemnLong(put)
-				}
-				repo, ref := p.Repository, put.Digest.String()
-				if test.readOnly {
-					repo = repo.ReadOnly()
-				}
+				p.condemn(put)
+				ref := put.Digest.String()
 				if byTag {
 					ref = "v1"
 				}
 				for range 2 { // the first read must not make the cache answer the second
-					if !test.unmarks {
-						if _, err := serveManifest(t, repo.Manifests(), http.MethodGet, ref); err != nil {
-							t.Fatal(err)
-						}
-					}
-					w, err := serveManifest(t, repo.Manifests(), test.method, ref)
-					if err != nil || w.Code != http.StatusOK || w.Header().Get("Docker-Content-Digest") != put.Digest.String() {
-						t.Errorf("%s of a condemned %s manifest by %s = %d, %v, want 200", test.what, name, ref, w.Code, err)
-					}
-					want := catalog.Condemned
-					if test.unmarks {
-						want = catalog.Live
-					}
-					if got := p.stored(put.Digest).Value.State; got != want {
-						t.Errorf("%s by %s leaves a %s manifest %s, want %s", test.what, ref, name, got, want)
-					}
+					p.readMarked(read, put, ref)
 				}
-				if test.unmarks {
-					w, err := serveManifest(t, repo.Manifests(), http.MethodGet, ref)
-					if err != nil || !slices.Equal(w.Body.Bytes(), put.Content) {
-						t.Errorf("GET after the mark was taken off = %d bytes, %v, want %d", w.Body.Len(), err, len(put.Content))
-					}
+				want := catalog.Condemned
+				if read.unmarks {
+					want = catalog.Live
+				}
+				if got := p.stored(put.Digest).Value.State; got != want {
+					t.Errorf("%s by %s leaves a %s manifest %s, want %s", read.what, ref, name, got, want)
+				}
+				w, err := serveManifest(t, p.Manifests(), http.MethodGet, ref)
+				if err != nil || !slices.Equal(w.Body.Bytes(), put.Content) {
+					t.Errorf("GET after %s = %d bytes, %v, want %d", read.what, w.Body.Len(), err, len(put.Content))
 				}
 			}
 		}
 	}
 }
 
-// condemnLong marks a long manifest as the collector does.
-func (p *pushes) condemnLong(put ManifestPut) {
+// readMarked reads a condemned manifest.
+func (p *pushes) readMarked(read markedRead, put ManifestPut, ref string) {
+	p.t.Helper()
+	w, err := serveManifest(p.t, read.from(p.Repository).Manifests(), read.method, ref)
+	if err != nil || w.Code != http.StatusOK || w.Header().Get("Docker-Content-Digest") != put.Digest.String() {
+		p.t.Errorf("%s of a condemned manifest by %s = %d, %v, want 200", read.what, ref, w.Code, err)
+	}
+}
+
+// condemn marks a manifest of any length as the collector does.
+func (p *pushes) condemn(put ManifestPut) {
 	p.t.Helper()
 	m := p.stored(put.Digest)
 	m.Value.State = catalog.Condemned
@@ -127,53 +134,46 @@ func TestHeadMeetsDeletion(t *testing.T) {
 // sha512.
 func TestHeadTakesBlobMarkOff(t *testing.T) {
 	for _, size := range []int{10, 100_000} {
-		for _, test := range []struct {
-			what, method      string
-			readOnly, unmarks bool
-		}{
-			{"HEAD", http.MethodHead, false, true},
-			{"HEAD by a caller who may only pull", http.MethodHead, true, false},
-			{"GET", http.MethodGet, false, false},
-		} {
-			for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
-				for _, marks := range []struct{ link, alias bool }{{true, false}, {false, true}, {true, true}} {
-					if marks.alias && alg == digest.SHA256 {
-						continue
-					}
-					r := newReads(t, Config{})
-					p := randomBytes(1, size)
-					d, alias := r.put(t, p), digest.SHA512.FromBytes(p)
-					must(t, r.elsewhere(t).SetDescriptor(t.Context(), alias, Descriptor{Digest: d}))
-					if marks.link {
-						condemnLink(t, r.bucket, "a", d)
-					}
-					if marks.alias {
-						condemnAlias(t, r.bucket, alias)
-					}
-					repo, named := r.Repository, alg.FromBytes(p)
-					if test.readOnly {
-						repo = repo.ReadOnly()
-					}
-					for range 2 {
-						w := httptest.NewRecorder()
-						req := httptest.NewRequestWithContext(t.Context(), test.method, "/", nil)
-						if err := repo.ServeBlob(t.Context(), w, req, named); err != nil {
-							t.Fatal(err)
-						}
-					}
-					link, err := catalog.New(r.bucket).ReadLink(t.Context(), d, "a")
-					must(t, err)
-					stored, err := catalog.New(r.bucket).ReadAlias(t.Context(), alias)
-					must(t, err)
-					if link.Value.Condemned != (marks.link && !test.unmarks) || stored.Value.Condemned != (marks.alias && !test.unmarks) {
-						t.Errorf("%s by %s of %+v leaves the marks {link:%t alias:%t}, want them off: %t",
-							test.what, alg, marks, link.Value.Condemned, stored.Value.Condemned, test.unmarks)
-					}
-					if test.unmarks && !r.s.cache.known(linkID{"a", d}) {
-						t.Errorf("%s by %s of %+v: the link is not known as good", test.what, alg, marks)
-					}
-				}
+		for _, read := range markedReads {
+			testBlobMarks(t, read, size, digest.SHA256, blobMarks{link: true})
+			for _, marks := range []blobMarks{{link: true}, {alias: true}, {link: true, alias: true}} {
+				testBlobMarks(t, read, size, digest.SHA512, marks)
 			}
 		}
+	}
+}
+
+// blobMarks is which objects of a blob are condemned.
+type blobMarks struct{ link, alias bool }
+
+func testBlobMarks(t *testing.T, read markedRead, size int, alg digest.Algorithm, marks blobMarks) {
+	t.Helper()
+	r := newReads(t, Config{})
+	p := randomBytes(1, size)
+	d, alias := r.put(t, p), digest.SHA512.FromBytes(p)
+	must(t, r.elsewhere(t).SetDescriptor(t.Context(), alias, Descriptor{Digest: d}))
+	if marks.link {
+		condemnLink(t, r.bucket, "a", d)
+	}
+	if marks.alias {
+		condemnAlias(t, r.bucket, alias)
+	}
+	for range 2 {
+		req := httptest.NewRequestWithContext(t.Context(), read.method, "/", nil)
+		must(t, read.from(r.Repository).ServeBlob(t.Context(), httptest.NewRecorder(), req, alg.FromBytes(p)))
+	}
+	want := marks
+	if read.unmarks {
+		want = blobMarks{}
+	}
+	link, err := catalog.New(r.bucket).ReadLink(t.Context(), d, "a")
+	must(t, err)
+	stored, err := catalog.New(r.bucket).ReadAlias(t.Context(), alias)
+	must(t, err)
+	if got := (blobMarks{link.Value.Condemned, stored.Value.Condemned}); got != want {
+		t.Errorf("%s by %s of a blob with the marks %+v leaves %+v, want %+v", read.what, alg, marks, got, want)
+	}
+	if known := r.s.cache.known(linkID{"a", d}); known == want.link {
+		t.Errorf("%s by %s of a blob with the marks %+v: the link is known as good: %t", read.what, alg, marks, known)
 	}
 }

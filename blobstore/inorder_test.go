@@ -47,7 +47,7 @@ func TestInOrder(t *testing.T) {
 				mu.Lock()
 				running--
 				mu.Unlock()
-				return 2 * i, nil
+				return 2 * i, t.Context().Err()
 			}
 			var wg sync.WaitGroup
 			for range test.lists {

@@ -117,7 +117,7 @@ func TestServeManifestFails(t *testing.T) {
 		for _, err := range []error{drivers.ErrBusy, drivers.ErrRefused, drivertest.ErrInjected} {
 			p.intercept = (&drivertest.Faulty{Nth: 1, Err: err, Match: func(c drivertest.Call) bool { return isCall(c, kind) }}).Intercept
 			want := ErrUnavailable
-			if err == drivertest.ErrInjected {
+			if errors.Is(err, drivertest.ErrInjected) {
 				want = err
 			}
 			if w, err := serveManifest(t, p.Manifests(), http.MethodHead, "v1"); !errors.Is(err, want) || errors.Is(err, ErrManifestUnknown) {

@@ -14,11 +14,13 @@ import (
 // returns an ErrBlobInvalidDigest.
 func (m *Manifests) Referrers(ctx context.Context, subject, after digest.Digest) iter.Seq2[ManifestDescriptor, error] {
 	return func(yield func(ManifestDescriptor, error) bool) {
-		for _, d := range []digest.Digest{subject, after} {
-			if err := checkDigest(d); err != nil && d != "" || subject == "" {
-				yield(ManifestDescriptor{}, err)
-				return
-			}
+		err := checkDigest(subject)
+		if err == nil && after != "" {
+			err = checkDigest(after)
+		}
+		if err != nil {
+			yield(ManifestDescriptor{}, err)
+			return
 		}
 		entries := m.s.catalog.Referrers(ctx, m.repository, subject, after)
 		for found, err := range inOrder(ctx, m.s.listReads, entries, referrers{m}.find) {

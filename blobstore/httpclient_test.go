@@ -111,17 +111,26 @@ type httpClient struct {
 func openTraced(t *testing.T, b drivers.Bucket) *httpClient {
 	t.Helper()
 	r := &trace.Recorder{}
-	c := openClient(t, r.Wrap(drivertest.Signing(b)))
+	c := newClient(t, r.Wrap(drivertest.Signing(b)))
 	c.trace = r
 	return c
 }
 
-// openClient returns a client of this bucket, of repository library/here.
+// openClient returns a client of this bucket, of repository library/here, whose calls are
+// counted.
 func openClient(t *testing.T, b drivers.Bucket) *httpClient {
 	t.Helper()
-	c := &httpClient{t: t, repo: "library/here", counter: &drivertest.Counter{}}
+	counter := &drivertest.Counter{}
+	c := newClient(t, drivertest.Wrap(b, counter.Intercept))
+	c.counter = counter
+	return c
+}
+
+func newClient(t *testing.T, b drivers.Bucket) *httpClient {
+	t.Helper()
+	c := &httpClient{t: t, repo: "library/here"}
 	for i := range c.replicas {
-		s, err := blobstore.Open(t.Context(), drivertest.Wrap(b, c.counter.Intercept), blobstore.Config{})
+		s, err := blobstore.Open(t.Context(), b, blobstore.Config{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -36,7 +36,7 @@ func protocols() []protocol {
 	return []protocol{
 		p.start(), p.pushByPatch(), p.pushByPut(), p.pushByPost(), p.pushInChunks(), p.pushExisting(), p.pushBySHA512(),
 		p.pushUnannounced(), p.resume(), p.repeatPut(), p.status(), p.cancel(), p.mount(), p.pull(), p.delete(),
-		i.push(), i.pushAgain(), i.deleteManifest(),
+		i.push(), i.pushAgain(), i.deleteManifest(), i.pull(), i.lists(),
 	}
 }
 

@@ -60,30 +60,43 @@ func newRecorder(t *testing.T, endpoint string) *recorder {
 type meter struct {
 	t     *testing.T
 	p     *process
+	peer  *process // another one on the same bucket
 	store *recorder
 	repo  string
 }
 
-// newMeter starts a store and a berth on an empty bucket. berth has already made the
-// requests that it makes only once.
+// newMeter starts a store and two berths on an empty bucket. They have already made the
+// requests that they make only once.
 func newMeter(t *testing.T, s measuredStore) *meter {
 	t.Helper()
 	env, endpoint := s.start(t)
 	store := newRecorder(t, endpoint)
-	p, err := start(t.TempDir(), append(env, s.variable+"="+store.url))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.stop(); err != nil {
-			t.Error(err)
+	c := &meter{t: t, store: store, repo: "test/here"}
+	for _, p := range []**process{&c.p, &c.peer} {
+		var err error
+		if *p, err = start(t.TempDir(), append(env, s.variable+"="+store.url)); err != nil {
+			t.Fatal(err)
 		}
-	})
-	c := &meter{t: t, p: p, store: store, repo: "test/here"}
-	b := newBlob(mB)
-	c.pushByPut(b)
-	c.read(http.StatusTemporaryRedirect, http.MethodGet, b.digest)
+		t.Cleanup(func() {
+			if err := (*p).stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for _, c := range []*meter{c, c.atPeer()} {
+		b := newBlob(mB)
+		c.pushByPut(b)
+		c.read(http.StatusTemporaryRedirect, http.MethodGet, b.digest)
+	}
 	return c
+}
+
+// atPeer returns a client of the other berth. What it pushes and reads is not in the
+// caches of this one.
+func (c *meter) atPeer() *meter {
+	other := *c
+	other.p, other.peer = c.peer, c.p
+	return &other
 }
 
 // forTest returns the client for another test.
@@ -197,11 +210,11 @@ func (c *meter) read(status int, method string, d digest.Digest) {
 	c.do(status, method, "/v2/"+c.repo+"/blobs/"+d.String(), nil, 0)
 }
 
-// readAfter counts the requests of the first read after a push.
+// readAfter counts the requests of the first read after a push to another berth.
 func (c *meter) readAfter(size int64, method string, status int) {
 	c.t.Helper()
 	b := newBlob(size)
-	c.pushByPut(b)
+	c.atPeer().pushByPut(b)
 	c.reset()
 	c.read(status, method, b.digest)
 }

@@ -77,7 +77,7 @@ const (
 // operations returns the rows of the table. A budget that is a sum names the cost of
 // the operation first, and then what is added to it.
 func operations() []operation {
-	return slices.Concat(pushes(), repeatedPushes(), blobOperations(), sha512Operations())
+	return slices.Concat(pushes(), repeatedPushes(), blobOperations(), sha512Operations(), manifestReads())
 }
 
 func pushes() []operation {
@@ -173,7 +173,7 @@ func sha512Operations() []operation {
 			func(c *meter) { c.pushByPatch(newBlob(20 * mB).sha512()) }},
 		{"HEAD by sha512, cold", 1 + 1, little, func(c *meter) {
 			b := newBlob(mB).sha512()
-			c.pushByPut(b)
+			c.atPeer().pushByPut(b)
 			c.reset()
 			c.read(http.StatusOK, http.MethodHead, b.digest)
 		}},

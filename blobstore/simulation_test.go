@@ -222,16 +222,16 @@ func drawn(name string) *rand.Rand {
 	return rand.New(rand.NewPCG(testSeed(), h.Sum64()))
 }
 
-// everyInterleaving runs a scenario in every schedule, or in one that is drawn.
+// everyInterleaving runs a scenario in every schedule, or in some that are drawn.
 func everyInterleaving(t *testing.T, sc scenario) {
 	t.Helper()
 	t.Run(sc.name, func(t *testing.T) {
 		t.Parallel()
-		if !long() {
-			drawOne(t, sc)
+		if n := sc.draws(); n > 0 {
+			drawSome(t, sc, n)
 			return
 		}
-		done := sim.Explore(t, sc.simulated(), sc.most())
+		done := sim.Explore(t, sc.simulated(), 0)
 		if done.Violation != nil {
 			t.Error(done.Violation)
 		}
@@ -239,21 +239,29 @@ func everyInterleaving(t *testing.T, sc scenario) {
 	})
 }
 
-// most returns the number of schedules of a scenario that are run. It is zero for all.
-// Only the collector makes so many calls that there can be more than these.
-func (sc scenario) most() int {
-	if sc.images == nil || soak() {
+// draws returns the number of schedules of a scenario that are drawn. It is zero if all
+// are run. The collector makes so many calls that there are too many schedules for
+// BERTH_TEST_LONG.
+func (sc scenario) draws() int {
+	switch {
+	case !long():
+		return 1
+	case sc.images != nil && !soak():
+		return 8
+	default:
 		return 0
 	}
-	return 2000
 }
 
-// drawOne runs a scenario in one schedule that is drawn.
-func drawOne(t *testing.T, sc scenario) {
+// drawSome runs a scenario in n schedules that are drawn.
+func drawSome(t *testing.T, sc scenario, n int) {
 	t.Helper()
+	rng := drawn(t.Name())
 	synctest.Test(t, func(t *testing.T) {
-		if err := sc.simulated().Draw(t.Context(), drawn(t.Name())); err != nil {
-			t.Errorf("BERTH_TEST_SEED=%d: %v", testSeed(), err)
+		for range n {
+			if err := sc.simulated().Draw(t.Context(), rng); err != nil {
+				t.Fatalf("BERTH_TEST_SEED=%d: %v", testSeed(), err)
+			}
 		}
 	})
 }
@@ -267,7 +275,7 @@ func everyLateWrite(t *testing.T, sc scenario) {
 		sc.fault = sim.Fault{Mode: drivertest.Late}
 		if !long() {
 			sc.fault.Nth = 1 + drawn(t.Name()+" write").IntN(10)
-			drawOne(t, sc)
+			drawSome(t, sc, 1)
 			return
 		}
 		for hit, total := true, 0; hit; {

@@ -62,6 +62,14 @@ package blobstore_test
 //  22. A mount reads the record as live and stalls past the request limit: it is
 //     not answered 201.
 //
+// Manifests and tags:
+//
+//  39. A process has a manifest of an earlier id in its cache. A tag of the later id
+//     resolves there as soon as its push is acknowledged.
+//  42. A process knows a link as good. Another process deletes it, or the collector
+//     condemns and removes it. The link counts for a push until the TTL has passed,
+//     and not at all if it was read as condemned.
+//
 // Marks of the collector:
 //
 //  49. A DELETE of a blob while a HEAD or the collector takes the mark off its link:

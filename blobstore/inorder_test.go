@@ -38,7 +38,7 @@ func TestInOrder(t *testing.T) {
 			slots := make(slots, test.slots)
 			var mu sync.Mutex
 			running, most := 0, 0
-			do := func(_ context.Context, i int) (int, error) { //nolint:unparam // inOrder wants an error
+			do := func(_ context.Context, i int) (int, error) {
 				mu.Lock()
 				running++
 				most = max(most, running)

@@ -62,13 +62,39 @@ package blobstore_test
 //  22. A mount reads the record as live and stalls past the request limit: it is
 //     not answered 201.
 //
-// Manifests and tags:
+// Manifests, tags and referrers. T is a tag, n and n2 are manifests, L is the link of a
+// blob that n refers to, P and Q are pushes, D is a DELETE by digest, and G is the
+// collector:
 //
-//  39. A process has a manifest of an earlier id in its cache. A tag of the later id
-//     resolves there as soon as its push is acknowledged.
-//  42. A process knows a link as good. Another process deletes it, or the collector
-//     condemns and removes it. The link counts for a push until the TTL has passed,
-//     and not at all if it was read as condemned.
+//  31. T names n2. P (T to n2) reads T, and n2 as live. D deletes n2. Q (T to n) reads
+//     T. P replaces T. Q does not leave T at a manifest that is deleted.
+//  32. P reads T before a whole DELETE of its digest, and stores the manifest after
+//     it. T resolves once P is acknowledged.
+//  33. P pushes a referrer against D, and against G, which removes the deleted manifest
+//     and its entry. The referrer is listed once P is acknowledged.
+//  34. P is killed between the entry and the manifest, or between the manifest and the
+//     tag. A client finds the manifest by HEAD and skips its push: the referrer is
+//     listed, or the manifest does not exist.
+//  35. P is killed while D runs. T never resolves to a manifest that cannot be read,
+//     and G removes T.
+//  36. Two clients create T with If-None-Match, or move it with If-Match. A response is
+//     lost, and another client moves T back: T is not moved a second time.
+//  37. T is immutable: PUT against PUT, against a D that has read the hints before T
+//     existed, and against DELETE of T; also where T does not resolve.
+//  38. A push of several tags moves one and loses another to a rule or a condition. It
+//     is not refused then, because a refusal means that no tag was moved.
+//  39. A replica has cached a manifest of an earlier life. T resolves there as soon as
+//     its push is acknowledged.
+//  40. An index names a deleted child, and is refused; or a condemned one, and the child
+//     and its blobs stay.
+//  41. An old manifest is named while G is between mark and removal: by an index after a
+//     HEAD, or as the signature of an image that is tagged again.
+//  42. L is known as good, and is condemned and removed meanwhile; the machine was
+//     suspended; another replica has deleted L.
+//  43. P pushes a manifest that exists. D deletes it, and G removes its links: what it
+//     refers to is checked again.
+//  50. The clocks of replicas and store are a day apart, and conditional deletions are
+//     made of empty objects.
 //
 // Marks of the collector:
 //

@@ -56,7 +56,6 @@ func puts(i sim.Image, tags ...string) func(c *client) error {
 // finds something to do starts with "old" or "condemned".
 func imageStates() []imageState {
 	grow := (*client).passGrace // everything becomes old
-	growAndCollect := steps(grow, (*client).collect)
 	return []imageState{
 		{"new", pushBlobs},
 		{"tagged", steps(pushBlobs, puts(imageN, "t"))},
@@ -65,9 +64,9 @@ func imageStates() []imageState {
 		{"deleted", steps(pushBlobs, puts(imageN, "t"), dieDeleting(imageN))},
 		{"old, untagged", steps(pushBlobs, puts(imageN2, "t"), puts(imageN), grow)},
 		{"old, deleted", steps(pushBlobs, puts(signature, "t"), dieDeleting(signature), grow)},
-		{"condemned manifest", steps(pushBlobs, puts(imageN2, "u"), puts(imageN), growAndCollect, grow)},
-		{"condemned link", steps(pushBlobs, puts(imageN2, "u"), growAndCollect, grow)},
-		{"condemned marker", steps(pushBlobs, puts(imageN2), (*client).deleteN2, growAndCollect, grow)},
+		{"condemned manifest", steps(pushBlobs, puts(imageN2, "u"), puts(imageN), (*client).growAndCollect, grow)},
+		{"condemned link", steps(pushBlobs, puts(imageN2, "u"), (*client).growAndCollect, grow)},
+		{"condemned marker", steps(pushBlobs, puts(imageN2), (*client).deleteN2, (*client).growAndCollect, grow)},
 	}
 }
 
@@ -160,23 +159,31 @@ func imageActors() []actor {
 	}
 }
 
-// collectTwice runs the collector, and again a grace later.
-func (c *client) collectTwice() error {
-	if err := c.collect(); err != nil {
-		return err
-	}
+// growAndCollect lets everything become old, and runs the collector.
+func (c *client) growAndCollect() error {
 	if err := c.passGrace(); err != nil {
 		return err
 	}
 	return c.collect()
 }
 
+// collectTwice runs the collector, and again a grace later.
+func (c *client) collectTwice() error {
+	if err := c.collect(); err != nil {
+		return err
+	}
+	return c.growAndCollect()
+}
+
 // aftermath runs the collector once all actors have finished, and checks the run after
 // each time. A manifest without a tag is removed by the second run, its blobs by the
 // fourth, and the marker of its repository by the sixth.
-func aftermath(run *simRun) error {
+func aftermath(run *simRun) error { return aftermathOn(run, run.Bucket) }
+
+// aftermathOn is aftermath with a collector that uses this bucket.
+func aftermathOn(run *simRun, b drivers.Bucket) error {
 	k := run.collector
-	k.Bucket, k.Started = run.Bucket, run.Ledger.Collecting
+	k.Bucket, k.Started = b, run.Ledger.Collecting
 	untidy := errors.New("not run")
 	for range 7 {
 		time.Sleep(imageGrace + time.Minute)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/blobstore/internal/sim"
+	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
 )
 
@@ -13,53 +14,76 @@ import (
 // the rule again; otherwise the rule is kept without tamperA.
 type brokenImageRule struct {
 	scenario
-	kept func(*scenario)
-	slow bool // the violation is in one of thousands of schedules
+	attack int // the number of the attack that made the rule; see attacks_test.go
+	kept   func(*scenario)
+	slow   bool // the violation is in one of thousands of schedules
 }
 
-// TestBrokenRulesOfImagesAreFound breaks each rule of the protocol of manifests and tags
-// on purpose, as TestBrokenRulesAreFound does.
-func TestBrokenRulesOfImagesAreFound(t *testing.T) {
+// TestBrokenRulesOfImagesAreFound breaks rules of the protocol of manifests and tags on
+// purpose, as TestBrokenRulesAreFound does. The other rules are broken by the tests of the
+// attacks that they answer.
+func TestBrokenRulesOfImagesAreFound(t *testing.T) { breakRules(t, 0) }
+
+// breakRules breaks the rules that answer an attack. The search finds a violation only
+// while the rule is broken.
+func breakRules(t *testing.T, attack int) {
+	t.Helper()
 	for _, rules := range [][]brokenImageRule{
 		brokenTagRules(), brokenImmutableRules(), brokenReferenceRules(), brokenEntryRules(), brokenMarks(), brokenTimes(),
 	} {
 		for _, rule := range rules {
-			t.Run(rule.name, func(t *testing.T) {
-				t.Parallel()
-				if rule.slow && !long() {
-					t.Skip("takes a minute (make test-long)")
-				}
-				if rule.images == nil {
-					cfg := imageConfig()
-					rule.images = &cfg
-				}
-				if done := sim.Explore(t, rule.simulated(), 0); done.Violation == nil {
-					t.Errorf("the rule was broken, and no violation is found in %d schedules", done.Schedules)
-				} else {
-					t.Log(done.Violation)
-				}
-				if rule.tamperA = nil; rule.kept != nil {
-					rule.kept(&rule.scenario)
-				}
-				if rule.images == nil {
-					cfg := imageConfig()
-					rule.images = &cfg
-				}
-				if done := sim.Explore(t, rule.simulated(), mostKept()); done.Violation != nil {
-					t.Errorf("the rule was kept, and a violation is found: %v", done.Violation)
-				}
-			})
+			if rule.attack == attack {
+				breakRule(t, rule)
+			}
 		}
 	}
 }
 
-// mostKept returns the number of schedules in which a rule is kept. TestEvery… tests run
-// all of them.
-func mostKept() int {
-	if long() {
-		return 0
+func breakRule(t *testing.T, rule brokenImageRule) {
+	t.Helper()
+	t.Run(rule.name, func(t *testing.T) {
+		t.Parallel()
+		rule.test(t)
+	})
+}
+
+func (rule brokenImageRule) test(t *testing.T) {
+	t.Helper()
+	if rule.slow && !long() {
+		t.Skip("takes a minute (make test-long)")
 	}
-	return 50
+	if done := sim.Explore(t, rule.ofImages().simulated(), 0); done.Violation == nil {
+		t.Errorf("the rule was broken, and no violation is found in %d schedules", done.Schedules)
+	} else {
+		t.Log(done.Violation)
+	}
+	if rule.tamperA = nil; rule.kept != nil {
+		rule.kept(&rule.scenario)
+	}
+	if done := sim.Explore(t, rule.ofImages().simulated(), mostKept()); done.Violation != nil {
+		t.Errorf("the rule was kept, and a violation is found: %v", done.Violation)
+	}
+}
+
+// ofImages returns the scenario with the usual configuration, unless it has its own.
+func (sc scenario) ofImages() scenario {
+	if sc.images == nil {
+		cfg := imageConfig()
+		sc.images = &cfg
+	}
+	return sc
+}
+
+// mostKept returns the number of schedules in which a rule is kept. It is zero for all.
+func mostKept() int {
+	switch {
+	case soak():
+		return 0
+	case long():
+		return 200
+	default:
+		return 10
+	}
 }
 
 // left returns the setup of a rule: what the second client does.
@@ -98,29 +122,48 @@ func movedBack() func(c *client) error {
 
 // brokenTagRules returns the rules about tags.
 func brokenTagRules() []brokenImageRule {
-	n := new(snapshot)
+	n, n39 := new(snapshot), new(snapshot)
 	isN, isN2 := TagCondition{Digest: imageN.Digest()}, TagCondition{Digest: imageN2.Digest()}
 	cold := withoutCache(imageConfig())
+	unsettled := scenario{
+		setup:  left(movedBack()),
+		actors: []actor{does("A", puts(imageN, "t")), does("B", deletes(imageN), puts(imageN2, "t"))},
+	}
+	named := func(name string, s scenario, tamper func(drivers.Bucket) drivers.Bucket) scenario {
+		s.name, s.tamperA = name, tamper
+		return s
+	}
 	return []brokenImageRule{
-		{scenario: scenario{
+		{attack: 31, scenario: scenario{
 			name:    "the manifest is read after the tags",
 			setup:   left(movedBack(), takes(n, keyOf(imageN))),
 			actors:  []actor{does("A", puts(imageN, "t")), does("B", deletes(imageN), puts(imageN2, "t"))},
 			tamperA: n.firstRead,
 		}},
-		{scenario: scenario{
+		{attack: 31, scenario: scenario{
 			name:    "a tag is written although it names the manifest already",
 			setup:   left(movedBack()),
 			actors:  []actor{does("A", deletes(imageN), puts(imageN2, "t")), does("B", puts(imageN, "t"))},
 			tamperA: skipEqualTags,
 		}},
-		{scenario: scenario{
-			name:    "a tag is replaced as it was read before the manifest",
-			setup:   left(movedBack()),
-			actors:  []actor{does("A", puts(imageN, "t")), does("B", deletes(imageN), puts(imageN2, "t"))},
-			tamperA: replaceTagsBlindly,
-		}},
+		{attack: 32, scenario: named("a tag is replaced as it was read before the manifest", unsettled, replaceTagsBlindly)},
+		{attack: 32, scenario: named("a tag that was lost is read again", scenario{
+			setup:  left(pushBlobs, puts(imageN, "t")),
+			actors: []actor{does("A", puts(imageN, "t")), does("B", deletes(imageN))},
+		}, ignoreLostTags)},
+		{attack: 36, scenario: named("a condition holds as the tag is written", scenario{
+			setup:  left(pushBlobs, puts(imageN2), puts(imageN, "t")),
+			actors: []actor{does("A", putsIf(isN, imageN2, "t")), does("B", puts(sim.Image{Name: "3"}, "t"))},
+		}, replaceTagsBlindly)},
+		{attack: 39, scenario: named("a manifest that does not fit the tag is read from the store", scenario{
+			setup: func(run *simRun) error {
+				err := left(pushBlobs, puts(imageN, "t"), takes(n39, keyOf(imageN)))(run)
+				return errors.Join(err, getT(run.clients[0])) // caches n
+			},
+			actors: []actor{does("A", getT), does("B", deletes(imageN), puts(imageN, "t"))},
+		}, n39.eachRead)},
 		{
+			attack: 36,
 			scenario: scenario{
 				name:   "a tag is not acknowledged if its response is lost",
 				setup:  left(pushBlobs),
@@ -130,6 +173,7 @@ func brokenTagRules() []brokenImageRule {
 			kept: func(s *scenario) { s.actors[0] = does("A", puts(imageN, "t")) },
 		},
 		{
+			attack: 36,
 			scenario: scenario{
 				name:   "a tag is moved once by a conditional request",
 				setup:  left(pushBlobs, puts(imageN2, "t"), puts(imageN, "t")),
@@ -201,6 +245,7 @@ func brokenImmutableRules() []brokenImageRule {
 	v1 := new(snapshot)
 	return []brokenImageRule{
 		{
+			attack: 38,
 			scenario: scenario{
 				name:   "a request that has moved a tag is not refused",
 				images: immutableConfig(),
@@ -209,14 +254,14 @@ func brokenImmutableRules() []brokenImageRule {
 			},
 			kept: func(s *scenario) { s.actors[0] = does("A", puts(imageN, "a", "v1")) },
 		},
-		{scenario: scenario{
+		{attack: 37, scenario: scenario{
 			name:    "a manifest is replaced after an immutable tag is written",
 			images:  immutableConfig(),
 			setup:   left(pushBlobs, puts(imageN)),
 			actors:  []actor{does("A", puts(imageN, "v1")), does("B", deletes(imageN))},
 			tamperA: swallowConfirmations,
 		}},
-		{scenario: scenario{
+		{attack: 37, scenario: scenario{
 			name:    "immutable tags are read after the manifest that is deleted",
 			images:  immutableConfig(),
 			setup:   left(pushBlobs, puts(imageN), takes(v1, catalog.TagKey(repoA, "v1"))),

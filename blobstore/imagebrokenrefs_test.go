@@ -1,7 +1,6 @@
 package blobstore
 
 import (
-	"errors"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -22,7 +21,7 @@ func brokenReferenceRules() []brokenImageRule {
 	}
 	deleteLayer := func(c *client) error { return c.delete(repoA, layerBlob) }
 	return []brokenImageRule{
-		{scenario: scenario{
+		{attack: 40, scenario: scenario{
 			name:    "a deleted child is missing",
 			setup:   left(pushBlobs, puts(imageN), deletes(imageN)),
 			actors:  []actor{does("A", puts(indexOfN, "i")), does("B", getT)},
@@ -45,11 +44,11 @@ func brokenReferenceRules() []brokenImageRule {
 			actors:  []actor{does("A", push(layerBlob), push(configBlob), puts(named512)), {"B", patient((*client).collect)}},
 			tamperA: rewriting(catalog.AliasesPrefix, func(_ drivers.Bucket, a *catalog.Alias) { a.Condemned = false }),
 		}},
-		{scenario: scenario{
+		{attack: 43, scenario: scenario{
 			name: "the references of a manifest that comes back are checked",
 			setup: left(
 				pushBlobs, puts(imageN2, "u"), takes(link, catalog.LinkKey(digest.FromBytes(layerBlob), repoA)),
-				(*client).passGrace, (*client).collect, storeLate, (*client).passGrace,
+				(*client).growAndCollect, storeLate, (*client).passGrace,
 			),
 			actors:  []actor{does("A", puts(imageN, "t")), does("B", deletes(imageN), (*client).collect)},
 			tamperA: link.eachRead,
@@ -63,7 +62,7 @@ func passTTL(c *client) error { return c.pass(2 * imageTTL) }
 // and old.
 func (c *client) collectThrice() error {
 	for range 3 {
-		if err := errors.Join(c.passGrace(), c.collect()); err != nil {
+		if err := c.growAndCollect(); err != nil {
 			return err
 		}
 	}
@@ -106,19 +105,20 @@ func brokenEntryRules() []brokenImageRule {
 		return c.bucket.Delete(c.ctx(), catalog.EntryKey(repoA, imageN.Digest(), signature.Digest()))
 	}
 	return []brokenImageRule{
-		{scenario: scenario{
+		{attack: 34, scenario: scenario{
 			name:    "the entry is written before the manifest",
 			setup:   left(pushBlobs, puts(imageN, "t")),
 			actors:  []actor{does("A", puts(signature, "s")), does("B", getT)},
 			tamperA: postponeEntries,
 		}},
-		{scenario: scenario{
+		{attack: 33, scenario: scenario{
 			name:    "an entry that exists is replaced",
 			setup:   leftAs("old, deleted"),
 			actors:  []actor{does("A", puts(signature)), {"B", patient((*client).collect)}},
 			tamperA: swallow("Replace", "/referrers/"),
 		}},
 		{
+			attack: 33,
 			scenario: scenario{
 				name:   "a deletion never touches the entry",
 				setup:  leftAs("signed"),
@@ -141,26 +141,26 @@ func brokenMarks() []brokenImageRule {
 	collects := actor{"B", patient((*client).collect)}
 	ignoreMarks := rewriting("/links/", func(_ drivers.Bucket, r *record) { r.Condemned = false })
 	return []brokenImageRule{
-		{scenario: scenario{
+		{attack: 42, scenario: scenario{
 			name:    "a condemned link is made good",
 			setup:   leftAs("condemned link"),
 			actors:  []actor{does("A", puts(imageN, "t")), collects},
 			tamperA: ignoreMarks,
 		}},
-		{scenario: scenario{
+		{attack: 40, scenario: scenario{
 			name:    "a condemned child is made good",
 			setup:   leftAs("condemned manifest"),
 			actors:  []actor{does("A", puts(indexOfN, "i")), collects},
 			tamperA: rewriting(imageN.Digest().Encoded(), func(_ drivers.Bucket, m *catalog.Manifest) { m.State = catalog.Live }),
 		}},
-		{scenario: scenario{
+		{attack: 41, scenario: scenario{
 			name:    "HEAD takes the mark off a manifest",
 			images:  &cold,
 			setup:   leftAs("condemned manifest"),
 			actors:  []actor{does("A", func(c *client) error { return c.headImage(imageN) }), collects},
 			tamperA: swallow("Replace", "/manifests/"),
 		}},
-		{scenario: scenario{
+		{attack: 42, scenario: scenario{
 			name:    "HEAD takes the mark off a link",
 			setup:   leftAs("condemned link"),
 			actors:  []actor{does("A", headLayer), collects},
@@ -206,6 +206,7 @@ func brokenTimes() []brokenImageRule {
 			slow: true,
 		},
 		{
+			attack: 42,
 			scenario: scenario{
 				name:   "a process knows a link for a limited time",
 				images: &remembers,

@@ -191,6 +191,26 @@ func (c *client) headBlob(p []byte) error {
 	return err
 }
 
+// referrers returns an error unless the referrers of a manifest are these.
+func (c *client) referrers(of sim.Image, want ...sim.Image) error {
+	got := map[digest.Digest]bool{}
+	for desc, err := range c.in(repoA).Manifests().Referrers(c.ctx(), of.Digest(), "") {
+		if err != nil {
+			return err
+		}
+		got[desc.Digest] = true
+	}
+	for _, i := range want {
+		if !got[i.Digest()] {
+			return fmt.Errorf("referrers of %s: %s is not listed", of.Name, i.Name)
+		}
+	}
+	if len(got) != len(want) {
+		return fmt.Errorf("referrers of %s: %d are listed, want %d", of.Name, len(got), len(want))
+	}
+	return nil
+}
+
 // collect runs the collector in the process of the client.
 func (c *client) collect() error {
 	k := c.run.collector

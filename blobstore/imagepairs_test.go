@@ -11,7 +11,7 @@ func TestEveryInterleavingOfAnImage(t *testing.T) {
 		for i, a := range actors {
 			for _, b := range actors[i:] {
 				name := state.name + "/" + a.name + " and " + b.name
-				if !long() && drawn(name+" pair").IntN(8) != 0 {
+				if !long() && drawn(name+" pair").IntN(12) != 0 {
 					continue // a bounded share of many pairs
 				}
 				everyInterleaving(t, scenario{

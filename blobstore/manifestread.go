@@ -172,8 +172,8 @@ func (m *Manifests) openStored(ctx context.Context, d digest.Digest) (foundManif
 	return foundManifest{StoredManifest: stored}, nil
 }
 
-// unmark takes the collector's mark off a manifest, so that a client that sees that the
-// manifest exists can rely on it. It returns ErrManifestUnknown if the
+// unmark takes the collector's mark off a manifest that a client was about to be told
+// exists, so that the client can rely on it. It returns ErrManifestUnknown if the
 // manifest was deleted meanwhile.
 func (m *Manifests) unmark(ctx context.Context, found foundManifest) (foundManifest, error) {
 	if found.Value.State != catalog.Condemned {

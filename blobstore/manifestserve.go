@@ -16,7 +16,7 @@ import (
 // reference is a digest if it contains a colon, which no tag does.
 //
 // A HEAD takes the collector's mark off the manifest, unless the repository is
-// [Repository.ReadOnly], because a client that sees that the manifest exists may
+// [Repository.ReadOnly], because a client that was told that the manifest exists may
 // refer to it without pushing it.
 func (m *Manifests) ServeManifest(ctx context.Context, w http.ResponseWriter, r *http.Request, ref string) error {
 	isHead := r.Method == http.MethodHead

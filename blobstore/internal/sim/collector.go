@@ -42,8 +42,8 @@ type Collector struct {
 	// share it. If it is nil, no run is remembered.
 	Finished *Finished
 
-	// Started, if not nil, is called with the start of a run by the store's clock.
-	Started func(time.Time)
+	// Started, if not nil, is called once a run has its start.
+	Started func()
 }
 
 // Finished holds, for each repository, the start of the last finished run that has read
@@ -84,7 +84,7 @@ func (c *Collector) Run(ctx context.Context) error {
 		return fmt.Errorf("collector: %w", err)
 	}
 	if c.Started != nil {
-		c.Started(start.Modified)
+		c.Started()
 	}
 	run := &collection{
 		Collector:    c,

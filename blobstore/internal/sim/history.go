@@ -27,6 +27,7 @@ type op struct {
 	at         time.Time
 	start, end int // end is math.MaxInt if a late write may still take effect
 	optional   bool
+	after      *op // of the same request, which takes effect before; nil if there is none
 
 	// step returns the state after the op. It returns false if the op cannot have its
 	// response in this state.
@@ -158,6 +159,10 @@ func (h *history) check() error {
 	if len(ops) > 64 {
 		return fmt.Errorf("the history has %d steps, want at most 64", len(ops))
 	}
+	index := map[*op]int{}
+	for i, o := range ops {
+		index[o] = i
+	}
 	visited := map[string]bool{}
 	var search func(done uint64, s state) bool
 	search = func(done uint64, s state) bool {
@@ -166,18 +171,12 @@ func (h *history) check() error {
 			return false
 		}
 		visited[visit] = true
-		first, complete := math.MaxInt, true
-		for i, o := range ops {
-			if done&(1<<i) == 0 {
-				first = min(first, o.end)
-				complete = complete && o.optional
-			}
-		}
+		first, complete := remaining(ops, done)
 		if complete {
 			return true
 		}
 		for i, o := range ops {
-			if done&(1<<i) != 0 || o.start > first {
+			if done&(1<<i) != 0 || o.start > first || o.after != nil && done&(1<<index[o.after]) == 0 {
 				continue
 			}
 			if next, ok := o.step(s); ok && search(done|1<<i, next) {
@@ -190,6 +189,19 @@ func (h *history) check() error {
 		return nil
 	}
 	return fmt.Errorf("no order of these steps explains their responses:\n\t%s", strings.Join(h.lines(ops), "\n\t"))
+}
+
+// remaining returns the earliest end of the steps that are not done, and reports whether
+// all of them are optional.
+func remaining(ops []*op, done uint64) (first int, complete bool) {
+	first, complete = math.MaxInt, true
+	for i, o := range ops {
+		if done&(1<<i) == 0 {
+			first = min(first, o.end)
+			complete = complete && o.optional
+		}
+	}
+	return first, complete
 }
 
 func (h *history) lines(ops []*op) []string {

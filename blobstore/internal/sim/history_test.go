@@ -3,6 +3,7 @@ package sim_test
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -48,15 +49,23 @@ type historyCase struct {
 
 type images = map[string]sim.Image
 
+// collect starts a run of the collector after some time.
+func (l *responses) collect(later time.Duration) {
+	time.Sleep(later)
+	l.Collecting()
+}
+
 func checkHistories(t *testing.T, cases []historyCase) {
 	t.Helper()
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
-			l := &responses{Ledger: sim.Ledger{Grace: time.Hour}}
-			tc.do(l)
-			if err := l.Settle(t.Context(), l.read); (err == nil) != tc.ok {
-				t.Errorf("Settle = %v, want ok = %v", err, tc.ok)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				l := &responses{Ledger: sim.Ledger{Grace: time.Hour}}
+				tc.do(l)
+				if err := l.Settle(t.Context(), l.read); (err == nil) != tc.ok {
+					t.Errorf("Settle = %v, want ok = %v", err, tc.ok)
+				}
+			})
 		})
 	}
 }
@@ -172,23 +181,23 @@ func TestHistoryOfCollections(t *testing.T) {
 	checkHistories(t, []historyCase{
 		{"a collected manifest", func(l *responses) {
 			l.put(imageA)(sim.Done)
-			l.Collecting(time.Now().Add(2 * time.Hour))
+			l.collect(2 * time.Hour)
 			l.has(nil)
 		}, true},
 		{"a manifest that was collected early", func(l *responses) {
 			l.put(imageA)(sim.Done)
-			l.Collecting(time.Now().Add(time.Hour / 2))
+			l.collect(30 * time.Minute)
 			l.has(nil)
 		}, false},
 		{"a manifest that was collected with its tag", func(l *responses) {
 			l.put(imageA, "t")(sim.Done)
-			l.Collecting(time.Now().Add(2 * time.Hour))
+			l.collect(2 * time.Hour)
 			l.has(nil)
 		}, false},
 		{"a manifest that was collected although its subject is there", func(l *responses) {
 			l.put(imageA, "t")(sim.Done)
 			l.put(sim.Image{Name: "c", Subject: imageA.Digest()})(sim.Done)
-			l.Collecting(time.Now().Add(2 * time.Hour))
+			l.collect(2 * time.Hour)
 			l.has(images{"t": imageA})
 		}, false},
 	})

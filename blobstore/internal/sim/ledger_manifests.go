@@ -109,6 +109,7 @@ func (l *Ledger) Putting(p Put) (answered func(Outcome)) {
 			kind:   moveTag,
 			tag:    tag,
 			digest: p.Digest,
+			after:  stored,
 		}))
 	}
 	return func(o Outcome) {
@@ -183,6 +184,7 @@ func (r *repository) refused(p Put, moves []*op, forbids func(s state, tag strin
 	}
 	o := moves[0]
 	o.text, o.kind = fmt.Sprintf("refuse to move %v to %s", p.Tags, short(p.Digest)), readTag
+	o.after = nil
 	o.step = func(s state) (state, bool) {
 		return s, slices.ContainsFunc(p.Tags, func(tag string) bool { return forbids(s, tag) })
 	}

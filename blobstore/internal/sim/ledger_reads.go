@@ -62,9 +62,10 @@ func (l *Ledger) Using(name string, d digest.Digest, age time.Duration) (answere
 
 // Collecting is called once a run of the collector has its start. The run may remove
 // manifests that no tag names and that were not used for a grace before the start.
-func (l *Ledger) Collecting(start time.Time) {
+func (l *Ledger) Collecting() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	start := time.Now()
 	for _, r := range l.repositories {
 		for d := range r.refs {
 			r.start(op{

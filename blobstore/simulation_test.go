@@ -247,7 +247,7 @@ func (sc scenario) draws() int {
 	case !long():
 		return 1
 	case sc.images != nil && !soak():
-		return 8
+		return 4
 	default:
 		return 0
 	}

@@ -52,10 +52,10 @@ test: $(NEEDS) ## Run the tests, those of concurrent code with the race detector
 SEARCHES := ^Test(Every|Attack|Faults|Search|StoreThatHangs|BrokenRules)
 
 .PHONY: test-long
-test-long: $(NEEDS) $(TOOLS)/largeclients.stamp ## Run the tests that take minutes: every interleaving and fault, all TestLong…, and the race detector everywhere
-	BERTH_TEST_LONG=1 $(GO) test -tags $(TAGS) -run '$(SEARCHES)' -timeout 30m ./blobstore
-	BERTH_TEST_LONG=1 $(GO) test -tags $(TAGS) -run '^TestLong' -timeout 30m -count 1 ./...
-	$(GO) test -race -tags $(TAGS) -timeout 30m -count 1 $(OTHERS)
+test-long: $(NEEDS) ## Run the tests that take minutes: every interleaving and fault, all TestLong…, and the race detector everywhere
+	BERTH_TEST_LONG=1 $(GO) test -tags $(TAGS) -run '$(SEARCHES)' -timeout 60m ./blobstore
+	BERTH_TEST_LONG=1 $(GO) test -tags $(TAGS) -run '^TestLong' -timeout 60m -count 1 ./...
+	$(GO) test -race -tags $(TAGS) -timeout 60m -count 1 $(OTHERS)
 
 .PHONY: race
 race: $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp ## Run the tests that search for races, longer than `make test` does

@@ -18,6 +18,7 @@ const (
 // bucket is an open bucket. It does not change after Open.
 type bucket struct {
 	capabilities
+	limits drivers.Limits
 
 	store     *store
 	multipart multipart
@@ -37,6 +38,7 @@ func newBucket(c *connection, signer *signer, can capabilities) *bucket {
 	}
 	return &bucket{
 		capabilities: can,
+		limits:       limitsOf(&s),
 		store:        &s,
 		multipart:    multipart{&s, can.checksums},
 		signer:       signer,
@@ -45,17 +47,20 @@ func newBucket(c *connection, signer *signer, can capabilities) *bucket {
 	}
 }
 
-// Limits returns the limits of Amazon S3 or of Cloudflare R2.
-func (b *bucket) Limits() drivers.Limits {
+// limitsOf returns the limits of Amazon S3 or of Cloudflare R2.
+func limitsOf(s *store) drivers.Limits {
 	l := drivers.Limits{MinPart: minPart, MaxPart: maxPart, MaxParts: maxParts}
-	if isR2(b.store.endpoint()) {
+	if isR2(s.endpoint()) {
 		l.MaxPart, l.EqualParts = maxPartR2, true
 	}
-	if set := b.store.cfg.EqualParts; set != nil {
+	if set := s.cfg.EqualParts; set != nil {
 		l.EqualParts = *set
 	}
 	return l
 }
+
+// Limits returns the limits of the store.
+func (b *bucket) Limits() drivers.Limits { return b.limits }
 
 // Close closes the idle connections. It always returns nil.
 func (b *bucket) Close() error {

@@ -24,8 +24,23 @@ type subject struct {
 	// returns its configuration.
 	start func(t *testing.T) func(t *testing.T) Config
 	gaps  map[string]string
-	long  bool // whether only TestLongConformance runs the suite on it
+	kind  kind
+	small bool // whether parts may have smallPart bytes
 }
+
+// kind selects the test that runs the suite on a subject. TestLongConformance
+// runs it on all of them.
+type kind int
+
+const (
+	raced kind = iota // TestConformance
+	plain             // TestPlainConformance
+	extra             // only TestLongConformance
+)
+
+// smallPart is the minimum size of a part of the doubles, in bytes. The race
+// detector makes each byte expensive.
+const smallPart = 100_000
 
 // subjects returns the stores that the suite runs on.
 //
@@ -61,9 +76,9 @@ type subject struct {
 //	accelerated, dual-stack, FIPS endpoints  TestSignBase checks the URLs
 //	versions and locks                       they cost money, and change no response
 func subjects() map[string]subject {
-	on := func(server func(testing.TB) *emulator.S3, change func(*Config)) func(*testing.T) func(*testing.T) Config {
+	on := func(start func(testing.TB) *emulator.S3, change func(*Config)) func(*testing.T) func(*testing.T) Config {
 		return func(t *testing.T) func(*testing.T) Config {
-			s := server(t)
+			s := start(t)
 			return func(t *testing.T) Config {
 				cfg := newBucketOf(t, s)
 				change(&cfg)
@@ -71,8 +86,9 @@ func subjects() map[string]subject {
 			}
 		}
 	}
-	double := func(knobs s3double.Knobs, checksum string) func(*testing.T) func(*testing.T) Config {
+	of := func(knobs s3double.Knobs, checksum string) func(*testing.T) func(*testing.T) Config {
 		return func(t *testing.T) func(*testing.T) Config {
+			knobs.MinPart = smallPart
 			s := s3double.New(t, knobs)
 			return func(*testing.T) Config {
 				cfg := newBucketOfDouble(s)
@@ -82,39 +98,47 @@ func subjects() map[string]subject {
 		}
 	}
 	return map[string]subject{
-		"double":       {start: double(s3double.Knobs{PageSize: 20}, "")},
-		"double as R2": {start: double(s3double.CloudflareR2(), ""), long: true},
+		"double":       {start: of(s3double.Knobs{PageSize: 20}, ""), small: true},
+		"double as R2": {start: of(s3double.CloudflareR2(), ""), kind: extra, small: true},
 		// With SSE-KMS the ETags of equal parts differ.
-		"double with SSE-KMS": {start: double(s3double.Knobs{RandomETags: true}, "")},
+		"double with SSE-KMS": {start: of(s3double.Knobs{RandomETags: true}, ""), kind: plain, small: true},
 		// Without checksums payloads are hashed, and DeleteObjects has
 		// Content-MD5 only.
-		"double without checksums": {start: double(s3double.Knobs{}, "none"), gaps: map[string]string{"BodyChecksum": "the CRC-32C is not sent"}},
+		"double without checksums": {start: of(s3double.Knobs{}, "none"), gaps: map[string]string{"BodyChecksum": "the CRC-32C is not sent"}, kind: plain, small: true},
 
 		// The emulator's proxy makes versitygw's conditional deletes atomic.
-		"versitygw": {start: on(emulator.VersityGW, func(*Config) {})},
+		"versitygw": {start: on(emulator.VersityGW, func(*Config) {}), kind: plain},
 		// Without the proxy, versitygw's delete by tag can remove a concurrent
 		// write, so deletions leave empty objects.
 		"versitygw alone": {start: on(emulator.VersityGWAlone, func(*Config) {}), gaps: map[string]string{
 			"Keys":         "versitygw 1.8.0 replaces no key whose last segment is longer than 227 bytes: it answers ExistingObjectIsDirectory, because its temporary name is longer",
 			"ReadReplaced": "versitygw 1.8.0 refuses a conditional PUT before it has read the body, and may close the connection of a large one without a response: here a Create of megabytes over an empty object, which berth never sends",
-		}},
+		}, kind: extra},
 		"versitygw without checksums": {start: on(emulator.VersityGW, func(c *Config) { c.Checksum = "none" }), gaps: map[string]string{
 			"BodyChecksum": "the CRC-32C is not sent",
 			"CancelParts":  "while one CompleteMultipartUpload runs, versitygw 1.8.0 answers a second one with 200 before the object exists; only a missing checksum shows it",
-		}, long: true},
+		}, kind: extra},
 		// MinIO ignores If-Match on DeleteObject, so deletions leave empty
 		// objects.
-		"MinIO":              {start: on(emulator.MinIO, func(*Config) {})},
-		"MinIO with SSE-KMS": {start: on(emulator.MinIO, func(c *Config) { c.SSE, c.KMSKeyID = "aws:kms", emulator.MinIOKey }), long: true},
+		"MinIO":              {start: on(emulator.MinIO, func(*Config) {}), kind: plain},
+		"MinIO with SSE-KMS": {start: on(emulator.MinIO, func(c *Config) { c.SSE, c.KMSKeyID = "aws:kms", emulator.MinIOKey }), kind: extra},
 	}
 }
 
-// TestConformance runs the suite with few keys, parts and steps. Each store is
-// probed once.
-func TestConformance(t *testing.T) {
+// TestConformance runs the suite on one store, to which "make test" applies the
+// race detector.
+func TestConformance(t *testing.T) { conform(t, raced) }
+
+// TestPlainConformance runs the suite on the other stores. "make test" does not
+// apply the race detector, which finds the same on each store.
+func TestPlainConformance(t *testing.T) { conform(t, plain) }
+
+// conform runs the suite with few keys, parts and steps. Each store is probed
+// once.
+func conform(t *testing.T, kind kind) {
 	t.Parallel()
 	for name, s := range subjects() {
-		if s.long {
+		if s.kind != kind {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
@@ -162,7 +186,13 @@ func (s subject) suite(config func(*testing.T) Config, open func(context.Context
 		New: func(t *testing.T) drivertest.Opener {
 			cfg := config(t)
 			cfg.Prefix = "some/prefix"
-			return func(ctx context.Context) (drivers.Bucket, error) { return open(ctx, cfg) }
+			return func(ctx context.Context) (drivers.Bucket, error) {
+				b, err := open(ctx, cfg)
+				if err == nil && s.small {
+					b.(*bucket).limits.MinPart = smallPart
+				}
+				return b, err
+			}
 		},
 	}
 }

@@ -42,6 +42,10 @@ type Knobs struct {
 	// RandomETags makes equal bytes get different ETags, as with SSE-KMS.
 	RandomETags bool
 
+	// MinPart is the minimum size of all parts except the last, in bytes. It is
+	// 5 MiB if zero.
+	MinPart int
+
 	// PageSize is the maximum number of entries of a listing. It is 1,000 if
 	// zero.
 	PageSize int

@@ -17,8 +17,6 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-const minPart = 5 << 20
-
 // upload is a multipart upload in progress.
 type upload struct {
 	id, path    string
@@ -199,7 +197,7 @@ func (u *upload) named(in *completion, knobs Knobs) ([]*part, error) {
 	}
 	last := parts[len(parts)-1]
 	for _, p := range parts[:len(parts)-1] {
-		if len(p.data) < minPart {
+		if len(p.data) < cmp.Or(knobs.MinPart, 5<<20) {
 			return nil, fault(http.StatusBadRequest, "EntityTooSmall", "Your proposed upload is smaller than the minimum allowed object size.")
 		}
 		if knobs.EqualParts && (len(p.data) != len(parts[0].data) || len(last.data) > len(parts[0].data)) {

@@ -24,19 +24,9 @@ type subject struct {
 	// returns its configuration.
 	start func(t *testing.T) func(t *testing.T) Config
 	gaps  map[string]string
-	kind  kind
 	small bool // whether parts may have smallPart bytes
+	long  bool // whether only TestLongConformance runs the suite on it
 }
-
-// kind selects the test that runs the suite on a subject. TestLongConformance
-// runs it on all of them.
-type kind int
-
-const (
-	raced kind = iota // TestConformance
-	plain             // TestPlainConformance
-	extra             // only TestLongConformance
-)
 
 // smallPart is the minimum size of a part of the doubles, in bytes. The race
 // detector makes each byte expensive.
@@ -99,46 +89,38 @@ func subjects() map[string]subject {
 	}
 	return map[string]subject{
 		"double":       {start: of(s3double.Knobs{PageSize: 20}, ""), small: true},
-		"double as R2": {start: of(s3double.CloudflareR2(), ""), kind: extra, small: true},
+		"double as R2": {start: of(s3double.CloudflareR2(), ""), long: true, small: true},
 		// With SSE-KMS the ETags of equal parts differ.
-		"double with SSE-KMS": {start: of(s3double.Knobs{RandomETags: true}, ""), kind: plain, small: true},
+		"double with SSE-KMS": {start: of(s3double.Knobs{RandomETags: true}, ""), small: true},
 		// Without checksums payloads are hashed, and DeleteObjects has
 		// Content-MD5 only.
-		"double without checksums": {start: of(s3double.Knobs{}, "none"), gaps: map[string]string{"BodyChecksum": "the CRC-32C is not sent"}, kind: plain, small: true},
+		"double without checksums": {start: of(s3double.Knobs{}, "none"), gaps: map[string]string{"BodyChecksum": "the CRC-32C is not sent"}, small: true},
 
 		// The emulator's proxy makes versitygw's conditional deletes atomic.
-		"versitygw": {start: on(emulator.VersityGW, func(*Config) {}), kind: plain},
+		"versitygw": {start: on(emulator.VersityGW, func(*Config) {})},
 		// Without the proxy, versitygw's delete by tag can remove a concurrent
 		// write, so deletions leave empty objects.
 		"versitygw alone": {start: on(emulator.VersityGWAlone, func(*Config) {}), gaps: map[string]string{
 			"Keys":         "versitygw 1.8.0 replaces no key whose last segment is longer than 227 bytes: it answers ExistingObjectIsDirectory, because its temporary name is longer",
 			"ReadReplaced": "versitygw 1.8.0 refuses a conditional PUT before it has read the body, and may close the connection of a large one without a response: here a Create of megabytes over an empty object, which berth never sends",
-		}, kind: extra},
+		}, long: true},
 		"versitygw without checksums": {start: on(emulator.VersityGW, func(c *Config) { c.Checksum = "none" }), gaps: map[string]string{
 			"BodyChecksum": "the CRC-32C is not sent",
 			"CancelParts":  "while one CompleteMultipartUpload runs, versitygw 1.8.0 answers a second one with 200 before the object exists; only a missing checksum shows it",
-		}, kind: extra},
+		}, long: true},
 		// MinIO ignores If-Match on DeleteObject, so deletions leave empty
 		// objects.
-		"MinIO":              {start: on(emulator.MinIO, func(*Config) {}), kind: plain},
-		"MinIO with SSE-KMS": {start: on(emulator.MinIO, func(c *Config) { c.SSE, c.KMSKeyID = "aws:kms", emulator.MinIOKey }), kind: extra},
+		"MinIO":              {start: on(emulator.MinIO, func(*Config) {})},
+		"MinIO with SSE-KMS": {start: on(emulator.MinIO, func(c *Config) { c.SSE, c.KMSKeyID = "aws:kms", emulator.MinIOKey }), long: true},
 	}
 }
 
-// TestConformance runs the suite on one store, to which "make test" applies the
-// race detector.
-func TestConformance(t *testing.T) { conform(t, raced) }
-
-// TestPlainConformance runs the suite on the other stores. "make test" does not
-// apply the race detector, which finds the same on each store.
-func TestPlainConformance(t *testing.T) { conform(t, plain) }
-
-// conform runs the suite with few keys, parts and steps. Each store is probed
-// once.
-func conform(t *testing.T, kind kind) {
+// TestConformance runs the suite with few keys, parts and steps. Each store is
+// probed once.
+func TestConformance(t *testing.T) {
 	t.Parallel()
 	for name, s := range subjects() {
-		if s.kind != kind {
+		if s.long {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {

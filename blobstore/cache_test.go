@@ -255,9 +255,9 @@ func TestInlineBudget(t *testing.T) {
 	r.wants(t, "Get of the first, warm", 0, r.get(t, first))
 }
 
-// TestDeleteIsSeenAtOnce deletes a blob while a read at the same replica has read the
-// link already. Later reads there do not find the blob.
-func TestDeleteIsSeenAtOnce(t *testing.T) {
+// TestDeleteDuringRead deletes a blob after a read at the same replica has read the
+// link, and before that read ends. Later reads there do not find the blob.
+func TestDeleteDuringRead(t *testing.T) {
 	for _, size := range []int{10, 100_000} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newReads(t, Config{})

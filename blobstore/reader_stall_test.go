@@ -22,8 +22,8 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// stallingBucket is a bucket that stops responding: to some calls of Open immediately,
-// or in the middle of a body. The calls return when their context ends.
+// stallingBucket is a bucket that stops responding. Some calls of Open stall
+// immediately, and others in the middle of a body. They return when their context ends.
 type stallingBucket struct {
 	drivers.Bucket
 

@@ -16,10 +16,10 @@ import (
 	membucket "github.com/berthhq/berth/drivers/memory"
 )
 
-// TestCancelIsSure checks that an upload cannot be committed once Cancel has
+// TestCommitAfterCancel checks that an upload cannot be committed once Cancel has
 // succeeded or returned ErrUnknown, even if a record has all its bytes and the
-// store failed to spend it. Before, Cancel returns the store's error.
-func TestCancelIsSure(t *testing.T) {
+// store failed to spend it. Until then, Cancel returns the store's error.
+func TestCommitAfterCancel(t *testing.T) {
 	for _, mode := range []drivertest.Mode{drivertest.Lost, drivertest.Unanswered} {
 		t.Run(mode.String(), func(t *testing.T) {
 			faulty := &drivertest.Faulty{Mode: mode, Nth: 1, Match: onlyMethod("Replace")}

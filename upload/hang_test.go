@@ -57,7 +57,7 @@ func TestStoreHangs(t *testing.T) {
 // writes nothing by SmallCallTimeout only.
 func TestSmallCallHangs(t *testing.T) {
 	status := func(ctx context.Context, m *Manager, tok Token) error { _, _, err := m.Status(ctx, tok); return err }
-	for method, ask := range map[string]func(ctx context.Context, m *Manager, tok Token) error{
+	for method, call := range map[string]func(ctx context.Context, m *Manager, tok Token) error{
 		"List": status,
 		"Open": status,
 		"Stat": func(ctx context.Context, m *Manager, _ Token) error {
@@ -78,7 +78,7 @@ func TestSmallCallHangs(t *testing.T) {
 				tok := patch(t, m, m.Start("r", digest.SHA256), []byte("some"))
 				hang = true
 				start := time.Now()
-				if err := ask(t.Context(), m, tok); !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, drivers.ErrBusy) {
+				if err := call(t.Context(), m, tok); !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, drivers.ErrBusy) {
 					t.Errorf("%s that hangs = %v, want %v", method, err, drivers.ErrBusy)
 				}
 				if took := time.Since(start); took != envelope.SmallCallTimeout {

@@ -19,8 +19,8 @@ const (
 	// record because the next record may repeat them, in bytes.
 	keepRaw = 4 << 10
 
-	// fetchAtOnce is the number of records that one request reads concurrently.
-	fetchAtOnce = 16
+	// concurrentReads is the number of records that one request reads concurrently.
+	concurrentReads = 16
 )
 
 // loader reads what earlier requests have recorded.
@@ -245,7 +245,7 @@ func (l loader) readAll(ctx context.Context, reads []*fetched, space [][]byte) e
 	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	group, together := errgroup.WithContext(bounded)
-	group.SetLimit(fetchAtOnce)
+	group.SetLimit(concurrentReads)
 	if newest := reads[len(reads)-1].newest; newest != nil {
 		defer context.AfterFunc(together, newest.stop)()
 	}

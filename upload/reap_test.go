@@ -195,8 +195,8 @@ func reapFailing(t *testing.T, s reapScenario, faulty *drivertest.Faulty) bool {
 	return hit
 }
 
-// TestReapTwiceAtOnce runs several collectors concurrently.
-func TestReapTwiceAtOnce(t *testing.T) {
+// TestConcurrentReaps runs several collectors concurrently.
+func TestConcurrentReaps(t *testing.T) {
 	for _, s := range reapScenarios() {
 		t.Run(s.name, func(t *testing.T) {
 			store := &membucket.Store{Habits: smallS3()}

@@ -258,5 +258,5 @@ func (v receiver) checkpoint() error {
 	if err := v.parts.wait(); err != nil {
 		return err
 	}
-	return v.recorder.record(v.store)
+	return v.recorder.writeRecord(v.store)
 }

@@ -13,8 +13,8 @@ import (
 // recorder creates the records of a session.
 type recorder struct{ *progress }
 
-// record creates the next record, of everything that came.
-func (c recorder) record(ctx context.Context) error {
+// writeRecord creates the next record, with all bytes that were received.
+func (c recorder) writeRecord(ctx context.Context) error {
 	if err := c.checkAllHeld(); err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func (c recorder) repeat(ctx context.Context, s envelope.Stored[sessionRecord], 
 		return nil
 	}
 	c.tail.keepLast(rest)
-	return c.record(ctx)
+	return c.writeRecord(ctx)
 }
 
 // restAfter returns the number of bytes of this request that come after s. It

@@ -76,7 +76,7 @@ func (s *sealer) seal(ctx context.Context, requested digest.Digest) (SealResult,
 			return 0, err
 		}
 	}
-	if s.target.needsNoSeal() {
+	if !s.target.needsSeal() {
 		return Sealed, nil
 	}
 	if err := s.recorder.waitForParts(ctx); err != nil {
@@ -284,7 +284,7 @@ func (s *sealer) spend(ctx context.Context, requested digest.Digest) {
 	if requested != by.Digest {
 		by.RequestedDigest = requested
 	}
-	isWhole := s.target.needsNoSeal()
+	isWhole := !s.target.needsSeal()
 	if !isWhole {
 		by.Kind, by.End = KindSpent, s.token.Seq+1
 	}
@@ -295,7 +295,7 @@ func (s *sealer) spend(ctx context.Context, requested digest.Digest) {
 		return
 	}
 	var group errgroup.Group
-	group.SetLimit(fetchAtOnce)
+	group.SetLimit(concurrentReads)
 	for i, f := range s.before.refs {
 		if tag := s.before.tags[i]; f.Raw > largeTail && f.Seq < s.token.Seq && tag != "" && s.opts.Deadline.Check() == nil {
 			group.Go(func() error {

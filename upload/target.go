@@ -67,13 +67,13 @@ func (t *target) share() {
 	}
 }
 
-// needsNoSeal reports whether no record has to bind the key to the digest,
-// because the content is in memory, was dropped, or is under a key of its digest.
-func (t *target) needsNoSeal() bool {
+// needsSeal reports whether a record has to bind the key to the digest. None has
+// to if the content is in memory, was dropped, or is under a key of its digest.
+func (t *target) needsSeal() bool {
 	switch t.origin {
 	case ours, recorded, joined:
-		return false
-	default:
 		return true
+	default:
+		return false
 	}
 }

@@ -182,7 +182,7 @@ func (w *Writer) persist(ctx context.Context) error {
 		}
 	}
 	if w.p.size > w.p.base.Value.Offset {
-		if err := w.recorder.record(ctx); err != nil {
+		if err := w.recorder.writeRecord(ctx); err != nil {
 			return err
 		}
 	}

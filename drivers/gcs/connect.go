@@ -57,7 +57,7 @@ func connect(ctx context.Context, cfg *Config, clock *presign.Clock) (*http.Clie
 	if err != nil {
 		return nil, nil, fmt.Errorf("gcs.Config.CredentialsFile: %w", err)
 	}
-	creds.TokenProvider = &identity{TokenProvider: creds.TokenProvider, who: cfg.who()} // outside of the client's cache
+	creds.TokenProvider = &identity{TokenProvider: creds.TokenProvider, name: cfg.credentialsName()} // outside of the client's cache
 	s, err := newSigner(ctx, cfg, creds, hc)
 	if err != nil {
 		return nil, nil, err

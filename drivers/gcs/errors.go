@@ -137,9 +137,9 @@ func (c *Config) advise(err error) error {
 	case errors.Is(err, errNoBucket):
 		return fmt.Errorf("gcs.Config.Bucket: bucket %q does not exist at %s: check the name: %w", c.Bucket, c.endpoint(), err)
 	case code == http.StatusUnauthorized:
-		return fmt.Errorf("gcs.Config.CredentialsFile: %s are not accepted at %s: %w", c.who(), c.endpoint(), err)
+		return fmt.Errorf("gcs.Config.CredentialsFile: %s are not accepted at %s: %w", c.credentialsName(), c.endpoint(), err)
 	case code == http.StatusForbidden:
-		return fmt.Errorf("gcs.Config.CredentialsFile: %s are denied access to bucket %q: grant roles/storage.objectUser on it: %w", c.who(), c.Bucket, err)
+		return fmt.Errorf("gcs.Config.CredentialsFile: %s are denied access to bucket %q: grant roles/storage.objectUser on it: %w", c.credentialsName(), c.Bucket, err)
 	}
 	if _, ok := errors.AsType[*identityError](err); ok {
 		return err // its text names the setting
@@ -147,8 +147,8 @@ func (c *Config) advise(err error) error {
 	return fmt.Errorf("gcs.Config.Endpoint: the host of %s does not resolve: %w", c.endpoint(), err)
 }
 
-// who returns the name of the credentials, for messages.
-func (c *Config) who() string {
+// credentialsName returns the name of the credentials, for messages.
+func (c *Config) credentialsName() string {
 	if c.CredentialsFile == "" {
 		return "the Application Default Credentials"
 	}

@@ -18,7 +18,7 @@ import (
 // and its callers wait for their turn even after their contexts have ended.
 type identity struct {
 	auth.TokenProvider
-	who     string // for messages
+	name    string // of the credentials, for messages
 	flights singleflight.Group
 }
 
@@ -30,7 +30,7 @@ func (i *identity) Token(ctx context.Context) (*auth.Token, error) {
 	select {
 	case landed := <-flight:
 		if landed.Err != nil {
-			return nil, &identityError{i.who, landed.Err}
+			return nil, &identityError{i.name, landed.Err}
 		}
 		token, _ := landed.Val.(*auth.Token)
 		return token, nil
@@ -43,20 +43,20 @@ func (i *identity) Token(ctx context.Context) (*auth.Token, error) {
 // account's token endpoint, the metadata server, the Security Token Service,
 // IAM, or the source of a workload identity.
 type identityError struct {
-	who string
-	err error
+	name string // of the credentials
+	err  error
 }
 
-// Error returns one line. The SDK's text contains the whole answer, with the
+// Error returns one line. The SDK's text contains the whole response, with the
 // reason in it.
 func (e *identityError) Error() string {
 	why := strings.Join(strings.Fields(e.err.Error()), " ")
 	// RFC 6749, section 5.2. A JWT is invalid if its time is wrong, or if its
 	// key is no longer the account's.
 	if refused, ok := errors.AsType[*auth.Error](e.err); ok && bytes.Contains(refused.Body, []byte("invalid_grant")) {
-		return fmt.Sprintf("gcs.Config.CredentialsFile: %s are not accepted: the key was deleted, or the clock of this machine is wrong: %s", e.who, why)
+		return fmt.Sprintf("gcs.Config.CredentialsFile: %s are not accepted: the key was deleted, or the clock of this machine is wrong: %s", e.name, why)
 	}
-	return fmt.Sprintf("gcs.Config.CredentialsFile: there is no token for %s: %s", e.who, why)
+	return fmt.Sprintf("gcs.Config.CredentialsFile: there is no token for %s: %s", e.name, why)
 }
 
 // Unwrap returns the SDK's error, so that the SDK can decide whether to retry.

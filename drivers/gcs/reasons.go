@@ -112,7 +112,7 @@ func (c *Config) reasonAdvice(a answered) string {
 		return fmt.Sprintf("gcs.Config.Bucket: a policy of the organization forbids a request of berth to bucket %q: see the policy that the answer names", c.Bucket)
 	case a.scope():
 		return fmt.Sprintf("gcs.Config.CredentialsFile: the tokens of %s have a scope that does not cover the request: "+
-			"give the virtual machine the access scope cloud-platform, or use other credentials", c.who())
+			"give the virtual machine the access scope cloud-platform, or use other credentials", c.credentialsName())
 	case a.disabled():
 		return "gcs.Config.Bucket: an API of Google Cloud is disabled: " + a.enable("storage.googleapis.com")
 	case a.is("accountdisabled", "userprojectaccountproblem", "billing_disabled"):

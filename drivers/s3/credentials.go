@@ -33,7 +33,7 @@ const (
 
 // credentialsCache is a credentials provider that requests new credentials
 // before the current ones expire, and keeps the current ones until it gets new
-// ones. The SDK's cache can also ask early, but then it treats the credentials
+// ones. The SDK's cache can also renew early, but then it treats the credentials
 // as expired that much earlier: URLs would be signed for seconds, and finally
 // for no time at all, and requests would fail although their credentials are
 // valid.
@@ -47,12 +47,12 @@ type credentialsCache struct {
 	files   sharedFiles
 	log     *slog.Logger
 
-	source  atomic.Pointer[aws.CredentialsCache] // never asks early by itself
+	source  atomic.Pointer[aws.CredentialsCache] // never renews early by itself
 	current atomic.Pointer[cachedCredentials]
 
-	early   sync.Mutex // held by the request that asks early
-	next    time.Time  // when to ask early again
-	refused time.Time  // when to ask again after a refusal
+	early   sync.Mutex // held by the request that renews early
+	next    time.Time  // when to renew early again
+	refused time.Time  // when to request credentials again after a refusal
 }
 
 // cachedCredentials are credentials with the time from which new ones are
@@ -72,20 +72,20 @@ func (c *cachedCredentials) differ(id, token string) bool {
 func (c *credentialsCache) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	current, changed := c.current.Load(), c.files.changed()
 	if current == nil {
-		return c.ask(ctx, openTimeout)
+		return c.retrieve(ctx, openTimeout)
 	}
 	due := changed || current.CanExpire && !time.Now().Before(current.renew)
 	if due && c.early.TryLock() {
 		defer c.early.Unlock()
 		if !time.Now().Before(c.next) && (changed || !current.Expired()) {
 			c.next = time.Now().Add(credentialPause)
-			if fresh, err := c.askEarly(ctx, changed); err == nil {
+			if fresh, err := c.retrieveEarly(ctx, changed); err == nil {
 				return fresh, nil
 			}
 		}
 	}
 	if current = c.current.Load(); current.Expired() {
-		return c.ask(ctx, credentialTimeout)
+		return c.retrieve(ctx, credentialTimeout)
 	}
 	return current.Credentials, nil
 }
@@ -103,18 +103,18 @@ func (c *credentialsCache) replaced(id, token string) bool {
 	if differ := before.differ(id, token); differ || time.Now().Before(c.refused) {
 		return differ
 	}
-	fresh, err := c.askEarly(context.Background(), true)
+	fresh, err := c.retrieveEarly(context.Background(), true)
 	c.refused = time.Now().Add(refusalPause) // also for requests that have waited here
 	return err == nil && before != nil && !fresh.Expired() &&
 		(c.current.Load().differ(id, token) || fresh.SecretAccessKey != before.SecretAccessKey)
 }
 
-// askEarly requests credentials although the current ones have not expired.
+// retrieveEarly requests credentials although the current ones have not expired.
 // With reread it also reads the files and the environment again.
-func (c *credentialsCache) askEarly(ctx context.Context, reread bool) (aws.Credentials, error) {
+func (c *credentialsCache) retrieveEarly(ctx context.Context, reread bool) (aws.Credentials, error) {
 	if !reread || c.resolve == nil {
 		c.source.Load().Invalidate()
-		return c.ask(ctx, credentialTimeout)
+		return c.retrieve(ctx, credentialTimeout)
 	}
 	read := c.files.stamp() // of the contents that resolve reads, or of older contents
 	ctx, cancel := context.WithTimeout(ctx, credentialTimeout)
@@ -124,7 +124,7 @@ func (c *credentialsCache) askEarly(ctx context.Context, reread bool) (aws.Crede
 		return aws.Credentials{}, &credentialsError{err}
 	}
 	before, old := c.current.Load(), c.source.Swap(source)
-	fresh, err := c.ask(ctx, credentialTimeout)
+	fresh, err := c.retrieve(ctx, credentialTimeout)
 	if err != nil {
 		c.source.Store(old)
 		return fresh, err
@@ -136,9 +136,9 @@ func (c *credentialsCache) askEarly(ctx context.Context, reread bool) (aws.Crede
 	return fresh, nil
 }
 
-// ask requests credentials from the source, which may return the same ones
+// retrieve requests credentials from the source, which may return the same ones
 // again.
-func (c *credentialsCache) ask(ctx context.Context, timeout time.Duration) (aws.Credentials, error) {
+func (c *credentialsCache) retrieve(ctx context.Context, timeout time.Duration) (aws.Credentials, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	got, err := c.source.Load().Retrieve(ctx)

@@ -78,7 +78,7 @@ func (c *Config) resolve(ctx context.Context, roots *x509.CertPool) (aws.Config,
 		config.WithRetryer(c.retryer),
 		config.WithRegion(c.Region),
 		config.WithSharedConfigProfile(c.Profile),
-		// The SDK's cache must not ask early; see credentialsCache.
+		// The SDK's cache must not renew credentials early; see credentialsCache.
 		config.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = 0 }),
 		config.WithAssumeRoleCredentialOptions(withOneHourSession), // for the role of a profile
 	}

@@ -14,18 +14,18 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// answer is the answer to a request.
-type answer struct {
+// response is the response to a request.
+type response struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// request sends a request to a running berth and reads the answer.
-func request(ctx context.Context, p *process, method, path string, body io.Reader) (answer, error) {
+// request sends a request to a running berth and reads the response.
+func request(ctx context.Context, p *process, method, path string, body io.Reader) (response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, p.url+path, body)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/octet-stream")
@@ -38,11 +38,11 @@ func request(ctx context.Context, p *process, method, path string, body io.Reade
 	}
 	res, err := client.Do(req)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	defer res.Body.Close()
 	data, err := io.ReadAll(res.Body)
-	return answer{res.StatusCode, res.Header, data}, err
+	return response{res.StatusCode, res.Header, data}, err
 }
 
 // waitingClient returns a client that sends a body only once the server has started
@@ -56,13 +56,13 @@ func waitingClient(p *process) *http.Client {
 
 // ownTransport returns a transport that shares no connections with other tests.
 // When an httptest.Server is closed, it closes the idle connections of
-// http.DefaultTransport. The connection of an answer without a body is idle before
-// the client has the answer, which may then be lost.
+// http.DefaultTransport. The connection of a response without a body is idle before
+// the client has the response, which may then be lost.
 func ownTransport() *http.Transport { return http.DefaultTransport.(*http.Transport).Clone() }
 
-// want sends a request and returns the answer. It stops the test if the answer has
+// want sends a request and returns the response. It stops the test if the response has
 // another status.
-func want(t *testing.T, p *process, status int, method, path string, body io.Reader) answer {
+func want(t *testing.T, p *process, status int, method, path string, body io.Reader) response {
 	t.Helper()
 	a, err := request(t.Context(), p, method, path, body)
 	if err != nil {
@@ -88,8 +88,8 @@ func status(t *testing.T, p *process, location string) (next string, offset int)
 }
 
 // offsetOf returns the offset at which to resume, from the Range header of an
-// answer.
-func offsetOf(t *testing.T, a answer) int {
+// response.
+func offsetOf(t *testing.T, a response) int {
 	t.Helper()
 	last, err := strconv.Atoi(strings.TrimPrefix(a.header.Get("Range"), "0-"))
 	if err != nil {

@@ -35,8 +35,8 @@ type earlyAnswer struct {
 	more   int64  // bytes by which the body is larger than those of other requests
 
 	status  int
-	code    string   // in the answer's body; empty for a success
-	headers []string // of the answer: a name, or a name and a value
+	code    string   // in the response's body; empty for a success
+	headers []string // of the response: a name, or a name and a value
 }
 
 // earlyAnswers returns a request for each error and each success that can be known
@@ -151,7 +151,7 @@ func sendByGo(h2c bool) func(addr string, e earlyAnswer, size int64) (*http.Resp
 	}
 }
 
-// sendFirst is a client that sends the whole request before it reads the answer.
+// sendFirst is a client that sends the whole request before it reads the response.
 func sendFirst(version string, chunked bool) func(addr string, e earlyAnswer, size int64) (*http.Response, string, error) {
 	return func(addr string, e earlyAnswer, size int64) (*http.Response, string, error) {
 		c, err := net.Dial("tcp", addr)
@@ -195,7 +195,7 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// check returns an error if the answer is not the expected one.
+// check returns an error if the response is not the expected one.
 func (e earlyAnswer) check(res *http.Response, body string, err error) error {
 	switch {
 	case err != nil:
@@ -219,7 +219,7 @@ func (e earlyAnswer) impossible(route, client string) bool {
 		e.name == "range and length" && strings.Contains(client, "chunked") // there is no length
 }
 
-// testEarlyAnswers sends requests that have early answers, with bodies of size bytes.
+// testEarlyAnswers sends requests that have early responses, with bodies of size bytes.
 // tries is how often each client sends each request. The routes for which use returns
 // true are used concurrently. If there are names, only those requests are sent.
 func testEarlyAnswers(t *testing.T, size int64, use func(route string) bool, tries map[string]int, names ...string) {
@@ -228,9 +228,9 @@ func testEarlyAnswers(t *testing.T, size int64, use func(route string) bool, tri
 		t.Fatal(err)
 	}
 	p := serveInProcess(t, drivertest.Wrap(bucket, failing), size+size/2)
-	answers := earlyAnswers(t, p, size)
+	responses := earlyAnswers(t, p, size)
 	if len(names) > 0 {
-		answers = slices.DeleteFunc(answers, func(e earlyAnswer) bool { return !slices.Contains(names, e.name) })
+		responses = slices.DeleteFunc(responses, func(e earlyAnswer) bool { return !slices.Contains(names, e.name) })
 	}
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -241,7 +241,7 @@ func testEarlyAnswers(t *testing.T, size int64, use func(route string) bool, tri
 		all.Go(func() {
 			for client, n := range tries {
 				start := time.Now()
-				for _, e := range answers {
+				for _, e := range responses {
 					if e.impossible(route, client) {
 						continue
 					}
@@ -289,6 +289,6 @@ func TestLongEarlyAnswers(t *testing.T) {
 		testEarlyAnswers(t, size, byHTTP1, once)
 		testEarlyAnswers(t, smaller, byHTTP2, once)
 	default:
-		t.Skip("NOT TESTED: early answers to large bodies (200 GB over the loopback interface); make test-long runs it (BERTH_TEST_LONG=1)")
+		t.Skip("NOT TESTED: early responses to large bodies (200 GB over the loopback interface); make test-long runs it (BERTH_TEST_LONG=1)")
 	}
 }

@@ -156,36 +156,36 @@ func (e *edge) signed(path string, until time.Time) string {
 }
 
 // get fetches a URL and follows no redirects.
-func (e *edge) get(ctx context.Context, url string, header http.Header) (answer, error) {
+func (e *edge) get(ctx context.Context, url string, header http.Header) (response, error) {
 	return e.do(ctx, http.MethodGet, url, header)
 }
 
-func (e *edge) do(ctx context.Context, method, url string, header http.Header) (answer, error) {
+func (e *edge) do(ctx context.Context, method, url string, header http.Header) (response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	maps.Copy(req.Header, header)
 	res, err := e.Transport.RoundTrip(req)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
-	return answer{res.StatusCode, res.Header, body}, err
+	return response{res.StatusCode, res.Header, body}, err
 }
 
 // pull reads a blob as clients do: berth redirects to nginx, which serves the blob. It
-// returns the link and nginx's answer.
-func (e *edge) pull(ctx context.Context, data []byte) (link string, got answer, err error) {
+// returns the link and nginx's response.
+func (e *edge) pull(ctx context.Context, data []byte) (link string, got response, err error) {
 	path := "/v2/test/blobs/" + digest.FromBytes(data).String()
 	a, err := e.get(ctx, e.berth.url+path, nil)
 	if err != nil {
-		return "", answer{}, err
+		return "", response{}, err
 	}
 	link = a.header.Get("Location")
 	if a.status != http.StatusTemporaryRedirect || !strings.HasPrefix(link, e.URL+e.prefix+"/data/") || len(a.body) != 0 {
-		return "", answer{}, fmt.Errorf("GET %s = %d to %q with %d bytes, want a redirect to %s%s/data/ without a body", path, a.status, link, len(a.body), e.URL, e.prefix)
+		return "", response{}, fmt.Errorf("GET %s = %d to %q with %d bytes, want a redirect to %s%s/data/ without a body", path, a.status, link, len(a.body), e.URL, e.prefix)
 	}
 	got, err = e.get(ctx, link, nil)
 	if err == nil && (got.status != http.StatusOK || !bytes.Equal(got.body, data)) {

@@ -44,9 +44,9 @@ func faults(part int, factor func() float64) []fault {
 	}
 	return []fault{
 		{"store down", nil},
-		{"reset of answers", []emulator.Toxic{toxic("reset_peer", "downstream", "timeout", 30)}},
+		{"reset of responses", []emulator.Toxic{toxic("reset_peer", "downstream", "timeout", 30)}},
 		{"requests that break off", []emulator.Toxic{toxic("limit_data", "upstream", "bytes", 300_000)}},
-		{"answers that break off", []emulator.Toxic{toxic("limit_data", "downstream", "bytes", 200)}},
+		{"responses that break off", []emulator.Toxic{toxic("limit_data", "downstream", "bytes", 200)}},
 		{"silence of the store", []emulator.Toxic{toxic("timeout", "downstream", "timeout", 100)}},
 		{"silence of berth", []emulator.Toxic{toxic("timeout", "upstream", "timeout", 100)}},
 		{"reads that break off", []emulator.Toxic{toxic("limit_data", "downstream", "bytes", 20_000)}},
@@ -271,8 +271,8 @@ func testUnavailable(t *testing.T, p *process, part, turn int, makeUnavailable, 
 	wantBlob(t, p, data)
 }
 
-// wantUnavailable fails the test unless an answer asks the client to retry.
-func wantUnavailable(t *testing.T, what string, a answer) {
+// wantUnavailable fails the test unless a response is 503 with Retry-After.
+func wantUnavailable(t *testing.T, what string, a response) {
 	t.Helper()
 	if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
 		t.Errorf("%s = %d %s with Retry-After %q, want 503 with Retry-After", what, a.status, a.body, a.header.Get("Retry-After"))

@@ -96,8 +96,8 @@ func (f *frontDoor) explain(t *testing.T, link *url.URL, args ...string) string 
 	return explained
 }
 
-// get reads a URL, and returns the answer.
-func (f *frontDoor) get(t *testing.T, url, byteRange string) answer {
+// get reads a URL, and returns the response.
+func (f *frontDoor) get(t *testing.T, url, byteRange string) response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
@@ -115,7 +115,7 @@ func (f *frontDoor) get(t *testing.T, url, byteRange string) answer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return answer{res.StatusCode, res.Header, body}
+	return response{res.StatusCode, res.Header, body}
 }
 
 // TestFrontDoor checks that a URL that berth has signed for the store is valid on the

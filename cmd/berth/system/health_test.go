@@ -92,7 +92,7 @@ func TestDrain(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	for a := (answer{}); a.status != http.StatusServiceUnavailable; {
+	for a := (response{}); a.status != http.StatusServiceUnavailable; {
 		var err error
 		if a, err = request(t.Context(), p, http.MethodGet, "/readyz", nil); err != nil {
 			t.Fatalf("GET /readyz: %v, want 503 before the server stops", err)

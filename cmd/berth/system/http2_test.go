@@ -65,7 +65,7 @@ func TestHTTP2(t *testing.T) {
 	wantBlob(t, p, data)
 }
 
-// TestHTTP2Refusals checks that the answer reaches the client of a request that is
+// TestHTTP2Refusals checks that the response reaches the client of a request that is
 // refused before its body is read.
 func TestHTTP2Refusals(t *testing.T) {
 	t.Parallel()
@@ -92,7 +92,7 @@ func TestHTTP2IsOff(t *testing.T) {
 }
 
 // TestHTTP2Shutdown sends SIGTERM in the middle of two PATCHes over HTTP/2. The
-// PATCH that ends gets its answer. The bytes of the other PATCH are kept.
+// PATCH that ends gets its response. The bytes of the other PATCH are kept.
 func TestHTTP2Shutdown(t *testing.T) {
 	t.Parallel()
 	root, data := t.TempDir(), randomBytes(4, 1<<20)
@@ -107,7 +107,7 @@ func TestHTTP2Shutdown(t *testing.T) {
 		}
 	})
 	wg.Go(func() {
-		_, _ = request(t.Context(), p, http.MethodPatch, endless, second) // with or without an answer
+		_, _ = request(t.Context(), p, http.MethodPatch, endless, second) // with or without a response
 	})
 	<-first.stalled
 	<-second.stalled

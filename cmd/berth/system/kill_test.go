@@ -42,7 +42,7 @@ func testKillBetweenAndInPatches(t *testing.T, size int) {
 		a := want(t, p, http.StatusAccepted, http.MethodPatch, location, bytes.NewReader(data[acknowledged:acknowledged+piece]))
 		location, acknowledged = a.header.Get("Location"), acknowledged+piece
 		if got := offsetOf(t, a); got != acknowledged {
-			t.Fatalf("offset of the answer to a PATCH = %d, want %d", got, acknowledged)
+			t.Fatalf("offset of the response to a PATCH = %d, want %d", got, acknowledged)
 		}
 		restart(acknowledged)
 
@@ -51,7 +51,7 @@ func testKillBetweenAndInPatches(t *testing.T, size int) {
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			if a, err := request(t.Context(), p, http.MethodPatch, location, body); err == nil {
-				t.Errorf("PATCH whose body does not end = %d %s, want no answer", a.status, a.body)
+				t.Errorf("PATCH whose body does not end = %d %s, want no response", a.status, a.body)
 			}
 		})
 		<-body.stalled

@@ -25,12 +25,12 @@ type killer struct {
 // moment is a moment of a request to the store.
 type moment struct {
 	request string
-	done    bool // the store has carried out the request, and its answer has not arrived
+	done    bool // the store has carried out the request, and its response has not arrived
 }
 
 func (m moment) String() string {
 	if m.done {
-		return "after the store did this and before its answer arrived: " + m.request
+		return "after the store did this and before its response arrived: " + m.request
 	}
 	return "before this request reached the store: " + m.request
 }
@@ -104,7 +104,7 @@ type watchedTransport struct {
 
 func (w *watchedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	kind := kindOf(r.Method, r.URL)
-	p := w.killer.process(w.replica) // before the answer arrives, another process may have taken its place
+	p := w.killer.process(w.replica) // before the response arrives, another process may have taken its place
 	if w.killer.kill(p, moment{kind, false}) {
 		return nil, errKilled
 	}

@@ -92,7 +92,7 @@ func (t *trickle) Read(p []byte) (int, error) {
 	}
 }
 
-// send sends a request and returns the status and the Location of the answer.
+// send sends a request and returns the status and the Location of the response.
 func send(ctx context.Context, method, url string, body io.Reader) (status int, location string, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, body)
 	if err != nil {

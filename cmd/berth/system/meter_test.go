@@ -21,7 +21,7 @@ type recorder struct {
 	url string
 
 	mu       sync.Mutex
-	requests []string // with the status of their answers
+	requests []string // with the status of their responses
 }
 
 // newRecorder starts a proxy to the store at endpoint. It does not record requests that
@@ -141,9 +141,9 @@ func (c *meter) do(status int, method, path string, body io.Reader, length int64
 		c.t.Fatalf("%s %s: %v\n%s", method, path, err, &c.p.stderr)
 	}
 	defer res.Body.Close()
-	answer, err := io.ReadAll(res.Body)
+	response, err := io.ReadAll(res.Body)
 	if err != nil || res.StatusCode != status {
-		c.t.Fatalf("%s %s = %d %s, %v, want %d\n%s", method, path, res.StatusCode, answer, err, status, &c.p.stderr)
+		c.t.Fatalf("%s %s = %d %s, %v, want %d\n%s", method, path, res.StatusCode, response, err, status, &c.p.stderr)
 	}
 	return res.Header.Get("Location")
 }

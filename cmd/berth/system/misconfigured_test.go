@@ -24,11 +24,11 @@ type misconfiguration struct {
 
 // TestMisconfiguredS3 starts berth with settings that cannot work. berth exits with an
 // error that names the setting and contains no secret. An HTTP server gives the
-// answers that versitygw does not give.
+// responses that versitygw does not give.
 func TestMisconfiguredS3(t *testing.T) {
 	t.Parallel()
 	s := emulator.VersityGW(t)
-	answers := func(status int, code string, header http.Header) string {
+	refusing := func(status int, code string, header http.Header) string {
 		return refusingServer(t, status, header, "application/xml", "<Error><Code>"+code+"</Code><Message>no</Message></Error>")
 	}
 	testMisconfigurations(t, append(s3Env(t, s), "BERTH_STORAGE_S3_RETRIES=0"), []string{s.SecretAccessKey, "session-secret"}, []misconfiguration{
@@ -37,12 +37,12 @@ func TestMisconfiguredS3(t *testing.T) {
 		{"key id", []string{"BERTH_STORAGE_S3_ACCESS_KEY_ID=nobody"}, []string{"storage.s3.access_key_id"}},
 		{"secret", []string{"BERTH_STORAGE_S3_SECRET_ACCESS_KEY=session-secret"}, []string{"storage.s3.secret_access_key"}},
 		{"down", []string{"BERTH_STORAGE_S3_ENDPOINT=http://127.0.0.1:1"}, []string{"storage.s3.endpoint: the store does not answer"}},
-		{"other region", []string{"BERTH_STORAGE_S3_ENDPOINT=" + answers(http.StatusMovedPermanently, "PermanentRedirect", http.Header{"X-Amz-Bucket-Region": {"eu-west-1"}})},
+		{"other region", []string{"BERTH_STORAGE_S3_ENDPOINT=" + refusing(http.StatusMovedPermanently, "PermanentRedirect", http.Header{"X-Amz-Bucket-Region": {"eu-west-1"}})},
 			[]string{"storage.s3.region", "is in eu-west-1, not " + s.Region}},
-		{"denied", []string{"BERTH_STORAGE_S3_ENDPOINT=" + answers(http.StatusForbidden, "AccessDenied", nil)}, []string{"is denied", "s3:PutObject"}},
-		{"expired", []string{"BERTH_STORAGE_S3_SESSION_TOKEN=session-secret", "BERTH_STORAGE_S3_ENDPOINT=" + answers(http.StatusBadRequest, "ExpiredToken", nil)},
+		{"denied", []string{"BERTH_STORAGE_S3_ENDPOINT=" + refusing(http.StatusForbidden, "AccessDenied", nil)}, []string{"is denied", "s3:PutObject"}},
+		{"expired", []string{"BERTH_STORAGE_S3_SESSION_TOKEN=session-secret", "BERTH_STORAGE_S3_ENDPOINT=" + refusing(http.StatusBadRequest, "ExpiredToken", nil)},
 			[]string{"storage.s3.session_token", "expired"}},
-		{"clock", []string{"BERTH_STORAGE_S3_ENDPOINT=" + answers(http.StatusForbidden, "RequestTimeTooSkewed", longAgo())}, []string{"the clock of this machine is wrong", "NTP"}},
+		{"clock", []string{"BERTH_STORAGE_S3_ENDPOINT=" + refusing(http.StatusForbidden, "RequestTimeTooSkewed", longAgo())}, []string{"the clock of this machine is wrong", "NTP"}},
 	})
 }
 
@@ -69,7 +69,7 @@ func TestMisconfiguredAzure(t *testing.T) {
 	t.Parallel()
 	s := emulator.Azurite(t)
 	env := azureEnv(t, s)
-	answers := func(status int, code string, header http.Header) string {
+	refusing := func(status int, code string, header http.Header) string {
 		if header == nil {
 			header = make(http.Header)
 		}
@@ -81,8 +81,8 @@ func TestMisconfiguredAzure(t *testing.T) {
 		{"account", []string{"BERTH_STORAGE_AZURE_ACCOUNT=nobody"}, []string{"storage.azure.shared_key", `account "nobody"`}},
 		{"key", []string{"BERTH_STORAGE_AZURE_SHARED_KEY=AAAA" + s.SharedKey[4:]}, []string{"storage.azure.shared_key", "check it"}},
 		{"down", []string{"BERTH_STORAGE_AZURE_ENDPOINT=http://127.0.0.1:1/" + s.Account}, []string{"storage.azure.endpoint", "127.0.0.1:1"}},
-		{"denied", []string{answers(http.StatusForbidden, "AuthorizationPermissionMismatch", nil)}, []string{"storage.azure.container: access is denied", "racwdl"}},
-		{"clock", []string{answers(http.StatusForbidden, "AuthenticationFailed", longAgo())}, []string{"storage.azure.shared_key", "clock"}},
+		{"denied", []string{refusing(http.StatusForbidden, "AuthorizationPermissionMismatch", nil)}, []string{"storage.azure.container: access is denied", "racwdl"}},
+		{"clock", []string{refusing(http.StatusForbidden, "AuthenticationFailed", longAgo())}, []string{"storage.azure.shared_key", "clock"}},
 	})
 }
 
@@ -107,7 +107,7 @@ func testMisconfigurations(t *testing.T, good, secrets []string, misconfiguratio
 	}
 }
 
-// refusingServer starts a server that gives the same answer to each request, and
+// refusingServer starts a server that gives the same response to each request, and
 // returns its URL.
 func refusingServer(t *testing.T, status int, header http.Header, contentType, body string) string {
 	t.Helper()
@@ -116,7 +116,7 @@ func refusingServer(t *testing.T, status int, header http.Header, contentType, b
 	return s.URL
 }
 
-// refusal is the answer of a store that refuses requests.
+// refusal is the response of a store that refuses requests.
 type refusal struct {
 	status      int
 	header      http.Header // in addition to Content-Type
@@ -128,7 +128,7 @@ func (r refusal) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	maps.Copy(w.Header(), r.header)
 	w.Header().Set("Content-Type", r.contentType)
 	w.WriteHeader(r.status)
-	_, _ = w.Write([]byte(r.body)) // berth may be gone; the answer to a HEAD has no body
+	_, _ = w.Write([]byte(r.body)) // berth may be gone; the response to a HEAD has no body
 }
 
 // longAgo returns the header of a store with a wrong clock.

@@ -48,7 +48,7 @@ func (c *pushClient) push(ctx context.Context, chunk int) error {
 
 // send sends the next request: the POST, a PATCH up to end, or the PUT of the last
 // chunk.
-func (c *pushClient) send(ctx context.Context, end int) (answer, error) {
+func (c *pushClient) send(ctx context.Context, end int) (response, error) {
 	switch {
 	case c.location == "":
 		return request(ctx, c.f.any(), http.MethodPost, "/v2/test/blobs/uploads/", nil)
@@ -61,29 +61,29 @@ func (c *pushClient) send(ctx context.Context, end int) (answer, error) {
 }
 
 // sendChunk sends the bytes up to end, to another replica than the chunk before.
-func (c *pushClient) sendChunk(ctx context.Context, method, location string, end int) (answer, error) {
+func (c *pushClient) sendChunk(ctx context.Context, method, location string, end int) (response, error) {
 	c.replica = c.f.next(c.replica)
 	c.sent = max(c.sent, end)
 	p := c.f.replica(c.replica)
 	req, err := http.NewRequestWithContext(ctx, method, p.url+location, bytes.NewReader(c.data[c.offset:end]))
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	if method == http.MethodPatch {
 		req.Header.Set("Content-Range", fmt.Sprintf("%d-%d", c.offset, end-1))
 	}
 	res, err := p.client.Do(req)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
-	return answer{res.StatusCode, res.Header, body}, err
+	return response{res.StatusCode, res.Header, body}, err
 }
 
-// handle handles the answer to a request that did not commit the blob, or the error
+// handle handles the response to a request that did not commit the blob, or the error
 // of its connection. It returns an error if the push cannot continue.
-func (c *pushClient) handle(ctx context.Context, end int, a answer, err error) error {
+func (c *pushClient) handle(ctx context.Context, end int, a response, err error) error {
 	switch {
 	case err == nil && a.status == http.StatusAccepted:
 		started := c.location != ""
@@ -91,7 +91,7 @@ func (c *pushClient) handle(ctx context.Context, end int, a answer, err error) e
 			return err
 		}
 		if started && c.offset != end {
-			return fmt.Errorf("the answer to a PATCH up to %d acknowledges %d bytes", end, c.offset)
+			return fmt.Errorf("the response to a PATCH up to %d acknowledges %d bytes", end, c.offset)
 		}
 		return nil
 	case err == nil && a.status == http.StatusRequestedRangeNotSatisfiable:
@@ -106,19 +106,19 @@ func (c *pushClient) handle(ctx context.Context, end int, a answer, err error) e
 	}
 }
 
-// resumeAt takes the location and the offset from an answer. It returns an error if
+// resumeAt takes the location and the offset from a response. It returns an error if
 // the offset is less than what was acknowledged before, or more than what was sent.
-func (c *pushClient) resumeAt(a answer) error {
+func (c *pushClient) resumeAt(a response) error {
 	last, err := strconv.Atoi(strings.TrimPrefix(a.header.Get("Range"), "0-"))
 	if err != nil {
-		return fmt.Errorf("answer %d has Range %q", a.status, a.header.Get("Range"))
+		return fmt.Errorf("response %d has Range %q", a.status, a.header.Get("Range"))
 	}
 	offset := last + 1
 	if last == 0 {
 		offset = 0 // no bytes; these tests never send a single byte
 	}
 	if offset < c.offset || offset > c.sent {
-		return fmt.Errorf("answer %d reports %d bytes, after %d were acknowledged and %d sent", a.status, offset, c.offset, c.sent)
+		return fmt.Errorf("response %d reports %d bytes, after %d were acknowledged and %d sent", a.status, offset, c.offset, c.sent)
 	}
 	c.location, c.offset = a.header.Get("Location"), offset
 	return nil

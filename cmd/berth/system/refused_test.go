@@ -51,7 +51,7 @@ func TestStoreRefusesDuringService(t *testing.T) {
 }
 
 // testRefusals runs berth behind a proxy to the store that gives each of these
-// answers for a while.
+// responses for a while.
 func testRefusals(t *testing.T, endpoint string, env []string, setting string, part int, refusals ...refusal) {
 	proxy, path := proxyTo(t, endpoint, nil)
 	var current atomic.Pointer[refusal]

@@ -205,7 +205,7 @@ func (l *largeRepository) count(t *testing.T, most int, method, path string, bod
 	}
 }
 
-func (l *largeRepository) send(t *testing.T, method, path string, body []byte) answer {
+func (l *largeRepository) send(t *testing.T, method, path string, body []byte) response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, l.p.url+path, bytes.NewReader(body))
 	if err != nil {
@@ -223,7 +223,7 @@ func (l *largeRepository) send(t *testing.T, method, path string, body []byte) a
 	if _, err := content.ReadFrom(res.Body); err != nil {
 		t.Fatal(err)
 	}
-	return answer{res.StatusCode, res.Header, content.Bytes()}
+	return response{res.StatusCode, res.Header, content.Bytes()}
 }
 
 // walk follows the links of a list from a path to its end. It calls page for the

@@ -49,7 +49,7 @@ func TestShutdownCutsOffUploads(t *testing.T) {
 	body := stall(data)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		_, _ = request(t.Context(), p, http.MethodPatch, location, body) // with or without an answer
+		_, _ = request(t.Context(), p, http.MethodPatch, location, body) // with or without a response
 	})
 	<-body.stalled
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {

@@ -66,8 +66,8 @@ func (c *content) send(ctx context.Context, method, url string, all bool) (*http
 	return res, err
 }
 
-// sendPlainly sends the content to the plain server and returns the digest that it
-// answers.
+// sendPlainly sends the content to the plain server, and returns the digest in the
+// server's response.
 func (c *content) sendPlainly(ctx context.Context, address string) (digest string, err error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -80,8 +80,8 @@ func (c *content) sendPlainly(ctx context.Context, address string) (digest strin
 	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
 		return "", err
 	}
-	answer, err := io.ReadAll(conn)
-	return string(answer), err
+	response, err := io.ReadAll(conn)
+	return string(response), err
 }
 
 // berthOn runs `berth serve` on a directory until the end of the benchmark.

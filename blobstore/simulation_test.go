@@ -58,6 +58,9 @@ type scenario struct {
 	// and tags. Then writes take effect in time, and the collector may run.
 	images *Config
 
+	// endless means that there are too many schedules for BERTH_TEST_SOAK.
+	endless bool
+
 	// after checks what must hold in the end.
 	after func(*simRun) error
 }
@@ -240,14 +243,15 @@ func everyInterleaving(t *testing.T, sc scenario) {
 }
 
 // draws returns the number of schedules of a scenario that are drawn. It is zero if all
-// are run. The collector makes so many calls that there are too many schedules for
-// BERTH_TEST_LONG.
+// are run.
 func (sc scenario) draws() int {
 	switch {
 	case !long():
 		return 1
 	case sc.images != nil && !soak():
 		return 4
+	case sc.endless:
+		return 200
 	default:
 		return 0
 	}

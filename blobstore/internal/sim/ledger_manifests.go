@@ -94,7 +94,7 @@ func (l *Ledger) Putting(p Put) (answered func(Outcome)) {
 	}
 	started := time.Now()
 	acked := r.manifest(p.Digest, p.Content).push(p.Digest)
-	had := l.hasAll(p.Repository, r.refs[p.Digest])
+	had, before := l.hasAll(p.Repository, r.refs[p.Digest])
 	stored := r.start(op{
 		text:   "PUT " + short(p.Digest),
 		step:   func(s state) (state, bool) { return s.touched(p.Digest, started), true },
@@ -131,7 +131,7 @@ func (l *Ledger) Putting(p Put) (answered func(Outcome)) {
 				return !p.allows(s.tags[tag]) || l.immutable(p.Repository, tag) && s.tags[tag] != "" && s.tags[tag] != p.Digest
 			})
 		default:
-			if had && l.hasAll(p.Repository, r.refs[p.Digest]) {
+			if has, now := l.hasAll(p.Repository, r.refs[p.Digest]); had && has && now == before {
 				l.wrong.add("%s: manifest %s was refused, although all that it refers to was acknowledged", p.Repository, p.Digest)
 			}
 			for _, op := range append(moves, stored) {
@@ -142,12 +142,19 @@ func (l *Ledger) Putting(p Put) (answered func(Outcome)) {
 }
 
 // hasAll reports whether everything that a manifest refers to must be readable, even if
-// nothing names it.
-func (l *Ledger) hasAll(name string, m manifest.Manifest) bool {
-	return !slices.ContainsFunc(m.References, func(ref manifest.Reference) bool {
+// nothing names it. It also returns the number of deletions of that so far.
+func (l *Ledger) hasAll(name string, m manifest.Manifest) (all bool, deletions int) {
+	for _, ref := range m.References {
 		a := l.referred(name, ref)
-		return ref.Role != manifest.Foreign && (a == nil || !l.must(a, ref.Digest))
-	})
+		if ref.Role == manifest.Foreign {
+			continue
+		}
+		if a == nil || !l.must(a, ref.Digest) {
+			return false, deletions
+		}
+		deletions += a.deletions
+	}
+	return true, deletions
 }
 
 // referred returns the account of what a manifest refers to, or nil.

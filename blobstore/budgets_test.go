@@ -45,9 +45,9 @@ type operation struct {
 
 // TestBudgets compares the calls of each operation, at the boundary of the
 // driver, with its trace in testdata/trace, and their number with its budget.
-// The number is that in the trace, so the two cannot differ. Retries inside a
-// store's own SDK are not counted. The caches of a replica are cold unless the
-// operation is called warm.
+// The README's table has the number in the trace. Retries inside a store's own
+// SDK are not counted. The caches of a replica are cold unless the operation is
+// called warm.
 //
 // Run the test with -update after a change of the protocol, and review the
 // differences.

@@ -19,50 +19,50 @@ func manifestReads() []operation {
 	}
 	const byTag = "/manifests/v0000"
 	return []operation{
-		{"GET of a manifest by tag, cold", 2, little, func(c *meter) {
+		{"GET of a manifest by tag, cold", traced("pull-manifest", "GET by tag, cold"), little, func(c *meter) {
 			c = c.ofImage("reads/cold-get", 1, 0)
 			c.reset()
 			get(byTag)(c)
 		}},
-		{"HEAD of a manifest by tag, cold", 2, little, func(c *meter) {
+		{"HEAD of a manifest by tag, cold", traced("pull-manifest", "HEAD by tag, cold"), little, func(c *meter) {
 			c = c.ofImage("reads/cold-head", 1, 0)
 			c.reset()
 			head(byTag)(c)
 		}},
-		{"GET or HEAD of a manifest by tag, cached", 1, little, func(c *meter) {
+		{"GET or HEAD of a manifest by tag, cached", traced("pull-manifest", "HEAD by tag, cached"), little, func(c *meter) {
 			c = c.ofImage("reads/cached", 1, 0)
 			get(byTag)(c)
 			c.reset()
 			head(byTag)(c)
 		}},
-		{"GET or HEAD of a manifest by digest, cold", 1, little, func(c *meter) {
+		{"GET or HEAD of a manifest by digest, cold", traced("pull-manifest", "HEAD by digest, cold"), little, func(c *meter) {
 			c = c.ofImage("reads/digest", 1, 0)
 			c.reset()
 			head("/manifests/" + emptyImage(nil).digest.String())(c)
 		}},
-		{"GET or HEAD of a manifest by digest, warm", 0, little, func(c *meter) {
+		{"GET or HEAD of a manifest by digest, warm", traced("pull-manifest", "GET by digest, warm"), little, func(c *meter) {
 			c = c.ofImage("reads/digest", 1, 0)
 			head("/manifests/" + emptyImage(nil).digest.String())(c)
 			c.reset()
 			get("/manifests/" + emptyImage(nil).digest.String())(c)
 		}},
-		{"list of 1,000 of 1,100 tags", 1, some, func(c *meter) {
+		{"list of 1,000 of 1,100 tags", traced("list", "1,000 of 1,200 tags"), some, func(c *meter) {
 			c = c.ofImage("reads/tags", 1100, 0)
 			c.reset()
 			get("/tags/list?n=1000")(c)
 		}},
-		{"list of 20 referrers, cold", 1 + 20, little, func(c *meter) {
+		{"list of 20 referrers, cold", traced("list", "3 referrers, cold") + 17, little, func(c *meter) {
 			c = c.ofImage("reads/referrers", 1, 20)
 			c.reset()
 			get("/referrers/" + emptyImage(nil).digest.String())(c)
 		}},
-		{"list of 20 referrers, warm", 1, little, func(c *meter) {
+		{"list of 20 referrers, warm", traced("list", "3 referrers, warm"), little, func(c *meter) {
 			c = c.ofImage("reads/referrers", 1, 20)
 			get("/referrers/" + emptyImage(nil).digest.String())(c)
 			c.reset()
 			get("/referrers/" + emptyImage(nil).digest.String())(c)
 		}},
-		{"list of repositories", 1, little, func(c *meter) {
+		{"list of repositories", traced("list", "repositories"), little, func(c *meter) {
 			c.reset()
 			c.do(http.StatusOK, http.MethodGet, "/v2/_catalog?n=100", nil, 0)
 		}},

@@ -1,6 +1,7 @@
 package system
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
 	"os"
@@ -60,7 +61,7 @@ type measuredStore struct {
 // operation is an operation of a client.
 type operation struct {
 	name   string
-	budget int // requests to the store, at most
+	budget int // requests to the store, at most: those of a trace, and what an operation adds to it
 	effort effort
 	run    func(c *meter) // requests before a reset are not counted
 }
@@ -74,25 +75,41 @@ const (
 	much          // even more bytes, or a pause
 )
 
-// operations returns the rows of the table. A budget that is a sum names the cost of
-// the operation first, and then what is added to it.
+// traced returns the number of requests in a trace of blobstore, which TestBudgets
+// there compares with the code. So the table cannot differ from the traces.
+func traced(file, section string) int {
+	name := filepath.Join("..", "..", "..", "blobstore", "testdata", "trace", file+".txt")
+	trace, err := os.ReadFile(name)
+	if err != nil {
+		panic(err)
+	}
+	_, rest, _ := strings.Cut(string(trace), "\n== "+section+"\n")
+	before, _, _ := strings.Cut(rest, " to the store\n")
+	var n int
+	if _, err := fmt.Sscan(before[strings.LastIndex(before, "\n")+1:], &n); err != nil {
+		panic(fmt.Errorf("%s has no number of requests in %q: %w", name, section, err))
+	}
+	return n
+}
+
+// operations returns the rows of the table.
 func operations() []operation {
 	return slices.Concat(pushes(), repeatedPushes(), blobOperations(), sha512Operations(), manifestReads())
 }
 
 func pushes() []operation {
 	return []operation{
-		{"POST of an upload", 0, little, func(c *meter) { c.post() }},
-		{"10 KB by POST+PATCH+PUT", 5, little, func(c *meter) { c.pushByPatch(newBlob(10 * kB)) }},
-		{"10 KB by POST+PUT", 2, little, func(c *meter) { c.pushByPut(newBlob(10 * kB)) }},
-		{"10 KB by POST", 2, little, func(c *meter) { c.pushByPost(newBlob(10 * kB)) }},
-		{"1 MB by POST+PUT", 3, little, func(c *meter) { c.pushByPut(newBlob(mB)) }},
-		{"102.4 MB by POST+PATCH+PUT", 15, some, func(c *meter) { c.pushByPatch(newBlob(102_400 * kB)) }},
-		{"102.4 MB by POST+PUT", 12, some, func(c *meter) { c.pushByPut(newBlob(102_400 * kB)) }},
-		{"1 GiB by POST+PATCH+PUT", 71, much, func(c *meter) { c.pushByPatch(newBlob(giB)) }},
-		{"1 GiB by POST+PUT", 69, much, func(c *meter) { c.pushByPut(newBlob(giB)) }},
-		{"1 GiB by PATCHes of 16 MiB", 197, much, func(c *meter) { c.pushInChunks(newBlob(giB), 16*miB) }},
-		{"102.4 MB by POST+PATCH+PUT, the PATCH taking 40 s", 15 + 1, much, func(c *meter) {
+		{"POST of an upload", traced("start", "POST"), little, func(c *meter) { c.post() }},
+		{"10 KB by POST+PATCH+PUT", traced("push-by-patch", "10 KB"), little, func(c *meter) { c.pushByPatch(newBlob(10 * kB)) }},
+		{"10 KB by POST+PUT", traced("push-by-put", "10 KB"), little, func(c *meter) { c.pushByPut(newBlob(10 * kB)) }},
+		{"10 KB by POST", traced("push-by-post", "10 KB"), little, func(c *meter) { c.pushByPost(newBlob(10 * kB)) }},
+		{"1 MB by POST+PUT", traced("push-by-put", "1 MB"), little, func(c *meter) { c.pushByPut(newBlob(mB)) }},
+		{"102.4 MB by POST+PATCH+PUT", traced("push-by-patch", "102.4 MB"), some, func(c *meter) { c.pushByPatch(newBlob(102_400 * kB)) }},
+		{"102.4 MB by POST+PUT", traced("push-by-put", "102.4 MB"), some, func(c *meter) { c.pushByPut(newBlob(102_400 * kB)) }},
+		{"1 GiB by POST+PATCH+PUT", traced("push-by-patch", "1 GiB"), much, func(c *meter) { c.pushByPatch(newBlob(giB)) }},
+		{"1 GiB by POST+PUT", traced("push-by-put", "1 GiB"), much, func(c *meter) { c.pushByPut(newBlob(giB)) }},
+		{"1 GiB by PATCHes of 16 MiB", traced("push-in-chunks", "1 GiB by PATCHes of 16 MiB"), much, func(c *meter) { c.pushInChunks(newBlob(giB), 16*miB) }},
+		{"102.4 MB by POST+PATCH+PUT, the PATCH taking 40 s", traced("push-by-patch", "102.4 MB") + 1, much, func(c *meter) {
 			b := newBlob(102_400 * kB)
 			at := c.patch(c.post(), &pausingReader{Reader: b.reader(), pause: 40 * time.Second}, b.size)
 			c.put(at, blob{}, b.digest)
@@ -102,43 +119,43 @@ func pushes() []operation {
 
 func repeatedPushes() []operation {
 	return []operation{
-		{"10 KB by POST+PUT, known in another repository", 2 + 2, little, func(c *meter) {
+		{"10 KB by POST+PUT, known in another repository", traced("push-existing", "10 KB by POST+PUT, dedup hit"), little, func(c *meter) {
 			b := newBlob(10 * kB)
 			c.elsewhere().pushByPut(b)
 			c.reset()
 			c.pushByPut(b)
 		}},
-		{"1 MB by POST+PUT, known in another repository", 3 + 2, little, func(c *meter) {
+		{"1 MB by POST+PUT, known in another repository", traced("push-existing", "1 MB by POST+PUT, dedup hit"), little, func(c *meter) {
 			b := newBlob(mB)
 			c.elsewhere().pushByPut(b)
 			c.reset()
 			c.pushByPut(b)
 		}},
-		{"1 MB by POST+PUT, known in this repository", 3 + 2 + 1, little, func(c *meter) {
+		{"1 MB by POST+PUT, known in this repository", traced("push-existing", "1 MB by POST+PUT, linked already"), little, func(c *meter) {
 			b := newBlob(mB)
 			c.pushByPut(b)
 			c.reset()
 			c.pushByPut(b)
 		}},
-		{"PUT again", 3, little, func(c *meter) {
+		{"PUT again", traced("repeat-put", "10 KB"), little, func(c *meter) {
 			b := newBlob(10 * kB)
 			at := c.pushByPatch(b)
 			c.reset()
 			c.put(at, blob{}, b.digest)
 		}},
-		{"PUT again, of whole parts", 3 + 1, little, func(c *meter) {
+		{"PUT again, of whole parts", traced("repeat-put", "two full parts"), little, func(c *meter) {
 			b := newBlob(5 * miB)
 			at := c.pushByPatch(b)
 			c.reset()
 			c.put(at, blob{}, b.digest)
 		}},
-		{"status of an upload", 2, little, func(c *meter) {
+		{"status of an upload", traced("status", "after 10 KB"), little, func(c *meter) {
 			b := newBlob(10 * kB)
 			at := c.patch(c.post(), b.reader(), b.size)
 			c.reset()
 			c.do(http.StatusNoContent, http.MethodGet, at, nil, 0)
 		}},
-		{"cancel of an upload of two parts", 4, little, func(c *meter) {
+		{"cancel of an upload of two parts", traced("cancel", "after 102.4 MB"), little, func(c *meter) {
 			b := newBlob(6 * miB)
 			at := c.patch(c.post(), b.reader(), b.size)
 			at = c.patch(at, b.reader(), b.size)
@@ -150,40 +167,40 @@ func repeatedPushes() []operation {
 
 func blobOperations() []operation {
 	return []operation{
-		{"mount", 3, little, func(c *meter) {
+		{"mount", traced("mount", "1 MB"), little, func(c *meter) {
 			b := newBlob(mB)
 			c.elsewhere().pushByPut(b)
 			c.reset()
 			c.mount(b.digest)
 		}},
-		{"HEAD, cold", 1, little, func(c *meter) { c.readAfter(mB, http.MethodHead, http.StatusOK) }},
-		{"GET of 10 KB, cold", 1, little, func(c *meter) { c.readAfter(10*kB, http.MethodGet, http.StatusOK) }},
-		{"GET of 1 MB, cold", 1, little, func(c *meter) { c.readAfter(mB, http.MethodGet, http.StatusTemporaryRedirect) }},
-		{"HEAD, warm", 0, little, func(c *meter) { c.readAgain(mB, http.MethodHead, http.StatusOK) }},
-		{"GET, warm", 0, little, func(c *meter) { c.readAgain(mB, http.MethodGet, http.StatusTemporaryRedirect) }},
-		{"GET or HEAD of an unknown blob", 1, little, func(c *meter) { c.read(http.StatusNotFound, http.MethodHead, newBlob(mB).digest) }},
-		{"DELETE", 2, little, func(c *meter) { c.readAfter(mB, http.MethodDelete, http.StatusAccepted) }},
+		{"HEAD, cold", traced("pull", "HEAD of 1 MB, cold"), little, func(c *meter) { c.readAfter(mB, http.MethodHead, http.StatusOK) }},
+		{"GET of 10 KB, cold", traced("pull", "GET of 10 KB, cold"), little, func(c *meter) { c.readAfter(10*kB, http.MethodGet, http.StatusOK) }},
+		{"GET of 1 MB, cold", traced("pull", "GET of 1 MB, cold"), little, func(c *meter) { c.readAfter(mB, http.MethodGet, http.StatusTemporaryRedirect) }},
+		{"HEAD, warm", traced("pull", "HEAD of 1 MB, warm"), little, func(c *meter) { c.readAgain(mB, http.MethodHead, http.StatusOK) }},
+		{"GET, warm", traced("pull", "GET of 1 MB, warm"), little, func(c *meter) { c.readAgain(mB, http.MethodGet, http.StatusTemporaryRedirect) }},
+		{"GET or HEAD of an unknown blob", traced("pull", "HEAD of an unknown blob"), little, func(c *meter) { c.read(http.StatusNotFound, http.MethodHead, newBlob(mB).digest) }},
+		{"DELETE", traced("delete", "1 MB"), little, func(c *meter) { c.readAfter(mB, http.MethodDelete, http.StatusAccepted) }},
 	}
 }
 
 func sha512Operations() []operation {
 	return []operation{
-		{"1 MB by POST+PUT, by its sha512", 3 + 2, little, func(c *meter) { c.pushByPut(newBlob(mB).sha512()) }},
-		{"20 MB by POST+PATCH+PUT, by its sha512, which the POST does not name", 10 + 2 + 1, some,
+		{"1 MB by POST+PUT, by its sha512", traced("push-by-sha512", "1 MB by POST+PUT"), little, func(c *meter) { c.pushByPut(newBlob(mB).sha512()) }},
+		{"20 MB by POST+PATCH+PUT, by its sha512, which the POST does not name", traced("push-by-sha512-unannounced", "20 MB by POST+PATCH+PUT"), some,
 			func(c *meter) { c.pushByPatch(newBlob(20 * mB).sha512()) }},
-		{"HEAD by sha512, cold", 1 + 1, little, func(c *meter) {
+		{"HEAD by sha512, cold", traced("pull", "HEAD of 1 MB by sha512, cold"), little, func(c *meter) {
 			b := newBlob(mB).sha512()
 			c.atPeer().pushByPut(b)
 			c.reset()
 			c.read(http.StatusOK, http.MethodHead, b.digest)
 		}},
-		{"mount by sha512", 3 + 1, little, func(c *meter) {
+		{"mount by sha512", traced("mount", "1 MB, by sha512"), little, func(c *meter) {
 			b := newBlob(mB).sha512()
 			c.elsewhere().pushByPut(b)
 			c.reset()
 			c.mount(b.digest)
 		}},
-		{"DELETE by sha512", 2 + 1, little, func(c *meter) {
+		{"DELETE by sha512", traced("delete", "1 MB, by sha512"), little, func(c *meter) {
 			b := newBlob(mB).sha512()
 			c.pushByPut(b)
 			c.reset()

@@ -29,6 +29,7 @@ type client struct {
 	actor  int
 	bucket drivers.Bucket // of the process
 	cached bool           // the process has a cache
+	moved  bool           // the process has died, and this is another one
 }
 
 func (c *client) ctx() context.Context { return c.run.Ctx }

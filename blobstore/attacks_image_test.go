@@ -283,7 +283,7 @@ func TestAttack43ManifestThatComesBack(t *testing.T) {
 // deletions of empty objects. Ages are differences of the store's own times.
 func TestAttack50ClocksAndEmptyObjects(t *testing.T) {
 	for name, open := range map[string]opener{
-		"store ahead": atTime(24 * time.Hour), "store behind": atTime(-24 * time.Hour), "empty objects": inEmptied,
+		"store ahead": atTime(day), "store behind": atTime(-day), "empty objects": inEmptied,
 	} {
 		attack(t,
 			scenario{name: name + ", link", open: open, setup: leftAs("condemned link"), actors: []actor{
@@ -305,6 +305,8 @@ func TestAttack50ClocksAndEmptyObjects(t *testing.T) {
 	}, kept: func(s *scenario) { s.tamper = nil }})
 }
 
+const day = 24 * time.Hour
+
 // startLater returns a bucket in which a run of the collector starts a day later.
 func startLater(b drivers.Bucket) drivers.Bucket { return lateStart{b} }
 
@@ -313,7 +315,7 @@ type lateStart struct{ drivers.Bucket }
 // Stat returns the description of an object.
 func (l lateStart) Stat(ctx context.Context, key string) (drivers.Object, error) {
 	o, err := l.Bucket.Stat(ctx, key)
-	o.Modified = o.Modified.Add(24 * time.Hour)
+	o.Modified = o.Modified.Add(day)
 	return o, err
 }
 

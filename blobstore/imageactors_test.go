@@ -87,12 +87,18 @@ func dieDeleting(i sim.Image) func(c *client) error {
 	}
 }
 
-// patient repeats a request that the store or the time has failed.
+// patient repeats a request that the store or the time has failed. Once the process has
+// died, it repeats the request at another one.
 func patient(request func(c *client) error) func(c *client) error {
 	return func(c *client) error {
 		var failed []error
 		for range maxRequests {
-			err := request(c)
+			if c.run.Dead(c.actor) {
+				if err := c.moveToSpare(); err != nil {
+					return err
+				}
+			}
+			err := c.run.Request(func() error { return request(c) })
 			if expect(err, drivertest.ErrInjected, ErrUnavailable, drivers.ErrBusy) != nil || err == nil {
 				return err
 			}
@@ -100,6 +106,16 @@ func patient(request func(c *client) error) func(c *client) error {
 		}
 		return errors.Join(append(failed, errGaveUp)...)
 	}
+}
+
+// moveToSpare lets the client make its next requests to another process.
+func (c *client) moveToSpare() (err error) {
+	if c.moved {
+		return nil
+	}
+	c.moved, c.bucket = true, c.run.Spare(c.actor)
+	c.s, err = Open(c.ctx(), c.bucket, c.s.cfg)
+	return err
 }
 
 // possible returns nil for a response that is checked by the ledger: whether it is

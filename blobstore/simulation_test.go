@@ -189,9 +189,12 @@ func (sc scenario) start(run *simRun) ([]sim.Actor, error) {
 		}
 		c := &client{run: run, s: s, actor: i, bucket: b, cached: cfg.Cache.Entries > 0}
 		run.clients = append(run.clients, c)
-		actors = append(actors, sim.Actor{Name: a.name, Run: func() error {
-			return stubborn(func() error { return a.run(c) })
-		}})
+		do := func() error { return a.run(c) }
+		if sc.images == nil { // otherwise the actors repeat their requests
+			request := do
+			do = func() error { return stubborn(request) }
+		}
+		actors = append(actors, sim.Actor{Name: a.name, Run: do})
 	}
 	if sc.setup == nil {
 		return actors, nil

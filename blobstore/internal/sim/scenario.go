@@ -213,6 +213,9 @@ func (r *Run) Died() bool {
 	return hit && r.scenario.Fault.Dead
 }
 
+// Dead reports whether the fault has killed the process of this actor.
+func (r *Run) Dead(actor int) bool { return r.Died() && r.scenario.Fault.Actor == actor }
+
 // Request makes a request of an actor. If the fault occurs during the request and
 // the calls are not scheduled, Request then makes a late write take effect if
 // Fault.Soon is set, and checks the invariants unless the fault is a late write.

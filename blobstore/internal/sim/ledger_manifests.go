@@ -116,27 +116,33 @@ func (l *Ledger) Putting(p Put) (answered func(Outcome)) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		acked(o == Done)
-		switch o {
-		case Done:
-			for _, op := range append(moves, stored) {
-				r.finish(op)
-			}
-		case Failed:
-			for _, op := range append(moves, stored) {
-				op.optional = true
-			}
-		case Refused:
-			stored.optional = true // it stays if a tag was lost to another client last
-			r.refused(p, moves, func(s state, tag string) bool {
-				return !p.allows(s.tags[tag]) || l.immutable(p.Repository, tag) && s.tags[tag] != "" && s.tags[tag] != p.Digest
-			})
-		default:
-			if has, now := l.hasAll(p.Repository, r.refs[p.Digest]); had && has && now == before {
-				l.wrong.add("%s: manifest %s was refused, although all that it refers to was acknowledged", p.Repository, p.Digest)
-			}
-			for _, op := range append(moves, stored) {
-				r.drop(op)
-			}
+		if has, now := l.hasAll(p.Repository, r.refs[p.Digest]); o == Rejected && had && has && now == before {
+			l.wrong.add("%s: manifest %s was refused, although all that it refers to was acknowledged", p.Repository, p.Digest)
+		}
+		l.answerPut(r, p, stored, moves, o)
+	}
+}
+
+// answerPut enters the response to a PUT. Its steps are stored and moves.
+func (l *Ledger) answerPut(r *repository, p Put, stored *op, moves []*op, o Outcome) {
+	all := append(slices.Clone(moves), stored)
+	switch o {
+	case Done:
+		for _, op := range all {
+			r.finish(op)
+		}
+	case Failed:
+		for _, op := range all {
+			op.optional = true
+		}
+	case Refused:
+		stored.optional = true // it stays if a tag was lost to another client last
+		r.refused(p, moves, func(s state, tag string) bool {
+			return !p.allows(s.tags[tag]) || l.immutable(p.Repository, tag) && s.tags[tag] != "" && s.tags[tag] != p.Digest
+		})
+	default:
+		for _, op := range all {
+			r.drop(op)
 		}
 	}
 }

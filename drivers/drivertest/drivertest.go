@@ -30,6 +30,9 @@ type Suite struct {
 	// test.
 	Gaps map[string]string
 
+	// Cases are the names of the cases to run. If it is empty, Run runs all.
+	Cases []string
+
 	// Keys is the number of keys in the large listing, and Parts the number of
 	// parts in the long upload. Each is 10,000 if zero. Slow servers need
 	// fewer.
@@ -72,12 +75,23 @@ func Run(t *testing.T, s Suite) {
 		s.Client = &http.Client{Transport: own}
 	}
 	all := cases()
+	isCase := func(name string) bool {
+		return slices.ContainsFunc(all, func(c testCase) bool { return c.name == name })
+	}
 	for name := range s.Gaps {
-		if !slices.ContainsFunc(all, func(c testCase) bool { return c.name == name }) {
+		if !isCase(name) {
 			t.Errorf("Suite.Gaps: %q is not a case", name)
 		}
 	}
+	for _, name := range s.Cases {
+		if !isCase(name) {
+			t.Errorf("Suite.Cases: %q is not a case", name)
+		}
+	}
 	for _, c := range all {
+		if len(s.Cases) > 0 && !slices.Contains(s.Cases, c.name) {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) {
 			if reason, ok := s.Gaps[c.name]; ok {
 				t.Skipf("GAP, %s is not tested: %s", c.name, reason)

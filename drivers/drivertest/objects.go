@@ -212,8 +212,9 @@ func readReplaced(e *env) {
 				e.create(e.a, key, e.bytes(size))
 			}
 
-			rest, err := io.ReadAll(r)
-			got = append(got, rest...)
+			rest := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
+			_, err = rest.ReadFrom(r)
+			got = append(got, rest.Bytes()...)
 			want := data
 			if n >= 0 {
 				want = data[:n]

@@ -43,7 +43,7 @@ type opKind int
 const (
 	otherOp opKind = iota
 	moveTag        // to a digest
-	readTag
+	readOp // of a tag or of a digest
 	putManifest
 	deleteManifest
 	deleteTag
@@ -115,34 +115,35 @@ func (h *history) drop(dropped *op) {
 	h.ops = slices.DeleteFunc(h.ops, func(o *op) bool { return o == dropped })
 }
 
-// excused reports whether a read of a tag need not fit the order: it overlaps a request
-// that moves the tag and overlaps a deletion of a manifest. If that is the manifest that
-// the tag moves from, the tag does not resolve in between; if it is the one that the tag
-// moves to, the tag still resolves to what it named before.
+// excused reports whether a read need not fit the order. It falls between a deletion of a
+// manifest and a push that overlaps the deletion.
+//
+//   - The push moves the tag that is read. If the deletion is of the manifest that the tag
+//     moves from, the tag does not resolve in between; if it is of the one that the tag
+//     moves to, the tag still resolves to what it named before.
+//   - The push stores the manifest that is read, and stores it again after the deletion.
 func (h *history) excused(r *op) bool {
-	if r.kind != readTag {
-		return false
-	}
-	for _, p := range h.ops {
-		if p.kind != moveTag || p.tag != r.tag || !p.overlaps(r) {
-			continue
-		}
-		for _, d := range h.ops {
-			if d.kind == deleteManifest && d.overlaps(p) {
-				return true
-			}
-		}
-	}
-	return false
+	return h.some(func(p *op) bool {
+		isPush := p.kind == moveTag && p.tag == r.tag || p.kind == putManifest && p.digest == r.digest
+		return r.kind == readOp && isPush && p.overlaps(r) && h.some(func(d *op) bool {
+			return d.kind == deleteManifest && d.overlaps(p)
+		})
+	})
 }
 
 // deletedTwice reports whether another deletion of the same tag overlaps this one. Both
 // succeed, because the store reports success for the deletion of what is absent.
 func (h *history) deletedTwice(o *op) bool {
-	return slices.ContainsFunc(h.ops, func(p *op) bool {
-		return p != o && p.kind == deleteTag && p.tag == o.tag && p.overlaps(o)
-	})
+	return h.some(func(p *op) bool { return p != o && p.kind == deleteTag && p.tag == o.tag && p.overlaps(o) })
 }
+
+// pushedTwice reports whether a push of the manifest overlaps its deletion. The push may
+// store the manifest before the deletion and again after it.
+func (h *history) pushedTwice(o *op) bool {
+	return h.some(func(p *op) bool { return p.kind == putManifest && p.digest == o.digest && p.overlaps(o) })
+}
+
+func (h *history) some(is func(*op) bool) bool { return slices.ContainsFunc(h.ops, is) }
 
 func (o *op) overlaps(p *op) bool { return o.start < p.end && p.start < o.end }
 

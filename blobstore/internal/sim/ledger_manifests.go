@@ -196,7 +196,7 @@ func (r *repository) refused(p Put, moves []*op, forbids func(s state, tag strin
 		r.drop(move)
 	}
 	o := moves[0]
-	o.text, o.kind = fmt.Sprintf("refuse to move %v to %s", p.Tags, short(p.Digest)), readTag
+	o.text, o.kind = fmt.Sprintf("refuse to move %v to %s", p.Tags, short(p.Digest)), readOp
 	o.after = nil
 	o.step = func(s state) (state, bool) {
 		return s, slices.ContainsFunc(p.Tags, func(tag string) bool { return forbids(s, tag) })
@@ -237,12 +237,10 @@ func (l *Ledger) DeletingManifest(name string, d digest.Digest) (answered func(O
 		return false
 	}
 	deleted := r.manifest(d, nil).delete()
-	o := r.start(op{
-		text:   "DELETE " + short(d),
-		step:   func(s state) (state, bool) { return s.without(d), s.has(d) && !holds(s) },
-		kind:   deleteManifest,
-		digest: d,
-	})
+	o := r.start(op{text: "DELETE " + short(d), kind: deleteManifest, digest: d})
+	o.step = func(s state) (state, bool) {
+		return s.without(d), (s.has(d) || r.pushedTwice(o)) && !holds(s)
+	}
 	answer := l.answer(r, o, func(s state) bool { return !s.has(d) }, holds)
 	return func(o Outcome) {
 		answer(o)
@@ -292,10 +290,7 @@ func (l *Ledger) answer(r *repository, o *op, absent, forbidden func(state) bool
 			o.text += ", because it is absent"
 		}
 		o.step = func(s state) (state, bool) { return s, possible(s) }
-		o.kind = otherOp
-		if o.tag != "" {
-			o.kind = readTag
-		}
+		o.kind = readOp
 		r.finish(o)
 	}
 }

@@ -31,9 +31,10 @@ func (l *Ledger) Reading(name, ref string) (answered func(digest.Digest)) {
 func (r *repository) read(o *op, ref string, d digest.Digest) {
 	o.text, o.optional = fmt.Sprintf("read %s: %s", short(digest.Digest(ref)), short(d)), false
 	if of := digest.Digest(ref); of.Validate() == nil {
+		o.kind, o.digest = readOp, of
 		o.step = func(s state) (state, bool) { return s, s.has(of) == (d != "") }
 	} else {
-		o.kind, o.tag = readTag, ref
+		o.kind, o.tag = readOp, ref
 		o.step = func(s state) (state, bool) { return s, s.tags[ref] == d }
 	}
 	r.finish(o)

@@ -30,7 +30,7 @@ build: ## Build ./berth
 
 # These tests count requests and bytes of large uploads, one after another. With the
 # race detector they would take minutes and find nothing.
-COUNTING := ^Test(Budgets|BytesOfChunks|ManyPatches)$$
+COUNTING := ^Test(Budgets|BytesOfChunks|HugeUploads|ManyPatches)$$
 
 # `make test` runs the tests of these packages with the race detector. The others, most
 # of which wait for servers of stores or run the binary, would take minutes more with it:
@@ -44,7 +44,7 @@ NEEDS := $(addprefix $(TOOLS)/,clients.stamp servers.stamp azurite.stamp nginx.s
 .PHONY: test
 test: $(NEEDS) ## Run the tests, those of concurrent code with the race detector; installs what they need
 	$(GO) test -race -tags $(TAGS) -timeout 20m -skip '$(COUNTING)' $(RACED)
-	$(GO) test -tags $(TAGS) -run '$(COUNTING)' ./blobstore
+	$(GO) test -tags $(TAGS) -run '$(COUNTING)' ./blobstore ./upload
 	$(GO) test -tags $(TAGS) -timeout 20m $(OTHERS)
 
 # These tests search for interleavings and faults that break a rule. `make test`

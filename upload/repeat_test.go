@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"sync"
 	"testing"
 	"testing/iotest"
@@ -39,15 +40,26 @@ type repeatScenario struct {
 
 // TestRepeat sends a body again from the same record, to another replica, with
 // more bytes after it or without. The recorded bytes are skipped, and the rest is
-// appended, unless parts were stored past the recorded bytes.
-func TestRepeat(t *testing.T) {
+// appended, unless parts were stored past the recorded bytes. TestRepeatSHA512 does the
+// same by sha512 with fewer earlier requests, and TestLongRepeat with the others.
+func TestRepeat(t *testing.T) { repeatBodies(t, digest.SHA256, 0, 100, 200*kiB) }
+
+func TestRepeatSHA512(t *testing.T) { repeatBodies(t, digest.SHA512, 100) }
+
+func TestLongRepeat(t *testing.T) {
+	if os.Getenv("BERTH_TEST_LONG") == "" {
+		t.Skip("sends 160 bodies twice: set BERTH_TEST_LONG=1 (or run make test-long)")
+	}
+	repeatBodies(t, digest.SHA512, 0, 200*kiB)
+}
+
+// repeatBodies sends bodies twice, after no earlier request or one of some bytes.
+func repeatBodies(t *testing.T, alg digest.Algorithm, befores ...int64) {
 	eachHabit(t, func(t *testing.T, store *membucket.Store) {
-		for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
-			for _, before := range []int64{0, 100, 200 * kiB} {
-				for _, first := range []int64{1, 300, 20 * kiB, 130 * kiB, 3 * 128 * kiB} {
-					for _, more := range []int64{0, 1, 10 * kiB, 2 * 128 * kiB} {
-						repeatBody(t, store, repeatScenario{alg, before, first, more})
-					}
+		for _, before := range befores {
+			for _, first := range []int64{1, 300, 20 * kiB, 130 * kiB, 3 * 128 * kiB} {
+				for _, more := range []int64{0, 1, 10 * kiB, 2 * 128 * kiB} {
+					repeatBody(t, store, repeatScenario{alg, before, first, more})
 				}
 			}
 		}

@@ -16,7 +16,7 @@ import (
 	"github.com/berthhq/berth/redirect"
 )
 
-// serve serves blobs with this configuration until ctx ends.
+// serve runs the registry with this configuration until ctx ends.
 func serve(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.Logger) error {
 	limitMemory(cfg)
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Address)
@@ -39,7 +39,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.
 	return server.Serve(ctx, listener, service)
 }
 
-// newService opens the blob store in a bucket and returns the service on it.
+// newService opens the store in a bucket, and returns the service that uses it.
 func newService(ctx context.Context, bucket drivers.Bucket, cfg *config.Config, log *slog.Logger) (server.Config, error) {
 	policy, err := redirect.New(cfg.Redirect)
 	if err != nil {
@@ -76,7 +76,7 @@ func limitMemory(cfg *config.Config) {
 // newLogger returns a logger to w with the form and level of cfg.
 func newLogger(cfg config.Telemetry, w io.Writer) *slog.Logger {
 	var level slog.Level
-	_ = level.UnmarshalText([]byte(cfg.LogLevel)) // config takes levels only
+	_ = level.UnmarshalText([]byte(cfg.LogLevel)) // config has checked it
 	options := &slog.HandlerOptions{Level: level, ReplaceAttr: config.ReplaceAttr}
 	if cfg.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))

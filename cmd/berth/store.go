@@ -77,7 +77,7 @@ func inspectBucket(ctx context.Context, cfg config.Storage) (inspect.Settings, e
 	}
 }
 
-// openStore opens the blob store in a bucket. Its reads are redirected by policy.
+// openStore opens the store in a bucket. Its reads are redirected by policy.
 // openStore returns an error if policy is unsafe with the URLs of the bucket.
 func openStore(ctx context.Context, bucket drivers.Bucket, cfg *config.Config, policy *redirect.Policy, log *slog.Logger) (*blobstore.Store, error) {
 	if err := policy.Check(ctx, bucket); err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/berthhq/berth/drivers"
 )
 
-// maxSkew is the largest difference between the clocks that is no warning. Amazon
-// S3 accepts 15 minutes.
+// maxSkew is the largest difference between the clocks that causes no warning.
+// Amazon S3 accepts 15 minutes.
 const maxSkew = 5 * time.Minute
 
 // clock compares the store's clock with this machine's.

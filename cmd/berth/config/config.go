@@ -37,8 +37,8 @@ type Config struct {
 	table []key                    // with the values that were loaded
 }
 
-// Storage is the section storage: which store holds the blobs. Only the Config
-// of the Driver is valid.
+// Storage is the section storage: the bucket that holds the registry. Only the
+// Config of the Driver is checked and used.
 type Storage struct {
 	Driver     string
 	Filesystem filesystem.Config

@@ -95,9 +95,9 @@ func startServer(t *testing.T, cfg Config) (client *http.Client, url string) {
 	return &http.Client{Transport: unencryptedHTTP2(new(http.Transport))}, "http://" + l.Addr().String()
 }
 
-// TestHTTP2SlowReaders has a client that does not read the body of its answer, a
+// TestHTTP2SlowReaders has a client that does not read the body of its response, a
 // client that does not read from its connection, and a client that needs an hour
-// for its answer.
+// for its response.
 func TestHTTP2SlowReaders(t *testing.T) {
 	const unlimited = 1 << 30
 	for _, tc := range []slowReader{
@@ -113,7 +113,7 @@ type slowReader struct {
 	name    string
 	limit   int           // bytes that the client reads from the connection
 	pause   time.Duration // after 8 KiB of the body
-	blocked time.Duration // how long the handler is blocked; 0 if the client gets the whole answer
+	blocked time.Duration // how long the handler is blocked; 0 if the client gets the whole response
 }
 
 func (tc slowReader) test(t *testing.T) {

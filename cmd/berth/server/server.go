@@ -3,7 +3,7 @@
 // without losing what uploads have received.
 //
 // A request passes through these handlers, from the outside in:
-// [ocihttp.AnswerFirst], which sends answers that are known before the body has
+// [ocihttp.AnswerFirst], which sends responses that are known before the body has
 // arrived; the access log; health checks; CORS; the API. Below AnswerFirst there
 // is one ResponseWriter for all of them. It counts what is sent and limits how
 // long a client may take to read it.

@@ -43,7 +43,7 @@ type opKind int
 const (
 	otherOp opKind = iota
 	moveTag        // to a digest
-	readOp // of a tag or of a digest
+	readOp         // of a tag or of a digest
 	putManifest
 	deleteManifest
 	deleteTag

@@ -131,10 +131,14 @@ func (h *history) excused(r *op) bool {
 	})
 }
 
-// deletedTwice reports whether another deletion of the same tag overlaps this one. Both
-// succeed, because the store reports success for the deletion of what is absent.
+// deletedTwice reports whether another deletion of the same tag or manifest overlaps this
+// one. Both succeed: the store reports success for the deletion of a tag that is absent,
+// and a deletion of a manifest that was not confirmed succeeds if the manifest is deleted
+// afterwards.
 func (h *history) deletedTwice(o *op) bool {
-	return h.some(func(p *op) bool { return p != o && p.kind == deleteTag && p.tag == o.tag && p.overlaps(o) })
+	return h.some(func(p *op) bool {
+		return p != o && p.kind == o.kind && p.tag == o.tag && p.digest == o.digest && p.overlaps(o)
+	})
 }
 
 // pushedTwice reports whether a push of the manifest overlaps its deletion. The push may

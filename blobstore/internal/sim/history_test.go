@@ -134,6 +134,19 @@ func TestHistoryOfDeletions(t *testing.T) {
 			l.Untagging(library, "t", false)(sim.Done)
 			l.has(images{"t": imageA})
 		}, false},
+		{"two deletions that overlap", func(l *responses) {
+			l.put(imageA, "t")(sim.Done)
+			first := l.DeletingManifest(library, imageA.Digest())
+			l.DeletingManifest(library, imageA.Digest())(sim.Done)
+			first(sim.Done)
+			l.has(nil)
+		}, true},
+		{"two deletions, one after the other", func(l *responses) {
+			l.put(imageA, "t")(sim.Done)
+			l.DeletingManifest(library, imageA.Digest())(sim.Done)
+			l.DeletingManifest(library, imageA.Digest())(sim.Done)
+			l.has(nil)
+		}, false},
 		{"a read between a deletion and a PUT that overlaps it", func(l *responses) {
 			l.put(imageB, "t")(sim.Done)
 			put := l.put(imageA, "t")

@@ -239,7 +239,7 @@ func (l *Ledger) DeletingManifest(name string, d digest.Digest) (answered func(O
 	deleted := r.manifest(d, nil).delete()
 	o := r.start(op{text: "DELETE " + short(d), kind: deleteManifest, digest: d})
 	o.step = func(s state) (state, bool) {
-		return s.without(d), (s.has(d) || r.pushedTwice(o)) && !holds(s)
+		return s.without(d), (s.has(d) || r.pushedTwice(o) || r.deletedTwice(o)) && !holds(s)
 	}
 	answer := l.answer(r, o, func(s state) bool { return !s.has(d) }, holds)
 	return func(o Outcome) {

@@ -137,17 +137,10 @@ func (c *Catalog) hasData(ctx context.Context, rec Record, known ...string) (boo
 // canonical digest, in any state, in the order of the links' keys. It lists as the
 // caller iterates, and ends with the first error.
 func (c *Catalog) Holders(ctx context.Context, d digest.Digest) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		for o, err := range c.bucket.List(ctx, LinksPrefix(d), "", 0) {
-			if err != nil {
-				yield("", fmt.Errorf("catalog: list the links of %s: %w", d, err))
-				return
-			}
-			if _, repository, ok := ParseLinkKey(o.Key); ok && !yield(repository, nil) {
-				return
-			}
-		}
-	}
+	return keysOf(ctx, c.bucket, LinksPrefix(d), "", 0, func(key string) (string, bool) {
+		_, repository, ok := ParseLinkKey(key)
+		return repository, ok
+	})
 }
 
 // Linked returns the canonical digests that have at least one link, in ascending

@@ -6,12 +6,14 @@ import (
 	"iter"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/drivers"
 )
 
 // Manifests returns the digests of the manifests of a repository, in any state, in
 // ascending order. It lists as the caller iterates, and ends with the first error.
 func (c *Repositories) Manifests(ctx context.Context, repository string) iter.Seq2[digest.Digest, error] {
-	return keysOf(ctx, c, ManifestsPrefix(repository), "", 0, func(key string) (digest.Digest, bool) {
+	return keysOf(ctx, c.bucket, ManifestsPrefix(repository), "", 0, func(key string) (digest.Digest, bool) {
 		_, d, ok := ParseManifestKey(key)
 		return d, ok
 	})
@@ -25,7 +27,7 @@ func (c *Repositories) Referrers(ctx context.Context, repository string, subject
 	if after != "" {
 		from = EntryKey(repository, subject, after)
 	}
-	return keysOf(ctx, c, EntriesPrefix(repository, subject), from, 0, func(key string) (digest.Digest, bool) {
+	return keysOf(ctx, c.bucket, EntriesPrefix(repository, subject), from, 0, func(key string) (digest.Digest, bool) {
 		_, _, referrer, ok := ParseEntryKey(key)
 		return referrer, ok
 	})
@@ -40,14 +42,14 @@ func (c *Repositories) Marked(ctx context.Context, last string, want int) iter.S
 	if last != "" {
 		from = MarkerKey(last)
 	}
-	return keysOf(ctx, c, MarkersPrefix, from, want, ParseMarkerKey)
+	return keysOf(ctx, c.bucket, MarkersPrefix, from, want, ParseMarkerKey)
 }
 
 // keysOf returns what parse finds in the keys under a prefix that follow from. The caller
 // wants about that many, or all if want is 0.
-func keysOf[T any](ctx context.Context, c *Repositories, prefix, from string, want int, parse func(key string) (T, bool)) iter.Seq2[T, error] {
+func keysOf[T any](ctx context.Context, b drivers.Bucket, prefix, from string, want int, parse func(key string) (T, bool)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		for o, err := range c.bucket.List(ctx, prefix, from, want) {
+		for o, err := range b.List(ctx, prefix, from, want) {
 			if err != nil {
 				var none T
 				yield(none, fmt.Errorf("catalog: list %s: %w", prefix, err))

@@ -24,21 +24,14 @@ func (c *Repositories) ReadTag(ctx context.Context, repository, tag string) (Sto
 // lists as the caller iterates, in pages of about want, or in the largest pages if want
 // is 0. It ends with the first error.
 func (c *Repositories) Tags(ctx context.Context, repository, after string, want int) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		from := ""
-		if after != "" {
-			from = TagKey(repository, after)
-		}
-		for o, err := range c.bucket.List(ctx, TagsPrefix(repository), from, want) {
-			if err != nil {
-				yield("", fmt.Errorf("catalog: list the tags of %s: %w", repository, err))
-				return
-			}
-			if _, tag, ok := ParseTagKey(o.Key); ok && !yield(tag, nil) {
-				return
-			}
-		}
+	from := ""
+	if after != "" {
+		from = TagKey(repository, after)
 	}
+	return keysOf(ctx, c.bucket, TagsPrefix(repository), from, want, func(key string) (string, bool) {
+		_, tag, ok := ParseTagKey(key)
+		return tag, ok
+	})
 }
 
 // WriteTag creates a tag if existing is zero, and otherwise replaces that version of

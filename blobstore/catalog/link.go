@@ -22,12 +22,11 @@ import (
 // error the link may have been written. A retry is harmless.
 func (c *Catalog) WriteLink(ctx context.Context, due deadline.Deadline, repository string, rec StoredRecord) (replaced bool, err error) {
 	key := LinkKey(rec.Value.Digest, repository)
-	raw := drivers.NewBody(rec.Raw)
 	for {
 		if err := due.Check(); err != nil {
 			return replaced, err
 		}
-		existing, err := envelope.Create(ctx, c.bucket, key, rec.Value, raw)
+		existing, err := envelope.Create(ctx, c.bucket, key, rec.Value, drivers.NewBody(rec.Raw))
 		switch {
 		case err == nil:
 			return replaced, nil
@@ -36,11 +35,8 @@ func (c *Catalog) WriteLink(ctx context.Context, due deadline.Deadline, reposito
 		case rec.Value.Agrees(existing.Value):
 			return replaced, nil
 		}
-		if err := due.Check(); err != nil {
-			return replaced, err
-		}
 		replaced = true
-		_, err = envelope.Replace(ctx, c.bucket, key, existing.Object.Tag, rec.Value, raw)
+		_, err = replace(ctx, c.bucket, due, existing, rec.Value, rec.Raw)
 		if !errors.Is(err, drivers.ErrChanged) {
 			return replaced, err
 		}
@@ -122,10 +118,7 @@ func (c *Catalog) WriteAlias(ctx context.Context, due deadline.Deadline, d, cano
 		case !existing.Value.Condemned:
 			return nil
 		}
-		if err := due.Check(); err != nil {
-			return err
-		}
-		_, err = envelope.Replace(ctx, c.bucket, key, existing.Object.Tag, ours, drivers.Body{})
+		_, err = replace(ctx, c.bucket, due, existing, ours, nil)
 		if !errors.Is(err, drivers.ErrChanged) {
 			return err
 		}

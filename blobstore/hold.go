@@ -44,26 +44,26 @@ func (p *push) check(ctx context.Context) error {
 	if p.checked {
 		return nil
 	}
-	var unknown []manifest.Reference
+	type checked struct {
+		manifest.Reference
+		held bool
+	}
+	var unknown []*checked
 	for _, ref := range p.references {
 		if !p.m.knows(ref) {
-			unknown = append(unknown, ref)
+			unknown = append(unknown, &checked{Reference: ref})
 		}
 	}
-	indices, held := make([]int, len(unknown)), make([]bool, len(unknown))
-	for i := range indices {
-		indices[i] = i
-	}
-	err := eachOf(ctx, indices, func(ctx context.Context, i int) (err error) {
-		held[i], err = p.m.hold(ctx, p.due, unknown[i])
+	err := eachOf(ctx, unknown, func(ctx context.Context, ref *checked) (err error) {
+		ref.held, err = p.m.hold(ctx, p.due, ref.Reference)
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	var missing []digest.Digest
-	for i, ref := range unknown {
-		if !held[i] && len(missing) < maxMissing {
+	for _, ref := range unknown {
+		if !ref.held && len(missing) < maxMissing {
 			missing = append(missing, ref.Digest)
 		}
 	}

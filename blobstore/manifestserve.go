@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -48,11 +49,9 @@ func (m *Manifests) ServeManifest(ctx context.Context, w http.ResponseWriter, r 
 // findReference returns the manifest that a tag or a digest names, and reports whether
 // it is a tag.
 func (m *Manifests) findReference(ctx context.Context, ref string, wantBytes bool) (found foundManifest, isTag bool, err error) {
-	for _, c := range ref {
-		if c == ':' {
-			found, err = m.find(ctx, digest.Digest(ref), wantBytes)
-			return found, false, err
-		}
+	if strings.Contains(ref, ":") {
+		found, err = m.find(ctx, digest.Digest(ref), wantBytes)
+		return found, false, err
 	}
 	_, found, err = (&Tags{m.s, m.repository, m.readOnly}).resolve(ctx, ref, wantBytes)
 	return found, true, err

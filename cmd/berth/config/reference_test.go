@@ -11,39 +11,46 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "write the configuration reference into the README")
+var update = flag.Bool("update", false, "write the configuration reference")
 
-// TestReference compares the README's list of keys with the table.
+// TestReference compares deploy/CONFIGURATION.md with the table.
 func TestReference(t *testing.T) {
 	want := reference()
-	file := filepath.Join("..", "..", "..", "README.md")
-	readme, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const begin, end = "<!-- keys -->\n", "<!-- end of keys -->\n"
-	before, rest, ok := strings.Cut(string(readme), begin)
-	got, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatalf("README.md has no %q and %q", begin, end)
-	}
+	file := filepath.Join("..", "..", "..", "deploy", "CONFIGURATION.md")
 	if *update {
-		if err := os.WriteFile(file, []byte(before+begin+want+end+after), 0o644); err != nil {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("README.md differs from the table; run go test ./cmd/berth/config -update (-want +got):\n%s", diff)
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("deploy/CONFIGURATION.md differs from the table; run go test ./cmd/berth/config -run Reference -update (-want +got):\n%s", diff)
 	}
 }
 
-// reference returns a table of all keys in Markdown.
+const aboutReference = "# Configuration reference\n\n" +
+	"These are all keys of the configuration, generated from the table that berth reads them by. The\n" +
+	"[README](../README.md#configuration) explains files, environment variables and flags, and `berth config` prints the\n" +
+	"values in force. The environment variable of a key is `BERTH_` and its name in capitals, with `_` for each dot:\n" +
+	"`storage.s3.bucket` is `BERTH_STORAGE_S3_BUCKET`. A `[]` stands for each entry of a list, and `<name>` for each name\n" +
+	"that you choose. A default that is empty is not shown.\n"
+
+// reference returns the reference of all keys in Markdown, with a table for each
+// section of the file.
 func reference() string {
-	var table strings.Builder
-	table.WriteString("| key | default | what it is |\n|---|---|---|\n")
+	var doc strings.Builder
+	doc.WriteString(aboutReference)
+	section := ""
 	for _, k := range keys(sample(anyName)) {
 		name := strings.ReplaceAll(k.name, "[0]", "[]")
+		if s := sectionOf(name); s != section {
+			section = s
+			fmt.Fprintf(&doc, "\n## %s\n\n| key | default | what it is |\n|---|---|---|\n", section)
+		}
 		def := ""
 		if s := k.value.String(); s != "" {
 			def = "`" + s + "`"
@@ -55,7 +62,21 @@ func reference() string {
 		if k.flag != "" {
 			help += "; `--" + k.flag + "`"
 		}
-		fmt.Fprintf(&table, "| `%s` | %s | %s |\n", name, def, help)
+		fmt.Fprintf(&doc, "| `%s` | %s | %s |\n", name, def, help)
 	}
-	return table.String()
+	return doc.String()
+}
+
+// sectionOf returns the heading under which the reference has a key: its section in
+// the file, or "listen" for the keys outside any section.
+func sectionOf(name string) string {
+	section, rest, inSection := strings.Cut(name, ".")
+	switch {
+	case !inSection:
+		return "listen"
+	case section == "storage" && strings.Contains(rest, "."):
+		section, _, _ = strings.Cut(rest, ".")
+		return "storage." + section
+	}
+	return section
 }

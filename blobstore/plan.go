@@ -6,6 +6,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/activity"
 	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/blobstore/internal/header"
 	"github.com/berthhq/berth/redirect"
@@ -93,6 +94,9 @@ func (s *Store) decide(ctx context.Context, read redirect.Request, dgst digest.D
 	case err != nil:
 		s.cfg.Log.WarnContext(ctx, "no redirect", "digest", dgst, "error", err)
 		return redirect.Decision{}, nil
+	}
+	if !decision.Direct() {
+		activity.Of(ctx).Redirected(decision.Target)
 	}
 	return decision, nil
 }

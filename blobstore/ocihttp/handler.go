@@ -23,6 +23,7 @@ import (
 
 	"github.com/berthhq/berth/blobstore"
 	"github.com/berthhq/berth/blobstore/access"
+	"github.com/berthhq/berth/blobstore/activity"
 )
 
 // Config configures a handler. Its zero value is usable.
@@ -121,6 +122,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // an error.
 func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
 	req, err := parse(r.Method, r.URL)
+	req.describe(activity.Of(r.Context()))
 	if err == nil {
 		err = h.authorize(r.Context(), &req)
 	}

@@ -1,12 +1,14 @@
 package server
 
 import (
+	"context"
 	"crypto/rand"
 	"log/slog"
 	"net/http"
 	"time"
 	"unicode/utf8"
 
+	"github.com/berthhq/berth/blobstore/activity"
 	"github.com/berthhq/berth/blobstore/ocihttp"
 )
 
@@ -16,38 +18,78 @@ const (
 	maxLoggedMethod = 16
 	maxLoggedPath   = 512
 	maxLoggedAgent  = 256
+	maxLoggedUser   = 256
 )
 
+// SetUser records the user of the request with this context for the access log. A
+// handler that authenticates requests calls it once it knows the user, with a name
+// that holds no secret. It does nothing in a context of another origin.
+func SetUser(ctx context.Context, name string) { activity.Of(ctx).SetUser(name) }
+
 // logged returns a handler that logs a line at the end of each request. It gives
-// every request an id, which the answer contains too. It does not log queries,
-// because they contain tokens, and logs health checks only at level debug.
+// every request an id, which the answer contains too. It logs neither queries nor
+// headers of requests, because they contain passwords and tokens, nor the URLs of
+// redirects, because they contain signatures. It logs health checks only at level
+// debug.
 func logged(next http.Handler, cfg *Config) http.Handler {
 	buffers := newCopyBuffers(largeBuffers)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start, id := time.Now(), rand.Text()
 		w.Header().Set(ocihttp.RequestID, id)
 		res := newResponse(w, start.Add(cfg.RequestLimit+cutoffTimeout), buffers)
+		ctx, act := activity.New(r.Context())
+		r = r.WithContext(ctx)
 		defer func() {
-			client := r.RemoteAddr
-			if addr := cfg.ClientAddr(r); addr.IsValid() {
-				client = addr.String()
-			}
 			level := slog.LevelInfo
 			if isHealthPath(r.URL.Path) { // load balancers request it every few seconds
 				level = slog.LevelDebug
 			}
-			cfg.Log.LogAttrs(r.Context(), level, "request",
+			if !cfg.Log.Enabled(ctx, level) {
+				return
+			}
+			attrs := []slog.Attr{
 				slog.String("id", id),
 				slog.String("method", truncate(r.Method, maxLoggedMethod)),
 				slog.String("path", truncate(r.URL.Path, maxLoggedPath)),
 				slog.Int("status", res.status),
 				slog.Int64("sent", res.sent),
 				slog.Duration("took", time.Since(start)),
-				slog.String("client", client),
-				slog.String("user_agent", truncate(r.UserAgent(), maxLoggedAgent)))
+				slog.String("client", clientOf(cfg, r)),
+				slog.String("user_agent", truncate(r.UserAgent(), maxLoggedAgent)),
+			}
+			cfg.Log.LogAttrs(ctx, level, "request", append(attrs, factAttrs(act.Facts())...)...)
 		}()
 		next.ServeHTTP(res, r)
 	})
+}
+
+// clientOf returns the address of the client behind proxies, or that of the peer if
+// it is unknown.
+func clientOf(cfg *Config, r *http.Request) string {
+	if addr := cfg.ClientAddr(r); addr.IsValid() {
+		return addr.String()
+	}
+	return r.RemoteAddr
+}
+
+// factAttrs returns the facts that are known. Names of repositories, digests and tags
+// are well-formed, and so not long.
+func factAttrs(f activity.Facts) (attrs []slog.Attr) {
+	for _, fact := range []struct{ key, value string }{
+		{"user", truncate(f.User, maxLoggedUser)},
+		{"repository", f.Repository},
+		{"digest", f.Digest},
+		{"tag", f.Tag},
+		{"redirect", f.Redirect},
+	} {
+		if fact.value != "" {
+			attrs = append(attrs, slog.String(fact.key, fact.value))
+		}
+	}
+	if f.StoreRequests > 0 {
+		attrs = append(attrs, slog.Int("store_requests", f.StoreRequests))
+	}
+	return attrs
 }
 
 // truncate returns s, cut off after at most n bytes without splitting a rune.

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/berthhq/berth/blobstore/activity"
 	"github.com/berthhq/berth/blobstore/ocihttp"
 )
 
@@ -24,6 +25,11 @@ func TestAccessLog(t *testing.T) {
 		if r.URL.Path == "/empty" {
 			return
 		}
+		SetUser(r.Context(), "ann")
+		act := activity.Of(r.Context())
+		act.Describe("manifest", "library/tea", "sha256:00", "v1")
+		act.Redirected("cdn:edge")
+		act.CountStoreRequest()
 		w.WriteHeader(http.StatusTeapot)
 		if _, err := io.WriteString(w, "short "); err != nil {
 			t.Error(err)
@@ -59,6 +65,9 @@ func TestAccessLog(t *testing.T) {
 		Msg, ID, Method, Path, Client string
 		UserAgent                     string `json:"user_agent"`
 		Status, Sent                  int
+		User, Repository, Digest, Tag string
+		Redirect                      string
+		StoreRequests                 int `json:"store_requests"`
 	}
 	var got []line
 	for decoder := json.NewDecoder(strings.NewReader(log.String())); decoder.More(); {
@@ -69,7 +78,8 @@ func TestAccessLog(t *testing.T) {
 		got = append(got, l)
 	}
 	want := []line{
-		{Msg: "request", ID: ids[0], Method: "GET", Path: "/a", Client: "198.51.100.7", UserAgent: `test/1 "quoted"`, Status: http.StatusTeapot, Sent: len("short and stout")},
+		{Msg: "request", ID: ids[0], Method: "GET", Path: "/a", Client: "198.51.100.7", UserAgent: `test/1 "quoted"`, Status: http.StatusTeapot, Sent: len("short and stout"),
+			User: "ann", Repository: "library/tea", Digest: "sha256:00", Tag: "v1", Redirect: "cdn:edge", StoreRequests: 1},
 		{Msg: "request", ID: ids[1], Method: "GET", Path: "/empty", Client: "198.51.100.7", UserAgent: `test/1 "quoted"`, Status: http.StatusOK},
 	}
 	// A line is written after its answer, and perhaps after the next answer's line.

@@ -24,6 +24,21 @@
 // [ErrNotFound], [ErrExists], [ErrChanged] and [ErrRange] are claims by the
 // store about a key. The error of a missing bucket, of refused credentials, of a
 // host name that does not resolve or of a canceled context makes no such claim.
+//
+// # Buckets for data only
+//
+// The keys under [BulkPrefix] may be in a bucket of their own (see package split), whose
+// store has to do less. Each of these keys is generated at random, is written by one
+// upload, is never used again, and is named only by a record in the other bucket. So
+//
+//   - Create and Complete may replace the object at their key: only a repetition of the
+//     same write finds one, and it has the same bytes. A repetition that arrives after
+//     the object was deleted restores bytes that nothing names. The collector, which
+//     deletes data that nothing names, finds them again.
+//   - Replace and DeleteIf are not called, and may return [errors.ErrUnsupported].
+//   - Everything else is as in any bucket: Complete makes visible exactly the parts that
+//     it is given, a read returns bytes of one version, and what was written is seen by
+//     every later read and list.
 package drivers
 
 import (
@@ -219,8 +234,9 @@ type Bucket interface {
 	// size of the pages, see PageSize: the sequence does not end after so many objects.
 	List(ctx context.Context, prefix, after string, want int) iter.Seq2[Object, error]
 
-	// StartUpload starts a multipart upload that will become the object at key.
-	// Nothing is visible there until Complete. Each call starts a new upload.
+	// StartUpload starts a multipart upload that will become the object at key, which
+	// is under BulkPrefix. Nothing is visible there until Complete. Each call starts a
+	// new upload.
 	StartUpload(ctx context.Context, key string) (Upload, error)
 
 	// PutPart stores a part that is not empty, with 1 <= number <=

@@ -33,6 +33,10 @@ type Suite struct {
 	// Cases are the names of the cases to run. If it is empty, Run runs all.
 	Cases []string
 
+	// DataOnly leaves out conditional writes, for a bucket that holds only the data of
+	// blobs (see package split).
+	DataOnly bool
+
 	// Keys is the number of keys in the large listing, and Parts the number of
 	// parts in the long upload. Each is 10,000 if zero. Slow servers need
 	// fewer.
@@ -63,6 +67,15 @@ func cases() []testCase {
 	)
 }
 
+// conditional returns the names of the cases about conditional writes.
+func conditional() []string {
+	names := []string{"CreateTaken", "CreateRace", "ReadReplaced", "CompleteTaken", "CompleteCreateRace", "CancelWrites", "Cancelled", "Model"}
+	for _, c := range conditionCases() {
+		names = append(names, c.name)
+	}
+	return names
+}
+
 // Run runs the suite, with one subtest per case.
 func Run(t *testing.T, s Suite) {
 	s.Keys = orDefault(s.Keys, 10_000)
@@ -89,7 +102,7 @@ func Run(t *testing.T, s Suite) {
 		}
 	}
 	for _, c := range all {
-		if len(s.Cases) > 0 && !slices.Contains(s.Cases, c.name) {
+		if len(s.Cases) > 0 && !slices.Contains(s.Cases, c.name) || s.DataOnly && slices.Contains(conditional(), c.name) {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {

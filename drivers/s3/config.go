@@ -84,6 +84,14 @@ type Config struct {
 	// for all others.
 	EqualParts *bool
 
+	// DataOnly is whether the bucket holds only keys under drivers.BulkPrefix, beside
+	// another bucket that holds everything else (see package split). Its store then
+	// needs no conditional writes: Open does not probe them, no write has a condition,
+	// and Replace and DeleteIf return errors.ErrUnsupported. Create and Complete
+	// overwrite an object at their key, which does no harm because a data key belongs
+	// to one upload.
+	DataOnly bool
+
 	// Headers are sent with each request to the store, and signed.
 	Headers map[string]string
 

@@ -20,7 +20,8 @@ import (
 const deleteBatch = 1000
 
 // DeleteIf is a DeleteObject with If-Match. If the store does not support that,
-// it is a PutObject of zero bytes with If-Match.
+// it is a PutObject of zero bytes with If-Match. It returns errors.ErrUnsupported if the
+// bucket is for data only.
 func (b *bucket) DeleteIf(ctx context.Context, key, tag string) error {
 	if err := b.deleteIf(ctx, key, tag); err != nil {
 		return fmt.Errorf("s3: delete %s: %w", key, err)
@@ -31,6 +32,9 @@ func (b *bucket) DeleteIf(ctx context.Context, key, tag string) error {
 func (b *bucket) deleteIf(ctx context.Context, key, tag string) error {
 	if err := drivers.CheckKey(key); err != nil {
 		return err
+	}
+	if b.store.cfg.DataOnly {
+		return errDataOnly
 	}
 	attempts := new(attempts)
 	var err error

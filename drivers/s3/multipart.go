@@ -123,8 +123,10 @@ func (m multipart) complete(ctx context.Context, u drivers.Upload, parts []types
 		Bucket:          m.store.bucket(),
 		Key:             m.store.name(u.Key),
 		UploadId:        &u.ID,
-		IfNoneMatch:     star(),
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
+	}
+	if !m.store.cfg.DataOnly {
+		in.IfNoneMatch = star()
 	}
 	if m.checksums == checksumWhole {
 		in.ChecksumCRC32C, in.ChecksumType = crcHeader(crc32c), types.ChecksumTypeFullObject

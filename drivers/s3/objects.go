@@ -17,7 +17,8 @@ import (
 // its requests.
 const createRounds = 10
 
-// Create is a PutObject with If-None-Match: *.
+// Create is a PutObject with If-None-Match: *, or without a condition if the bucket is
+// for data only.
 func (b *bucket) Create(ctx context.Context, key string, body drivers.Body) (drivers.Object, error) {
 	o, err := b.create(ctx, key, body)
 	if err != nil {
@@ -32,7 +33,7 @@ func (b *bucket) create(ctx context.Context, key string, body drivers.Body) (dri
 	}
 	attempts := new(attempts)
 	for range createRounds {
-		o, err := b.store.put(ctx, key, body, ifFree, attempts)
+		o, err := b.store.put(ctx, key, body, b.store.create(), attempts)
 		if status(err) != http.StatusPreconditionFailed {
 			return o, b.store.classify(ctx, err)
 		}
@@ -61,7 +62,8 @@ func (b *bucket) create(ctx context.Context, key string, body drivers.Body) (dri
 	return drivers.Object{}, fmt.Errorf("%w: other writers kept creating and deleting it", drivers.ErrBusy)
 }
 
-// Replace is a PutObject with If-Match.
+// Replace is a PutObject with If-Match. It returns errors.ErrUnsupported if the bucket is
+// for data only.
 func (b *bucket) Replace(ctx context.Context, key, tag string, body drivers.Body) (drivers.Object, error) {
 	o, err := b.replace(ctx, key, tag, body)
 	if err != nil {
@@ -74,6 +76,9 @@ func (b *bucket) replace(ctx context.Context, key, tag string, body drivers.Body
 	if err := checkWrite(key, body); err != nil {
 		return drivers.Object{}, err
 	}
+	if b.store.cfg.DataOnly {
+		return drivers.Object{}, errDataOnly
+	}
 	attempts := new(attempts)
 	o, err := b.store.put(ctx, key, body, ifTag(tag), attempts)
 	if status(err) == http.StatusPreconditionFailed || isAbsent(err) {
@@ -81,6 +86,9 @@ func (b *bucket) replace(ctx context.Context, key, tag string, body drivers.Body
 	}
 	return o, b.store.classify(ctx, err)
 }
+
+// errDataOnly is the error of a conditional write to a bucket for data only.
+var errDataOnly = fmt.Errorf("%w: a bucket for data only has no conditional writes", errors.ErrUnsupported)
 
 func checkWrite(key string, body drivers.Body) error {
 	if body.Size == 0 {

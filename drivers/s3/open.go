@@ -18,8 +18,8 @@ import (
 const openTimeout = 2 * time.Minute
 
 // Open opens the bucket and probes what its store can do: it creates,
-// overwrites and deletes objects under parts/. It returns an error if the store
-// ignores the conditions of writes. If an operator can fix the error with a
+// overwrites and deletes objects under parts/. Unless the bucket is for data only, it
+// returns an error if the store ignores the conditions of writes. If an operator can fix the error with a
 // setting, the error names the setting as s3.Config.<Field>. The error wraps
 // drivers.ErrBusy if the store can't be reached at the moment, and may wrap
 // drivers.ErrRefused or drivers.ErrFull.

@@ -20,7 +20,7 @@ import (
 )
 
 // probe determines the capabilities of the store, by about 60 small requests on
-// keys that no other process uses. Most requests run in parallel: probe takes
+// keys that no other process uses; a bucket for data only needs about 15. Most requests run in parallel: probe takes
 // about as long as ten of them in sequence. It deletes what it wrote, even if it
 // fails. It returns an error if berth can't use the store.
 func probe(ctx context.Context, c *connection) (capabilities, error) {
@@ -31,10 +31,15 @@ func probe(ctx context.Context, c *connection) (capabilities, error) {
 	var ignored bool
 	var conditions, races, checksum, multipart error
 	var wg sync.WaitGroup
-	wg.Go(func() { races = p.races(ctx, failed) })
 	wg.Go(func() { ignored, checksum = p.checksum(ctx) })
 	wg.Go(func() { upload, multipart = p.upload(ctx) })
-	if can, conditions = p.conditions(ctx); conditions != nil {
+	if c.store.cfg.DataOnly {
+		can, conditions = p.write(ctx)
+	} else {
+		wg.Go(func() { races = p.races(ctx, failed) })
+		can, conditions = p.conditions(ctx)
+	}
+	if conditions != nil {
 		close(failed)
 	}
 	wg.Wait()
@@ -119,6 +124,20 @@ func (p prober) conditions(ctx context.Context) (can capabilities, err error) {
 	return can, err
 }
 
+// write tests the writes of a bucket for data only, which have no conditions.
+func (p prober) write(ctx context.Context) (can capabilities, err error) {
+	_, err = p.store.put(ctx, p.keys.object(), probeBody(), p.store.create(), new(attempts))
+	if err != nil {
+		return can, fmt.Errorf("write to the bucket: %w", p.store.classify(ctx, err))
+	}
+	_, err = p.store.head(ctx, p.keys.race(0)) // which nothing has written
+	if status(err) != http.StatusNotFound {
+		return can, fmt.Errorf("read a key that is absent, which must be refused as 404: %w", p.store.classify(ctx, err))
+	}
+	can.versityGW = header(err, "Server") == "VERSITYGW"
+	return can, nil
+}
+
 // probeBody returns a body that differs from that of any other write.
 func probeBody() drivers.Body { return drivers.NewBody([]byte("berth " + rand.Text())) }
 
@@ -151,7 +170,7 @@ func (p prober) checksum(ctx context.Context) (accepted bool, err error) {
 	body := probeBody()
 	body.CRC32C ^= 1
 	err = retryBusy(ctx, func() error {
-		_, err := p.store.put(ctx, p.keys.checksum(), body, ifFree, new(attempts))
+		_, err := p.store.put(ctx, p.keys.checksum(), body, p.store.create(), new(attempts))
 		return err
 	})
 	if accepted, err = p.wrongAccepted(ctx, err); err != nil {

@@ -12,8 +12,9 @@ import (
 )
 
 // upload determines how parts get their ETags, which checksums multipart
-// uploads may carry, whether the store compares them, and whether a Complete
-// replaces the object at its key. It returns only these capabilities.
+// uploads may carry, whether the store compares them, and, unless the bucket is for
+// data only, whether a Complete replaces the object at its key. It returns only these
+// capabilities.
 func (p prober) upload(ctx context.Context) (can capabilities, err error) {
 	if can.checksums, err = p.checksumMode(ctx); err != nil {
 		return capabilities{}, err
@@ -24,7 +25,7 @@ func (p prober) upload(ctx context.Context) (can capabilities, err error) {
 		return can, fmt.Errorf("start a multipart upload: %w", p.store.classify(ctx, err))
 	}
 	defer p.abort(ctx, u)
-	if can.ignoresChecksums, err = p.partChecksum(ctx, m, u); err != nil {
+	if can.ignoresChecksums, err = p.partChecksum(ctx, m, u); err != nil || p.store.cfg.DataOnly {
 		return can, err
 	}
 	can.completeReplaces, err = p.completeReplaces(ctx, m, u)

@@ -81,6 +81,15 @@ func ifTag(tag string) condition {
 // unconditional is no condition.
 func unconditional(*s3.PutObjectInput) {}
 
+// create returns the condition of a create: that the key is free, or none if the bucket
+// is for data only.
+func (s *store) create() condition {
+	if s.cfg.DataOnly {
+		return unconditional
+	}
+	return ifFree
+}
+
 func star() *string { return aws.String("*") }
 
 // put sends one PutObject. The body may be empty, for DeleteIf.

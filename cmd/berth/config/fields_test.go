@@ -72,10 +72,10 @@ func TestReplaceAttr(t *testing.T) {
 // their fields, except those that the command sets itself.
 func TestFields(t *testing.T) {
 	keyless := []string{
-		"s3.Config.Transport", "s3.Config.Log",
+		"s3.Config.Transport", "s3.Config.Watch", "s3.Config.Log",
 		"s3.Config.DataOnly", // of storage.data
-		"gcs.Config.Transport", "gcs.Config.Log",
-		"azure.Config.Transport", "azure.Config.Log",
+		"gcs.Config.Transport", "gcs.Config.Watch", "gcs.Config.Log",
+		"azure.Config.Transport", "azure.Config.Watch", "azure.Config.Log",
 		"memory.Config.Store",
 		"upload.Config.Bucket", "upload.Config.Layout", "upload.Config.Log",
 		"blobstore.Config.Log", "blobstore.Config.Redirect", "blobstore.Config.Access",

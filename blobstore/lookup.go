@@ -55,7 +55,9 @@ func (s *Store) canonical(ctx context.Context, d digest.Digest) (digest.Digest, 
 	if err := checkDigest(d); err != nil || d.Algorithm() == digest.Canonical {
 		return d, err
 	}
-	if canonical, ok := s.cache.alias(d); ok {
+	canonical, ok := s.cache.alias(d)
+	s.cache.count(cacheOfAliases, ok)
+	if ok {
 		return canonical, nil
 	}
 	alias, err := s.readAlias(ctx, d)
@@ -100,8 +102,10 @@ func (l links) find(ctx context.Context, d digest.Digest, wantInline bool) (cata
 	if err != nil {
 		return catalog.Record{}, nil, err
 	}
-	if link, inline, ok := l.s.cache.link(l.id(canonical), wantInline); ok {
-		return link, inline, nil
+	cached, inline, ok := l.s.cache.link(l.id(canonical), wantInline)
+	l.s.cache.count(cacheOfLinks, ok)
+	if ok {
+		return cached, inline, nil
 	}
 	since := l.s.cache.start()
 	link, err := l.read(ctx, canonical)

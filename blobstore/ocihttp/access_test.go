@@ -53,7 +53,9 @@ func TestEveryRouteNeedsAccess(t *testing.T) {
 				t.Errorf("%s %s: access is not defined", m.name, target)
 			case routes[i].repository && (need.Required.Repository != "a" || len(need.Required.Actions) == 0):
 				t.Errorf("%s %s needs %+v, want actions on a", m.name, target, need.Required)
-			case !routes[i].repository && !need.Required.IsZero():
+			case m.action == actCatalog && (need.Required.Repository != "" || !slices.Equal(need.Required.Actions, []access.Action{access.Catalog})):
+				t.Errorf("%s %s needs %+v, want the catalog", m.name, target, need.Required)
+			case m.action == actVersion && !need.Required.IsZero():
 				t.Errorf("%s %s needs %+v, want none", m.name, target, need.Required)
 			}
 		}
@@ -95,7 +97,7 @@ func TestAccess(t *testing.T) {
 		{"DELETE", "/v2/a/b/manifests/" + sha256Hello, access.Need{Required: del}},
 		{"GET", "/v2/a/b/tags/list", access.Need{Required: pull}},
 		{"GET", "/v2/a/b/referrers/" + sha256Hello, access.Need{Required: pull}},
-		{"GET", "/v2/_catalog", access.Need{}},
+		{"GET", "/v2/_catalog", access.Need{Required: access.Access{Actions: []access.Action{access.Catalog}}}},
 	} {
 		u, err := url.Parse(c.url)
 		if err != nil {
@@ -171,6 +173,31 @@ func TestAuthorize(t *testing.T) {
 	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/v2/", nil))
 	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), secret) {
 		t.Errorf("an authorizer that fails = %d %s, want 500 without details", w.Code, w.Body)
+	}
+}
+
+// Each error of an authorizer has its response, for every method.
+func TestRefusals(t *testing.T) {
+	bucket := openMemory(t, &memory.Store{})
+	for _, c := range []struct {
+		err        error
+		want       int
+		code       string
+		header, is string
+	}{
+		{&access.UnauthenticatedError{Challenge: `Bearer realm="x"`, Reason: "log in"}, http.StatusUnauthorized, "UNAUTHORIZED", "WWW-Authenticate", `Bearer realm="x"`},
+		{access.ErrDenied, http.StatusForbidden, "DENIED", "WWW-Authenticate", ""},
+		{access.ErrTooMany, http.StatusTooManyRequests, "TOOMANYREQUESTS", "Retry-After", "10"},
+		{access.ErrUnavailable, http.StatusServiceUnavailable, "UNAVAILABLE", "Retry-After", "5"},
+	} {
+		h := newHandler(t, bucket, blobstore.Config{}, Config{Authorizer: &authorizer{err: fmt.Errorf("%s: %w", secret, c.err)}})
+		for _, method := range []string{"GET", "HEAD", "PUT", "DELETE"} {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "/v2/a/manifests/latest", nil))
+			if w.Code != c.want || w.Header().Get(c.header) != c.is || !strings.Contains(w.Body.String(), c.code) || strings.Contains(w.Body.String(), secret) {
+				t.Errorf("%s with %v = %d %v %s, want %d %s with %s: %q", method, c.err, w.Code, w.Header(), w.Body, c.want, c.code, c.header, c.is)
+			}
+		}
 	}
 }
 

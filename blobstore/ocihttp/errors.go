@@ -30,6 +30,7 @@ const (
 	codeNameUnknown         = "NAME_UNKNOWN"
 	codeSizeInvalid         = "SIZE_INVALID"
 	codeTooManyRequests     = "TOOMANYREQUESTS"
+	codeUnauthorized        = "UNAUTHORIZED"
 	codeUnsupported         = "UNSUPPORTED"
 )
 
@@ -48,6 +49,7 @@ const (
 const (
 	retryAfterUnavailable = 5
 	retryAfterTooMany     = 2
+	retryAfterLogins      = 10
 )
 
 // apiError is an error response. Its message is sent to the client, so it holds
@@ -60,6 +62,7 @@ type apiError struct {
 	allow      string          // Allow header
 	inRange    string          // Content-Range header
 	retryAfter int             // seconds; 0 for none
+	challenge  string          // WWW-Authenticate header
 }
 
 func (e *apiError) Error() string { return e.message }
@@ -160,7 +163,10 @@ var table = []struct {
 	response apiError
 }{
 	{access.ErrDenied, apiError{status: http.StatusForbidden, code: codeDenied,
-		message: "access to this repository denied"}},
+		message: "access denied"}},
+	{access.ErrTooMany, apiError{status: http.StatusTooManyRequests, code: codeTooManyRequests,
+		message: "too many attempts to log in: try again later", retryAfter: retryAfterLogins}},
+	{access.ErrUnavailable, *errUnavailable},
 	{blobstore.ErrBlobUnknown, apiError{status: http.StatusNotFound, code: codeBlobUnknown,
 		message: "blob unknown to this repository"}},
 	{blobstore.ErrManifestUnknown, *errNoSuchManifest},
@@ -197,6 +203,9 @@ func responseTo(err error) *apiError {
 	}
 	if e, ok := errors.AsType[blobstore.ErrBlobInvalidDigest](err); ok && !errors.Is(err, blobstore.ErrBlobDigestUnsupported) {
 		return wrongDigest(e.Digest)
+	}
+	if e, ok := errors.AsType[*access.UnauthenticatedError](err); ok {
+		return &apiError{status: http.StatusUnauthorized, code: codeUnauthorized, message: e.Reason, challenge: e.Challenge}
 	}
 	if e, ok := errors.AsType[blobstore.ErrRange](err); ok {
 		return noSuchRange(e.Size)
@@ -261,6 +270,9 @@ func (e *apiError) write(w http.ResponseWriter, requestID string) {
 	}
 	if e.inRange != "" {
 		h.Set("Content-Range", e.inRange)
+	}
+	if e.challenge != "" {
+		h.Set("WWW-Authenticate", e.challenge)
 	}
 	if e.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(e.retryAfter))

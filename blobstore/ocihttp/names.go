@@ -45,6 +45,12 @@ func parseName(segments []string) (repository, error) {
 	return repository(name), nil
 }
 
+// IsName reports whether name is the name of a repository.
+func IsName(name string) bool {
+	_, err := parseName(strings.Split(name, "/"))
+	return err == nil
+}
+
 // parseOptionalName is parseName for a name that may be missing.
 func parseOptionalName(name string) (repository, error) {
 	if name == "" {

@@ -64,8 +64,10 @@ func (r request) isHead() bool { return r.action == actHeadBlob || r.action == a
 func (r request) access() (access.Need, bool) {
 	var need access.Need
 	switch r.action {
-	case actVersion, actCatalog:
+	case actVersion:
 		return need, true
+	case actCatalog:
+		need.Required = access.Access{Actions: []access.Action{access.Catalog}}
 	case actGetBlob, actGetManifest, actListTags, actListReferrers:
 		need.Required = r.name.access(access.Pull)
 	case actHeadBlob, actHeadManifest:

@@ -132,11 +132,12 @@ func TestSpecReferrersPages(t *testing.T) {
 	}
 }
 
-// seesTeam is an authorizer of a caller who may pull from the repositories in team/.
+// seesTeam is an authorizer of a caller who may list repositories, and pull from those in
+// team/.
 type seesTeam struct{ err error }
 
 func (a seesTeam) Authorize(_ context.Context, need access.Need) (bool, error) {
-	if !need.Required.IsZero() {
+	if need.Required.Repository != "" {
 		return false, access.ErrDenied
 	}
 	return strings.HasPrefix(need.Optional.Repository, "team/"), a.err

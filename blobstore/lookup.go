@@ -55,9 +55,7 @@ func (s *Store) canonical(ctx context.Context, d digest.Digest) (digest.Digest, 
 	if err := checkDigest(d); err != nil || d.Algorithm() == digest.Canonical {
 		return d, err
 	}
-	canonical, ok := s.cache.alias(d)
-	s.cache.count(cacheOfAliases, ok)
-	if ok {
+	if canonical, ok := s.cache.alias(d); ok {
 		return canonical, nil
 	}
 	alias, err := s.readAlias(ctx, d)
@@ -102,10 +100,8 @@ func (l links) find(ctx context.Context, d digest.Digest, wantInline bool) (cata
 	if err != nil {
 		return catalog.Record{}, nil, err
 	}
-	cached, inline, ok := l.s.cache.link(l.id(canonical), wantInline)
-	l.s.cache.count(cacheOfLinks, ok)
-	if ok {
-		return cached, inline, nil
+	if link, inline, ok := l.s.cache.link(l.id(canonical), wantInline); ok {
+		return link, inline, nil
 	}
 	since := l.s.cache.start()
 	link, err := l.read(ctx, canonical)

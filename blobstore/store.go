@@ -117,6 +117,14 @@ func (s *Store) newDeadline() deadline.Deadline { return deadline.New(s.cfg.Requ
 // process that has opened the service.
 func (s *Store) DeriveKey(purpose string) []byte { return s.uploads.DeriveKey(purpose) }
 
+// SigningKey returns a secret of 32 bytes for signatures that clients keep, the same in
+// every process that has opened the service. Deleting [catalog.SigningKey] makes the next
+// process create another, and does not affect uploads, unlike the key of DeriveKey.
+func (s *Store) SigningKey(ctx context.Context) ([]byte, error) {
+	key, err := upload.SharedKey(ctx, s.bucket, catalog.SigningKey)
+	return key, publicError(err)
+}
+
 // Drain stops all uploads that are still receiving, and records what their
 // clients have sent. It refuses manifests that have not arrived yet. A process that
 // shuts down calls it once it has waited long enough. Drain does not wait until the

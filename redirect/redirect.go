@@ -195,6 +195,10 @@ func (p *Policy) Redirects(req Request, signs bool) bool {
 // that the configuration trusts. It returns the zero Addr if they name none.
 func (p *Policy) ClientAddr(r *http.Request) netip.Addr { return p.proxies.Client(r) }
 
+// Origin returns the scheme and host at which the client reached the first of the proxies
+// that the configuration trusts. See [match.Proxies].
+func (p *Policy) Origin(r *http.Request) string { return p.proxies.Origin(r) }
+
 // Check signs a URL in bucket and returns an error if it is unsafe to redirect
 // clients to, by the rules that New applies to the base URLs of CDNs, or if a CDN
 // cannot use the store's signature. Call it when a service starts: New cannot

@@ -37,9 +37,9 @@ func (t Token) next(seq int) Token {
 // keySize is the size of the key that tokens are signed with, in bytes.
 const keySize = 32
 
-// sharedKey returns the key that all replicas sign tokens with. The first replica
-// creates it.
-func sharedKey(ctx context.Context, b drivers.Bucket, at string) ([]byte, error) {
+// SharedKey returns the secret of 32 bytes that is stored at this key of a bucket, the
+// same for all replicas. The first replica creates it.
+func SharedKey(ctx context.Context, b drivers.Bucket, at string) ([]byte, error) {
 	key := make([]byte, keySize)
 	rand.Read(key)
 	s, err := envelope.Read[[]byte](ctx, b, at)
@@ -50,10 +50,10 @@ func sharedKey(ctx context.Context, b drivers.Bucket, at string) ([]byte, error)
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("upload: token key: %w", err)
+		return nil, fmt.Errorf("upload: shared key: %w", err)
 	}
 	if len(s.Value) != keySize {
-		return nil, fmt.Errorf("upload: token key %s: %d bytes, want %d", at, len(s.Value), keySize)
+		return nil, fmt.Errorf("upload: shared key %s: %d bytes, want %d", at, len(s.Value), keySize)
 	}
 	return s.Value, nil
 }

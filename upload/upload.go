@@ -170,7 +170,7 @@ func Open(ctx context.Context, cfg Config) (*Manager, error) {
 	}
 	m.largest = min(cfg.Memory/largestShare, m.limits.MaxPart)
 	var err error
-	if m.key, err = sharedKey(ctx, cfg.Bucket, cfg.Layout.TokenKey()); err != nil {
+	if m.key, err = SharedKey(ctx, cfg.Bucket, cfg.Layout.TokenKey()); err != nil {
 		return nil, err
 	}
 	m.memory = budget.New(cfg.Memory, m.largest, cfg.MaxWaiting)

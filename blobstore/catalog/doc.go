@@ -16,6 +16,7 @@
 //	                                       entry: the last manifest names the first as its subject
 //	catalog/<name>                         marker: the repository has, or had, manifests
 //	meta/format, meta/token-key            written once
+//	meta/signing-key                       written once, if the service issues tokens to clients
 //	meta/limits                            the largest limits of any process that serves the bucket
 //	meta/dead/<id>                         dead entry: data that no record refers to any more
 //	meta/check/…                           probes of berth check

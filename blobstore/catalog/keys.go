@@ -30,6 +30,10 @@ const (
 	// must not serve it.
 	TokenKey = MetaPrefix + "token-key"
 
+	// SigningKey is the key of the secret that signs the tokens of clients. A CDN
+	// must not serve it.
+	SigningKey = MetaPrefix + "signing-key"
+
 	// DeadPrefix is the prefix of dead entries.
 	DeadPrefix = MetaPrefix + "dead/"
 

@@ -59,7 +59,7 @@ func TestKeysAreValid(t *testing.T) {
 	for _, key := range []string{
 		catalog.RecordKey(sha256), catalog.LinkKey(sha256, longest), catalog.AliasKey(sha512), catalog.NewDeadKey(),
 		catalog.NewDataKey(""), catalog.NewDataKey(sha256), catalog.Layout{}.SessionRecord("id", 1),
-		catalog.FormatKey, catalog.TokenKey, catalog.ExampleDataKey,
+		catalog.FormatKey, catalog.TokenKey, catalog.SigningKey, catalog.ExampleDataKey,
 	} {
 		if err := drivers.CheckKey(key); err != nil {
 			t.Errorf("CheckKey(%q) = %v, want nil", key, err)

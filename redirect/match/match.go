@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// Glob is a compiled glob over names of repositories, or over tags. "?" and "*" match within a
-// segment of a name; "**" matches anything, including slashes.
+// Glob is a compiled glob over names of repositories, over tags, or over other text. "?" and
+// "*" match within a segment of a name; "**" matches anything, including slashes.
 type Glob struct {
 	re *regexp.Regexp
 }
@@ -36,6 +36,16 @@ func ParseTagGlob(glob string) (Glob, error) {
 	return compile(glob, "tag", func(c byte) bool {
 		return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("._-", c) >= 0
 	})
+}
+
+// ParseTextGlob compiles a glob over text of any form, such as a claim of a token. The
+// glob itself is printable ASCII.
+func ParseTextGlob(glob string) (Glob, error) {
+	g, err := compile(glob, "text", func(c byte) bool { return ' ' <= c && c <= '~' })
+	if err != nil {
+		return Glob{}, fmt.Errorf("%q: want printable ASCII", glob)
+	}
+	return g, nil
 }
 
 // compile compiles a glob over names, which have only characters for which valid

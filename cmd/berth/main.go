@@ -44,7 +44,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(serveCommand(stdout, stderr), checkCommand(stdout), configCommand(stdout), redirectCommand(stdout), versionCommand(stdout),
+	root.AddCommand(serveCommand(stdout, stderr), checkCommand(stdout), configCommand(stdout), policyCommand(stdout), redirectCommand(stdout), versionCommand(stdout),
 		healthCommand(), docsCommand())
 
 	err := root.ExecuteContext(ctx)

@@ -6,10 +6,14 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"runtime/debug"
+	"strings"
 
+	"github.com/berthhq/berth/blobstore"
 	"github.com/berthhq/berth/blobstore/ocihttp"
+	"github.com/berthhq/berth/cmd/berth/auth"
 	"github.com/berthhq/berth/cmd/berth/config"
 	"github.com/berthhq/berth/cmd/berth/server"
 	"github.com/berthhq/berth/drivers"
@@ -49,19 +53,44 @@ func newService(ctx context.Context, bucket drivers.Bucket, cfg *config.Config, 
 	if err != nil {
 		return server.Config{}, err
 	}
+	authorizer, err := newAuth(ctx, store, cfg, policy, log)
+	if err != nil {
+		return server.Config{}, err
+	}
 	options := cfg.API
 	options.Log = log
+	if authorizer != nil {
+		options.Authorizer = authorizer
+	}
 	api, err := ocihttp.New(store, options)
 	if err != nil {
 		return server.Config{}, err
 	}
 	service := cfg.Server
 	service.API = api
+	if authorizer != nil {
+		service.API = authorizer.Handler(api)
+	}
 	service.Ping = store.Ping
 	service.CutOff = store.Drain
 	service.ClientAddr = policy.ClientAddr
 	service.Log = log
 	return service, nil
+}
+
+// newAuth returns what authenticates clients, or nil if every client may do everything.
+func newAuth(ctx context.Context, store *blobstore.Store, cfg *config.Config, policy *redirect.Policy, log *slog.Logger) (*auth.Auth, error) {
+	env := auth.Environment{Log: log, ClientAddr: policy.ClientAddr, BaseURL: policy.Origin, SetUser: server.SetUser}
+	if public := strings.TrimSuffix(cfg.API.PublicURL, "/"); public != "" {
+		env.BaseURL = func(*http.Request) string { return public }
+	}
+	if cfg.Auth.IssuesTokens() {
+		var err error
+		if env.SigningKey, err = store.SigningKey(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return auth.New(ctx, cfg.Auth, env)
 }
 
 // limitMemory sets a memory limit, so that the garbage collector works harder

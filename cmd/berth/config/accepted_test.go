@@ -28,10 +28,10 @@ var accepted = []struct {
 		func(c *Config) any { return c.Storage.S3.AccessKeyID + " " + c.Storage.S3.SecretAccessKey }, "012345 0x10"},
 	{"empty file", "# nothing\n", nil, func(c *Config) any { return c.Address }, "127.0.0.1:5000"},
 	{"empty key and section", "listen:\nstorage:\nredirect: {cdn: {}, rules: []}\n", nil, func(c *Config) any { return c.Address }, "127.0.0.1:5000"},
-	{"address in a map", "listen: {address: ':1', h2c: true}", nil, listening, ":1 h2c true"},
+	{"address in a map", "listen: {address: ':1', h2c: true}\nauth: {kind: none}", nil, listening, ":1 h2c true"},
 	{"map without an address", "listen: {address: , h2c: true}", nil, listening, "127.0.0.1:5000 h2c true"},
-	{"address, and a variable for the map", "listen: ':1'", []string{"BERTH_LISTEN_H2C=true"}, listening, ":1 h2c true"},
-	{"variables for both", "listen: {address: ':1', h2c: true}", []string{"BERTH_LISTEN=:2", "BERTH_LISTEN_H2C=false"}, listening, ":2 h2c false"},
+	{"address, and a variable for the map", "listen: ':1'", []string{"BERTH_LISTEN_H2C=true", "BERTH_AUTH_KIND=none"}, listening, ":1 h2c true"},
+	{"variables for both", "listen: {address: ':1', h2c: true}", []string{"BERTH_LISTEN=:2", "BERTH_LISTEN_H2C=false", "BERTH_AUTH_KIND=none"}, listening, ":2 h2c false"},
 	{"headers", "storage: {s3: {headers: {X-Tigris-Consistent: true, X-B: 'a, b'}}}", []string{"BERTH_STORAGE_S3_HEADERS_X_B=c"}, func(c *Config) any {
 		return c.Storage.S3.Headers["X-Tigris-Consistent"] + " " + c.Storage.S3.Headers["X-B"]
 	}, "true c"},

@@ -13,6 +13,7 @@ package config
 import (
 	"github.com/berthhq/berth/blobstore"
 	"github.com/berthhq/berth/blobstore/ocihttp"
+	"github.com/berthhq/berth/cmd/berth/auth"
 	"github.com/berthhq/berth/cmd/berth/server"
 	"github.com/berthhq/berth/drivers/azure"
 	"github.com/berthhq/berth/drivers/filesystem"
@@ -30,6 +31,7 @@ type Config struct {
 	Blobs     blobstore.Config
 	Storage   Storage
 	Redirect  redirect.Config
+	Auth      auth.Config
 	GC        GC
 	Telemetry Telemetry
 
@@ -39,12 +41,7 @@ type Config struct {
 
 // Storage is the section storage: the bucket that holds the registry. Only the
 // Config of the Driver is checked and used.
-//
-// Data is the section storage.data: the bucket that holds the data of blobs. If its
-// Driver is empty, the data is in the same bucket as everything else.
 type Storage struct {
-	Data *Storage
-
 	Driver     string
 	Filesystem filesystem.Config
 	S3         s3.Config

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/berthhq/berth/blobstore"
+	"github.com/berthhq/berth/cmd/berth/auth"
 	"github.com/berthhq/berth/cmd/berth/server"
 	"github.com/berthhq/berth/drivers/azure"
 	"github.com/berthhq/berth/drivers/filesystem"
@@ -44,12 +45,9 @@ func TestDefaults(t *testing.T) {
 			Driver:     "filesystem",
 			Filesystem: filesystem.Config{Root: "./berth-data"},
 			S3:         s3.Config{Checksum: "crc32c", Retries: 2, Connections: 256},
-			Data: &Storage{
-				Filesystem: filesystem.Config{Root: "./berth-blobs"},
-				S3:         s3.Config{Checksum: "crc32c", Retries: 2, Connections: 256},
-			},
 		},
 		Redirect:  redirect.Config{Expiry: 20 * time.Minute, Window: 5 * time.Minute, Default: "presign"},
+		Auth:      auth.Config{Service: "berth", TokenLifetime: 5 * time.Minute, Token: auth.TokenConfig{Leeway: time.Minute}},
 		Telemetry: Telemetry{LogLevel: "info", LogFormat: "text"},
 	}
 	if diff := cmp.Diff(want, got, ignoreTable(), cmpopts.EquateEmpty()); diff != "" {
@@ -97,7 +95,7 @@ func TestEveryKeyFromFileAndEnvironment(t *testing.T) {
 		env = append(env, key{name: name}.env()+"="+text)
 	}
 	entries := "storage: {s3: {headers: {edge: x}}}\nredirect: {cdn: {edge: {keys: [{id: x}]}}, rules: [{target: presign}]}\n" +
-		"manifests: {immutable_tags: [{tags: [x]}]}\n"
+		"manifests: {immutable_tags: [{tags: [x]}]}\nauth: {oidc: [{user: x}]}\npolicy: {rules: [{users: [x]}]}\n"
 	fromEnv := mustFill(t, entries, env)
 	for _, k := range fromEnv.table {
 		if k.value.String() != values[k.name] || k.origin != "environment "+k.env() {
@@ -127,14 +125,14 @@ func otherValues(t *testing.T) map[string]string {
 	t.Helper()
 	values := map[string]string{
 		"listen": ":0", "public_url": "https://example.com",
-		"storage.data.driver": "s3", "storage.data.prefix": "c/d",
-		"storage.data.s3.sse": "aws:kms", "storage.data.s3.checksum": "none", "storage.data.s3.request_payer": "requester", "storage.data.azure.access_tier": "Cool",
 		"storage.driver": "memory", "storage.prefix": "a/b", "storage.inline_max": "1KiB",
 		"storage.s3.sse": "aws:kms", "storage.s3.checksum": "none", "storage.s3.request_payer": "requester", "storage.azure.access_tier": "Cool",
 		"upload.max_blob_size": "5GiB", "upload.part_size": "8MiB", "upload.memory": "128MiB",
 		"redirect.expiry": "10m", "redirect.window": "10s", "redirect.rules[0].target": "cdn:edge", "redirect.rules[0].from": "10.0.0.0/8",
 		"redirect.cdn.edge.kind": "nginx", "redirect.cdn.edge.base_url": "https://cdn.example.net",
 		"manifests.max_size": "1MiB", "manifests.memory": "32MiB", "manifests.immutable_tags[0].repository": "library/*", "manifests.immutable_tags[0].tags": "v*,latest",
+		"auth.kind": "token", "auth.token_lifetime": "10m", "auth.token.leeway": "5s", "auth.kinds": "htpasswd,oidc", "auth.oidc[0].user": "{sub}", "auth.oidc[0].groups": "{a}", "auth.oidc[0].claims": "a=b",
+		"policy.rules[0].users": "alice", "policy.rules[0].claims": "a=b", "policy.rules[0].repositories": "a/*", "policy.rules[0].actions": "pull", "policy.rules[0].deny": "push",
 		"limits.shutdown": "5s", "limits.drain": "5s", "delete.enabled": "false", "gc.grace": "13h",
 		"telemetry.log_level": "warn", "telemetry.log_format": "json",
 	}

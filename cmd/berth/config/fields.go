@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"github.com/berthhq/berth/blobstore"
+	"github.com/berthhq/berth/cmd/berth/auth"
+	"github.com/berthhq/berth/cmd/berth/policy"
 	"github.com/berthhq/berth/redirect"
 )
 
@@ -46,24 +48,6 @@ func KeysIn(text string) string {
 	})
 }
 
-// DataError returns err with the keys of storage.data in its text instead of the fields
-// that they set, which are those of storage too. It returns nil for nil.
-func DataError(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &dataError{err}
-}
-
-type dataError struct {
-	err error
-}
-
-func (e *dataError) Error() string {
-	return inStorage.ReplaceAllString(KeysIn(e.err.Error()), "storage.data.$1")
-}
-func (e *dataError) Unwrap() error { return e.err }
-
 // ReplaceAttr applies [KeysIn] to the messages and errors of a log. It is for
 // [slog.HandlerOptions].
 func ReplaceAttr(_ []string, a slog.Attr) slog.Attr {
@@ -84,7 +68,6 @@ const anyName = "<name>"
 var (
 	fieldPath = regexp.MustCompile(`\b[a-z][a-z0-9]*\.Config(\.[A-Z]\w*|\["[^"]*"\]|\[\d+\])+`)
 	entry     = regexp.MustCompile(`\["[^"]*"\]|\[\d+\]`)
-	inStorage = regexp.MustCompile(`\bstorage\.(prefix|s3|gcs|azure|filesystem)\b`)
 	anyEntry  = regexp.MustCompile(anyName + `|\[0\]`)
 )
 
@@ -94,6 +77,8 @@ func sample(name string) *Config {
 	c := &Config{cdns: map[string]*redirect.CDN{name: {Keys: make([]redirect.Key, 1)}}}
 	c.Storage.S3.Headers = map[string]string{name: ""}
 	c.Redirect.Rules = make([]redirect.Rule, 1)
+	c.Auth.OIDC = make([]auth.Provider, 1)
+	c.Auth.Policy.Rules = make([]policy.Rule, 1)
 	c.Blobs.Manifests.ImmutableTags = make([]blobstore.ImmutableTags, 1)
 	return c
 }
@@ -113,6 +98,8 @@ var keysByField = sync.OnceValue(func() map[string]string {
 		"blobstore.Config":    &c.Blobs,
 		"upload.Config":       &c.Blobs.Upload,
 		"server.Config":       &c.Server,
+		"auth.Config":         &c.Auth,
+		"policy.Config":       &c.Auth.Policy,
 		"redirect.Config":     &c.Redirect,
 		"redirect.Config.CDN": c.cdns,
 	} {

@@ -17,6 +17,8 @@ import (
 
 	"github.com/berthhq/berth/blobstore"
 	"github.com/berthhq/berth/blobstore/ocihttp"
+	"github.com/berthhq/berth/cmd/berth/auth"
+	"github.com/berthhq/berth/cmd/berth/policy"
 	"github.com/berthhq/berth/cmd/berth/server"
 	"github.com/berthhq/berth/drivers/azure"
 	"github.com/berthhq/berth/drivers/filesystem"
@@ -72,10 +74,9 @@ func TestReplaceAttr(t *testing.T) {
 // their fields, except those that the command sets itself.
 func TestFields(t *testing.T) {
 	keyless := []string{
-		"s3.Config.Transport", "s3.Config.Watch", "s3.Config.Log",
-		"s3.Config.DataOnly", // of storage.data
-		"gcs.Config.Transport", "gcs.Config.Watch", "gcs.Config.Log",
-		"azure.Config.Transport", "azure.Config.Watch", "azure.Config.Log",
+		"s3.Config.Transport", "s3.Config.Log",
+		"gcs.Config.Transport", "gcs.Config.Log",
+		"azure.Config.Transport", "azure.Config.Log",
 		"memory.Config.Store",
 		"upload.Config.Bucket", "upload.Config.Layout", "upload.Config.Log",
 		"blobstore.Config.Log", "blobstore.Config.Redirect", "blobstore.Config.Access",
@@ -87,6 +88,7 @@ func TestFields(t *testing.T) {
 	for _, config := range []any{
 		s3.Config{}, gcs.Config{}, azure.Config{}, filesystem.Config{}, memory.Config{},
 		upload.Config{}, blobstore.Config{}, ocihttp.Config{}, redirect.Config{}, server.Config{},
+		auth.Config{}, policy.Config{},
 	} {
 		typ := reflect.TypeOf(config)
 		for _, path := range leaves(typ.String(), typ) {
@@ -128,7 +130,7 @@ func TestOwnFields(t *testing.T) {
 func TestFieldsInTexts(t *testing.T) {
 	texts := regexp.MustCompile("\"(\\\\.|[^\"\\\\\n])*\"|`[^`]*`")
 	checked := 0
-	for _, library := range []string{"blobstore", "drivers", "redirect", "upload"} {
+	for _, library := range []string{"blobstore", "drivers", "redirect", "upload", "cmd/berth/auth", "cmd/berth/policy"} {
 		err := filepath.WalkDir(filepath.Join("..", "..", "..", library), func(path string, _ fs.DirEntry, err error) error {
 			if err != nil || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
 				return err

@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/viper"
 
 	"github.com/berthhq/berth/blobstore"
+	"github.com/berthhq/berth/cmd/berth/auth"
+	"github.com/berthhq/berth/cmd/berth/policy"
 	"github.com/berthhq/berth/redirect"
 )
 
@@ -144,29 +146,23 @@ func (c *Config) derive() {
 	for name, cdn := range c.cdns {
 		c.Redirect.CDN[name] = *cdn
 	}
-	data := c.Storage.ofData()
-	data.S3.DataOnly = data != &c.Storage
-	azure := data.Azure
-	if data.Driver == "azure" && azure.SharedKey == "" && azure.ConnectionString == "" && azure.SAS == "" {
+	azure := c.Storage.Azure
+	if c.Storage.Driver == "azure" && azure.SharedKey == "" && azure.ConnectionString == "" && azure.SAS == "" {
 		// An identity signs with keys that Azure issues for a week, and the
 		// driver fetches a new one every day.
 		c.Redirect.MaxPresign = 6 * 24 * time.Hour
 	}
 }
 
-// makeEntries adds the headers, CDNs, keys, rules and lists of tags that the file has to c, with
-// empty fields, so that the table has keys for them.
+// makeEntries adds the headers, CDNs, keys, issuers, rules and lists of tags that the file has
+// to c, with empty fields, so that the table has keys for them.
 func (c *Config) makeEntries(given tree) (problems []string) {
 	valid := regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 	c.cdns = make(map[string]*redirect.CDN)
-	c.Storage.Data = &Storage{}
-	c.Storage.S3.Headers, c.Storage.Data.S3.Headers = map[string]string{}, map[string]string{}
+	c.Storage.S3.Headers = make(map[string]string)
 	for key := range given.leaves {
-		if name, ok := strings.CutPrefix(key, "storage."+headersPrefix); ok {
+		if name, ok := strings.CutPrefix(key, headersPrefix); ok {
 			c.Storage.S3.Headers[name] = ""
-		}
-		if name, ok := strings.CutPrefix(key, "storage.data."+headersPrefix); ok {
-			c.Storage.Data.S3.Headers[name] = ""
 		}
 	}
 	mentioned := slices.AppendSeq(slices.Collect(maps.Keys(given.leaves)), maps.Keys(given.empty))
@@ -184,13 +180,15 @@ func (c *Config) makeEntries(given tree) (problems []string) {
 		}
 	}
 	c.Redirect.Rules = make([]redirect.Rule, given.items["redirect.rules"])
+	c.Auth.OIDC = make([]auth.Provider, given.items["auth.oidc"])
+	c.Auth.Policy.Rules = make([]policy.Rule, given.items["policy.rules"])
 	c.Blobs.Manifests.ImmutableTags = make([]blobstore.ImmutableTags, given.items["manifests.immutable_tags"])
 	return problems
 }
 
 // listOfMappings matches keys that must be lists of mappings, and keys below them,
 // which a file can only have if it has something else there.
-var listOfMappings = regexp.MustCompile(`^(manifests\.immutable_tags|redirect\.rules|redirect\.cdn\.[^.]+\.keys)(\.|$)`)
+var listOfMappings = regexp.MustCompile(`^(auth\.oidc|manifests\.immutable_tags|policy\.rules|redirect\.rules|redirect\.cdn\.[^.]+\.keys)(\.|$)`)
 
 // unknownInFile returns the names in the file that are not those of keys or
 // sections.
@@ -216,7 +214,7 @@ func unknownInFile(file string, given tree, table []key) (problems []string) {
 		}
 	}
 	problems = slices.Compact(problems)
-	sections := slices.Concat(names, []string{"redirect.cdn.", "storage." + headersPrefix, "storage.data." + headersPrefix})
+	sections := slices.Concat(names, []string{"redirect.cdn.", headersPrefix})
 	for _, name := range slices.Sorted(maps.Keys(given.empty)) {
 		isSection := func(key string) bool { return key == name || strings.HasPrefix(key, name+".") }
 		if !slices.ContainsFunc(sections, isSection) && listOfMappings.FindString(name) != name {
@@ -255,7 +253,7 @@ func unknownInEnvironment(environ []string, c *Config) (problems []string) {
 }
 
 // inList matches variables for keys in lists and maps that only the file can define.
-var inList = regexp.MustCompile(`^BERTH_(MANIFESTS_IMMUTABLE_TAGS|REDIRECT_(CDN|RULES)|STORAGE_S3_HEADERS)_`)
+var inList = regexp.MustCompile(`^BERTH_(AUTH_OIDC|MANIFESTS_IMMUTABLE_TAGS|POLICY_RULES|REDIRECT_(CDN|RULES)|STORAGE_S3_HEADERS)_`)
 
 // foreign matches variables with the prefix BERTH_ that are not for berth.
 // Kubernetes sets variables in every container for every Service in its

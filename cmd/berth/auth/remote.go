@@ -79,10 +79,15 @@ func openRemoteKeys(ctx context.Context, k *remoteKeys, field, caFile string) (*
 		}
 		return checkURL(r.URL)
 	}}
+	k.start(ctx)
+	return k, nil
+}
+
+// start starts to fetch keys.
+func (k *remoteKeys) start(ctx context.Context) {
 	k.wake = make(chan struct{}, 1)
 	k.pending = make(chan struct{}) // of the first fetch
 	go k.run(ctx)
-	return k, nil
 }
 
 func authorities(file string) (*x509.CertPool, error) {

@@ -75,6 +75,12 @@ fuzz: ## Run every fuzzer for FUZZTIME (30s)
 soak: $(NEEDS) $(TOOLS)/largeclients.stamp ## Run the tests that take tens of minutes (BERTH_TEST_SOAK=1)
 	BERTH_TEST_SOAK=1 $(GO) test -tags $(TAGS) -timeout 2h -count 1 ./...
 
+# Helm takes minutes to build. `make test` compares the golden output with berth, and
+# fails if the chart has changed since Helm wrote it.
+.PHONY: helm
+helm: $(TOOLS)/helm.stamp ## Check the chart with Helm; UPDATE=-update writes its golden output
+	BERTH_TEST_HELM=1 $(GO) test -tags $(TAGS) -count 1 -run '^TestHelm$$' ./deploy $(UPDATE)
+
 .PHONY: requests
 requests: $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp ## Count the requests to each store, compare them with the README, and print its table
 	BERTH_TEST_REQUESTS=1 $(GO) test -tags $(TAGS) -count 1 -timeout 30m -run '^TestRequests$$' ./cmd/berth/system
@@ -108,6 +114,12 @@ tidy: $(TOOLS)/lint.stamp ## Format the code and tidy go.mod
 $(TOOLS)/%.stamp: testdata/tools/%/go.mod testdata/tools/%/go.sum
 	@mkdir -p $(BIN)
 	cd $(<D) && $(GO) install tool
+	@touch $@
+
+# The module of large clients has Helm, and others that take longer.
+$(TOOLS)/helm.stamp: testdata/tools/largeclients/go.mod testdata/tools/largeclients/go.sum
+	@mkdir -p $(BIN)
+	cd $(<D) && $(GO) install helm.sh/helm/v4/cmd/helm
 	@touch $@
 
 # toxiproxy calls its command "server".

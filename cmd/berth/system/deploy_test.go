@@ -86,10 +86,12 @@ type manifest struct {
 				TerminationGracePeriodSeconds int
 				Containers                    []struct {
 					Args  []string
+					Env   []struct{ Name, Value string }
 					Ports []struct {
 						Name          string
 						ContainerPort int
 					}
+					SecurityContext                             struct{ ReadOnlyRootFilesystem bool }
 					StartupProbe, ReadinessProbe, LivenessProbe probe
 
 					Lifecycle struct {
@@ -101,6 +103,7 @@ type manifest struct {
 				Volumes []struct {
 					Name      string
 					ConfigMap struct{ Name string }
+					Secret    struct{ Items []struct{ Key, Path string } }
 				}
 			}
 		}
@@ -117,9 +120,19 @@ type probe struct {
 // the ConfigMap, and sends it the probes.
 func TestKubernetesManifest(t *testing.T) {
 	t.Parallel()
-	objects := manifests(t)
+	objects := manifests(t, filepath.Join("kubernetes", "berth.yaml"))
 	container := objects["Deployment"].Spec.Template.Spec.Containers[0]
 	p, cfg := startExample(t, container.Args, objects["ConfigMap"].Data[filepath.Base(configFile)])
+	for _, probe := range []probe{container.StartupProbe, container.ReadinessProbe, container.LivenessProbe} {
+		want(t, p, http.StatusOK, http.MethodGet, probe.HTTPGet.Path, nil)
+	}
+	checkPod(t, objects, cfg)
+}
+
+// checkPod compares the pod of a Deployment with what berth needs by its configuration.
+func checkPod(t *testing.T, objects map[string]manifest, cfg *config.Config) {
+	t.Helper()
+	container := objects["Deployment"].Spec.Template.Spec.Containers[0]
 	port := container.Ports[0]
 	for name, c := range map[string]struct {
 		probe
@@ -132,7 +145,6 @@ func TestKubernetesManifest(t *testing.T) {
 		if c.HTTPGet.Path != c.path || c.HTTPGet.Port != port.Name {
 			t.Errorf("%s probe: path %q at port %q, want %q at %q", name, c.HTTPGet.Path, c.HTTPGet.Port, c.path, port.Name)
 		}
-		want(t, p, http.StatusOK, http.MethodGet, c.HTTPGet.Path, nil)
 	}
 	if !strings.HasSuffix(cfg.Address, ":"+strconv.Itoa(port.ContainerPort)) {
 		t.Errorf("listen = %s, want the port of the container, %d", cfg.Address, port.ContainerPort)
@@ -151,7 +163,7 @@ func TestKubernetesManifest(t *testing.T) {
 
 // TestKubernetesNames checks that the objects refer to each other by the right names.
 func TestKubernetesNames(t *testing.T) {
-	objects := manifests(t)
+	objects := manifests(t, filepath.Join("kubernetes", "berth.yaml"))
 	deployment, service, budget := objects["Deployment"].Spec, objects["Service"].Spec, objects["PodDisruptionBudget"].Spec
 	pod := deployment.Template.Spec
 	mount, volume := pod.Containers[0].VolumeMounts[0], pod.Volumes[0]
@@ -172,10 +184,10 @@ func TestKubernetesNames(t *testing.T) {
 	}
 }
 
-// manifests returns the objects of the example by their kinds.
-func manifests(t *testing.T) map[string]manifest {
+// manifests returns the objects in a file of deploy by their kinds.
+func manifests(t *testing.T, name string) map[string]manifest {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("..", "..", "..", "deploy", "kubernetes", "berth.yaml"))
+	data, err := os.ReadFile(filepath.Join("..", "..", "..", "deploy", name))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
-
-	"github.com/distribution/reference"
 
 	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
@@ -21,12 +18,9 @@ type Tags struct {
 	readOnly   bool // see Repository.ReadOnly
 }
 
-// validTag matches tags as the specification defines them.
-var validTag = regexp.MustCompile(`^` + reference.TagRegexp.String() + `$`)
-
 // checkTag returns ErrTagInvalid unless the tag is well-formed.
 func checkTag(tag string) error {
-	if !validTag.MatchString(tag) {
+	if !catalog.IsTag(tag) {
 		return fmt.Errorf("%w: %.200q", ErrTagInvalid, tag)
 	}
 	return nil

@@ -19,12 +19,17 @@
 //	meta/signing-key                       written once, if the service issues tokens to clients
 //	meta/limits                            the largest limits of any process that serves the bucket
 //	meta/dead/<id>                         dead entry: data that no record refers to any more
+//	meta/adopt/<name>                      how far a repository of another registry was taken over
+//	meta/scrub                             how far berth scrub has verified the bucket
 //	meta/check/…                           probes of berth check
 //
 // <xx> is the first two hexadecimal digits of what follows it. In the name of a
 // repository "/" is written "!", which no repository name contains. The keys of one
 // digest are adjacent in a listing, links before the record, and no key is the
 // directory of another. No other package concatenates keys.
+//
+// The keys under docker/registry/v2/ are those of a CNCF distribution registry. Records of
+// adopted blobs name data there.
 //
 // # Changes
 //

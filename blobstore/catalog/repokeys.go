@@ -1,8 +1,10 @@
 package catalog
 
 import (
+	"regexp"
 	"strings"
 
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -49,6 +51,12 @@ func ParseManifestKey(key string) (repository string, d digest.Digest, ok bool) 
 
 // TagsPrefix returns the prefix of all tags of a repository.
 func TagsPrefix(repository string) string { return RepoPrefix(repository) + tagsDir }
+
+// validTag matches tags as the specification defines them.
+var validTag = regexp.MustCompile(`^` + reference.TagRegexp.String() + `$`)
+
+// IsTag reports whether tag is well-formed.
+func IsTag(tag string) bool { return validTag.MatchString(tag) }
 
 // TagKey returns the key of a tag.
 func TagKey(repository, tag string) string { return TagsPrefix(repository) + tag }

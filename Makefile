@@ -39,7 +39,7 @@ RACED  := ./blobstore/... ./upload/... ./redirect/... ./cmd/berth/server ./drive
 OTHERS := $$($(GO) list ./... | grep -vxF "$$($(GO) list $(RACED))")
 
 # What the tests need besides Go.
-NEEDS := $(addprefix $(TOOLS)/,clients.stamp servers.stamp azurite.stamp nginx.stamp haproxy.stamp containers.stamp)
+NEEDS := $(addprefix $(TOOLS)/,clients.stamp servers.stamp peers.stamp azurite.stamp nginx.stamp haproxy.stamp containers.stamp)
 
 .PHONY: test
 test: $(NEEDS) ## Run the tests, those of concurrent code with the race detector; installs what they need

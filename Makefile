@@ -32,48 +32,54 @@ build: ## Build ./berth
 # race detector they would take minutes and find nothing.
 COUNTING := ^Test(Budgets|BytesOfChunks|HugeUploads|ManyPatches)$$
 
+# These tests search for interleavings and faults that break a rule. `make test` runs a
+# share of each, which is another one each time. In their schedules one call runs at a
+# time, so the race detector would find little and take minutes: only `make test-long`
+# runs a share with it.
+SEARCHES := ^Test(EveryInterleaving|EveryLateWrite|Attack|Faults|Search|StoreThatHangs|BrokenRules)
+
 # `make test` runs the tests of these packages with the race detector. The others, most
 # of which wait for servers of stores or run the binary, would take minutes more with it:
 # `make test-long` does that.
 RACED  := ./blobstore/... ./upload/... ./redirect/... ./cmd/berth/server ./drivers/envelope ./drivers/filesystem ./drivers/memory ./drivers/presign
 OTHERS := $$($(GO) list ./... | grep -vxF "$$($(GO) list $(RACED))")
 
+# `make check` vets the tests, so that the other targets need not.
+TEST := $(GO) test -tags $(TAGS) -vet=off
+
 # What the tests need besides Go.
 NEEDS := $(addprefix $(TOOLS)/,clients.stamp servers.stamp peers.stamp azurite.stamp nginx.stamp haproxy.stamp containers.stamp)
 
 .PHONY: test
 test: $(NEEDS) ## Run the tests, those of concurrent code with the race detector; installs what they need
-	$(GO) test -race -tags $(TAGS) -timeout 20m -skip '$(COUNTING)' $(RACED)
-	$(GO) test -tags $(TAGS) -run '$(COUNTING)' ./blobstore ./upload
-	$(GO) test -tags $(TAGS) -timeout 20m $(OTHERS)
-
-# These tests search for interleavings and faults that break a rule. `make test`
-# runs a share of each, which is another one each time.
-SEARCHES := ^Test(Every|Attack|Faults|Search|StoreThatHangs|BrokenRules)
+	$(TEST) -race -timeout 20m -skip '$(COUNTING)|$(SEARCHES)' $(RACED)
+	$(TEST) -timeout 20m -run '$(COUNTING)|$(SEARCHES)' ./blobstore ./upload
+	$(TEST) -timeout 20m $(OTHERS)
 
 .PHONY: test-long
 test-long: $(NEEDS) ## Run the tests that take minutes: every interleaving and fault, all TestLong…, and the race detector everywhere
-	BERTH_TEST_LONG=1 $(GO) test -tags $(TAGS) -run '$(SEARCHES)' -timeout 60m ./blobstore
-	BERTH_TEST_LONG=1 $(GO) test -tags $(TAGS) -run '^TestLong' -timeout 60m -count 1 ./...
-	$(GO) test -race -tags $(TAGS) -timeout 60m -count 1 $(OTHERS)
+	BERTH_TEST_LONG=1 $(TEST) -run '$(SEARCHES)' -timeout 60m ./blobstore
+	BERTH_TEST_LONG=1 $(TEST) -run '^TestLong' -timeout 60m -count 1 ./...
+	$(TEST) -race -run '$(SEARCHES)' -timeout 60m -count 1 ./blobstore
+	$(TEST) -race -timeout 60m -count 1 $(OTHERS)
 
 .PHONY: race
 race: $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp ## Run the tests that search for races, longer than `make test` does
-	$(GO) test -race -timeout 30m -count 3 ./upload/... ./blobstore/... ./drivers/...
+	$(TEST) -race -timeout 30m -count 3 ./upload/... ./blobstore/... ./drivers/...
 
 FUZZTIME ?= 30s
 
 .PHONY: fuzz
 fuzz: ## Run every fuzzer for FUZZTIME (30s)
 	@set -euo pipefail; $(GO) list ./... | while read -r pkg; do \
-	  $(GO) test -list '^Fuzz' $$pkg | { grep ^Fuzz || true; } | while read -r f; do \
-	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg </dev/null; \
+	  $(TEST) -list '^Fuzz' $$pkg | { grep ^Fuzz || true; } | while read -r f; do \
+	    echo "== $$pkg $$f"; $(TEST) -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg </dev/null; \
 	  done; \
 	done
 
 .PHONY: soak
 soak: $(NEEDS) $(TOOLS)/largeclients.stamp ## Run the tests that take tens of minutes (BERTH_TEST_SOAK=1)
-	BERTH_TEST_SOAK=1 $(GO) test -tags $(TAGS) -timeout 2h -count 1 ./...
+	BERTH_TEST_SOAK=1 $(TEST) -timeout 2h -count 1 ./...
 
 # Helm takes minutes to build. `make test` compares the golden output with berth, and
 # fails if the chart has changed since Helm wrote it.
@@ -83,16 +89,16 @@ helm: $(TOOLS)/helm.stamp ## Check the chart with Helm; UPDATE=-update writes it
 
 .PHONY: requests
 requests: $(TOOLS)/servers.stamp $(TOOLS)/azurite.stamp ## Count the requests to each store, compare them with the README, and print its table
-	BERTH_TEST_REQUESTS=1 $(GO) test -tags $(TAGS) -count 1 -timeout 30m -run '^TestRequests$$' ./cmd/berth/system
+	BERTH_TEST_REQUESTS=1 $(TEST) -count 1 -timeout 30m -run '^TestRequests$$' ./cmd/berth/system
 	@sed -n '/^<!-- requests -->/,/^<!-- end of requests -->/ { /^|/p }' README.md
 
 .PHONY: bench
 bench: ## Run the benchmarks
-	$(GO) test -tags $(TAGS) -run '^$$' -bench . -benchmem -timeout 30m ./...
+	$(TEST) -run '^$$' -bench . -benchmem -timeout 30m ./...
 
 .PHONY: check
 check: $(TOOLS)/lint.stamp cross ## Run the linter and go vet, and check go.mod and the builds for every platform
-	$(GO) vet ./...
+	$(GO) vet -tags $(TAGS) ./...
 	$(GO) mod tidy -diff
 	golangci-lint run ./...
 

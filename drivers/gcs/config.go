@@ -66,6 +66,10 @@ type Config struct {
 	// Log receives messages for the operator about a store that works. If it
 	// is nil nothing is logged.
 	Log *slog.Logger
+
+	// pageSize is, in tests, the most objects in one page of a listing; maxResults if
+	// it is 0.
+	pageSize int
 }
 
 const maxPrefix = 128

@@ -1,6 +1,7 @@
 package gcs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -125,9 +126,10 @@ func (s *store) list(ctx context.Context, prefix, from, to string, want int) ite
 			yield(nil, err)
 			return
 		}
+		pageSize := cmp.Or(s.cfg.pageSize, maxResults)
 		it := s.handle.Objects(ctx, q)
 		for listed := 0; ; listed++ {
-			it.PageInfo().MaxSize = drivers.PageSize(want, listed, maxResults)
+			it.PageInfo().MaxSize = drivers.PageSize(want, listed, pageSize)
 			attrs, err := it.Next()
 			if errors.Is(err, iterator.Done) {
 				return

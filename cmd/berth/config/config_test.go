@@ -19,6 +19,7 @@ import (
 	"github.com/berthhq/berth/cmd/berth/server"
 	"github.com/berthhq/berth/drivers/azure"
 	"github.com/berthhq/berth/drivers/filesystem"
+	"github.com/berthhq/berth/drivers/gcs"
 	"github.com/berthhq/berth/drivers/s3"
 	"github.com/berthhq/berth/redirect"
 )
@@ -246,4 +247,6 @@ func mustLoad(t *testing.T, file string, env []string) *Config {
 	return c
 }
 
-func ignoreTable() cmp.Option { return cmpopts.IgnoreUnexported(Config{}, azure.Config{}) }
+func ignoreTable() cmp.Option {
+	return cmpopts.IgnoreUnexported(Config{}, azure.Config{}, gcs.Config{})
+}

@@ -32,7 +32,7 @@ func newRegistry(ctx context.Context) (http.Handler, error) {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/v2/", ocihttp.AnswerFirst(ctx, api, ocihttp.Unread{}))
+	mux.Handle("/v2/", ocihttp.RespondFirst(ctx, api, ocihttp.Unread{}))
 	mux.HandleFunc("/hello", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "another path") })
 	return mux, nil
 }

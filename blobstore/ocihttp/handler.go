@@ -68,7 +68,7 @@ type handler struct {
 }
 
 // New returns a handler for all paths under /v2/. The caller must wrap it with
-// [AnswerFirst]. New returns an error if the configuration is invalid.
+// [RespondFirst]. New returns an error if the configuration is invalid.
 func New(store *blobstore.Store, cfg Config) (http.Handler, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -42,7 +42,7 @@ func TestManifestSizes(t *testing.T) {
 
 // Manifests are pushed, refused and pulled over HTTP/2, on one connection.
 func TestManifestsOverHTTP2(t *testing.T) {
-	client, base := http2Server(t, AnswerFirst(t.Context(), newHandler(t, openMemory(t, &memory.Store{}), blobstore.Config{}, Config{}), Unread{RejectedIdle: 100 * time.Millisecond}))
+	client, base := http2Server(t, RespondFirst(t.Context(), newHandler(t, openMemory(t, &memory.Store{}), blobstore.Config{}, Config{}), Unread{RejectedIdle: 100 * time.Millisecond}))
 	do := func(method, target, body string, want int) fullResponse {
 		t.Helper()
 		resp := doHTTP2(t, client, base, method, target, strings.NewReader(body))

@@ -28,7 +28,7 @@ func inBubble(t *testing.T, next http.Handler, limits Unread, do func(t *testing
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		s := &http.Server{
-			Handler:     AnswerFirst(ctx, next, limits),
+			Handler:     RespondFirst(ctx, next, limits),
 			IdleTimeout: time.Minute, ReadHeaderTimeout: time.Minute,
 			ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 		}
@@ -42,7 +42,7 @@ func inBubble(t *testing.T, next http.Handler, limits Unread, do func(t *testing
 
 // sendUntilClosed sends a piece of a body repeatedly, with a pause after each,
 // until the connection is closed, and returns how long that took. The piece has
-// the form of a request, and must never be answered as one.
+// the form of a request, and must never be handled as one.
 func (w *wire) sendUntilClosed(t *testing.T, pause, limit time.Duration) time.Duration {
 	t.Helper()
 	start := time.Now()
@@ -50,7 +50,7 @@ func (w *wire) sendUntilClosed(t *testing.T, pause, limit time.Duration) time.Du
 	go func() {
 		p, _ := io.ReadAll(w.r) // until the connection is closed
 		if len(p) > 0 {
-			t.Errorf("part of the body was answered as a request: %q", p)
+			t.Errorf("part of the body was read as a request: %q", p)
 		}
 		closed <- time.Since(start)
 	}()

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Unread limits how much of a request's body [AnswerFirst] reads after the
+// Unread limits how much of a request's body [RespondFirst] reads after the
 // response was sent.
 type Unread struct {
 	// The limits after a response that is not a success (2xx): the rest of the
@@ -43,14 +43,14 @@ func (u Unread) withDefaults() Unread {
 	return u
 }
 
-// AnswerFirst returns a handler that sends the responses of next as soon as they
+// RespondFirst returns a handler that sends the responses of next as soon as they
 // are complete, even if the request's body has not arrived yet. It then reads the
 // rest of the body and discards it.
 //
 // Most proxies and many clients send a whole body before they read the response.
 // If the server closes the connection while they send, the connection is reset:
-// they report a broken pipe, or answer 502, and the response is lost. So
-// AnswerFirst keeps the connection open until the client has sent its body or
+// they report a broken pipe, or send 502, and the response is lost. So
+// RespondFirst keeps the connection open until the client has sent its body or
 // closes the connection, or until a limit is reached. After the end of a body the
 // connection is reused; after a limit it is closed.
 //
@@ -66,7 +66,7 @@ func (u Unread) withDefaults() Unread {
 //
 // Reading ends when stop does. Its buffers are small: a client costs little more
 // than its connection.
-func AnswerFirst(stop context.Context, next http.Handler, limits Unread) http.Handler {
+func RespondFirst(stop context.Context, next http.Handler, limits Unread) http.Handler {
 	limits = limits.withDefaults()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body == nil || r.Body == http.NoBody {

@@ -166,7 +166,7 @@ func TestUnreadOverHTTP2IsLimited(t *testing.T) {
 		"time of a success":  {201, Unread{AcceptedTime: 300 * time.Millisecond}, 1 << 20, never},
 		"bytes of a success": {201, Unread{AcceptedBytes: limit}, limit, limit + 4<<20},
 	} {
-		s := httptest.NewUnstartedServer(AnswerFirst(t.Context(), statusHandler(), c.limits))
+		s := httptest.NewUnstartedServer(RespondFirst(t.Context(), statusHandler(), c.limits))
 		s.Config.Protocols = new(http.Protocols)
 		s.Config.Protocols.SetUnencryptedHTTP2(true)
 		s.Start()

@@ -235,7 +235,7 @@ func TestUnreadIsNotAskedFor(t *testing.T) {
 }
 
 // If the handler writes nothing, the response is 200.
-func TestUnreadWithoutAnswer(t *testing.T) {
+func TestUnreadWithoutResponse(t *testing.T) {
 	t.Parallel()
 	addr := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	w := dial(t, addr)
@@ -265,7 +265,7 @@ func (b heldBody) Read(p []byte) (int, error) {
 // has sent its body or has stopped sending. The connection is then reused.
 func TestUnreadOverHTTP2(t *testing.T) {
 	t.Parallel()
-	s := httptest.NewUnstartedServer(AnswerFirst(t.Context(), statusHandler(), Unread{RejectedIdle: 500 * time.Millisecond}))
+	s := httptest.NewUnstartedServer(RespondFirst(t.Context(), statusHandler(), Unread{RejectedIdle: 500 * time.Millisecond}))
 	s.EnableHTTP2 = true
 	s.StartTLS()
 	defer s.Close()

@@ -96,14 +96,14 @@ func serve(t *testing.T, h http.Handler) (addr string) {
 // serveLimited is serve with limits for unread bodies.
 func serveLimited(t *testing.T, h http.Handler, limits Unread) (addr string) {
 	t.Helper()
-	s := httptest.NewUnstartedServer(AnswerFirst(t.Context(), h, limits))
+	s := httptest.NewUnstartedServer(RespondFirst(t.Context(), h, limits))
 	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	s.Start()
 	t.Cleanup(s.Close)
 	return s.Listener.Addr().String()
 }
 
-// statusHandler returns a handler that does not read the body. It answers with
+// statusHandler returns a handler that does not read the body. It responds with
 // the status in the query, and with a body if the status allows one.
 func statusHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -83,15 +83,15 @@ func (tc *corsCase) test(t *testing.T, handler http.Handler) {
 		}
 	}
 
-	// Caches must not mix up answers for pages of different origins.
+	// Caches must not mix up responses for pages of different origins.
 	get := tc.request(t, handler, http.MethodGet, http.StatusMethodNotAllowed)
 	if vary := get.Get("Vary"); len(tc.cors.Origins) > 0 && tc.allowed != "*" && vary != "Origin" {
 		t.Errorf("GET: Vary = %q, want Origin", vary)
 	}
 }
 
-// request sends a request of a page, checks who may read the answer, and returns
-// the answer's header.
+// request sends a request of a page, checks who may read the response, and returns
+// the response's header.
 func (tc *corsCase) request(t *testing.T, handler http.Handler, method string, status int, header ...string) http.Header {
 	t.Helper()
 	req := httptest.NewRequestWithContext(t.Context(), method, "/v2/a/blobs/uploads/", nil)

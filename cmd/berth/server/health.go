@@ -20,7 +20,7 @@ const (
 
 func isHealthPath(path string) bool { return path == pathHealthy || path == pathReady }
 
-// health returns a handler that answers the two health paths, and passes all
+// health returns a handler that responds to the two health paths, and passes all
 // other requests to next. Once ctx has ended, the server is shutting down and
 // not ready.
 func health(ctx context.Context, next http.Handler, ready *readiness) http.Handler {
@@ -32,29 +32,29 @@ func health(ctx context.Context, next http.Handler, ready *readiness) http.Handl
 			w.Header().Set("Allow", "GET, HEAD")
 			refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "want GET, HEAD")
 		case r.URL.Path == pathHealthy:
-			answerOK(w)
+			respondOK(w)
 		case ctx.Err() != nil:
 			w.Header().Set("Connection", "close")
 			refuse(w, http.StatusServiceUnavailable, "UNAVAILABLE", "shutting down")
 		case !ready.check(r.Context()):
 			refuse(w, http.StatusServiceUnavailable, "UNAVAILABLE", "the store does not answer")
 		default:
-			answerOK(w)
+			respondOK(w)
 		}
 	})
 }
 
-func answerOK(w http.ResponseWriter) {
-	answerShort(w, http.StatusOK, "text/plain; charset=utf-8", []byte("ok"))
+func respondOK(w http.ResponseWriter) {
+	respondShort(w, http.StatusOK, "text/plain; charset=utf-8", []byte("ok"))
 }
 
-// refuse answers with an error in the form of the API's errors.
+// refuse responds with an error in the form of the API's errors.
 func refuse(w http.ResponseWriter, status int, code, message string) {
 	body, _ := json.Marshal(map[string]any{"errors": []any{map[string]string{"code": code, "message": message}}}) // strings can be encoded
-	answerShort(w, status, "application/json", body)
+	respondShort(w, status, "application/json", body)
 }
 
-func answerShort(w http.ResponseWriter, status int, contentType string, body []byte) {
+func respondShort(w http.ResponseWriter, status int, contentType string, body []byte) {
 	h := w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
@@ -68,7 +68,7 @@ const (
 	probeInterval = 3 * time.Second
 	probeTimeout  = 5 * time.Second
 
-	// probeWait is how long an answer waits for a probe. Kubernetes waits for a
+	// probeWait is how long a response waits for a probe. Kubernetes waits for a
 	// second.
 	probeWait = 700 * time.Millisecond
 

@@ -27,7 +27,7 @@ const (
 func SetUser(ctx context.Context, name string) { activity.Of(ctx).SetUser(name) }
 
 // logged returns a handler that logs a line at the end of each request. It gives
-// every request an id, which the answer contains too. It logs neither queries nor
+// every request an id, which the response contains too. It logs neither queries nor
 // headers of requests, because they contain passwords and tokens, nor the URLs of
 // redirects, because they contain signatures. It logs health checks only at level
 // debug.

@@ -19,7 +19,7 @@ import (
 )
 
 // TestAccessLog checks the lines of the log, with the client behind a proxy, and
-// that the answers have the ids of the lines.
+// that the responses have the ids of the lines.
 func TestAccessLog(t *testing.T) {
 	cfg := testConfig(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/empty" {
@@ -82,13 +82,13 @@ func TestAccessLog(t *testing.T) {
 			User: "ann", Repository: "library/tea", Digest: "sha256:00", Tag: "v1", Redirect: "cdn:edge", StoreRequests: 1},
 		{Msg: "request", ID: ids[1], Method: "GET", Path: "/empty", Client: "198.51.100.7", UserAgent: `test/1 "quoted"`, Status: http.StatusOK},
 	}
-	// A line is written after its answer, and perhaps after the next answer's line.
+	// A line is written after its response, and perhaps after the next response's line.
 	byPath := cmpopts.SortSlices(func(a, b line) bool { return a.Path < b.Path })
 	if diff := cmp.Diff(want, got, byPath); diff != "" {
 		t.Errorf("log (-want +got):\n%s", diff)
 	}
 	if ids[0] == "" || ids[0] == ids[1] {
-		t.Errorf("%s of the answers = %q, want two ids", ocihttp.RequestID, ids)
+		t.Errorf("%s of the responses = %q, want two ids", ocihttp.RequestID, ids)
 	}
 	if strings.Contains(log.String(), "hush") {
 		t.Errorf("the log contains a query:\n%s", log.String())

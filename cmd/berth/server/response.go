@@ -8,23 +8,23 @@ import (
 )
 
 const (
-	// stretchTimeout limits how long writing a stretch of an answer may take
+	// stretchTimeout limits how long writing a stretch of a response may take
 	// before the connection is dropped. The kernel's buffer, of some megabytes,
 	// must drain by a third before it accepts more. A client that reads 4 kB a
 	// second is safe.
 	stretch        = 256 << 10 // bytes
 	stretchTimeout = 10 * time.Minute
 
-	// Answers that do not come from files are copied through buffers of this
-	// size, for up to largeBuffers answers at a time. With the buffers of io.Copy
+	// Responses that do not come from files are copied through buffers of this
+	// size, for up to largeBuffers responses at a time. With the buffers of io.Copy
 	// they take a fifth more CPU time.
 	largeBuffer  = 128 << 10 // bytes
 	largeBuffers = 64
 )
 
 // response is the ResponseWriter of a request. It records the status and size of
-// the answer, and sets a deadline for each stretch of it: writes fail if the
-// client does not read the answer, and once the request has lasted too long.
+// the response, and sets a deadline for each stretch of it: writes fail if the
+// client does not read the response, and once the request has lasted too long.
 type response struct {
 	http.ResponseWriter
 

@@ -55,7 +55,7 @@ func serveOn(t *testing.T, limit time.Duration, handler http.HandlerFunc) *conne
 	return c
 }
 
-// TestResponseFromReader checks that an answer that does not come from a file is
+// TestResponseFromReader checks that a response that does not come from a file is
 // sent in large writes, each with its own deadline, and that no deadline is after
 // the end of the request's time limit.
 func TestResponseFromReader(t *testing.T) {
@@ -70,7 +70,7 @@ func TestResponseFromReader(t *testing.T) {
 			}
 		})
 		if !bytes.Equal(c.Body.Bytes(), data) {
-			t.Errorf("the answer has %d bytes, want the %d bytes of the reader", c.Body.Len(), len(data))
+			t.Errorf("the response has %d bytes, want the %d bytes of the reader", c.Body.Len(), len(data))
 		}
 		if want := (len(data) + largeBuffer - 1) / largeBuffer; len(c.writes) != want || len(c.deadlines) != want {
 			t.Errorf("writes of %d bytes with %d deadlines, want %d writes of up to %d bytes, each with a deadline", c.writes, len(c.deadlines), want, largeBuffer)
@@ -91,7 +91,7 @@ func TestResponseFromFile(t *testing.T) {
 	start := time.Now()
 	c := serveOn(t, time.Hour, func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, name) })
 	if !bytes.Equal(c.Body.Bytes(), data) {
-		t.Errorf("the answer has %d bytes, want the %d bytes of the file", c.Body.Len(), len(data))
+		t.Errorf("the response has %d bytes, want the %d bytes of the file", c.Body.Len(), len(data))
 	}
 	if want := (len(data) + stretch - 1) / stretch; len(c.files) != want || len(c.deadlines) != want || len(c.writes) != 0 {
 		t.Errorf("the connection got the file in stretches of %d bytes with %d deadlines, and writes of %d bytes, want %d stretches and no writes",
@@ -111,7 +111,7 @@ func checkDeadlines(t *testing.T, c *connection, start time.Time, want time.Dura
 	}
 }
 
-// TestResponseController checks that a handler can flush an answer and take over
+// TestResponseController checks that a handler can flush a response and take over
 // its connection.
 func TestResponseController(t *testing.T) {
 	t.Parallel()

@@ -3,8 +3,8 @@
 // without losing what uploads have received.
 //
 // A request passes through these handlers, from the outside in:
-// [ocihttp.AnswerFirst], which sends responses that are known before the body has
-// arrived; the access log; health checks; CORS; the API. Below AnswerFirst there
+// [ocihttp.RespondFirst], which sends responses that are known before the body has
+// arrived; the access log; health checks; CORS; the API. Below RespondFirst there
 // is one ResponseWriter for all of them. It counts what is sent and limits how
 // long a client may take to read it.
 package server
@@ -108,7 +108,7 @@ func newServer(serving, reading context.Context, cfg *Config) *http.Server {
 	api := crossOrigin(cfg.API, cfg.CORS)
 	handler := logged(health(serving, api, newReadiness(cfg.Ping, cfg.Log)), cfg)
 	return &http.Server{
-		Handler: ocihttp.AnswerFirst(reading, handler,
+		Handler: ocihttp.RespondFirst(reading, handler,
 			ocihttp.Unread{AcceptedTime: cfg.RequestLimit, AcceptedBytes: cfg.MaxBody}),
 		ReadHeaderTimeout: headerTimeout,
 		WriteTimeout:      cfg.RequestLimit + cutoffTimeout,

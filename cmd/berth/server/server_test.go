@@ -61,7 +61,7 @@ func TestSlowHeaderIsCutOff(t *testing.T) {
 	serveInBubble(t, cfg, func(l *ocihttptest.Pipes, _ context.CancelFunc) {
 		c := l.Dial()
 		defer c.Close()
-		go func() { _, _ = io.Copy(io.Discard, c) }() // a pipe has no buffer for the answer
+		go func() { _, _ = io.Copy(io.Discard, c) }() // a pipe has no buffer for the response
 		start := time.Now()
 		var err error
 		for err == nil {
@@ -95,13 +95,13 @@ func TestSlowBodyIsServed(t *testing.T) {
 		}
 		defer res.Body.Close()
 		if body, err := io.ReadAll(res.Body); err != nil || string(body) != "hello" {
-			t.Errorf("answer = %q, %v, want hello", body, err)
+			t.Errorf("response = %q, %v, want hello", body, err)
 		}
 	})
 }
 
-// TestUnreadAnswer checks that a client that reads nothing is dropped.
-func TestUnreadAnswer(t *testing.T) {
+// TestUnreadResponse checks that a client that reads nothing is dropped.
+func TestUnreadResponse(t *testing.T) {
 	var took time.Duration
 	cfg := testConfig(func(w http.ResponseWriter, _ *http.Request) {
 		start := time.Now()
@@ -141,7 +141,7 @@ func TestSlowReaders(t *testing.T) {
 	for _, tc := range []struct {
 		path  string
 		pause time.Duration // after each chunk
-		all   bool          // the client gets the whole answer
+		all   bool          // the client gets the whole response
 	}{
 		{"/file", 3600 * time.Second / 1024, true},
 		{"/other", 3600 * time.Second / 1024, true},
@@ -199,7 +199,7 @@ func TestShutdownCutsOff(t *testing.T) {
 			stop()
 			_, err := bufio.NewReader(c).ReadString('\n')
 			if stubborn != (err != nil) {
-				t.Errorf("stubborn %v: read the answer: %v", stubborn, err)
+				t.Errorf("stubborn %v: read the response: %v", stubborn, err)
 			}
 			if cutAfter != limit {
 				t.Errorf("stubborn %v: cut off after %v, want %v", stubborn, cutAfter, limit)
@@ -236,7 +236,7 @@ func TestShutdownDuringUnreadBody(t *testing.T) {
 				_, err = io.WriteString(c, "x")
 			}
 			if d := time.Since(stopped); d < limit || d > limit+time.Second {
-				t.Errorf("answer %d: the connection was closed %v after the stop, want %v", status, d, limit)
+				t.Errorf("response %d: the connection was closed %v after the stop, want %v", status, d, limit)
 			}
 		})
 	}

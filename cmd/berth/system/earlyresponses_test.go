@@ -25,9 +25,9 @@ import (
 	"github.com/berthhq/berth/drivers/memory"
 )
 
-// earlyAnswer is a request, and the response that berth can send before the request's
+// earlyResponse is a request, and the response that berth can send before the request's
 // body has arrived.
-type earlyAnswer struct {
+type earlyResponse struct {
 	name   string
 	method string
 	target string
@@ -39,9 +39,9 @@ type earlyAnswer struct {
 	headers []string // of the response: a name, or a name and a value
 }
 
-// earlyAnswers returns a request for each error and each success that can be known
+// earlyResponses returns a request for each error and each success that can be known
 // early. The store is [failing] for some repositories.
-func earlyAnswers(t *testing.T, p *process, size int64) []earlyAnswer {
+func earlyResponses(t *testing.T, p *process, size int64) []earlyResponse {
 	t.Helper()
 	const uploads = "/v2/test/blobs/uploads/"
 	data := randomBytes(1, 1000)
@@ -50,7 +50,7 @@ func earlyAnswers(t *testing.T, p *process, size int64) []earlyAnswer {
 	patched := want(t, p, http.StatusAccepted, http.MethodPatch, startUpload(t, p), strings.NewReader(string(data[:100]))).header.Get("Location")
 	want(t, p, http.StatusCreated, http.MethodPut, finish(patched, data), strings.NewReader(string(data[100:])))
 	open := want(t, p, http.StatusAccepted, http.MethodPatch, startUpload(t, p), strings.NewReader("some")).header.Get("Location")
-	return []earlyAnswer{
+	return []earlyResponse{
 		{name: "bad name", method: "PATCH", target: "/v2/A/blobs/uploads/x", status: 400, code: "NAME_INVALID"},
 		{name: "bad digest", method: "PUT", target: fresh + "&digest=sha256:abc", status: 400, code: "DIGEST_INVALID"},
 		{name: "bad range", method: "PATCH", target: fresh, header: "Content-Range: x\r\n", status: 400, code: "BLOB_UPLOAD_INVALID"},
@@ -117,7 +117,7 @@ func routes(t *testing.T, berth string) map[string]string {
 }
 
 // clients are clients that send a request with a body of size bytes.
-var clients = map[string]func(addr string, e earlyAnswer, size int64) (*http.Response, string, error){
+var clients = map[string]func(addr string, e earlyResponse, size int64) (*http.Response, string, error){
 	"send first":          sendFirst("1.1", false),
 	"send first, chunked": sendFirst("1.1", true),
 	"send first, 1.0":     sendFirst("1.0", false),
@@ -126,8 +126,8 @@ var clients = map[string]func(addr string, e earlyAnswer, size int64) (*http.Res
 }
 
 // sendByGo is the client of net/http, which reads and writes at the same time.
-func sendByGo(h2c bool) func(addr string, e earlyAnswer, size int64) (*http.Response, string, error) {
-	return func(addr string, e earlyAnswer, size int64) (*http.Response, string, error) {
+func sendByGo(h2c bool) func(addr string, e earlyResponse, size int64) (*http.Response, string, error) {
+	return func(addr string, e earlyResponse, size int64) (*http.Response, string, error) {
 		req, err := http.NewRequest(e.method, "http://"+addr+e.target, io.LimitReader(zeros{}, size))
 		if err != nil {
 			return nil, "", err
@@ -152,8 +152,8 @@ func sendByGo(h2c bool) func(addr string, e earlyAnswer, size int64) (*http.Resp
 }
 
 // sendFirst is a client that sends the whole request before it reads the response.
-func sendFirst(version string, chunked bool) func(addr string, e earlyAnswer, size int64) (*http.Response, string, error) {
-	return func(addr string, e earlyAnswer, size int64) (*http.Response, string, error) {
+func sendFirst(version string, chunked bool) func(addr string, e earlyResponse, size int64) (*http.Response, string, error) {
+	return func(addr string, e earlyResponse, size int64) (*http.Response, string, error) {
 		c, err := net.Dial("tcp", addr)
 		if err != nil {
 			return nil, "", err
@@ -196,7 +196,7 @@ func (zeros) Read(p []byte) (int, error) {
 }
 
 // check returns an error if the response is not the expected one.
-func (e earlyAnswer) check(res *http.Response, body string, err error) error {
+func (e earlyResponse) check(res *http.Response, body string, err error) error {
 	switch {
 	case err != nil:
 		return err
@@ -213,24 +213,24 @@ func (e earlyAnswer) check(res *http.Response, body string, err error) error {
 }
 
 // impossible reports whether a client cannot send the request by this route.
-func (e earlyAnswer) impossible(route, client string) bool {
+func (e earlyResponse) impossible(route, client string) bool {
 	return strings.Contains(client, "h2c") && !slices.Contains([]string{"direct", "HAProxy", "HAProxy by h2c"}, route) ||
 		strings.Contains(route, "HAProxy") && strings.Contains(client, "1.0") && (e.method == "GET" || e.method == "DELETE") ||
 		e.name == "range and length" && strings.Contains(client, "chunked") // there is no length
 }
 
-// testEarlyAnswers sends requests that have early responses, with bodies of size bytes.
+// testEarlyResponses sends requests that have early responses, with bodies of size bytes.
 // tries is how often each client sends each request. The routes for which use returns
 // true are used concurrently. If there are names, only those requests are sent.
-func testEarlyAnswers(t *testing.T, size int64, use func(route string) bool, tries map[string]int, names ...string) {
+func testEarlyResponses(t *testing.T, size int64, use func(route string) bool, tries map[string]int, names ...string) {
 	bucket, err := memory.Open(t.Context(), memory.Config{Store: &memory.Store{Habits: memory.S3()}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := serveInProcess(t, drivertest.Wrap(bucket, failing), size+size/2)
-	responses := earlyAnswers(t, p, size)
+	responses := earlyResponses(t, p, size)
 	if len(names) > 0 {
-		responses = slices.DeleteFunc(responses, func(e earlyAnswer) bool { return !slices.Contains(names, e.name) })
+		responses = slices.DeleteFunc(responses, func(e earlyResponse) bool { return !slices.Contains(names, e.name) })
 	}
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -259,11 +259,11 @@ func testEarlyAnswers(t *testing.T, size int64, use func(route string) bool, tri
 	}
 }
 
-// TestEarlyAnswers is TestLongEarlyAnswers with few requests, and with bodies that are
+// TestEarlyResponses is TestLongEarlyResponses with few requests, and with bodies that are
 // just larger than the buffers between the client and berth.
-func TestEarlyAnswers(t *testing.T) {
+func TestEarlyResponses(t *testing.T) {
 	t.Parallel()
-	testEarlyAnswers(t, 16<<20, anyRoute, map[string]int{"send first": 2, "Go": 2, "Go, h2c": 2}, "out of order", "PUT again")
+	testEarlyResponses(t, 16<<20, anyRoute, map[string]int{"send first": 2, "Go": 2, "Go, h2c": 2}, "out of order", "PUT again")
 }
 
 func anyRoute(string) bool { return true }
@@ -273,21 +273,21 @@ func anyRoute(string) bool { return true }
 // refused body.
 func byHTTP2(route string) bool { return strings.HasSuffix(route, "by h2c") }
 
-// TestLongEarlyAnswers checks that each client gets berth's response by each route, and
+// TestLongEarlyResponses checks that each client gets berth's response by each route, and
 // not a broken pipe or a proxy's 502. The soak sends each request 20 times.
-func TestLongEarlyAnswers(t *testing.T) {
+func TestLongEarlyResponses(t *testing.T) {
 	const size, smaller = 300 << 20, 40 << 20
 	byHTTP1 := func(route string) bool { return !byHTTP2(route) }
 	switch {
 	case os.Getenv("BERTH_TEST_SOAK") != "":
 		all := map[string]int{"send first": 20, "send first, chunked": 20, "send first, 1.0": 20, "Go": 20, "Go, h2c": 20}
-		testEarlyAnswers(t, size, byHTTP1, all)
-		testEarlyAnswers(t, smaller, byHTTP2, all)
+		testEarlyResponses(t, size, byHTTP1, all)
+		testEarlyResponses(t, smaller, byHTTP2, all)
 	case os.Getenv("BERTH_TEST_LONG") != "":
 		once := map[string]int{"send first": 1, "send first, chunked": 1, "send first, 1.0": 1, "Go": 1, "Go, h2c": 1}
-		testEarlyAnswers(t, size, byHTTP1, map[string]int{"send first": 20}, "out of order", "unknown upload", "PUT again")
-		testEarlyAnswers(t, size, byHTTP1, once)
-		testEarlyAnswers(t, smaller, byHTTP2, once)
+		testEarlyResponses(t, size, byHTTP1, map[string]int{"send first": 20}, "out of order", "unknown upload", "PUT again")
+		testEarlyResponses(t, size, byHTTP1, once)
+		testEarlyResponses(t, smaller, byHTTP2, once)
 	default:
 		t.Skip("NOT TESTED: early responses to large bodies (200 GB over the loopback interface); make test-long runs it (BERTH_TEST_LONG=1)")
 	}

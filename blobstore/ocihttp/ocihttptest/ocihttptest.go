@@ -1,10 +1,12 @@
 // Package ocihttptest has what tests of HTTP servers in several packages need: a
-// listener within the process, and a buffer for logs and output.
+// listener within the process, a transport that uses HTTP/2, and a buffer for logs and
+// output.
 package ocihttptest
 
 import (
 	"bytes"
 	"net"
+	"net/http"
 	"sync"
 )
 
@@ -44,6 +46,13 @@ func (l *Pipes) Dial() net.Conn {
 	client, server := net.Pipe()
 	l.accept <- server
 	return client
+}
+
+// UnencryptedHTTP2 makes a transport use HTTP/2 without TLS, and nothing else.
+func UnencryptedHTTP2(t *http.Transport) *http.Transport {
+	t.Protocols = new(http.Protocols)
+	t.Protocols.SetUnencryptedHTTP2(true)
+	return t
 }
 
 // Buffer is a buffer that is safe for concurrent use. The zero value is empty.

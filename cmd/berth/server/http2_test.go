@@ -14,13 +14,6 @@ import (
 	"github.com/berthhq/berth/blobstore/ocihttp/ocihttptest"
 )
 
-// unencryptedHTTP2 makes a transport use HTTP/2 without TLS, and nothing else.
-func unencryptedHTTP2(t *http.Transport) *http.Transport {
-	t.Protocols = new(http.Protocols)
-	t.Protocols.SetUnencryptedHTTP2(true)
-	return t
-}
-
 // TestHTTP2WaitingUploads checks that an upload proceeds while all other streams of
 // its connection have uploads that the server does not read. Their windows leave room
 // for its own.
@@ -92,7 +85,7 @@ func startServer(t *testing.T, cfg Config) (client *http.Client, url string) {
 			t.Errorf("Serve: %v", err)
 		}
 	})
-	return &http.Client{Transport: unencryptedHTTP2(new(http.Transport))}, "http://" + l.Addr().String()
+	return &http.Client{Transport: ocihttptest.UnencryptedHTTP2(new(http.Transport))}, "http://" + l.Addr().String()
 }
 
 // TestHTTP2SlowReaders has a client that does not read the body of its response, a
@@ -127,7 +120,7 @@ func (tc slowReader) test(t *testing.T) {
 		}
 	})
 	serveInBubble(t, cfg, func(l *ocihttptest.Pipes, _ context.CancelFunc) {
-		transport := unencryptedHTTP2(&http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		transport := ocihttptest.UnencryptedHTTP2(&http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
 			return &stuckConn{Conn: l.Dial(), left: tc.limit, closed: make(chan struct{})}, nil
 		}})
 		readsAll := tc.limit > size

@@ -9,20 +9,15 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
-)
 
-// unencryptedHTTP2 makes a transport use HTTP/2 without TLS, and nothing else.
-func unencryptedHTTP2(t *http.Transport) *http.Transport {
-	t.Protocols = new(http.Protocols)
-	t.Protocols.SetUnencryptedHTTP2(true)
-	return t
-}
+	"github.com/berthhq/berth/blobstore/ocihttp/ocihttptest"
+)
 
 // servingHTTP2 runs berth with listen.h2c, for a client that uses HTTP/2.
 func servingHTTP2(t *testing.T, root string, env ...string) *process {
 	t.Helper()
 	p := serving(t, root, append(env, "BERTH_LISTEN_H2C=true")...)
-	p.client = &http.Client{Transport: unencryptedHTTP2(ownTransport())}
+	p.client = &http.Client{Transport: ocihttptest.UnencryptedHTTP2(ownTransport())}
 	return p
 }
 
@@ -85,7 +80,7 @@ func TestHTTP2Refusals(t *testing.T) {
 func TestHTTP2IsOff(t *testing.T) {
 	t.Parallel()
 	p := serving(t, t.TempDir())
-	p.client = &http.Client{Transport: unencryptedHTTP2(ownTransport())}
+	p.client = &http.Client{Transport: ocihttptest.UnencryptedHTTP2(ownTransport())}
 	if a, err := request(t.Context(), p, http.MethodGet, "/v2/", nil); err == nil {
 		t.Errorf("GET /v2/ over HTTP/2 = %d, want an error", a.status)
 	}

@@ -2,9 +2,7 @@ package blobstore
 
 import (
 	"math/rand/v2"
-	"os"
 	"testing"
-	"testing/synctest"
 
 	"github.com/berthhq/berth/blobstore/internal/sim"
 	"github.com/berthhq/berth/drivers/drivertest"
@@ -40,39 +38,8 @@ func TestFaultsOfImages(t *testing.T) {
 }
 
 // TestSearchOfImages runs three or four clients of one repository, and the collector, in
-// schedules that are drawn, on stores of all kinds, often with a fault. A failure prints
-// the seed of its schedule. BERTH_TEST_SEED runs that schedule only.
-func TestSearchOfImages(t *testing.T) {
-	if os.Getenv("BERTH_TEST_SEED") != "" {
-		if violation := searchImages(t, testSeed()); violation != nil {
-			t.Error(violation)
-		}
-		return
-	}
-	schedules := 100
-	if long() {
-		schedules = 2000
-	}
-	if soak() {
-		schedules = 100_000
-	}
-	for range schedules {
-		seed := rand.Uint64()
-		if violation := searchImages(t, seed); violation != nil {
-			t.Fatalf("BERTH_TEST_SEED=%d: %v", seed, violation)
-		}
-	}
-}
-
-// searchImages runs the schedule of a seed.
-func searchImages(t *testing.T, seed uint64) (violation error) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		rng := rand.New(rand.NewPCG(seed, 0))
-		violation = drawImages(rng).simulated().Draw(t.Context(), rng)
-	})
-	return violation
-}
+// schedules that are drawn, on stores of all kinds, often with a fault.
+func TestSearchOfImages(t *testing.T) { searchSchedules(t, 100, 2000, drawImages) }
 
 // drawImages returns a scenario.
 func drawImages(rng *rand.Rand) scenario {

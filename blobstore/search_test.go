@@ -14,38 +14,40 @@ import (
 )
 
 // TestSearch runs three to five clients of one session, and of the blob that it
-// becomes, in schedules that are drawn, often with one late write. A failure
-// prints the seed of its schedule. BERTH_TEST_SEED runs that schedule only.
-func TestSearch(t *testing.T) {
+// becomes, in schedules that are drawn, often with one late write.
+func TestSearch(t *testing.T) { searchSchedules(t, 200, 1500, draw) }
+
+// searchSchedules runs scenarios that are drawn, each in one schedule that is drawn: some
+// schedules, or more of them with BERTH_TEST_LONG. A failure prints the seed of its
+// scenario and schedule. BERTH_TEST_SEED runs these only.
+func searchSchedules(t *testing.T, some, more int, draw func(rng *rand.Rand) scenario) {
+	t.Helper()
+	search := func(seed uint64) (violation error) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 0))
+			violation = draw(rng).simulated().Draw(t.Context(), rng)
+		})
+		return violation
+	}
 	if os.Getenv("BERTH_TEST_SEED") != "" {
-		if violation := search(t, testSeed()); violation != nil {
+		if violation := search(testSeed()); violation != nil {
 			t.Error(violation)
 		}
 		return
 	}
-	schedules := 200
+	schedules := some
 	if long() {
-		schedules = 1500
+		schedules = more
 	}
 	if soak() {
 		schedules = 100_000
 	}
 	for range schedules {
 		seed := rand.Uint64()
-		if violation := search(t, seed); violation != nil {
+		if violation := search(seed); violation != nil {
 			t.Fatalf("BERTH_TEST_SEED=%d: %v", seed, violation)
 		}
 	}
-}
-
-// search runs the schedule of a seed.
-func search(t *testing.T, seed uint64) (violation error) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		rng := rand.New(rand.NewPCG(seed, 0))
-		violation = draw(rng).simulated().Draw(t.Context(), rng)
-	})
-	return violation
 }
 
 // draw returns a scenario.

@@ -13,7 +13,19 @@ import (
 
 const mediaTypeImage = "application/vnd.oci.image.manifest.v1+json"
 
-// openRepository returns a repository in memory that has the empty JSON as a blob.
+// inRepository calls do with a repository in memory that has the empty JSON as a blob, and
+// prints the error.
+func inRepository(do func(ctx context.Context, repo *blobstore.Repository) error) {
+	ctx := context.Background()
+	repo, err := openRepository(ctx)
+	if err == nil {
+		err = do(ctx, repo)
+	}
+	if err != nil {
+		fmt.Println(err)
+	}
+}
+
 func openRepository(ctx context.Context) (*blobstore.Repository, error) {
 	bucket, err := memory.Open(ctx, memory.Config{})
 	if err != nil {
@@ -43,38 +55,32 @@ func artifact(artifactType, fields string) blobstore.ManifestPut {
 
 // Push a manifest by a tag, and read it by the tag.
 func ExampleManifests_Put() {
-	ctx := context.Background()
-	repo, err := openRepository(ctx)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	put := artifact("application/vnd.example.thing", "")
-	put.Tags = []string{"v1", "latest"}
-	if _, err := repo.Manifests().Put(ctx, put); err != nil {
-		fmt.Println(err)
-		return
-	}
+	inRepository(func(ctx context.Context, repo *blobstore.Repository) error {
+		put := artifact("application/vnd.example.thing", "")
+		put.Tags = []string{"v1", "latest"}
+		if _, err := repo.Manifests().Put(ctx, put); err != nil {
+			return err
+		}
 
-	desc, err := repo.Tags().Get(ctx, "latest")
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	m, err := repo.Manifests().Get(ctx, desc.Digest)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	fmt.Println(m.MediaType)
-	fmt.Println(string(m.Content) == string(put.Content))
+		desc, err := repo.Tags().Get(ctx, "latest")
+		if err != nil {
+			return err
+		}
+		m, err := repo.Manifests().Get(ctx, desc.Digest)
+		if err != nil {
+			return err
+		}
+		fmt.Println(m.MediaType)
+		fmt.Println(string(m.Content) == string(put.Content))
 
-	// A release is pushed once.
-	put = artifact("application/vnd.example.other", "")
-	put.Tags = []string{"v1"}
-	put.Condition = blobstore.TagCondition{Absent: true}
-	_, err = repo.Manifests().Put(ctx, put)
-	fmt.Println(err)
+		// A release is pushed once.
+		put = artifact("application/vnd.example.other", "")
+		put.Tags = []string{"v1"}
+		put.Condition = blobstore.TagCondition{Absent: true}
+		_, err = repo.Manifests().Put(ctx, put)
+		fmt.Println(err)
+		return nil
+	})
 
 	// Output:
 	// application/vnd.oci.image.manifest.v1+json
@@ -84,31 +90,25 @@ func ExampleManifests_Put() {
 
 // Move a tag to a manifest that the repository has, and delete a tag.
 func ExampleTags() {
-	ctx := context.Background()
-	repo, err := openRepository(ctx)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	put := artifact("application/vnd.example.thing", "")
-	put.Tags = []string{"nightly"}
-	desc, err := repo.Manifests().Put(ctx, put)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
+	inRepository(func(ctx context.Context, repo *blobstore.Repository) error {
+		put := artifact("application/vnd.example.thing", "")
+		put.Tags = []string{"nightly"}
+		desc, err := repo.Manifests().Put(ctx, put)
+		if err != nil {
+			return err
+		}
 
-	tags := repo.Tags()
-	if err := tags.Tag(ctx, "stable", desc.Descriptor); err != nil {
-		fmt.Println(err)
-		return
-	}
-	fmt.Println(tags.Lookup(ctx, desc.Descriptor))
-	if err := tags.Untag(ctx, "nightly"); err != nil {
-		fmt.Println(err)
-		return
-	}
-	fmt.Println(tags.All(ctx))
+		tags := repo.Tags()
+		if err := tags.Tag(ctx, "stable", desc.Descriptor); err != nil {
+			return err
+		}
+		fmt.Println(tags.Lookup(ctx, desc.Descriptor))
+		if err := tags.Untag(ctx, "nightly"); err != nil {
+			return err
+		}
+		fmt.Println(tags.All(ctx))
+		return nil
+	})
 
 	// Output:
 	// [nightly stable] <nil>
@@ -117,32 +117,26 @@ func ExampleTags() {
 
 // Attach a manifest to another one, and list what is attached.
 func ExampleManifests_Referrers() {
-	ctx := context.Background()
-	repo, err := openRepository(ctx)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	manifests := repo.Manifests()
-	subject, err := manifests.Put(ctx, artifact("application/vnd.example.thing", ""))
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	signature := artifact("application/vnd.example.signature",
-		fmt.Sprintf(`,"annotations":{"by":"us"},"subject":{"mediaType":%q,"digest":%q,"size":%d}`, subject.MediaType, subject.Digest, subject.Size))
-	if _, err := manifests.Put(ctx, signature); err != nil {
-		fmt.Println(err)
-		return
-	}
-
-	for desc, err := range manifests.Referrers(ctx, subject.Digest, "") {
+	inRepository(func(ctx context.Context, repo *blobstore.Repository) error {
+		manifests := repo.Manifests()
+		subject, err := manifests.Put(ctx, artifact("application/vnd.example.thing", ""))
 		if err != nil {
-			fmt.Println(err)
-			return
+			return err
 		}
-		fmt.Println(desc.ArtifactType, desc.Annotations)
-	}
+		signature := artifact("application/vnd.example.signature",
+			fmt.Sprintf(`,"annotations":{"by":"us"},"subject":{"mediaType":%q,"digest":%q,"size":%d}`, subject.MediaType, subject.Digest, subject.Size))
+		if _, err := manifests.Put(ctx, signature); err != nil {
+			return err
+		}
+
+		for desc, err := range manifests.Referrers(ctx, subject.Digest, "") {
+			if err != nil {
+				return err
+			}
+			fmt.Println(desc.ArtifactType, desc.Annotations)
+		}
+		return nil
+	})
 
 	// Output:
 	// application/vnd.example.signature map[by:us]

@@ -25,6 +25,15 @@ func eachHabit(t *testing.T, do func(t *testing.T, store *membucket.Store)) {
 	}
 }
 
+// eachKind runs do for a store of parts with a minimum size, and for one that takes parts
+// of any length as they arrive.
+func eachKind(t *testing.T, do func(t *testing.T, habits membucket.Habits)) {
+	t.Helper()
+	for name, habits := range map[string]membucket.Habits{"S3": smallS3(), "directory": streaming()} {
+		t.Run(name, func(t *testing.T) { do(t, habits) })
+	}
+}
+
 // staged returns the number of uploads in progress.
 func staged(t testing.TB, m *Manager) int {
 	t.Helper()

@@ -18,25 +18,23 @@ import (
 // TestEndlessBodyIsKept checks that an endless body is cut off near the deadline,
 // while what came can still be recorded.
 func TestEndlessBodyIsKept(t *testing.T) {
-	for name, habits := range map[string]membucket.Habits{"S3": smallS3(), "directory": streaming()} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				m := replica(t, &membucket.Store{Habits: habits}, nil)
-				data := randomBytes(20, 200*kiB)
-				start := time.Now()
-				s := receive(t.Context(), m, newSlowBody(data, 500, time.Minute))
-				<-s.done
-				if d := time.Since(start); d >= requestLimit {
-					t.Errorf("the PATCH lasted %v, want less than %v", d, requestLimit)
-				}
-				if !errors.Is(s.err, ErrCut) || s.kept != nil || s.size == 0 {
-					t.Fatalf("ReadFrom = %v, Suspend = %v at %d, want %v and bytes that are kept", s.err, s.kept, s.size, ErrCut)
-				}
-				wantCommit(t, m, s.next, data[s.size:], data)
-				wantIdle(t, m)
-			})
+	eachKind(t, func(t *testing.T, habits membucket.Habits) {
+		synctest.Test(t, func(t *testing.T) {
+			m := replica(t, &membucket.Store{Habits: habits}, nil)
+			data := randomBytes(20, 200*kiB)
+			start := time.Now()
+			s := receive(t.Context(), m, newSlowBody(data, 500, time.Minute))
+			<-s.done
+			if d := time.Since(start); d >= requestLimit {
+				t.Errorf("the PATCH lasted %v, want less than %v", d, requestLimit)
+			}
+			if !errors.Is(s.err, ErrCut) || s.kept != nil || s.size == 0 {
+				t.Fatalf("ReadFrom = %v, Suspend = %v at %d, want %v and bytes that are kept", s.err, s.kept, s.size, ErrCut)
+			}
+			wantCommit(t, m, s.next, data[s.size:], data)
+			wantIdle(t, m)
 		})
-	}
+	})
 }
 
 // TestNothingIsCompletedTooLate lets the last part take longer than the deadline.

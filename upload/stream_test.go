@@ -178,121 +178,115 @@ func (s *sleeper) Read([]byte) (int, error) {
 // TestCheckpoints checks that a long PATCH creates a record about every 30 s, so
 // that a killed process costs its client little.
 func TestCheckpoints(t *testing.T) {
-	for name, habits := range map[string]membucket.Habits{"S3": smallS3(), "directory": streaming()} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				store := &membucket.Store{Habits: habits}
-				m, other := replica(t, store, nil), replica(t, store, nil)
-				data := randomBytes(58, 20*miB)
-				s := receive(t.Context(), m, newSlowBody(data, int(64*kiB), time.Second))
-				var last int64
-				for i := range 8 {
-					time.Sleep(36 * time.Second)
-					now, size, err := other.Status(t.Context(), s.tok)
-					if err != nil || size <= last {
-						t.Fatalf("after %d s: Status = %d, %v, want more than %d", 36*(i+1), size, err, last)
-					}
-					last = size
-					if i == 5 { // as if the process had been killed now
-						w := resume(t, other, now, Options{Length: -1})
-						if _, err := w.Write(data[size:]); err != nil {
-							t.Fatal(err)
-						}
-						if got := w.Digest(); got != digest.FromBytes(data) {
-							t.Errorf("Digest after continuing from %d = %s, want %s", size, got, digest.FromBytes(data))
-						}
-						w.Close()
-					}
+	eachKind(t, func(t *testing.T, habits membucket.Habits) {
+		synctest.Test(t, func(t *testing.T) {
+			store := &membucket.Store{Habits: habits}
+			m, other := replica(t, store, nil), replica(t, store, nil)
+			data := randomBytes(58, 20*miB)
+			s := receive(t.Context(), m, newSlowBody(data, int(64*kiB), time.Second))
+			var last int64
+			for i := range 8 {
+				time.Sleep(36 * time.Second)
+				now, size, err := other.Status(t.Context(), s.tok)
+				if err != nil || size <= last {
+					t.Fatalf("after %d s: Status = %d, %v, want more than %d", 36*(i+1), size, err, last)
 				}
-				close(s.body.end)
-				<-s.done
-				if s.err != nil || s.kept != nil {
-					t.Fatalf("ReadFrom = %v, Suspend = %v", s.err, s.kept)
+				last = size
+				if i == 5 { // as if the process had been killed now
+					w := resume(t, other, now, Options{Length: -1})
+					if _, err := w.Write(data[size:]); err != nil {
+						t.Fatal(err)
+					}
+					if got := w.Digest(); got != digest.FromBytes(data) {
+						t.Errorf("Digest after continuing from %d = %s, want %s", size, got, digest.FromBytes(data))
+					}
+					w.Close()
 				}
-				wantCommit(t, m, s.next, data[s.size:], data)
-				wantIdle(t, m)
-			})
+			}
+			close(s.body.end)
+			<-s.done
+			if s.err != nil || s.kept != nil {
+				t.Fatalf("ReadFrom = %v, Suspend = %v", s.err, s.kept)
+			}
+			wantCommit(t, m, s.next, data[s.size:], data)
+			wantIdle(t, m)
 		})
-	}
+	})
 }
 
 // TestCommitIsNotRecorded checks that a request that commits creates no records,
 // however long it takes.
 func TestCommitIsNotRecorded(t *testing.T) {
-	for name, habits := range map[string]membucket.Habits{"S3": smallS3(), "directory": streaming()} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				counter := &drivertest.Counter{}
-				m := replica(t, &membucket.Store{Habits: habits}, counter.Intercept)
-				data := randomBytes(59, 6*miB)
-				body := newSlowBody(data, int(64*kiB), time.Second)
-				time.AfterFunc(10*time.Minute, func() { close(body.end) })
-				counter.Reset()
-				w := resume(t, m, m.Start("r", digest.SHA256), Options{Length: int64(len(data)), Commit: true, Digest: digest.FromBytes(data)})
-				defer w.Close()
-				if _, err := w.ReadFrom(body); err != nil {
-					t.Fatal(err)
-				}
-				if err := seal(t.Context(), w, digest.FromBytes(data)); err != nil {
-					t.Fatal(err)
-				}
-				c, err := w.Store(t.Context())
-				if err != nil {
-					t.Fatal(err)
-				}
-				if n := counter.ByMethod()["Create"]; n != 0 {
-					t.Errorf("%d records were created, want 0", n)
-				}
-				wantContent(t, m, c, data)
-			})
+	eachKind(t, func(t *testing.T, habits membucket.Habits) {
+		synctest.Test(t, func(t *testing.T) {
+			counter := &drivertest.Counter{}
+			m := replica(t, &membucket.Store{Habits: habits}, counter.Intercept)
+			data := randomBytes(59, 6*miB)
+			body := newSlowBody(data, int(64*kiB), time.Second)
+			time.AfterFunc(10*time.Minute, func() { close(body.end) })
+			counter.Reset()
+			w := resume(t, m, m.Start("r", digest.SHA256), Options{Length: int64(len(data)), Commit: true, Digest: digest.FromBytes(data)})
+			defer w.Close()
+			if _, err := w.ReadFrom(body); err != nil {
+				t.Fatal(err)
+			}
+			if err := seal(t.Context(), w, digest.FromBytes(data)); err != nil {
+				t.Fatal(err)
+			}
+			c, err := w.Store(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := counter.ByMethod()["Create"]; n != 0 {
+				t.Errorf("%d records were created, want 0", n)
+			}
+			wantContent(t, m, c, data)
 		})
-	}
+	})
 }
 
 // TestStoreIsSlow checks that a client is not cut off while the store makes its
 // part durable.
 func TestStoreIsSlow(t *testing.T) {
-	for name, habits := range map[string]membucket.Habits{"S3": smallS3(), "directory": streaming()} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				slow := func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
-					err := do(ctx)
-					if c.Method == "StreamPart" || c.Method == "PutPart" || c.Method == "StartUpload" {
-						time.Sleep(time.Minute)
-					}
-					return err
+	eachKind(t, func(t *testing.T, habits membucket.Habits) {
+		synctest.Test(t, func(t *testing.T) {
+			slow := func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+				err := do(ctx)
+				if c.Method == "StreamPart" || c.Method == "PutPart" || c.Method == "StartUpload" {
+					time.Sleep(time.Minute)
 				}
-				m := replica(t, &membucket.Store{Habits: habits}, slow)
-				interrupted := false
-				data := randomBytes(60, 1200*kiB)
-				done := make(chan error)
-				go func() {
-					w := resume(t, m, m.Start("r", digest.SHA256), Options{Length: -1, Interrupt: func() { interrupted = true }})
-					defer w.Close()
-					_, err := w.ReadFrom(bytes.NewReader(data))
-					if err == nil {
-						_, err = w.Suspend(t.Context())
-					}
-					done <- err
-				}()
-				synctest.Wait()
-				all := takeAll(t, m)
-				all.client.Pause()
-				runner := want(t, m, m.Memory().Reserve)
-				runner.client.Pause()
-				behind := want(t, m, m.Memory().Reserve)
-				time.Sleep(50 * time.Second)
-				for _, b := range []*held{all, runner} {
-					b.giveBack()
+				return err
+			}
+			m := replica(t, &membucket.Store{Habits: habits}, slow)
+			interrupted := false
+			data := randomBytes(60, 1200*kiB)
+			done := make(chan error)
+			go func() {
+				w := resume(t, m, m.Start("r", digest.SHA256), Options{Length: -1, Interrupt: func() { interrupted = true }})
+				defer w.Close()
+				_, err := w.ReadFrom(bytes.NewReader(data))
+				if err == nil {
+					_, err = w.Suspend(t.Context())
 				}
-				err := <-done
-				synctest.Wait()
-				behind.giveBack()
-				if err != nil || interrupted {
-					t.Errorf("PATCH to a slow store = %v, interrupted %v, want success", err, interrupted)
-				}
-				wantIdle(t, m)
-			})
+				done <- err
+			}()
+			synctest.Wait()
+			all := takeAll(t, m)
+			all.client.Pause()
+			runner := want(t, m, m.Memory().Reserve)
+			runner.client.Pause()
+			behind := want(t, m, m.Memory().Reserve)
+			time.Sleep(50 * time.Second)
+			for _, b := range []*held{all, runner} {
+				b.giveBack()
+			}
+			err := <-done
+			synctest.Wait()
+			behind.giveBack()
+			if err != nil || interrupted {
+				t.Errorf("PATCH to a slow store = %v, interrupted %v, want success", err, interrupted)
+			}
+			wantIdle(t, m)
 		})
-	}
+	})
 }

@@ -31,10 +31,11 @@ import (
 // names a real bucket instead, for the Application Default Credentials. Each
 // case has a separate prefix under test/, which the case empties at its end.
 //
-// Here pages are short, listings have three of them, and trees have two levels.
-// TestLongConformance has pages as long as the service's, and deeper trees.
+// Here pages are short, listings have three of them, trees have two levels, and races
+// have few participants. TestLongConformance has pages as long as the service's, deeper
+// trees, and more of everything.
 func TestConformance(t *testing.T) {
-	runSuite(t, 100, drivertest.Suite{Like: memory.GCS(), Keys: 210, Parts: 100})
+	runSuite(t, 50, drivertest.Suite{Like: memory.GCS(), Keys: 110, Parts: 100, Workers: 4, Steps: 60})
 }
 
 // TestLongConformance runs the suite with listings of three pages and trees of
@@ -51,7 +52,7 @@ func TestLongConformance(t *testing.T) {
 func runSuite(t *testing.T, pageSize int, suite drivertest.Suite) {
 	t.Helper()
 	if name := os.Getenv("BERTH_TEST_GCS"); name != "" {
-		suite.Keys = max(suite.Keys, maxResults+10)
+		suite.Keys, suite.Workers, suite.Steps = max(suite.Keys, maxResults+10), 0, 0 // the defaults
 		suite.New = func(t *testing.T) drivertest.Opener {
 			open := opener(Config{Bucket: name, Prefix: "test/" + rand.Text()})
 			t.Cleanup(func() { empty(t, open) })

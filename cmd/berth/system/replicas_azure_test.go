@@ -13,25 +13,20 @@ import (
 	"github.com/berthhq/berth/drivers/drivertest/emulator"
 )
 
-func TestReplicasOnAzure(t *testing.T) { testReplicasOnAzure(t, someChaos) }
-
-func TestLongReplicasOnAzure(t *testing.T) {
-	skipUnlessLong(t, "replicas that are killed all the time, on Azure")
-	testReplicasOnAzure(t, fullChaos)
-}
-
-func testReplicasOnAzure(t *testing.T, c chaos) {
+// replicatedAzure returns an empty container of a new server.
+func replicatedAzure(t *testing.T) sharedStore {
+	t.Helper()
 	s := emulator.Azurite(t)
 	env := azureEnv(t, s)
 	name := settingOf(env, "BERTH_STORAGE_AZURE_CONTAINER")
-	testReplicas(t, sharedStore{
+	return sharedStore{
 		env: env, setting: "BERTH_STORAGE_AZURE_ENDPOINT", endpoint: s.Endpoint, part: leastPart, life: time.Second,
 		requests: []string{storesPart, completes, writesSession, writesRecord, writesLink},
 		open: func(ctx context.Context) (drivers.Bucket, error) {
 			return azure.Open(ctx, azure.Config{Account: s.Account, Container: name, Endpoint: s.Endpoint, SharedKey: s.SharedKey})
 		},
 		list: func(t *testing.T) []string { return listAzure(t, s, name) },
-	}, c)
+	}
 }
 
 // listAzure returns the blobs of a container, except those that a killed start has

@@ -15,18 +15,13 @@ import (
 	"github.com/berthhq/berth/drivers/gcs"
 )
 
-func TestReplicasOnGCS(t *testing.T) { testReplicasOnGCS(t, someChaos) }
-
-func TestLongReplicasOnGCS(t *testing.T) {
-	skipUnlessLong(t, "replicas that are killed all the time, on GCS")
-	testReplicasOnGCS(t, fullChaos)
-}
-
-func testReplicasOnGCS(t *testing.T, c chaos) {
+// replicatedGCS returns an empty bucket of a new server.
+func replicatedGCS(t *testing.T) sharedStore {
+	t.Helper()
 	s := emulator.FakeGCS(t)
 	env := gcsEnv(t, s)
 	bucket := settingOf(env, "BERTH_STORAGE_GCS_BUCKET")
-	testReplicas(t, sharedStore{
+	return sharedStore{
 		env: env, setting: "BERTH_STORAGE_GCS_ENDPOINT", endpoint: s.Endpoint, part: leastPart, life: time.Second,
 		requests: []string{storesPart, completes, writesSession, writesRecord, writesLink},
 		orphans:  true,
@@ -34,7 +29,7 @@ func testReplicasOnGCS(t *testing.T, c chaos) {
 			return gcs.Open(ctx, gcs.Config{Bucket: bucket, Endpoint: s.Endpoint, CredentialsFile: s.CredentialsFile})
 		},
 		list: func(t *testing.T) []string { return listGCS(t, s, bucket) },
-	}, c)
+	}
 }
 
 // listGCS returns the objects of a bucket.

@@ -14,19 +14,16 @@ import (
 	s3driver "github.com/berthhq/berth/drivers/s3"
 )
 
-func TestReplicasOnS3(t *testing.T) { testReplicasOnS3(t, emulator.VersityGW(t), someChaos) }
+func replicatedVersityGW(t *testing.T) sharedStore { return replicatedS3(t, emulator.VersityGW(t)) }
 
-// TestLongReplicasOnS3 also covers MinIO, where deletes leave empty objects.
-func TestLongReplicasOnS3(t *testing.T) {
-	skipUnlessLong(t, "replicas that are killed all the time, on two S3 servers")
-	t.Run("versitygw", func(t *testing.T) { testReplicasOnS3(t, emulator.VersityGW(t), fullChaos) })
-	t.Run("MinIO", func(t *testing.T) { testReplicasOnS3(t, emulator.MinIO(t), fullChaos) })
-}
+func replicatedMinIO(t *testing.T) sharedStore { return replicatedS3(t, emulator.MinIO(t)) }
 
-func testReplicasOnS3(t *testing.T, s *emulator.S3, c chaos) {
+// replicatedS3 returns an empty bucket of the server.
+func replicatedS3(t *testing.T, s *emulator.S3) sharedStore {
+	t.Helper()
 	env := s3Env(t, s)
 	bucket := settingOf(env, "BERTH_STORAGE_S3_BUCKET")
-	testReplicas(t, sharedStore{
+	return sharedStore{
 		env: env, setting: "BERTH_STORAGE_S3_ENDPOINT", endpoint: s.Endpoint, part: s3Part, life: time.Second,
 		requests: []string{startsUpload, storesPart, completes, writesSession, writesRecord, writesLink},
 		orphans:  true,
@@ -37,7 +34,7 @@ func testReplicasOnS3(t *testing.T, s *emulator.S3, c chaos) {
 			})
 		},
 		list: func(t *testing.T) []string { return listS3(t, s, bucket) },
-	}, c)
+	}
 }
 
 // listS3 returns the objects and uploads of a bucket, except three kinds: empty

@@ -79,10 +79,40 @@ var (
 	fullChaos = chaos{randomKills: math.MaxInt, allShapes: true}
 )
 
+// TestReplicas kills some replicas on each kind of store.
+func TestReplicas(t *testing.T) {
+	for name, test := range map[string]struct {
+		start func(t *testing.T) sharedStore
+		chaos chaos
+	}{
+		"filesystem": {replicatedFilesystem, chaos{randomKills: 3, allShapes: true}},
+		"S3":         {replicatedVersityGW, someChaos},
+		"GCS":        {replicatedGCS, someChaos},
+		"Azure":      {replicatedAzure, someChaos},
+	} {
+		t.Run(name, func(t *testing.T) { testReplicas(t, test.start(t), test.chaos) })
+	}
+}
+
+// TestLongReplicas kills replicas all the time. It also covers MinIO, where deletes leave
+// empty objects.
+func TestLongReplicas(t *testing.T) {
+	skipUnlessLong(t, "replicas that are killed all the time, on every store")
+	for name, start := range map[string]func(t *testing.T) sharedStore{
+		"filesystem": replicatedFilesystem,
+		"versitygw":  replicatedVersityGW,
+		"MinIO":      replicatedMinIO,
+		"GCS":        replicatedGCS,
+		"Azure":      replicatedAzure,
+	} {
+		t.Run(name, func(t *testing.T) { testReplicas(t, start(t), fullChaos) })
+	}
+}
+
 // testReplicas pushes through three replicas that are killed in the middle of each kind
-// of request to the store, and at random moments. Each chunk goes to another replica than the chunk before. In the end each
-// replica serves every acknowledged blob, and what killed replicas have left can be
-// removed.
+// of request to the store, and at random moments. Each chunk goes to another replica than
+// the chunk before. In the end each replica serves every acknowledged blob, and what
+// killed replicas have left can be removed.
 func testReplicas(t *testing.T, s sharedStore, c chaos) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
@@ -242,18 +272,11 @@ func settingOf(env []string, name string) string {
 	return ""
 }
 
-func TestReplicasOnFilesystem(t *testing.T) {
-	testReplicasOnFilesystem(t, chaos{randomKills: 3, allShapes: true})
-}
-
-func TestLongReplicasOnFilesystem(t *testing.T) {
-	skipUnlessLong(t, "replicas that are killed all the time, on a directory")
-	testReplicasOnFilesystem(t, fullChaos)
-}
-
-func testReplicasOnFilesystem(t *testing.T, c chaos) {
+// replicatedFilesystem returns an empty directory.
+func replicatedFilesystem(t *testing.T) sharedStore {
+	t.Helper()
 	root := t.TempDir()
-	testReplicas(t, sharedStore{
+	return sharedStore{
 		env:  append(cleanEnv(), "BERTH_STORAGE_FILESYSTEM_ROOT="+root),
 		part: 4 << 20,
 		life: 300 * time.Millisecond,
@@ -272,5 +295,5 @@ func testReplicasOnFilesystem(t *testing.T, c chaos) {
 			}
 			return left
 		},
-	}, c)
+	}
 }

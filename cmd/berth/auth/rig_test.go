@@ -31,8 +31,9 @@ type rig struct {
 	open    http.Handler // without
 	log     *ocihttptest.Buffer
 
-	mu    sync.Mutex
-	users []string // that were recorded for the log
+	mu      sync.Mutex
+	users   []string // that were recorded for the log
+	clients int      // that have sent a request
 }
 
 const testSeed = "0123456789abcdef0123456789abcdef"

@@ -19,6 +19,7 @@ import (
 	"github.com/berthhq/berth/blobstore"
 	"github.com/berthhq/berth/blobstore/ocihttp"
 	"github.com/berthhq/berth/blobstore/ocihttp/ocihttptest"
+	"github.com/berthhq/berth/drivers/drivertest"
 	"github.com/berthhq/berth/drivers/memory"
 	"github.com/berthhq/berth/redirect/match"
 )
@@ -35,6 +36,9 @@ type rig struct {
 	users   []string // that were recorded for the log
 	clients int      // that have sent a request
 }
+
+// signs is the name of a service whose store signs URLs.
+const signs = "signs"
 
 const testSeed = "0123456789abcdef0123456789abcdef"
 
@@ -65,6 +69,9 @@ func newRig(t testing.TB, cfg Config) *rig {
 	bucket, err := memory.Open(t.Context(), memory.Config{})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if cfg.Service == signs {
+		bucket = drivertest.Signing(bucket)
 	}
 	store, err := blobstore.Open(t.Context(), bucket, blobstore.Config{})
 	if err != nil {

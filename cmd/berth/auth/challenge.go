@@ -17,6 +17,8 @@ import (
 func (a *Auth) unauthenticated(req *request, need access.Need, code string) error {
 	reason := "authentication required"
 	switch {
+	case req.with == noCredentials:
+		code = "" // no token was insufficient
 	case code == "insufficient_scope":
 		reason = "the token is not valid for this access: request one with the scope in WWW-Authenticate"
 	case req.with == basic:

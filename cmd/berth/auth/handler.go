@@ -139,7 +139,7 @@ func (a *Auth) Authorize(ctx context.Context, need access.Need) (optional bool, 
 	switch a.decide(req.id, need.Required) {
 	case denied:
 		if req.id.caller.User == "" {
-			return false, a.unauthenticated(req, need, "")
+			return false, a.unauthenticated(req, need, "insufficient_scope")
 		}
 		return false, access.ErrDenied
 	case insufficient:

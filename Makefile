@@ -61,9 +61,10 @@ test: $(NEEDS) ## Run the tests, those of concurrent code with the race detector
 	$(TEST) -timeout 20m $(OTHERS)
 
 .PHONY: test-long
-test-long: $(NEEDS) ## Run the tests that take minutes: every interleaving and fault, all TestLong…, and the race detector everywhere
+test-long: $(NEEDS) $(TOOLS)/deploy.stamp ## Run the tests that take minutes: every interleaving and fault, all TestLong…, and the race detector everywhere
 	BERTH_TEST_LONG=1 $(TEST) -run '$(SEARCHES)' -timeout 60m ./blobstore
 	BERTH_TEST_LONG=1 $(TEST) -run '^TestLong' -timeout 60m -count 1 ./...
+	cd testdata/tools/deploy && $(GO) test ./...
 	$(TEST) -race -run '$(SEARCHES)' -timeout 60m -count 1 ./blobstore
 	$(TEST) -race -timeout 60m -count 1 $(CONCURRENT)
 
@@ -84,6 +85,23 @@ fuzz: ## Run every fuzzer for FUZZTIME (30s)
 .PHONY: soak
 soak: $(NEEDS) $(TOOLS)/largeclients.stamp ## Run the tests that take tens of minutes (BERTH_TEST_SOAK=1)
 	BERTH_TEST_SOAK=1 $(TEST) -timeout 2h -count 1 ./...
+
+DIST := $(CURDIR)/dist
+PACKAGES ?= $(DIST)
+
+.PHONY: docs
+docs: build ## Write man pages and shell completions into dist/docs
+	rm -rf $(DIST)/docs
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) ./berth docs $(DIST)/docs
+	gzip -9n $(DIST)/docs/man/*.1
+
+# A version such as 1.2.3, or 0.0.0~20261201120000.abcdef0 between releases.
+VERSION ?= $$(git describe --tags --exact-match --match 'v*' 2>/dev/null | sed s/^v// | grep . || git log -1 --date=format:%Y%m%d%H%M%S --format=0.0.0~%cd.%h)
+
+.PHONY: package
+package: docs $(TOOLS)/deploy.stamp ## Build dist/*.deb and dist/*.rpm for this machine's processor
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -tags $(TAGS) -o $(DIST)/berth ./cmd/berth
+	for kind in deb rpm; do ARCH=$$($(GO) env GOARCH) VERSION=$(VERSION) nfpm package --config deploy/packages/nfpm.yaml --packager $$kind --target $(PACKAGES)/ || exit; done
 
 # Helm takes minutes to build. `make test` compares the golden output with berth, and
 # fails if the chart has changed since Helm wrote it.

@@ -70,49 +70,68 @@ func (t *Tags) read(ctx context.Context, tag string) (catalog.StoredTag, error) 
 
 // All returns all tags. See [TagService].
 func (t *Tags) All(ctx context.Context) ([]string, error) {
-	return t.list(ctx, "", 0)
+	tags := []string{}
+	_, err := t.list(ctx, "", 0, func(tag string) error {
+		tags = append(tags, tag)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return tags, nil
 }
 
-// List returns the first n tags after last, in ascending byte order, and reports
-// whether there may be more after them. If last is empty, it starts with the first tag.
-// last need not be a tag. List returns ErrNameUnknown if the repository never had a
+// List calls ingester for the first n tags after last, in ascending byte order, and
+// reports whether there may be more after them. If last is empty, it starts with the
+// first tag. last need not be a tag. List stops at the first error that ingester
+// returns, and returns it. It returns ErrNameUnknown if the repository never had a
 // manifest.
 //
-// It sends one request for every 1,000 tags. The tags of a manifest that was just
-// deleted may be in the list.
-func (t *Tags) List(ctx context.Context, last string, n int) (tags []string, more bool, err error) {
+// It sends one request for every 1,000 tags, and holds one page of them in memory. The
+// tags of a manifest that was just deleted may be in the list.
+func (t *Tags) List(ctx context.Context, last string, n int, ingester func(tag string) error) (more bool, err error) {
 	want := n
 	if n == 0 || n%pageKeys != 0 {
 		want++ // to find out whether there are more; after full pages it would cost a request
 	}
-	tags, err = t.list(ctx, last, want)
-	more = len(tags) == want
-	return tags[:min(len(tags), n)], more, err
+	ingested := 0
+	listed, err := t.list(ctx, last, want, func(tag string) error {
+		if ingested == n {
+			return nil
+		}
+		ingested++
+		return ingester(tag)
+	})
+	return listed == want, err
 }
 
 // pageKeys is the number of keys that a store lists in one request, unless its pages are
 // larger.
 const pageKeys = 1000
 
-// list returns the first want tags after last, or all if want is 0.
-func (t *Tags) list(ctx context.Context, last string, want int) ([]string, error) {
-	tags := []string{}
+// list calls ingester for the first want tags after last, or for all if want is 0, and
+// returns their number. It returns the errors of ingester as they are.
+func (t *Tags) list(ctx context.Context, last string, want int, ingester func(tag string) error) (n int, err error) {
 	for tag, err := range t.s.catalog.Tags(ctx, t.repository, last, want) {
 		if err != nil {
-			return nil, publicError(err)
+			return n, publicError(err)
 		}
-		if tags = append(tags, strings.Clone(tag)); len(tags) == want { // a tag that was not copied would keep its key in memory
+		// A tag that was not copied would keep its key in memory.
+		if err := ingester(strings.Clone(tag)); err != nil {
+			return n, err
+		}
+		if n++; n == want {
 			break
 		}
 	}
-	if len(tags) > 0 {
-		return tags, nil
+	if n > 0 {
+		return n, nil
 	}
-	_, err := t.s.catalog.ReadMarker(ctx, t.repository)
+	_, err = t.s.catalog.ReadMarker(ctx, t.repository)
 	if errors.Is(err, drivers.ErrNotFound) {
-		return nil, ErrNameUnknown
+		return 0, ErrNameUnknown
 	}
-	return tags, publicError(err)
+	return 0, publicError(err)
 }
 
 // Lookup returns the tags that name a manifest. See [TagService]. It also returns an

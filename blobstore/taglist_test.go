@@ -42,6 +42,15 @@ func (p *pushes) listCalls() (counts []int) {
 	return counts
 }
 
+// listTags returns a page of tags.
+func (p *pushes) listTags(last string, n int) (tags []string, more bool, err error) {
+	more, err = p.Tags().List(p.t.Context(), last, n, func(tag string) error {
+		tags = append(tags, tag)
+		return nil
+	})
+	return tags, more, err
+}
+
 // TestTagPages lists tags in pages, and counts the keys that the pages ask the store for.
 func TestTagPages(t *testing.T) {
 	p := newPushes(t, Config{})
@@ -72,13 +81,13 @@ func TestTagPages(t *testing.T) {
 		{"w", 10, false, []int{11}},
 	} {
 		p.calls = nil
-		got, more, err := p.Tags().List(t.Context(), test.last, test.n)
+		got, more, err := p.listTags(test.last, test.n)
 		from, found := slices.BinarySearch(tags, test.last)
 		if found {
 			from++
 		}
 		want := tags[from:min(from+test.n, len(tags))]
-		if err != nil || more != test.more || !slices.Equal(got, want) || got == nil {
+		if err != nil || more != test.more || !slices.Equal(got, want) {
 			t.Errorf("List(%q, %d) = %d tags, %t, %v, want %d, %t", test.last, test.n, len(got), more, err, len(want), test.more)
 		}
 		if calls := p.listCalls(); !slices.Equal(calls, test.calls) {
@@ -90,6 +99,29 @@ func TestTagPages(t *testing.T) {
 	}
 }
 
+// TestTagListStops checks that a list ends with the first error of its ingester, and asks
+// the store for no further page.
+func TestTagListStops(t *testing.T) {
+	p := newPushes(t, Config{})
+	put := imageOf(p.blob("config"))
+	p.mustPut(put)
+	p.createTags(1500, put.Digest)
+	full := errors.New("full")
+	for _, n := range []int{1, 1000} {
+		p.calls = nil
+		ingested := 0
+		_, err := p.Tags().List(t.Context(), "", 1500, func(string) error {
+			if ingested++; ingested == n {
+				return full
+			}
+			return nil
+		})
+		if calls := p.listCalls(); !errors.Is(err, full) || ingested != n || len(calls) != 1 {
+			t.Errorf("List = %v after %d tags and %d pages, want %v after %d tags and one page", err, ingested, len(calls), full, n)
+		}
+	}
+}
+
 // TestTagsOfUnknownRepository lists tags where there are none. Only the marker decides
 // whether the repository is known.
 func TestTagsOfUnknownRepository(t *testing.T) {
@@ -97,12 +129,12 @@ func TestTagsOfUnknownRepository(t *testing.T) {
 	config := p.blob("config") // a blob alone makes no repository
 	wantUnknown := func(want bool) {
 		t.Helper()
-		tags, more, err := p.Tags().List(t.Context(), "x", 10)
+		tags, more, err := p.listTags("x", 10)
 		all, allErr := p.Tags().All(t.Context())
 		if want != errors.Is(err, ErrNameUnknown) || want != errors.Is(allErr, ErrNameUnknown) || len(tags)+len(all) > 0 || more {
 			t.Errorf("List = %q, %t, %v, and All = %q, %v, want ErrNameUnknown: %t", tags, more, err, all, allErr, want)
 		}
-		if !want && (tags == nil || all == nil) {
+		if !want && all == nil {
 			t.Error("an empty list is nil")
 		}
 	}
@@ -113,7 +145,7 @@ func TestTagsOfUnknownRepository(t *testing.T) {
 	wantUnknown(false)
 
 	p.intercept = (&drivertest.Faulty{Nth: 1, Err: drivers.ErrBusy, Match: func(c drivertest.Call) bool { return isCall(c, "List tag") }}).Intercept
-	if _, _, err := p.Tags().List(t.Context(), "", 10); !errors.Is(err, ErrUnavailable) {
+	if _, _, err := p.listTags("", 10); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("List of a busy store = %v, want ErrUnavailable", err)
 	}
 }

@@ -18,6 +18,10 @@ const (
 	maxLongLists = 16
 	listPatience = 10 * time.Second
 
+	// A client has to receive a longer list within listPatience and the time that this
+	// rate allows. The kernel's buffers usually take most of the list at once.
+	minListRate = 64 << 10 // bytes per second
+
 	// listMargin is room for what stands around the entries of a list, in bytes.
 	listMargin = 1 << 10
 )
@@ -92,14 +96,21 @@ func (l *list) add(entry any) (fits bool, err error) {
 		return false, nil
 	}
 	l.entries++
-	if l.isLong || l.body.Len() <= shortList {
-		return true, nil
+	return true, l.reserve(0)
+}
+
+// reserve counts the list as long if n more bytes make it so. A caller of add reserves
+// an entry that may be long by itself, because add encodes the entry first. It returns
+// errTooManyLists if there are too many long lists.
+func (l *list) reserve(n int) error {
+	if l.isLong || l.body.Len()+n <= shortList {
+		return nil
 	}
 	if err := l.long.acquire(l.ctx); err != nil {
-		return false, err
+		return err
 	}
 	l.isLong = true
-	return true, nil
+	return nil
 }
 
 func (l *list) close() {
@@ -117,6 +128,11 @@ func (l *list) send(w http.ResponseWriter, mediaType, start string) {
 	h.Set("Content-Length", strconv.Itoa(len(start)+l.body.Len()))
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
+	if l.isLong {
+		patience := listPatience + time.Duration(l.body.Len())*time.Second/minListRate
+		// A connection without deadlines, as in tests, may take any time.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(patience))
+	}
 	w.WriteHeader(http.StatusOK)
 	if _, err := w.Write([]byte(start)); err == nil { // an error means that the client has disconnected
 		_, _ = l.body.WriteTo(w)

@@ -7,23 +7,25 @@ import (
 	"strconv"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/berthhq/berth/blobstore"
 )
 
 // listTags handles GET of tags/list.
 func (h *handler) listTags(w http.ResponseWriter, r *http.Request, req request) error {
-	tags, more, err := h.repository(req).Tags().List(r.Context(), tagPosition(req.page.last), req.page.n)
+	l := newList(r.Context(), h.longLists, 0)
+	defer l.close()
+	last := ""
+	more, err := h.repository(req).Tags().List(r.Context(), tagPosition(req.page.last), req.page.n, func(tag string) error {
+		last = tag
+		_, err := l.add(tag)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	l := newList(r.Context(), h.longLists, 0)
-	defer l.close()
-	for _, tag := range tags {
-		if _, err := l.add(tag); err != nil {
-			return err
-		}
-	}
-	if more && len(tags) > 0 {
-		h.setNext(w, "/v2/"+req.name.Name()+"/tags/list", req.page.after(tags[len(tags)-1]))
+	if more && last != "" {
+		h.setNext(w, "/v2/"+req.name.Name()+"/tags/list", req.page.after(last))
 	}
 	l.send(w, "application/json", `{"name":"`+req.name.Name()+`","tags":`) // a name needs no escapes
 	return nil
@@ -109,6 +111,9 @@ func (h *handler) listReferrers(w http.ResponseWriter, r *http.Request, req requ
 		if req.artifactType != "" && desc.ArtifactType != req.artifactType {
 			continue
 		}
+		if err := l.reserve(annotationBytes(desc)); err != nil {
+			return err
+		}
 		fits, err := l.add(referrer{desc.MediaType, desc.Size, desc.Digest, desc.ArtifactType, desc.Annotations})
 		if err != nil {
 			return err
@@ -128,6 +133,14 @@ func (h *handler) listReferrers(w http.ResponseWriter, r *http.Request, req requ
 	}
 	l.send(w, mediaTypeIndex, `{"schemaVersion":2,"mediaType":"`+mediaTypeIndex+`","manifests":`)
 	return nil
+}
+
+// annotationBytes returns the length of the annotations, without quotes and escapes.
+func annotationBytes(desc blobstore.ManifestDescriptor) (n int) {
+	for key, value := range desc.Annotations {
+		n += len(key) + len(value)
+	}
+	return n
 }
 
 // after returns the query of the page that continues after last.

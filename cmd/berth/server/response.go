@@ -100,6 +100,15 @@ func (w *response) extend() {
 	_ = w.control.SetWriteDeadline(at) // if it fails, the server's deadline applies
 }
 
+// SetWriteDeadline is for [http.ResponseController]. All of the response must be sent by
+// then, besides the deadlines of its stretches.
+func (w *response) SetWriteDeadline(at time.Time) error {
+	if at.Before(w.last) {
+		w.last = at
+	}
+	return w.control.SetWriteDeadline(w.last)
+}
+
 // Unwrap is for [http.ResponseController].
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 

@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -107,6 +108,9 @@ func Parse(contentType string, body []byte) (Manifest, error) {
 	}
 	if isSchema1(declared) {
 		return Manifest{}, errSchema1()
+	}
+	if !utf8.Valid(body) {
+		return Manifest{}, invalid("it is not UTF-8, which JSON has to be")
 	}
 	if !json.Valid(body) {
 		return Manifest{}, invalid("%s", describeJSON(json.Unmarshal(body, new(document))))

@@ -95,6 +95,7 @@ func TestParseRefuses(t *testing.T) {
 	}
 	for _, tt := range []struct{ name, contentType, body, want string }{
 		{"no JSON", MediaTypeImage, `hello`, "not JSON"},
+		{"not UTF-8", MediaTypeImage, image(`, "annotations": {"a": "` + "\xff" + `"}`), "UTF-8"},
 		{"cut off", MediaTypeImage, `{"schemaVersion":2,`, "JSON ends too early"},
 		{"empty", MediaTypeImage, ``, "JSON ends too early"},
 		{"list", MediaTypeImage, `[]`, "want a JSON object"},

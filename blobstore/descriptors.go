@@ -17,11 +17,11 @@ type descriptors struct {
 
 // Stat describes the blob by its link, which may be cached.
 func (s descriptors) Stat(ctx context.Context, d digest.Digest) (Descriptor, error) {
-	link, _, err := s.r.links().find(ctx, d, false)
+	link, err := s.r.links().find(ctx, d, false)
 	if err != nil {
 		return Descriptor{}, err
 	}
-	return descriptorOf(link), nil
+	return descriptorOf(link.Record), nil
 }
 
 // SetDescriptor reads the whole blob and computes both digests. It has to, because

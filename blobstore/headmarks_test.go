@@ -1,6 +1,7 @@
 package blobstore
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore/catalog"
+	"github.com/berthhq/berth/drivers/drivertest"
 )
 
 // markedRead is a read of something that the collector has condemned.
@@ -175,5 +177,29 @@ func testBlobMarks(t *testing.T, read markedRead, size int, alg digest.Algorithm
 	}
 	if known := r.s.cache.known(linkID{"a", d}); known == want.link {
 		t.Errorf("%s by %s of a blob with the marks %+v: the link is known as good: %t", read.what, alg, marks, known)
+	}
+}
+
+// TestHeadWithoutCacheReadsOnce counts the requests of a HEAD by sha512 that finds no mark,
+// where nothing is cached.
+func TestHeadWithoutCacheReadsOnce(t *testing.T) {
+	r := newReads(t, Config{Cache: CacheConfig{Entries: -1}})
+	p := randomBytes(1, 600)
+	d, alias := r.put(t, p), digest.SHA512.FromBytes(p)
+	must(t, r.elsewhere(t).SetDescriptor(t.Context(), alias, Descriptor{Digest: d}))
+	for _, tt := range []struct {
+		d    digest.Digest
+		want int
+	}{{d, 1}, {alias, 2}} {
+		calls := 0
+		r.intercept = func(ctx context.Context, _ drivertest.Call, do func(context.Context) error) error {
+			calls++
+			return do(ctx)
+		}
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodHead, "/", nil)
+		must(t, r.ServeBlob(t.Context(), httptest.NewRecorder(), req, tt.d))
+		if calls != tt.want {
+			t.Errorf("HEAD by %s makes %d calls, want %d", tt.d.Algorithm(), calls, tt.want)
+		}
 	}
 }

@@ -49,21 +49,16 @@ func blobError(err error, d digest.Digest) error {
 }
 
 // canonical returns the canonical digest of the bytes that have the digest d. It
-// checks d. For a digest of another algorithm it asks the cache before the store. It
-// returns ErrBlobUnknown if there is no alias.
-func (s *Store) canonical(ctx context.Context, d digest.Digest) (digest.Digest, error) {
-	if err := checkDigest(d); err != nil || d.Algorithm() == digest.Canonical {
-		return d, err
-	}
+// checks d. For a digest of another algorithm it asks the cache before the store, and
+// returns the alias if it has read one. It returns ErrBlobUnknown if there is no alias.
+func (s *Store) canonical(ctx context.Context, d digest.Digest) (digest.Digest, catalog.StoredAlias, error) {
 	if canonical, ok := s.cache.alias(d); ok {
-		return canonical, nil
+		return canonical, catalog.StoredAlias{}, nil
 	}
-	alias, err := s.readAlias(ctx, d)
-	return alias.Value.Digest, err
+	return s.resolve(ctx, d)
 }
 
-// resolve is canonical for a caller that must not use the cache. It also returns
-// the alias that it has read, if any.
+// resolve is canonical for a caller that must not use the cache.
 func (s *Store) resolve(ctx context.Context, d digest.Digest) (digest.Digest, catalog.StoredAlias, error) {
 	if err := checkDigest(d); err != nil || d.Algorithm() == digest.Canonical {
 		return d, catalog.StoredAlias{}, err
@@ -91,33 +86,42 @@ type links struct {
 
 func (l links) id(canonical digest.Digest) linkID { return linkID{l.repository, canonical} }
 
+// foundLink is the link to a blob that can be read.
+type foundLink struct {
+	catalog.Record
+
+	raw   []byte              // of an inline blob
+	alias catalog.StoredAlias // that the link was found by; zero if the store was not asked for it
+}
+
 // find returns the link to a blob that can be read, from the cache if it is there.
 // It returns ErrBlobUnknown if there is no link, or if the blob is damaged. With
 // the link of an inline blob it returns the blob's bytes, which are certain to be
 // returned only if wantInline is set.
-func (l links) find(ctx context.Context, d digest.Digest, wantInline bool) (catalog.Record, []byte, error) {
-	canonical, err := l.s.canonical(ctx, d)
+func (l links) find(ctx context.Context, d digest.Digest, wantInline bool) (foundLink, error) {
+	canonical, alias, err := l.s.canonical(ctx, d)
 	if err != nil {
-		return catalog.Record{}, nil, err
+		return foundLink{}, err
 	}
 	if link, inline, ok := l.s.cache.link(l.id(canonical), wantInline); ok {
-		return link, inline, nil
+		return foundLink{link, inline, alias}, nil
 	}
 	since := l.s.cache.start()
 	link, err := l.read(ctx, canonical)
 	if err != nil {
-		return catalog.Record{}, nil, err
+		return foundLink{}, err
 	}
 	l.s.cache.putLink(since, l.id(canonical), link.Value, link.Raw)
-	return link.Value, link.Raw, nil
+	return foundLink{link.Value, link.Raw, alias}, nil
 }
 
 // keep takes the collector's marks off the link that find has returned, and off the
 // alias of the digest that it was found by. A client that was told that the blob exists
-// may then name it in a manifest.
-func (l links) keep(ctx context.Context, d digest.Digest, link catalog.Record) error {
-	if _, known := l.s.cache.alias(d); !link.Condemned && (d == link.Digest || known) {
-		return nil // a condemned alias is not in the cache
+// may then name it in a manifest. It sends no request if find has read no mark: what is
+// in the cache has none.
+func (l links) keep(ctx context.Context, d digest.Digest, found foundLink) error {
+	if !found.Condemned && !found.alias.Value.Condemned {
+		return nil
 	}
 	due := l.s.newDeadline()
 	ctx, cancel := due.Context(ctx)

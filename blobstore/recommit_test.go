@@ -305,7 +305,7 @@ func TestNoAliasForDamagedBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rec, _, err := r.links().find(t.Context(), desc.Digest, false)
+	rec, err := r.links().find(t.Context(), desc.Digest, false)
 	if err != nil {
 		t.Fatal(err)
 	}

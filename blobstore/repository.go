@@ -9,7 +9,6 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/upload"
 )
 
@@ -78,10 +77,10 @@ func (r *Repository) links() links { return links{r.s, r.name} }
 
 // readable returns the link to a blob that the caller may read, and the bytes of an
 // inline blob if wantInline is set.
-func (r *Repository) readable(ctx context.Context, dgst digest.Digest, wantInline bool) (catalog.Record, []byte, error) {
+func (r *Repository) readable(ctx context.Context, dgst digest.Digest, wantInline bool) (foundLink, error) {
 	if r.s.cfg.Access != nil {
 		if _, err := r.descriptors.Stat(ctx, dgst); err != nil {
-			return catalog.Record{}, nil, err
+			return foundLink{}, err
 		}
 	}
 	return r.links().find(ctx, dgst, wantInline)
@@ -106,11 +105,11 @@ func (r *Repository) Get(ctx context.Context, dgst digest.Digest) ([]byte, error
 // ErrBlobUnknown if this repository does not have the blob. The reader does not
 // verify the digest.
 func (r *Repository) Open(ctx context.Context, dgst digest.Digest) (ReadSeekCloser, error) {
-	link, inline, err := r.readable(ctx, dgst, true)
+	found, err := r.readable(ctx, dgst, true)
 	if err != nil {
 		return nil, err
 	}
-	return r.links().openData(ctx, link, inline, 0, link.Size)
+	return r.links().openData(ctx, found.Record, found.raw, 0, found.Size)
 }
 
 // Put stores p as a blob. When it returns without an error, the blob is durable. A

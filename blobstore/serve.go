@@ -41,16 +41,16 @@ func (err ErrRange) Error() string {
 // conditions differently from this service.
 func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *http.Request, dgst digest.Digest) error {
 	isHead := req.Method == http.MethodHead
-	rec, raw, err := r.readable(ctx, dgst, !isHead)
+	found, err := r.readable(ctx, dgst, !isHead)
 	if err != nil {
 		return err
 	}
 	if isHead && !r.readOnly {
-		if err := r.links().keep(ctx, dgst, rec); err != nil {
+		if err := r.links().keep(ctx, dgst, found); err != nil {
 			return err
 		}
 	}
-	b := foundBlob{rec: rec, raw: raw, digest: dgst, mediaType: headerSafeMediaType(rec.MediaType)}
+	b := foundBlob{rec: found.Record, raw: found.raw, digest: dgst, mediaType: headerSafeMediaType(found.MediaType)}
 	p, err := r.planRead(ctx, req, b)
 	if err != nil {
 		return err
@@ -60,7 +60,7 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 	}
 	b.setHeaders(w.Header(), p)
 	if p.status == http.StatusOK {
-		w.Header().Set("Content-Length", strconv.FormatInt(rec.Size, 10))
+		w.Header().Set("Content-Length", strconv.FormatInt(found.Size, 10))
 	}
 	w.WriteHeader(p.status)
 	return nil

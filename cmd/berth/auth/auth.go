@@ -124,22 +124,9 @@ func (c *Config) IssuesTokens() bool { return c.Has(HTPasswd) || c.Has(OIDC) }
 // Validate returns an error that names the field of each invalid value. It reads no
 // files.
 func (c *Config) Validate() error {
-	var problems []error
+	problems := c.validateKinds()
 	bad := func(field, format string, args ...any) {
 		problems = append(problems, fmt.Errorf("auth.Config."+field+": "+format, args...))
-	}
-	if c.Kind != "" && len(c.Kinds) > 0 {
-		bad("Kinds", "set auth.Config.Kind or auth.Config.Kinds, not both")
-	}
-	for i, kind := range c.Kinds {
-		switch {
-		case !slices.Contains([]string{None, HTPasswd, Token, OIDC}, kind):
-			bad("Kinds", "%q: want htpasswd, token or oidc", kind)
-		case kind == None && len(c.Kinds) > 1:
-			bad("Kinds", "none is for every client without credentials: want it alone")
-		case slices.Contains(c.Kinds[:i], kind):
-			bad("Kinds", "%s stands there twice", kind)
-		}
 	}
 	if strings.ContainsFunc(c.Service, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) {
 		bad("Service", "%q: want printable ASCII without blanks, quotation marks and backslashes", c.Service)
@@ -158,6 +145,26 @@ func (c *Config) Validate() error {
 	}
 	_, err := policy.New(c.Policy)
 	return errors.Join(append(problems, err)...)
+}
+
+func (c *Config) validateKinds() (problems []error) {
+	bad := func(format string, args ...any) {
+		problems = append(problems, fmt.Errorf("auth.Config.Kinds: "+format, args...))
+	}
+	if c.Kind != "" && len(c.Kinds) > 0 {
+		bad("set auth.Config.Kind or auth.Config.Kinds, not both")
+	}
+	for i, kind := range c.Kinds {
+		switch {
+		case !slices.Contains([]string{None, HTPasswd, Token, OIDC}, kind):
+			bad("%q: want htpasswd, token or oidc", kind)
+		case kind == None && len(c.Kinds) > 1:
+			bad("none is for every client without credentials: want it alone")
+		case slices.Contains(c.Kinds[:i], kind):
+			bad("%s stands there twice", kind)
+		}
+	}
+	return problems
 }
 
 // New reads the files of cfg, and keeps reading them when they change until ctx ends, as

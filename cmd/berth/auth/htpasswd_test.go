@@ -86,7 +86,7 @@ func TestUnknownUser(t *testing.T) {
 
 func TestHTPasswd(t *testing.T) {
 	g := newRig(t, Config{Kind: HTPasswd, HTPasswd: HTPasswdConfig{htpasswd(t, "alice", "bob")}})
-	g.push("team/app", "v1")
+	g.push("team/app")
 	g.want(http.StatusOK, "GET", "/v2/", password("alice", "alice-pw"))
 	g.want(http.StatusOK, "GET", "/v2/team/app/manifests/v1", password("alice", "alice-pw"))
 	g.want(http.StatusAccepted, "DELETE", "/v2/team/app/manifests/v1", password("bob", "bob-pw"))
@@ -248,7 +248,7 @@ func TestPolicy(t *testing.T) {
 		{Users: []string{"bob"}, Actions: []string{"catalog"}},
 	}}})
 	for _, name := range []string{"public/app", "team/app", "secret/app"} {
-		g.push(name, "v1")
+		g.push(name)
 		g.pushBlob(name)
 	}
 	alice, bob, eve := password("alice", "alice-pw"), password("bob", "bob-pw"), password("eve", "eve-pw")

@@ -24,14 +24,15 @@ import (
 // TokenPath is the path at which this service issues tokens
 // (https://distribution.github.io/distribution/spec/auth/token/,
 // https://distribution.github.io/distribution/spec/auth/oauth/).
-const TokenPath = "/auth/token"
+const TokenPath = "/auth/token" //nolint:gosec // a path, and no secret
 
 const (
 	// ownLeeway is by how much the clocks of replicas may differ.
 	ownLeeway = 15 * time.Second
 
-	maxForm   = 64 << 10 // bytes
-	maxScopes = 100      // in one token
+	maxForm     = 64 << 10 // bytes
+	formTimeout = 15 * time.Second
+	maxScopes   = 100 // in one token
 )
 
 // issuer issues tokens.
@@ -156,10 +157,13 @@ func readForm(w http.ResponseWriter, r *http.Request) (scopes []string, ok bool)
 		return nil, false
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(formTimeout)) // if it fails, the server's deadline applies
 	if err := r.ParseForm(); err != nil {
 		refuse(w, http.StatusBadRequest, "UNSUPPORTED", "the form is malformed or too long")
 		return nil, false
 	}
+	_ = control.SetReadDeadline(time.Time{}) // otherwise it would end the request's context
 	if grant := r.PostForm.Get("grant_type"); grant != "password" {
 		refuse(w, http.StatusBadRequest, "UNSUPPORTED", "unsupported grant_type: want password")
 		return nil, false

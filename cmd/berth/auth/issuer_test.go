@@ -3,6 +3,7 @@ package auth
 import (
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -77,7 +78,7 @@ func TestOwnTokens(t *testing.T) {
 		g, replica := newRig(t, cfg), newRig(t, cfg)
 		for _, r := range []*rig{g, replica} {
 			for _, name := range []string{"a/b", "a/bc", "public/x", "secret"} {
-				r.push(name, "v1")
+				r.push(name)
 				r.pushBlob(name)
 			}
 		}
@@ -145,12 +146,8 @@ func TestTokenForm(t *testing.T) {
 		"too long":       {urlencoded, url.Values{"x": {strings.Repeat("x", maxForm)}}, 400},
 	} {
 		changed := url.Values{}
-		for k, v := range form {
-			changed[k] = v
-		}
-		for k, v := range c.change {
-			changed[k] = v
-		}
+		maps.Copy(changed, form)
+		maps.Copy(changed, c.change)
 		if w := post(c.contentType, changed); w.Code != c.want || !strings.Contains(w.Body.String(), `"errors"`) {
 			t.Errorf("%s = %d %s, want %d", name, w.Code, w.Body, c.want)
 		}

@@ -15,7 +15,7 @@ import (
 func TestLoginsDoNotStarvePulls(t *testing.T) {
 	g := newRig(t, Config{Kind: HTPasswd, HTPasswd: HTPasswdConfig{writeFile(t, []byte("alice:"+costly+"\n"))}})
 	g.auth.logins.waiting = make(chan struct{}, 8) // a full queue of the usual size takes seconds
-	g.push("a", "v1")
+	g.push("a")
 	c := g.login(password("alice", "alice-pw"), "repository:a:pull")
 	var stop atomic.Bool
 	var attempts, limited atomic.Int64
@@ -61,7 +61,7 @@ func TestLongLogins(t *testing.T) {
 		t.Skip("NOT TESTED: pulls during 10,000 attempts to log in each second; make test-long runs it (BERTH_TEST_LONG=1)")
 	}
 	g := newRig(t, Config{Kind: HTPasswd, HTPasswd: HTPasswdConfig{writeFile(t, []byte("alice:"+costly+"\n"))}})
-	g.push("a", "v1")
+	g.push("a")
 	c := g.login(password("alice", "alice-pw"), "repository:a:pull")
 	pulls := func(d time.Duration) (n int) {
 		for end := time.Now().Add(d); time.Now().Before(end); n++ {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/url"
 	"regexp"
 	"slices"
@@ -38,7 +39,7 @@ type Provider struct {
 // providerLeeway is by how much the clock of a provider may differ.
 const providerLeeway = time.Minute
 
-var placeholder = regexp.MustCompile(`\{([^{}]*)\}`)
+var placeholder = regexp.MustCompile(`\{[^{}]+\}`)
 
 func (c *Config) validateProviders() error {
 	var problems []error
@@ -49,37 +50,51 @@ func (c *Config) validateProviders() error {
 		problems = append(problems, errors.New("policy.Config.Rules: required with oidc: many issuers issue tokens to everyone"))
 	}
 	for i, p := range c.OIDC {
-		bad := func(field, format string, args ...any) {
-			problems = append(problems, fmt.Errorf("auth.Config.OIDC[%d]."+field+": "+format, append([]any{i}, args...)...))
-		}
-		u, err := url.Parse(p.Issuer)
-		if err == nil {
-			err = checkURL(u)
-		}
 		taken := c.Has(Token) && c.Token.Issuer == p.Issuer ||
 			slices.ContainsFunc(c.OIDC[:i], func(other Provider) bool { return other.Issuer == p.Issuer })
-		switch {
-		case err != nil:
-			bad("Issuer", "%v", err)
-		case taken:
-			bad("Issuer", "%s: the tokens of this issuer have another entry already", p.Issuer)
-		}
-		if p.Audience == "" {
-			bad("Audience", "required: the audience of tokens for this service, such as its URL")
-		}
-		if rest := placeholder.ReplaceAllString(p.User, ""); strings.ContainsAny(rest, "{}") || strings.Contains(p.User, "{}") {
-			bad("User", "%q: want {claim} for the value of a claim", p.User)
-		}
-		for _, g := range p.Groups {
-			if n := len(placeholder.FindAllString(g, -1)); n > 1 || strings.Count(g, "{") != n || strings.Count(g, "}") != n || strings.Contains(g, "{}") {
-				bad("Groups", "%q: want at most one {claim}", g)
-			}
-		}
-		if _, err := newRequired(p.Claims); err != nil {
-			bad("Claims", "%v", err)
-		}
+		problems = append(problems, p.validate(fmt.Sprintf("auth.Config.OIDC[%d]", i), taken))
 	}
 	return errors.Join(problems...)
+}
+
+// validate returns the problems of the provider at a field. taken reports whether its
+// tokens have another entry already.
+func (p *Provider) validate(at string, taken bool) error {
+	var problems []error
+	bad := func(field, format string, args ...any) {
+		problems = append(problems, fmt.Errorf(at+"."+field+": "+format, args...))
+	}
+	u, err := url.Parse(p.Issuer)
+	if err == nil {
+		err = checkURL(u)
+	}
+	switch {
+	case err != nil:
+		bad("Issuer", "%v", err)
+	case taken:
+		bad("Issuer", "%s: the tokens of this issuer have another entry already", p.Issuer)
+	}
+	if p.Audience == "" {
+		bad("Audience", "required: the audience of tokens for this service, such as its URL")
+	}
+	if !isTemplate(p.User, math.MaxInt) {
+		bad("User", "%q: want {claim} for the value of a claim", p.User)
+	}
+	for _, g := range p.Groups {
+		if !isTemplate(g, 1) {
+			bad("Groups", "%q: want at most one {claim}", g)
+		}
+	}
+	if _, err := newRequired(p.Claims); err != nil {
+		bad("Claims", "%v", err)
+	}
+	return errors.Join(problems...)
+}
+
+// isTemplate reports whether s has only complete placeholders, and no more than most.
+func isTemplate(s string, most int) bool {
+	n := len(placeholder.FindAllString(s, -1))
+	return n <= most && strings.Count(s, "{") == n && strings.Count(s, "}") == n
 }
 
 // newRequired returns a policy that allows to pull if a token has these claims.

@@ -41,7 +41,7 @@ func TestOIDC(t *testing.T) {
 	p := newProvider(t, k)
 	g := newRig(t, oidcConfig(p))
 	for _, name := range []string{"org/app", "shared", "first", "other"} {
-		g.push(name, "v1")
+		g.push(name)
 	}
 	raw := k.sign(t, workloadClaims(p.URL))
 	scopes := []string{"repository:org/app:pull,push,delete", "repository:shared:*", "repository:other:pull", "registry:catalog:*", "repository:first:pull"}
@@ -114,8 +114,8 @@ func TestKinds(t *testing.T) {
 	cfg.HTPasswd.File = htpasswd(t, "alice")
 	cfg.Policy.Rules = append(cfg.Policy.Rules, policy.Rule{Users: []string{"alice"}, Repositories: []string{"a"}, Actions: []string{"pull"}})
 	g := newRig(t, cfg)
-	g.push("a", "v1")
-	g.push("org/app", "v1")
+	g.push("a")
+	g.push("org/app")
 	raw := k.sign(t, workloadClaims(p.URL))
 	g.want(200, "GET", "/v2/a/manifests/v1", password("alice", "alice-pw"))
 	g.want(200, "GET", "/v2/a/manifests/v1", token(k.sign(t, tokenClaims(grantOf("a", "pull")))))

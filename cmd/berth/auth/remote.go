@@ -146,7 +146,7 @@ func (k *remoteKeys) run(ctx context.Context) {
 	retry := keysFirstRetry
 	for {
 		set, err := k.fetch(ctx)
-		next := keysInterval + rand.N(keysInterval/10)
+		next := keysInterval + rand.N(keysInterval/10) //nolint:gosec // a delay, and no secret
 		switch {
 		case ctx.Err() != nil:
 			return

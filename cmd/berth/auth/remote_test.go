@@ -38,7 +38,7 @@ func (s *keyServer) RoundTrip(r *http.Request) (*http.Response, error) {
 	case keys == nil:
 		return nil, errors.New("down")
 	}
-	return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(string(keys))), Request: r}, nil
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(string(keys))), Request: r}, nil
 }
 
 func (s *keyServer) set(keys []byte, hangs bool) {
@@ -61,8 +61,7 @@ func startRemote(t *testing.T, s *keyServer, log io.Writer) *remoteKeys {
 	return k
 }
 
-// Keys are fetched at the start, from time to time, and when a token names an unknown
-// key, but not often. The last good set is kept.
+// Keys are fetched at the start, and when a token names an unknown key, but not often.
 func TestRemoteKeys(t *testing.T) {
 	one, two := newKey(t, "one", jose.ES256), newKey(t, "two", jose.ES256)
 	synctest.Test(t, func(t *testing.T) {
@@ -87,7 +86,18 @@ func TestRemoteKeys(t *testing.T) {
 		if !has(two) || has(one) || s.count() != 2 {
 			t.Errorf("100 unknown keys: %v after %d requests, want the new key after one more", k.keys(), s.count())
 		}
+	})
+}
 
+// While the URL is down, hangs, or has no keys, the last good set is kept.
+func TestRemoteKeysAreKept(t *testing.T) {
+	one, two := newKey(t, "one", jose.ES256), newKey(t, "two", jose.ES256)
+	synctest.Test(t, func(t *testing.T) {
+		var log ocihttptest.Buffer
+		s := &keyServer{keys: jwks(t, two)}
+		k := startRemote(t, s, &log)
+		has := func(key keyPair) bool { return len(k.keys().find(key.id, jose.ES256)) == 1 }
+		synctest.Wait()
 		s.set(nil, false)
 		time.Sleep(3 * keysInterval)
 		if n := s.count(); !has(two) || n > 25 || n < 8 {

@@ -151,10 +151,10 @@ func (g *rig) login(c credentials, scopes ...string) credentials {
 	return token(answer.Token)
 }
 
-// push stores an empty index with this tag, without authentication.
-func (g *rig) push(repository, tag string) {
+// push stores an empty index with the tag v1, without authentication.
+func (g *rig) push(repository string) {
 	g.t.Helper()
-	r := httptest.NewRequestWithContext(g.t.Context(), "PUT", "/v2/"+repository+"/manifests/"+tag, strings.NewReader(emptyIndex))
+	r := httptest.NewRequestWithContext(g.t.Context(), "PUT", "/v2/"+repository+"/manifests/v1", strings.NewReader(emptyIndex))
 	r.Header.Set("Content-Type", "application/vnd.oci.image.index.v1+json")
 	w := httptest.NewRecorder()
 	g.open.ServeHTTP(w, r)

@@ -53,7 +53,7 @@ func securityRig(t *testing.T) (g *rig, callers map[string]credentials, authenti
 	)
 	g = newRig(t, cfg)
 	for _, name := range []string{"team/app", "other/app", "public/app"} {
-		g.push(name, "v1")
+		g.push(name)
 		g.pushBlob(name)
 	}
 	now := time.Now()
@@ -100,19 +100,8 @@ func TestSecurity(t *testing.T) {
 				// Each from a client of its own, because wrong passwords are limited.
 				exists := g.refusal(e, "team/app", callers[name])
 				absent := g.refusal(e, "team/none", callers[name])
-				switch {
-				case allowedActions[name] == action:
-					if exists.status == 401 || exists.status == 403 || absent.status == 401 || absent.status == 403 {
-						t.Errorf("%s %s by %s = %d, and %d without the repository, want to be allowed", e.method, e.path, name, exists.status, absent.status)
-					}
-				case exists != absent:
-					t.Errorf("%s %s by %s = %+v, but %+v without the repository", e.method, e.path, name, exists, absent)
-				case exists.status == http.StatusForbidden && !authenticated[name] && allowedActions[name] == "" && name != "other scope": // the rules deny its user this action
-					t.Errorf("%s %s by %s = 403, want 401", e.method, e.path, name)
-				case exists.status != http.StatusForbidden && (exists.status != http.StatusUnauthorized || authenticated[name]):
-					t.Errorf("%s %s by %s = %+v, want a refusal", e.method, e.path, name, exists)
-				case (exists.status == http.StatusUnauthorized) != (exists.challenge != ""):
-					t.Errorf("%s %s by %s = %d with WWW-Authenticate: %q", e.method, e.path, name, exists.status, exists.challenge)
+				if problem := judge(name, action, authenticated[name], exists, absent); problem != "" {
+					t.Errorf("%s %s by %s: %s: %+v, and %+v without the repository", e.method, e.path, name, problem, exists, absent)
 				}
 			}
 		}
@@ -120,6 +109,31 @@ func TestSecurity(t *testing.T) {
 			t.Errorf("the catalog for %s = %d %s, want a refusal", name, w.Code, w.Body)
 		}
 	}
+}
+
+// judge returns what is wrong with the responses to a caller, in a repository that exists
+// and in one that does not.
+func judge(name, action string, authenticated bool, exists, absent refusal) string {
+	refused := func(r refusal) bool {
+		return r.status == http.StatusUnauthorized || r.status == http.StatusForbidden
+	}
+	switch {
+	case allowedActions[name] == action:
+		if refused(exists) || refused(absent) {
+			return "refused"
+		}
+	case exists != absent:
+		return "the repository's existence makes a difference"
+	case !refused(exists):
+		return "not refused"
+	case exists.status == http.StatusUnauthorized && authenticated:
+		return "want 403"
+	case exists.status == http.StatusForbidden && !authenticated && allowedActions[name] == "" && name != "other scope": // the rules deny its user some actions
+		return "want 401"
+	case (exists.status == http.StatusUnauthorized) != (exists.challenge != ""):
+		return "want a challenge with 401 only"
+	}
+	return ""
 }
 
 // refusal is what a client learns from a response.

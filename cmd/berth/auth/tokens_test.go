@@ -36,7 +36,7 @@ func TestAlgorithms(t *testing.T) {
 			"JWKS, keys no kids": {jwks(t, unnamed), k},
 		} {
 			g := newRig(t, tokenServer(t, c.file))
-			g.push("a/b", "v1")
+			g.push("a/b")
 			if w := g.send("GET", "/v2/a/b/manifests/v1", "", token(c.signer.sign(t, tokenClaims(grantOf("a/b", "pull"))))); w.Code != http.StatusOK {
 				t.Errorf("%s with %s: %d %s, want 200", a, name, w.Code, w.Body)
 			}
@@ -59,7 +59,7 @@ func TestDefects(t *testing.T) {
 	k, other := newKey(t, "k", jose.RS256), newKey(t, "other", jose.ES256)
 	stranger := newKey(t, "k", jose.ES256)
 	g := newRig(t, tokenServer(t, jwks(t, k, other)))
-	g.push("a/b", "v1")
+	g.push("a/b")
 	good := tokenClaims(grantOf("a/b", "pull"))
 	now := time.Now()
 	signWith := func(header object) string {
@@ -146,7 +146,7 @@ func TestTokenAccess(t *testing.T) {
 	k := newKey(t, "k", jose.ES256)
 	g := newRig(t, tokenServer(t, jwks(t, k)))
 	for _, name := range []string{"a/b", "a/bc", "a", "c"} {
-		g.push(name, "v1")
+		g.push(name)
 		g.pushBlob(name)
 	}
 	catalogAccess := object{"type": "registry", "name": "catalog", "actions": []string{"*"}}
@@ -197,8 +197,8 @@ func TestTokenPolicy(t *testing.T) {
 	cfg.Token.GroupsClaim = "roles"
 	cfg.Policy.Rules = []policy.Rule{{Groups: []string{"dev"}, Repositories: []string{"dev/**"}, Actions: []string{"pull", "catalog"}}}
 	g := newRig(t, cfg)
-	g.push("dev/a", "v1")
-	g.push("ops/a", "v1")
+	g.push("dev/a")
+	g.push("ops/a")
 	claims := with(tokenClaims(grantOf("dev/a", "pull", "push"), grantOf("ops/a", "pull"), object{"type": "registry", "name": "catalog", "actions": []string{"*"}}),
 		object{"roles": []string{"x", "dev"}})
 	c := token(k.sign(t, claims))

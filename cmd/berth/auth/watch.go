@@ -54,7 +54,7 @@ func (w *watched[T]) follow(ctx context.Context, field, path string, loaded os.F
 		info, err := os.Stat(path)
 		if err != nil {
 			if !missing {
-				log.Warn(field+": keeping what the file contained", "error", err)
+				log.Warn("a file of the configuration cannot be read: what it contained stays in effect", "error", fmt.Errorf("%s: %w", field, err))
 			}
 			missing = true
 			continue
@@ -67,10 +67,10 @@ func (w *watched[T]) follow(ctx context.Context, field, path string, loaded os.F
 		}
 		loaded = info // also if it is not valid: it is reported once
 		if _, err := w.load(path, parse); err != nil {
-			log.Error(field+": keeping what the file contained before it changed", "error", err)
+			log.Error("a file of the configuration is not valid any more: what it contained stays in effect", "error", fmt.Errorf("%s: %w", field, err))
 			continue
 		}
-		log.Info(field + ": the file has changed and was read again")
+		log.Info("a file of the configuration has changed and was read again", "file", path)
 	}
 }
 

@@ -140,10 +140,10 @@ func newPattern(s string, parse func(string) (match.Glob, error)) (pattern, erro
 	if err != nil {
 		return pattern{}, err
 	}
-	prefix, any := strings.CutSuffix(s, "**")
+	prefix, anything := strings.CutSuffix(s, "**")
 	switch {
 	case !strings.ContainsAny(prefix, "*?"):
-		return pattern{text: prefix, prefix: any}, nil
+		return pattern{text: prefix, prefix: anything}, nil
 	default:
 		return pattern{glob: &glob}, nil
 	}

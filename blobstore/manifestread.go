@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 
 	"github.com/opencontainers/go-digest"
 
@@ -66,18 +67,32 @@ func (m *Manifests) readLong(ctx context.Context, found foundManifest) ([]byte, 
 // reads every manifest that was not read recently, because a listing contains deleted
 // ones.
 func (m *Manifests) Enumerate(ctx context.Context, ingester func(dgst digest.Digest) error) error {
-	for desc, err := range inOrder(ctx, m.s.listReads, m.s.catalog.Manifests(ctx, m.repository), m.stat) {
+	for desc, err := range m.All(ctx) {
 		if err != nil {
-			return publicError(err)
-		}
-		if desc.ID == "" {
-			continue
+			return err
 		}
 		if err := ingester(desc.Digest); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// All returns the manifests of the repository, in ascending order of their digests and
+// without their annotations. It reads every manifest that was not read recently, as the
+// caller iterates, and ends with the first error.
+func (m *Manifests) All(ctx context.Context) iter.Seq2[ManifestDescriptor, error] {
+	return func(yield func(ManifestDescriptor, error) bool) {
+		for found, err := range inOrder(ctx, m.s.listReads, m.s.catalog.Manifests(ctx, m.repository), m.stat) {
+			if err != nil {
+				yield(ManifestDescriptor{}, publicError(err))
+				return
+			}
+			if found.ID != "" && !yield(describeManifest(found), nil) {
+				return
+			}
+		}
+	}
 }
 
 // stat returns what is stored of a manifest besides its bytes. It is zero if the

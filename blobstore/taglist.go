@@ -3,7 +3,9 @@ package blobstore
 import (
 	"context"
 	"errors"
+	"iter"
 	"strings"
+	"time"
 
 	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/drivers"
@@ -18,6 +20,55 @@ func (t *Tags) Get(ctx context.Context, tag string) (Descriptor, error) {
 	}
 	found.close()
 	return describeManifest(found.Value).Descriptor, nil
+}
+
+// TagEntry is a tag and the manifest that it names.
+type TagEntry struct {
+	Tag string
+
+	// Moved is the time at which the tag was written last, by the store's clock.
+	Moved time.Time
+
+	Descriptor
+}
+
+// Entry returns the tag with the time at which it was written. It returns the errors of
+// Get.
+func (t *Tags) Entry(ctx context.Context, tag string) (TagEntry, error) {
+	stored, found, err := t.resolve(ctx, tag, false)
+	if err != nil {
+		return TagEntry{}, publicError(err)
+	}
+	found.close()
+	return TagEntry{tag, stored.Object.Modified, describeManifest(found.Value).Descriptor}, nil
+}
+
+// Entries returns the tags that resolve, in ascending order. It reads as the caller
+// iterates: each tag, and each manifest that was not read recently. It ends with the
+// first error, which is ErrNameUnknown if the repository never had a manifest.
+func (t *Tags) Entries(ctx context.Context) iter.Seq2[TagEntry, error] {
+	return func(yield func(TagEntry, error) bool) {
+		if _, err := t.list(ctx, "", 1, func(string) error { return nil }); err != nil {
+			yield(TagEntry{}, err)
+			return
+		}
+		read := func(ctx context.Context, tag string) (TagEntry, error) {
+			entry, err := t.Entry(ctx, tag)
+			if errors.Is(err, ErrManifestUnknown) {
+				err = nil
+			}
+			return entry, err
+		}
+		for entry, err := range inOrder(ctx, t.s.listReads, t.s.catalog.Tags(ctx, t.repository, "", 0), read) {
+			if err != nil {
+				yield(TagEntry{}, publicError(err))
+				return
+			}
+			if entry.Tag != "" && !yield(entry, nil) {
+				return
+			}
+		}
+	}
 }
 
 // resolve returns a tag and the manifest that it names. It always asks the store for

@@ -143,6 +143,27 @@ func (c *Catalog) Holders(ctx context.Context, d digest.Digest) iter.Seq2[string
 	})
 }
 
+// Link names the link of a repository to the blob with this canonical digest.
+type Link struct {
+	Digest     digest.Digest
+	Repository string
+}
+
+// Links returns all links, in any state, in ascending order of their digests and then in
+// the order of their keys. It lists as the caller iterates, and ends with the first
+// error.
+func (c *Catalog) Links(ctx context.Context) iter.Seq2[Link, error] {
+	return c.linksFrom(ctx, "")
+}
+
+// linksFrom is Links for the keys after from.
+func (c *Catalog) linksFrom(ctx context.Context, from string) iter.Seq2[Link, error] {
+	return keysOf(ctx, c.bucket, BlobsPrefix, from, 0, func(key string) (Link, bool) {
+		d, repository, ok := ParseLinkKey(key)
+		return Link{d, repository}, ok
+	})
+}
+
 // Linked returns the canonical digests that have at least one link, in ascending
 // order, each once. If after is not empty, it returns only the digests after it. It
 // lists as the caller iterates, and ends with the first error.
@@ -153,17 +174,16 @@ func (c *Catalog) Linked(ctx context.Context, after digest.Digest) iter.Seq2[dig
 			from = RecordKey(after)
 		}
 		last := after
-		for o, err := range c.bucket.List(ctx, BlobsPrefix, from, 0) {
+		for link, err := range c.linksFrom(ctx, from) {
 			if err != nil {
-				yield("", fmt.Errorf("catalog: list the blobs after %q: %w", last, err))
+				yield("", err)
 				return
 			}
-			d, _, ok := ParseLinkKey(o.Key)
-			if !ok || d == last {
+			if link.Digest == last {
 				continue
 			}
-			last = d
-			if !yield(d, nil) {
+			last = link.Digest
+			if !yield(last, nil) {
 				return
 			}
 		}

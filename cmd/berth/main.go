@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/berthhq/berth/blobstore"
 	"github.com/berthhq/berth/cmd/berth/config"
 )
 
@@ -21,6 +22,11 @@ import (
 const (
 	exitFailed = 1
 	exitUsage  = 2 // the command line or the configuration is wrong
+
+	// Of the tools that read and write the bucket:
+	exitNotFound    = 3
+	exitRefused     = 4   // a tag is immutable, or was changed meanwhile
+	exitInterrupted = 130 // as shells report SIGINT
 )
 
 func main() {
@@ -46,6 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetErr(stderr)
 	root.AddCommand(serveCommand(stdout, stderr), checkCommand(stdout), configCommand(stdout), policyCommand(stdout), redirectCommand(stdout), versionCommand(stdout),
 		healthCommand(), docsCommand())
+	addTools(root, stdout, stderr)
 
 	err := root.ExecuteContext(ctx)
 	if err == nil {
@@ -63,22 +70,40 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "berth: see berth --help")
 		return exitUsage
 	}
+	return exitStatus(err)
+}
+
+// exitStatus returns the exit code for an error of a command.
+func exitStatus(err error) int {
+	switch {
+	case errors.Is(err, errInterrupted):
+		return exitInterrupted
+	case errors.Is(err, blobstore.ErrNameUnknown), errors.Is(err, blobstore.ErrManifestUnknown), errors.Is(err, blobstore.ErrBlobUnknown):
+		return exitNotFound
+	case errors.Is(err, blobstore.ErrTagImmutable), errors.Is(err, blobstore.ErrTagChanged):
+		return exitRefused
+	}
 	return exitFailed
 }
 
 // configured adds the flags of the configuration to cmd and returns it. When cmd
 // runs, it loads the configuration and calls do with it.
 func configured(cmd *cobra.Command, do func(context.Context, *config.Config) error) *cobra.Command {
+	return configuredArgs(cmd, cobra.NoArgs, func(ctx context.Context, cfg *config.Config, _ []string) error { return do(ctx, cfg) })
+}
+
+// configuredArgs is configured for a command with arguments.
+func configuredArgs(cmd *cobra.Command, positional cobra.PositionalArgs, do func(context.Context, *config.Config, []string) error) *cobra.Command {
 	var file string
 	cmd.Flags().StringVar(&file, "config", "", "YAML file with the configuration")
 	config.Flags(cmd.Flags())
-	cmd.Args = cobra.NoArgs
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.Args = positional
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		cfg, err := config.Load(file, cmd.Flags())
 		if err != nil {
 			return err
 		}
-		return do(cmd.Context(), cfg)
+		return do(cmd.Context(), cfg, args)
 	}
 	return cmd
 }

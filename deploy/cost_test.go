@@ -53,13 +53,7 @@ func traced(t *testing.T, file, section string) calls {
 			continue
 		}
 		words := strings.Fields(strings.TrimPrefix(line, "  |"))
-		n := 1
-		if first, last := 0, 0; strings.Contains(line, " parts ") {
-			if _, err := fmt.Sscanf(line[strings.Index(line, " parts "):], " parts %d to %d,", &first, &last); err != nil {
-				t.Fatalf("%s: %q: %v", file, line, err)
-			}
-			n = last - first + 1
-		}
+		n := repeats(t, line)
 		switch words[0] {
 		case "Create", "Replace", "StartUpload", "PutPart", "StreamPart", "Complete", "List", "Uploads":
 			c.writes += n
@@ -73,6 +67,20 @@ func traced(t *testing.T, file, section string) calls {
 		}
 	}
 	return c
+}
+
+// repeats returns the number of calls that a line of a trace stands for.
+func repeats(t *testing.T, line string) int {
+	t.Helper()
+	_, numbers, several := strings.Cut(line, " parts ")
+	if !several {
+		return 1
+	}
+	var first, last int
+	if _, err := fmt.Sscanf(numbers, "%d to %d,", &first, &last); err != nil {
+		t.Fatalf("%q: %v", line, err)
+	}
+	return last - first + 1
 }
 
 // TestCosts computes the table of costs in the README from the traces.

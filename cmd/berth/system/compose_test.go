@@ -94,7 +94,10 @@ func TestComposeCDN(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := string(data[bytes.Index(data, []byte("\nserver {")):])
+	_, server, ok := strings.Cut(string(data), "\nserver {")
+	if !ok {
+		t.Fatalf("the configuration of nginx has no server:\n%s", data)
+	}
 	for _, word := range []string{"BUCKET", "REGION", `KEY"`, "example.com", "ssl http2", "ssl_certificate "} {
 		if strings.Contains(server, word) {
 			t.Errorf("the configuration of nginx still contains %s", word)

@@ -91,69 +91,87 @@ func TestLongUnit(t *testing.T) {
 }
 
 // TestLongPackages builds the packages, installs that of Debian below a directory, and
-// unpacks that of Red Hat.
+// looks into that of Red Hat.
 func TestLongPackages(t *testing.T) {
 	skipUnlessLong(t, "the packages")
-	dist := t.TempDir()
-	build := exec.Command("make", "package", "PACKAGES="+dist, "VERSION=1.2.3")
+	packages := t.TempDir()
+	build := exec.Command("make", "package", "PACKAGES="+packages, "VERSION=1.2.3")
 	build.Dir = sourceDir
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("make package = %v\n%s", err, out)
 	}
-	files := []string{
-		"/usr/bin/berth", "/usr/lib/systemd/system/berth.service", "/usr/lib/sysusers.d/berth.conf", "/etc/berth/berth.yaml",
-		"/etc/berth/env", "/usr/share/man/man1/berth-serve.1.gz", "/usr/share/bash-completion/completions/berth",
-		"/usr/share/fish/vendor_completions.d/berth.fish", "/usr/share/doc/berth/CONFIGURATION.md",
+	rpm, err := os.ReadFile(onlyFile(t, filepath.Join(packages, "*.rpm")))
+	if err != nil || !bytes.HasPrefix(rpm, []byte{0xed, 0xab, 0xee, 0xdb}) || !bytes.Contains(rpm, []byte("berth.service")) {
+		t.Errorf("the package of Red Hat: %v, want a package with the unit", err)
 	}
-	deb := onlyFile(t, filepath.Join(dist, "*.deb"))
 	if _, err := exec.LookPath("dpkg"); err != nil || os.Geteuid() != 0 {
 		t.Skip("NOT TESTED: installing the package: this needs dpkg and root")
 	}
-	root := t.TempDir()
+	dpkg := dpkgBelow(t, t.TempDir())
+	dpkg.run(t, "--install", onlyFile(t, filepath.Join(packages, "*.deb")))
+	dpkg.wantInstalled(t)
+	dpkg.run(t, "--remove", "berth")
+	if _, err := os.Stat(dpkg.path("/etc/berth/berth.yaml")); err != nil {
+		t.Errorf("after a removal: %v, want the configuration kept", err)
+	}
+}
+
+// dpkg is a directory in which dpkg installs packages.
+type dpkg string
+
+// dpkgBelow prepares a directory without packages.
+func dpkgBelow(t *testing.T, root string) dpkg {
+	t.Helper()
+	d := dpkg(root)
 	for _, dir := range []string{"updates", "info", "triggers"} {
-		if err := os.MkdirAll(filepath.Join(root, "var/lib/dpkg", dir), 0o755); err != nil {
+		if err := os.MkdirAll(d.path("/var/lib/dpkg/"+dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, name := range []string{"status", "available"} {
-		if err := os.WriteFile(filepath.Join(root, "var/lib/dpkg", name), nil, 0o644); err != nil {
+		if err := os.WriteFile(d.path("/var/lib/dpkg/"+name), nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	dpkg := func(args ...string) string {
-		args = append([]string{"--root=" + root, "--force-script-chrootless", "--force-not-root"}, args...)
-		out, err := exec.Command("dpkg", args...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("dpkg %q = %v\n%s", args, err, out)
-		}
-		return string(out)
-	}
-	// The scripts of the package would change this machine: they run chrootless, so a
-	// PATH without systemd-sysusers and systemctl keeps them from that.
+	// The scripts of the package run chrootless. Without systemd-sysusers and systemctl
+	// they change nothing of this machine.
 	t.Setenv("PATH", pathWithout(t, "systemd-sysusers", "systemctl"))
-	dpkg("--install", deb)
-	for _, name := range files {
-		if _, err := os.Stat(filepath.Join(root, name)); err != nil {
+	return d
+}
+
+func (d dpkg) path(name string) string { return filepath.Join(string(d), filepath.FromSlash(name)) }
+
+func (d dpkg) run(t *testing.T, args ...string) string {
+	t.Helper()
+	args = append([]string{"--root=" + string(d), "--force-script-chrootless"}, args...)
+	out, err := exec.Command("dpkg", args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("dpkg %q = %v\n%s", args, err, out)
+	}
+	return string(out)
+}
+
+// wantInstalled checks the files and the status of the package.
+func (d dpkg) wantInstalled(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{
+		"/usr/bin/berth", "/usr/lib/systemd/system/berth.service", "/usr/lib/sysusers.d/berth.conf", "/etc/berth/berth.yaml",
+		"/etc/berth/env", "/usr/share/man/man1/berth-serve.1.gz", "/usr/share/bash-completion/completions/berth",
+		"/usr/share/fish/vendor_completions.d/berth.fish", "/usr/share/doc/berth/CONFIGURATION.md",
+	} {
+		if _, err := os.Stat(d.path(name)); err != nil {
 			t.Error(err)
 		}
 	}
-	if info, err := os.Stat(filepath.Join(root, "etc/berth/env")); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(d.path("/etc/berth/env")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode of env = %v, %v, want 0600", info, err)
 	}
-	out, err := exec.Command(filepath.Join(root, "usr/bin/berth"), "version").CombinedOutput()
+	out, err := exec.Command(d.path("/usr/bin/berth"), "version").CombinedOutput()
 	if err != nil || !strings.HasPrefix(string(out), "berth ") || !strings.HasSuffix(string(out), runtime.GOARCH+"\n") {
 		t.Errorf("berth version = %v, %s", err, out)
 	}
-	if status := dpkg("--status", "berth"); !regexp.MustCompile(`(?m)^Version: 1\.2\.3$`).MatchString(status) {
+	if status := d.run(t, "--status", "berth"); !regexp.MustCompile(`(?m)^Version: 1\.2\.3$`).MatchString(status) {
 		t.Errorf("status of the package:\n%s", status)
-	}
-	dpkg("--remove", "berth")
-	if _, err := os.Stat(filepath.Join(root, "etc/berth/berth.yaml")); err != nil {
-		t.Errorf("after a removal: %v, want the configuration kept", err)
-	}
-	rpm, err := os.ReadFile(onlyFile(t, filepath.Join(dist, "*.rpm")))
-	if err != nil || !bytes.HasPrefix(rpm, []byte{0xed, 0xab, 0xee, 0xdb}) || !bytes.Contains(rpm, []byte("berth.service")) {
-		t.Errorf("the package of Red Hat: %v, want a package with the unit", err)
 	}
 }
 

@@ -1,5 +1,7 @@
 # A container for berth on Azure Blob Storage, with its lifecycle, the least
 # permissions, and Front Door. Permissions and lifetimes are those of deploy/azure.
+#
+# The account has no keys, so the provider needs storage_use_azuread = true.
 
 terraform {
   required_version = ">= 1.6"

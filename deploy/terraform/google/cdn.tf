@@ -19,14 +19,14 @@ resource "google_storage_bucket" "nothing" {
 resource "google_compute_backend_bucket" "nothing" {
   count       = local.cdn
   project     = var.project
-  name        = "berth-nothing"
+  name        = "${var.name}-nothing"
   bucket_name = google_storage_bucket.nothing[0].name
 }
 
 resource "google_compute_backend_bucket" "blobs" {
   count       = local.cdn
   project     = var.project
-  name        = "berth"
+  name        = var.name
   bucket_name = google_storage_bucket.blobs.name
   enable_cdn  = true
 
@@ -38,7 +38,7 @@ resource "google_compute_backend_bucket" "blobs" {
 resource "google_compute_backend_bucket_signed_url_key" "cdn" {
   count          = local.cdn
   project        = var.project
-  name           = "berth-1"
+  name           = "${var.name}-1"
   backend_bucket = google_compute_backend_bucket.blobs[0].name
   key_value      = var.cdn_key
 }
@@ -62,7 +62,7 @@ resource "google_storage_bucket_iam_member" "cdn" {
 resource "google_compute_url_map" "cdn" {
   count           = local.cdn
   project         = var.project
-  name            = "berth"
+  name            = var.name
   default_service = google_compute_backend_bucket.nothing[0].id
 
   host_rule {
@@ -84,7 +84,7 @@ resource "google_compute_url_map" "cdn" {
 resource "google_compute_managed_ssl_certificate" "cdn" {
   count   = local.cdn
   project = var.project
-  name    = "berth-cdn"
+  name    = "${var.name}-cdn"
 
   managed {
     domains = [var.cdn.host]
@@ -94,7 +94,7 @@ resource "google_compute_managed_ssl_certificate" "cdn" {
 resource "google_compute_target_https_proxy" "cdn" {
   count            = local.cdn
   project          = var.project
-  name             = "berth-cdn"
+  name             = "${var.name}-cdn"
   url_map          = google_compute_url_map.cdn[0].id
   ssl_certificates = [google_compute_managed_ssl_certificate.cdn[0].id]
 }
@@ -102,13 +102,13 @@ resource "google_compute_target_https_proxy" "cdn" {
 resource "google_compute_global_address" "cdn" {
   count   = local.cdn
   project = var.project
-  name    = "berth-cdn"
+  name    = "${var.name}-cdn"
 }
 
 resource "google_compute_global_forwarding_rule" "cdn" {
   count                 = local.cdn
   project               = var.project
-  name                  = "berth-cdn"
+  name                  = "${var.name}-cdn"
   target                = google_compute_target_https_proxy.cdn[0].id
   ip_address            = google_compute_global_address.cdn[0].id
   port_range            = "443"

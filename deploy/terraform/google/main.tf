@@ -80,7 +80,7 @@ resource "google_storage_bucket" "blobs" {
 
 resource "google_service_account" "berth" {
   project      = var.project
-  account_id   = "berth"
+  account_id   = var.name
   display_name = "berth"
 }
 

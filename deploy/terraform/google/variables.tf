@@ -13,6 +13,12 @@ variable "location" {
   type        = string
 }
 
+variable "name" {
+  description = "Name of the service account, and the start of the names of the CDN's resources."
+  type        = string
+  default     = "berth"
+}
+
 variable "kms_key" {
   description = "Default Cloud KMS key of the bucket. Its service agent needs the role on the key; see deploy/README.md."
   type        = string

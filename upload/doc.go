@@ -59,7 +59,7 @@
 // cancels the session.
 //
 // The collector removes a session that has ended, or that has no valid token any
-// more: see [Manager.Reap]. Until then its end stays, so that a client that has
+// more: see [Reaper.Reap]. Until then its end stays, so that a client that has
 // lost the response to its commit gets it again.
 //
 // # Memory

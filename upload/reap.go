@@ -13,7 +13,16 @@ import (
 	"github.com/berthhq/berth/drivers/envelope"
 )
 
-// ReapResult is the outcome of Manager.Reap, if that returns no error.
+// Reaper removes the sessions and uploads that are over, for the collector. It is safe
+// for concurrent use.
+type Reaper struct{ m *Manager }
+
+// NewReaper returns the Reaper of a bucket. It sends no request to the store.
+func NewReaper(bucket drivers.Bucket, layout Layout) *Reaper {
+	return &Reaper{&Manager{cfg: Config{Bucket: bucket, Layout: layout}}}
+}
+
+// ReapResult is the outcome of Reaper.Reap, if that returns no error.
 type ReapResult int
 
 const (
@@ -64,14 +73,14 @@ type Remains struct {
 // what it has read is too old.
 //
 // Remains is set only if the result is Undecided.
-func (m *Manager) Reap(ctx context.Context, id string, before time.Time, due deadline.Deadline) (ReapResult, Remains, error) {
+func (r *Reaper) Reap(ctx context.Context, id string, before time.Time, due deadline.Deadline) (ReapResult, Remains, error) {
 	ctx, cancel := due.Context(ctx)
 	defer cancel()
-	records, newest, err := listRecords(ctx, m.cfg.Bucket, m.cfg.Layout.Session(id))
+	records, newest, err := listRecords(ctx, r.m.cfg.Bucket, r.m.cfg.Layout.Session(id))
 	if err != nil || len(records) == 0 {
 		return Removed, Remains{}, err
 	}
-	s, err := envelope.Read[sessionRecord](ctx, m.cfg.Bucket, records[len(records)-1])
+	s, err := envelope.Read[sessionRecord](ctx, r.m.cfg.Bucket, records[len(records)-1])
 	switch {
 	case errors.Is(err, drivers.ErrNotFound): // another run removes the session
 		return Kept, Remains{}, nil
@@ -80,27 +89,27 @@ func (m *Manager) Reap(ctx context.Context, id string, before time.Time, due dea
 	case !s.Object.Modified.Before(before):
 		return Kept, Remains{}, nil
 	}
-	r := s.Value
-	switch r.Kind {
+	last := s.Value
+	switch last.Kind {
 	case KindCommitted:
-		if r.Upload != nil {
-			return Undecided, Remains{r.Digest, r.Upload.Key, *r.Upload, records, due}, nil
+		if last.Upload != nil {
+			return Undecided, Remains{last.Digest, last.Upload.Key, *last.Upload, records, due}, nil
 		}
 	case KindCancelled:
 	case KindOpen, KindSpent:
-		t := Token{ID: id, Repository: r.Repository, Started: r.Started, Seq: newest, Algorithm: r.Algorithm}
-		_, err := m.createNext(ctx, t, due, r.cancelled(), drivers.Body{})
+		t := Token{ID: id, Repository: last.Repository, Started: last.Started, Seq: newest, Algorithm: last.Algorithm}
+		_, err := r.m.createNext(ctx, t, due, last.cancelled(), drivers.Body{})
 		if isEnd(err) {
 			return Kept, Remains{}, nil
 		}
 		if err != nil {
 			return 0, Remains{}, err
 		}
-		records = append(records, m.cfg.Layout.SessionRecord(id, newest+1))
+		records = append(records, r.m.cfg.Layout.SessionRecord(id, newest+1))
 	default:
-		return 0, Remains{}, fmt.Errorf("upload: session record %s: unknown kind %q", s.Object.Key, r.Kind)
+		return 0, Remains{}, fmt.Errorf("upload: session record %s: unknown kind %q", s.Object.Key, last.Kind)
 	}
-	if err := (Remains{records: records, due: due}).remove(ctx, m.cfg.Bucket, r.Upload); err != nil {
+	if err := (Remains{records: records, due: due}).remove(ctx, r.m.cfg.Bucket, last.Upload); err != nil {
 		return 0, Remains{}, err
 	}
 	return Removed, Remains{}, nil
@@ -108,13 +117,13 @@ func (m *Manager) Reap(ctx context.Context, id string, before time.Time, due dea
 
 // Remove removes the session. If the blob's record does not name DataKey,
 // published is false, and the upload is aborted.
-func (m *Manager) Remove(ctx context.Context, r Remains, published bool) error {
-	ctx, cancel := r.due.Context(ctx)
+func (r *Reaper) Remove(ctx context.Context, of Remains, published bool) error {
+	ctx, cancel := of.due.Context(ctx)
 	defer cancel()
 	if published {
-		return r.remove(ctx, m.cfg.Bucket, nil)
+		return of.remove(ctx, r.m.cfg.Bucket, nil)
 	}
-	return r.remove(ctx, m.cfg.Bucket, &r.upload)
+	return of.remove(ctx, r.m.cfg.Bucket, &of.upload)
 }
 
 // remove aborts the upload u, if any, and then deletes the records, the last one
@@ -166,12 +175,12 @@ func listRecords(ctx context.Context, b drivers.Bucket, prefix string) (keys []s
 //
 // If an Abort fails, the upload stays for the next run. ReapUploads continues with
 // the other uploads, and returns the error. After due it aborts nothing.
-func (m *Manager) ReapUploads(ctx context.Context, before time.Time, due deadline.Deadline) (int, error) {
+func (r *Reaper) ReapUploads(ctx context.Context, before time.Time, due deadline.Deadline) (int, error) {
 	ctx, cancel := due.Context(ctx)
 	defer cancel()
 	aborted := 0
 	var failed error
-	for u, err := range m.cfg.Bucket.Uploads(ctx, drivers.BulkPrefix) {
+	for u, err := range r.m.cfg.Bucket.Uploads(ctx, drivers.BulkPrefix) {
 		if err == nil {
 			err = due.Check()
 		}
@@ -181,7 +190,7 @@ func (m *Manager) ReapUploads(ctx context.Context, before time.Time, due deadlin
 		if !u.Started.Before(before) {
 			continue
 		}
-		if err := m.cfg.Bucket.Abort(ctx, u); err != nil {
+		if err := r.m.cfg.Bucket.Abort(ctx, u); err != nil {
 			failed = fmt.Errorf("upload: abort the upload of %s: %w", u.Key, err)
 			continue
 		}

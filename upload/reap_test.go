@@ -29,6 +29,9 @@ type reapScenario struct {
 	published bool // and a blob's record names them
 }
 
+// reaper returns the Reaper of the bucket of a Manager.
+func reaper(m *Manager) *Reaper { return NewReaper(m.cfg.Bucket, m.cfg.Layout) }
+
 var reapData = randomBytes(120, 300*kiB)
 
 func reapScenarios() []reapScenario {
@@ -83,14 +86,14 @@ func reapScenarios() []reapScenario {
 
 // reap is what a collector does with one session. An old session is over.
 func (s reapScenario) reap(ctx context.Context, m *Manager, id string) (ReapResult, error) {
-	result, remains, err := m.Reap(ctx, id, time.Now().Add(time.Hour), newDeadline())
+	result, remains, err := reaper(m).Reap(ctx, id, time.Now().Add(time.Hour), newDeadline())
 	if result != Undecided {
 		return result, err
 	}
 	if want := digest.FromBytes(reapData); !s.undecided || remains.Digest != want || !strings.HasPrefix(remains.DataKey, "data/new/") {
 		return result, fmt.Errorf("Reap returns %+v, want the remains of %s only if undecided (%v)", remains, want, s.undecided)
 	}
-	return Removed, m.Remove(ctx, remains, s.published)
+	return Removed, reaper(m).Remove(ctx, remains, s.published)
 }
 
 // bucketKeys returns the keys of session records, uploads in progress and data.
@@ -133,7 +136,7 @@ func TestReap(t *testing.T) {
 			s.start(t, m, tok)
 			_, _, data := bucketKeys(t, m)
 			counter.Reset()
-			if got, _, err := m.Reap(t.Context(), tok.ID, time.Now().Add(-time.Hour), newDeadline()); got != Kept || err != nil {
+			if got, _, err := reaper(m).Reap(t.Context(), tok.ID, time.Now().Add(-time.Hour), newDeadline()); got != Kept || err != nil {
 				t.Errorf("Reap of a young session = %v, %v, want %v", got, err, Kept)
 			}
 			for _, c := range counter.Calls() {
@@ -236,7 +239,7 @@ func TestReapLosesTheRace(t *testing.T) {
 		}
 		return do(ctx)
 	})
-	if got, _, err := racing.Reap(t.Context(), tok.ID, time.Now().Add(time.Hour), newDeadline()); got != Kept || err != nil {
+	if got, _, err := reaper(racing).Reap(t.Context(), tok.ID, time.Now().Add(time.Hour), newDeadline()); got != Kept || err != nil {
 		t.Errorf("Reap = %v, %v, want %v", got, err, Kept)
 	}
 	wantCommit(t, m, next, nil, reapData)
@@ -256,13 +259,13 @@ func TestReapWinsTheRace(t *testing.T) {
 	faulty := &drivertest.Faulty{Mode: drivertest.Lost, Match: onlyMethod("Abort")} // it stops after its fence
 	failing := *m
 	failing.cfg.Bucket = drivertest.Wrap(m.cfg.Bucket, faulty.Intercept)
-	if _, _, err := failing.Reap(t.Context(), tok.ID, t0, newDeadline()); !errors.Is(err, drivertest.ErrInjected) {
+	if _, _, err := reaper(&failing).Reap(t.Context(), tok.ID, t0, newDeadline()); !errors.Is(err, drivertest.ErrInjected) {
 		t.Fatalf("Reap = %v, want %v", err, drivertest.ErrInjected)
 	}
 	if _, err := w.Suspend(t.Context()); !errors.Is(err, ErrUnknown) {
 		t.Errorf("Suspend = %v, want %v", err, ErrUnknown)
 	}
-	if got, _, err := m.Reap(t.Context(), tok.ID, t0, newDeadline()); got != Removed || err != nil {
+	if got, _, err := reaper(m).Reap(t.Context(), tok.ID, t0, newDeadline()); got != Removed || err != nil {
 		t.Errorf("Reap = %v, %v, want %v", got, err, Removed)
 	}
 	wantReaped(t, m, nil)
@@ -285,9 +288,9 @@ func TestReapTooLate(t *testing.T) {
 			s.start(t, m, tok)
 			counter.Reset()
 			slow = true
-			result, remains, err := m.Reap(t.Context(), tok.ID, time.Now().Add(time.Hour), deadline.New(3*time.Minute))
+			result, remains, err := reaper(m).Reap(t.Context(), tok.ID, time.Now().Add(time.Hour), deadline.New(3*time.Minute))
 			if result == Undecided {
-				err = m.Remove(t.Context(), remains, s.published)
+				err = reaper(m).Remove(t.Context(), remains, s.published)
 			}
 			if err == nil {
 				t.Errorf("%s: Reap after its deadline succeeds, want an error", s.name)
@@ -311,20 +314,20 @@ func TestReapUploads(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n, err := m.ReapUploads(t.Context(), time.Now().Add(-time.Hour), newDeadline()); n != 0 || err != nil {
+	if n, err := reaper(m).ReapUploads(t.Context(), time.Now().Add(-time.Hour), newDeadline()); n != 0 || err != nil {
 		t.Errorf("ReapUploads of young uploads = %d, %v, want 0", n, err)
 	}
 	old := time.Now().Add(time.Hour)
 	faulty := &drivertest.Faulty{Mode: drivertest.Lost, Nth: 1, Match: onlyMethod("Abort")}
 	failing := *m
 	failing.cfg.Bucket = drivertest.Wrap(m.cfg.Bucket, faulty.Intercept)
-	if n, err := failing.ReapUploads(t.Context(), old, newDeadline()); n != 2 || !errors.Is(err, drivertest.ErrInjected) {
+	if n, err := reaper(&failing).ReapUploads(t.Context(), old, newDeadline()); n != 2 || !errors.Is(err, drivertest.ErrInjected) {
 		t.Errorf("ReapUploads with one failure = %d, %v, want 2 and %v", n, err, drivertest.ErrInjected)
 	}
-	if n, err := m.ReapUploads(t.Context(), old, deadline.Deadline{}); n != 0 || !errors.Is(err, drivers.ErrBusy) && !errors.Is(err, context.DeadlineExceeded) {
+	if n, err := reaper(m).ReapUploads(t.Context(), old, deadline.Deadline{}); n != 0 || !errors.Is(err, drivers.ErrBusy) && !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("ReapUploads after its deadline = %d, %v, want 0 and %v", n, err, drivers.ErrBusy)
 	}
-	if n, err := m.ReapUploads(t.Context(), old, newDeadline()); n != 1 || err != nil {
+	if n, err := reaper(m).ReapUploads(t.Context(), old, newDeadline()); n != 1 || err != nil {
 		t.Errorf("ReapUploads = %d, %v, want 1", n, err)
 	}
 	wantReaped(t, m, nil)

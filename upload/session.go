@@ -105,15 +105,15 @@ type Session struct {
 // Sessions returns the sessions in the bucket in the order of their ids, those
 // after a given id only. It costs one listing, and reads no record. Sessions that
 // are created or deleted in the meantime may be missing.
-func (m *Manager) Sessions(ctx context.Context, after string) iter.Seq2[Session, error] {
+func (r *Reaper) Sessions(ctx context.Context, after string) iter.Seq2[Session, error] {
 	return func(yield func(Session, error) bool) {
-		prefix := m.cfg.Layout.Sessions()
+		prefix := r.m.cfg.Layout.Sessions()
 		from := ""
 		if after != "" {
-			from = m.cfg.Layout.Session(after) + "~" // past its records, whose names are digits
+			from = r.m.cfg.Layout.Session(after) + "~" // past its records, whose names are digits
 		}
 		var s Session
-		for o, err := range m.cfg.Bucket.List(ctx, prefix, from, 0) {
+		for o, err := range r.m.cfg.Bucket.List(ctx, prefix, from, 0) {
 			if err != nil {
 				yield(Session{}, fmt.Errorf("upload: list sessions after %q: %w", s.ID, err))
 				return

@@ -68,7 +68,7 @@ func TestSessions(t *testing.T) {
 	}
 	list := func(after string) (all []Session) {
 		t.Helper()
-		for s, err := range m.Sessions(t.Context(), after) {
+		for s, err := range reaper(m).Sessions(t.Context(), after) {
 			if err != nil {
 				t.Fatal(err)
 			}

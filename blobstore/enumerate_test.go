@@ -16,8 +16,8 @@ import (
 	"github.com/berthhq/berth/drivers/envelope"
 )
 
-// collect returns the digests that enumerate passes to its ingester, and its error.
-func collect(enumerate func(ingester func(digest.Digest) error) error) (all []digest.Digest, err error) {
+// listAll returns the digests that enumerate passes to its ingester, and its error.
+func listAll(enumerate func(ingester func(digest.Digest) error) error) (all []digest.Digest, err error) {
 	err = enumerate(func(d digest.Digest) error {
 		all = append(all, d)
 		return nil
@@ -32,14 +32,14 @@ func TestEnumerate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := openStore(t, open(t), smallParts())
 			want, deleted := enumerated(t, s)
-			got, err := collect(func(f func(digest.Digest) error) error { return s.Enumerate(t.Context(), f) })
+			got, err := listAll(func(f func(digest.Digest) error) error { return s.Enumerate(t.Context(), f) })
 			if err != nil || !slices.Equal(got, want) {
 				t.Errorf("Enumerate = %v, %v, want %v", got, err, want)
 			}
 			testResumedEnumeration(t, s, want)
 
 			after, _ := slices.BinarySearch(want, deleted)
-			got, err = collect(func(f func(digest.Digest) error) error { return s.EnumerateAfter(t.Context(), deleted, f) })
+			got, err = listAll(func(f func(digest.Digest) error) error { return s.EnumerateAfter(t.Context(), deleted, f) })
 			if err != nil || !slices.Equal(got, want[after:]) {
 				t.Errorf("EnumerateAfter(%s), which was deleted, = %v, %v, want %v", deleted, got, err, want[after:])
 			}
@@ -86,7 +86,7 @@ func testResumedEnumeration(t *testing.T, s *Store, want []digest.Digest) {
 		if err != enough || !slices.Equal(first, want[:n]) { //nolint:errorlint // it must be the ingester's error itself
 			t.Fatalf("Enumerate of %d = %v, %v, want %v and the error of the ingester", n, first, err, want[:n])
 		}
-		rest, err := collect(func(f func(digest.Digest) error) error { return s.EnumerateAfter(t.Context(), first[n-1], f) })
+		rest, err := listAll(func(f func(digest.Digest) error) error { return s.EnumerateAfter(t.Context(), first[n-1], f) })
 		if err != nil || !slices.Equal(rest, want[n:]) {
 			t.Fatalf("EnumerateAfter digest %d = %v, %v, want %v", n, rest, err, want[n:])
 		}

@@ -198,12 +198,10 @@ func aftermath(run *simRun) error { return aftermathOn(run, run.Bucket) }
 
 // aftermathOn is aftermath with a collector that uses this bucket.
 func aftermathOn(run *simRun, b drivers.Bucket) error {
-	k := run.collector
-	k.Bucket, k.Started = b, run.Ledger.Collecting
 	untidy := errors.New("not run")
 	for range 7 {
 		time.Sleep(imageGrace + time.Minute)
-		if err := errors.Join(k.Run(run.Ctx), run.Check()); err != nil {
+		if err := errors.Join(run.collectOn(b), run.Check()); err != nil {
 			return err
 		}
 		inv, err := run.Invariants.Read(run.Ctx, run.Bucket)

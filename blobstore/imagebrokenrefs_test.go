@@ -39,7 +39,7 @@ func brokenReferenceRules() []brokenImageRule {
 			name: "the alias of a reference is made good",
 			setup: left(
 				func(c *client) error { return c.pushAs(repoA, layerBlob, layer512) }, deleteLayer,
-				(*client).collectThrice,
+				(*client).collectAlias,
 			),
 			actors:  []actor{does("A", push(layerBlob), push(configBlob), puts(named512)), {"B", patient((*client).collect)}},
 			tamperA: rewriting(catalog.AliasesPrefix, func(_ drivers.Bucket, a *catalog.Alias) { a.Condemned = false }),
@@ -58,10 +58,10 @@ func brokenReferenceRules() []brokenImageRule {
 
 func passTTL(c *client) error { return c.pass(2 * imageTTL) }
 
-// collectThrice runs the collector until an alias whose record it has removed is condemned
+// collectAlias runs the collector until an alias whose record it has removed is condemned
 // and old.
-func (c *client) collectThrice() error {
-	for range 3 {
+func (c *client) collectAlias() error {
+	for range 2 {
 		if err := c.growAndCollect(); err != nil {
 			return err
 		}
@@ -191,7 +191,12 @@ func brokenTimes() []brokenImageRule {
 	remembers.Cache.TTL = 1000 * time.Hour
 	keepsLimits := func(s *scenario) { s.images = nil }
 	normal := func(run *simRun) error {
-		run.collector.Grace, run.collector.RequestLimit, run.Ledger.Grace = imageGrace, imageLimit, imageGrace
+		run.collector.Grace, run.Ledger.Grace = imageGrace, imageGrace
+		// The process has not stored its limits.
+		if err := run.Bucket.Delete(run.Ctx, catalog.LimitsKey); err != nil {
+			return err
+		}
+		run.collector.Limits = catalog.Limits{Request: imageLimit, Cache: imageTTL, Session: time.Hour}
 		return left(pushBlobs, puts(imageN2, "u"), (*client).passGrace)(run)
 	}
 	return []brokenImageRule{
@@ -225,7 +230,7 @@ func brokenTimes() []brokenImageRule {
 				name: "the collector waits for a grace",
 				setup: func(run *simRun) error {
 					err := normal(run)
-					run.collector.Grace, run.collector.UntaggedAfter, run.collector.UnreferencedAfter = 0, 1, 1
+					run.collector.UntaggedAfter, run.collector.UnreferencedAfter, run.collector.Broken.WrongStart = 1, 1, true
 					return err
 				},
 				actors: []actor{does("A", puts(imageN)), hastily},

@@ -10,8 +10,11 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/catalog"
+	"github.com/berthhq/berth/blobstore/collect"
 	"github.com/berthhq/berth/blobstore/internal/sim"
 	"github.com/berthhq/berth/drivers"
+	"github.com/berthhq/berth/drivers/drivertest"
 )
 
 // The times of the simulations of images. A request lasts at most imageLimit, and so
@@ -26,7 +29,7 @@ const (
 func imageConfig() Config {
 	c := tiny()
 	c.Cache = CacheConfig{Entries: 100, TTL: imageTTL}
-	c.RequestLimit, c.Grace = imageLimit, imageGrace
+	c.RequestLimit, c.Grace, c.Upload.SessionLifetime = imageLimit, imageGrace, time.Hour
 	return c
 }
 
@@ -213,10 +216,26 @@ func (c *client) referrers(of sim.Image, want ...sim.Image) error {
 
 // collect runs the collector in the process of the client.
 func (c *client) collect() error {
-	k := c.run.collector
-	k.Bucket = c.bucket
-	k.Started = c.run.Ledger.Collecting
-	return k.Run(c.ctx())
+	return c.run.collectOn(c.bucket)
+}
+
+// collectOn runs the collector in a process with this bucket. The ledger learns when the
+// run has its start.
+func (run *simRun) collectOn(b drivers.Bucket) error {
+	cfg := run.collector
+	cfg.Bucket = drivertest.Wrap(b, func(ctx context.Context, c drivertest.Call, do func(context.Context) error) error {
+		err := do(ctx)
+		if c.Method == "Stat" && catalog.IsStartKey(c.Key) && err == nil {
+			run.Ledger.Collecting()
+		}
+		return err
+	})
+	k, err := collect.New(cfg)
+	if err != nil {
+		return err
+	}
+	_, err = k.Run(run.Ctx)
+	return err
 }
 
 // pass makes time pass for all processes and the store.
@@ -236,13 +255,10 @@ func (c *client) passGrace() error {
 // collects prepares a run for a collector, which removes all that it may.
 func (run *simRun) collects(cfg Config) {
 	run.images, run.Invariants.OldAliases = true, true
-	run.collector = sim.Collector{
+	run.collector = collect.Config{
 		Grace:             cfg.Grace,
-		RequestLimit:      cfg.RequestLimit,
-		Lifetime:          time.Hour,
 		UntaggedAfter:     time.Hour,
 		UnreferencedAfter: time.Hour,
-		Finished:          &sim.Finished{},
 	}
 	run.Ledger.Grace, run.Ledger.MaxAge = cfg.Grace, max(cfg.Cache.TTL, 0)
 	if cfg.Cache.Entries < 0 {

@@ -12,9 +12,11 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/collect"
 	"github.com/berthhq/berth/blobstore/internal/sim"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/drivers/drivertest"
@@ -33,7 +35,7 @@ type simRun struct {
 	clients []*client
 
 	images    bool // the actors use manifests and tags
-	collector sim.Collector
+	collector collect.Config
 }
 
 // scenario is a sim.Scenario with clients as its actors, which start together
@@ -125,7 +127,10 @@ func tiny() Config {
 
 // readers is a sim.Scenario's Read.
 func readers(ctx context.Context, b drivers.Bucket) (sim.ReadFunc, error) {
-	s, err := Open(ctx, b, withoutCache(smallParts()))
+	cfg := withoutCache(smallParts())
+	// This process must not raise the limits of the bucket: it only reads.
+	cfg.RequestLimit, cfg.Upload.SessionLifetime = time.Minute, time.Minute
+	s, err := Open(ctx, b, cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,9 @@
 //	meta/dead/<id>                         dead entry: data that no record refers to any more
 //	meta/adopt/<name>                      how far a repository of another registry was taken over
 //	meta/scrub                             how far berth scrub has verified the bucket
+//	meta/gc/<run>/start                    start of a run of the collector
+//	meta/gc/finished, meta/gc/walked       what finished runs have read
+//	meta/gc/lease                          the replica that runs the collector
 //	meta/check/…                           probes of berth check
 //
 // <xx> is the first two hexadecimal digits of what follows it. In the name of a

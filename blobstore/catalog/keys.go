@@ -37,10 +37,25 @@ const (
 	// DeadPrefix is the prefix of dead entries.
 	DeadPrefix = MetaPrefix + "dead/"
 
+	// CollectPrefix is the prefix of the state of the collector.
+	CollectPrefix = MetaPrefix + "gc/"
+
+	// FinishedKey is the key of what the last finished run of the collector has read.
+	FinishedKey = CollectPrefix + "finished"
+
+	// WalkedKey is the key of how far the collector has compared data with records.
+	WalkedKey = CollectPrefix + "walked"
+
+	// LeaseKey is the key of the lease of the replica that runs the collector.
+	LeaseKey = CollectPrefix + "lease"
+
 	// CheckPrefix is the prefix of the objects that berth check stores to try
 	// the bucket out. No other process reads them.
 	CheckPrefix = MetaPrefix + "check/"
 )
+
+// NamedDataPrefix is the prefix of the data with its digest in its key.
+const NamedDataPrefix = drivers.BulkPrefix + "sha256/"
 
 // ExampleDataKey has the form of a data key, but no object has it. Sign a URL for it
 // to find out how a read of some blob would be redirected.
@@ -101,6 +116,28 @@ func NewDataKey(d digest.Digest) string {
 		return drivers.BulkPrefix + "new/" + id[:2] + "/" + id
 	}
 	return drivers.BulkPrefix + digestDir(d) + "/" + id
+}
+
+// ParseDataKey reports whether key is the key of data with its digest in the key, and
+// returns the canonical digest.
+func ParseDataKey(key string) (d digest.Digest, ok bool) {
+	rest, ok := strings.CutPrefix(key, NamedDataPrefix)
+	f := strings.Split(rest, "/")
+	if !ok || len(f) != 3 || f[2] == "" {
+		return "", false
+	}
+	d = digest.NewDigestFromEncoded(digest.SHA256, f[1])
+	return d, d.Validate() == nil && strings.HasPrefix(f[1], f[0])
+}
+
+const startName = "/start"
+
+// NewStartKey returns a new key for the start of a run of the collector.
+func NewStartKey() string { return CollectPrefix + NewID() + startName }
+
+// IsStartKey reports whether key is the key of the start of a run of the collector.
+func IsStartKey(key string) bool {
+	return strings.HasPrefix(key, CollectPrefix) && strings.HasSuffix(key, startName)
 }
 
 // NewID returns 128 random bits as hexadecimal digits.

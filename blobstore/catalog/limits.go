@@ -20,8 +20,8 @@ type Limits struct {
 	URL     time.Duration `json:"url"`     // longest life of a signed URL, at the store or a CDN
 }
 
-// raised returns the larger of each of the limits of l and other.
-func (l Limits) raised(other Limits) Limits {
+// Raised returns the larger of each of the limits of l and other.
+func (l Limits) Raised(other Limits) Limits {
 	return Limits{
 		Request: max(l.Request, other.Request),
 		Cache:   max(l.Cache, other.Cache),
@@ -42,7 +42,7 @@ func (c *Catalog) ReadLimits(ctx context.Context) (Limits, error) {
 func (c *Catalog) RaiseLimits(ctx context.Context, ours Limits) error {
 	for {
 		stored, err := envelope.Read[Limits](ctx, c.bucket, LimitsKey)
-		switch raised := stored.Value.raised(ours); {
+		switch raised := stored.Value.Raised(ours); {
 		case errors.Is(err, drivers.ErrNotFound):
 			_, err = envelope.Create(ctx, c.bucket, LimitsKey, ours, drivers.Body{})
 		case err == nil && raised != stored.Value:

@@ -68,9 +68,12 @@ func ParseTagKey(key string) (repository, tag string, ok bool) {
 	return repository, tag, ok && tag != "" && !strings.Contains(tag, "/")
 }
 
+// ReferrersPrefix returns the prefix of the referrers entries of all subjects.
+func ReferrersPrefix(repository string) string { return RepoPrefix(repository) + entriesDir }
+
 // EntriesPrefix returns the prefix of the referrers entries of a subject.
 func EntriesPrefix(repository string, subject digest.Digest) string {
-	return RepoPrefix(repository) + entriesDir + entryDigest(subject) + "/"
+	return ReferrersPrefix(repository) + entryDigest(subject) + "/"
 }
 
 // EntryKey returns the key of the entry that states that the manifest referrer names

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -152,11 +151,6 @@ type Manifest struct {
 	Content Content
 	Parsed  manifest.Manifest
 	Err     error // of parsing it
-}
-
-// hasChild reports whether m is an index of the manifest with this digest.
-func (m Manifest) hasChild(d digest.Digest) bool {
-	return slices.Contains(m.Parsed.References, manifest.Reference{Digest: d, Role: manifest.Child})
 }
 
 // readManifest reads a manifest of any length.

@@ -1,4 +1,4 @@
-package sim_test
+package collect_test
 
 import (
 	"context"
@@ -12,19 +12,23 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore/catalog"
+	"github.com/berthhq/berth/blobstore/collect"
 	"github.com/berthhq/berth/blobstore/internal/sim"
 	"github.com/berthhq/berth/blobstore/manifest"
 	"github.com/berthhq/berth/drivers/deadline"
 	"github.com/berthhq/berth/drivers/drivertest"
+	"github.com/berthhq/berth/drivers/memory"
 )
 
 // grace is the grace of the collector in tests.
 const grace = 24 * time.Hour
 
+const library = "library"
+
 // collected is a bucket with a collector.
 type collected struct {
 	t *testing.T
-	sim.Collector
+	collect.Config
 	c *catalog.Catalog
 }
 
@@ -32,20 +36,33 @@ type collected struct {
 func onCollector(t *testing.T, f func(c *collected)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b, err := open(t.Context())
+		b, err := memory.Open(t.Context(), memory.Config{Store: &memory.Store{Habits: memory.S3()}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		f(&collected{t, sim.Collector{
+		f(&collected{t, collect.Config{
 			Bucket:            b,
+			Limits:            catalog.Limits{Request: time.Hour, Cache: time.Minute, Session: time.Hour, URL: time.Minute},
 			Grace:             grace,
-			RequestLimit:      time.Hour,
-			Lifetime:          time.Hour,
 			UntaggedAfter:     time.Hour,
 			UnreferencedAfter: time.Hour,
-			Finished:          &sim.Finished{},
+			Scratch:           t.TempDir(),
 		}, catalog.New(b)})
 	})
+}
+
+// Run runs the collector once.
+func (c *collected) Run(ctx context.Context) error {
+	_, err := c.report(ctx)
+	return err
+}
+
+func (c *collected) report(ctx context.Context) (collect.Report, error) {
+	k, err := collect.New(c.Config)
+	if err != nil {
+		return collect.Report{}, err
+	}
+	return k.Run(ctx)
 }
 
 func (c *collected) ctx() context.Context { return c.t.Context() }
@@ -318,4 +335,8 @@ func TestCollectorLeavesAlone(t *testing.T) {
 		c.Bucket = healthy
 		c.wantLeft(before...)
 	})
+}
+
+func imageOf(text string, blobs ...digest.Digest) sim.Image {
+	return sim.Image{Name: text, Blobs: blobs}
 }

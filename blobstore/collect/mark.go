@@ -29,6 +29,7 @@ type repository struct {
 	condemned bool // its marker is
 	collect   bool // its marker allows links to be removed
 	kept      bool // the configuration keeps its links
+	adopted   bool // from another registry
 
 	keys   atomic.Int64 // manifests, tags and entries that are left
 	linked atomic.Bool  // it has a link, by the walk over the blobs
@@ -56,6 +57,14 @@ func (r *run) markAll(ctx context.Context) error {
 	})
 	if err != nil {
 		return err
+	}
+	for name, err := range r.catalog.Adoptions(ctx) {
+		if err != nil {
+			return err
+		}
+		if repo := r.byName[name]; repo != nil {
+			repo.adopted = true
+		}
 	}
 	return r.eachOf(ctx, "manifests", len(r.repos), func(ctx context.Context, i int) error {
 		return r.mark(ctx, r.repos[i])
@@ -325,6 +334,17 @@ func (m *marking) readEntries(ctx context.Context) error {
 // is old enough. Only the collector does, and only then: a repository that is used for
 // blobs alone, or that had one failed push, keeps everything.
 func (m *marking) allowCollect(ctx context.Context) error {
+	if m.repo.adopted {
+		// What a manifest names that could not be taken over is not known.
+		a, found, err := exists(m.catalog.ReadAdoption(ctx, m.repo.name))
+		if err != nil {
+			return err
+		}
+		if found && a.Value.Holds() {
+			m.repo.collect = false
+			return nil
+		}
+	}
 	if m.repo.collect || !m.ripe {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"net"
@@ -13,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distribution/reference"
+
+	"github.com/berthhq/berth/blobstore"
 	"github.com/berthhq/berth/cmd/berth/config"
 	"github.com/berthhq/berth/drivers/azure"
 	"github.com/berthhq/berth/drivers/filesystem"
@@ -100,5 +104,59 @@ func TestStartupProbe(t *testing.T) {
 	period, failures := time.Duration(setting("periodSeconds"))*time.Second, setting("failureThreshold")
 	if time.Duration(failures)*period <= openTimeout {
 		t.Errorf("a pod may take %d probes, one in %v, to start, want more than %v, which opening a store may take", failures, period, openTimeout)
+	}
+}
+
+// TestSecondBucket keeps the data of blobs in a second directory.
+func TestSecondBucket(t *testing.T) {
+	ctx, log := t.Context(), slog.New(slog.DiscardHandler)
+	first, second := t.TempDir(), t.TempDir()
+	alone := config.Storage{Driver: "filesystem", Filesystem: filesystem.Config{Root: first}}
+	pair := alone
+	pair.Data = &config.Storage{Driver: "filesystem", Filesystem: filesystem.Config{Root: second}}
+
+	bucket, name, err := openBucket(ctx, pair, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "filesystem " + first + ", with the data of blobs in filesystem " + second; name != want {
+		t.Errorf("the name of the pair is %q, want %q", name, want)
+	}
+	defer bucket.Close()
+	store, err := blobstore.Open(ctx, bucket, blobstore.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	repository, err := reference.WithName("library/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := bytes.Repeat([]byte("berth"), 1<<20)
+	blobs := store.Repository(repository)
+	put, err := blobs.Put(ctx, "", content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := blobs.Get(ctx, put.Digest); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("Get returns %d bytes, %v, want the %d bytes that were put", len(got), err, len(content))
+	}
+	for root, want := range map[string]bool{first: false, second: true} {
+		if _, err := os.Stat(filepath.Join(root, "data")); (err == nil) != want {
+			t.Errorf("%s has data: %v, want %t", root, err, want)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(second, "blobs")); err == nil {
+		t.Errorf("%s has records, want only data", second)
+	}
+
+	// A bucket that has data already can't become the first of a pair.
+	swapped := config.Storage{Driver: "filesystem", Filesystem: filesystem.Config{Root: second}, Data: &config.Storage{Driver: "filesystem", Filesystem: filesystem.Config{Root: first}}}
+	if _, _, err := openBucket(ctx, swapped, log); err == nil || !strings.Contains(err.Error(), "storage.data.driver: the bucket of storage holds the data of blobs already") {
+		t.Errorf("openBucket of a first bucket that has data = %v, want an error that names storage.data.driver", err)
+	}
+	missing := alone
+	missing.Data = &config.Storage{Driver: "s3"}
+	if _, _, err := openBucket(ctx, missing, log); err == nil || !strings.Contains(err.Error(), "storage.data.s3.bucket is empty") {
+		t.Errorf("openBucket without a second bucket = %v, want an error that names storage.data.s3.bucket", err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/berthhq/berth/drivers/inspect"
 	"github.com/berthhq/berth/drivers/memory"
 	"github.com/berthhq/berth/drivers/s3"
+	"github.com/berthhq/berth/drivers/split"
 	"github.com/berthhq/berth/redirect"
 )
 
@@ -24,8 +25,40 @@ import (
 const openTimeout = 30 * time.Second
 
 // openBucket opens the configured store, and returns it with a name for messages.
-// The driver logs to log.
+// The drivers log to log. If the data of blobs is in a bucket of its own, openBucket
+// opens both.
 func openBucket(ctx context.Context, cfg config.Storage, log *slog.Logger) (bucket drivers.Bucket, name string, err error) {
+	bucket, name, err = openDriver(ctx, cfg, log)
+	if err != nil || cfg.Data == nil || cfg.Data.Driver == "" {
+		return bucket, name, err
+	}
+	data, dataName, err := openDriver(ctx, *cfg.Data, log.With("bucket", "storage.data"))
+	if err != nil {
+		err = config.DataError(err)
+	} else {
+		err = checkSplit(ctx, bucket)
+	}
+	if err != nil {
+		bucket.Close()
+		return nil, "", err
+	}
+	return split.New(bucket, data), name + ", with the data of blobs in " + dataName, nil
+}
+
+// checkSplit returns an error if a bucket that is to hold everything except data has
+// data. Blobs that were stored before would lose their bytes.
+func checkSplit(ctx context.Context, records drivers.Bucket) error {
+	for o, err := range records.List(ctx, drivers.BulkPrefix, "", 1) {
+		if err != nil {
+			return err
+		}
+		return fmt.Errorf("storage.data.driver: the bucket of storage holds the data of blobs already, such as %s: move the objects under %s to the bucket of storage.data first, or leave storage.data.driver empty", o.Key, drivers.BulkPrefix)
+	}
+	return nil
+}
+
+// openDriver opens one bucket.
+func openDriver(ctx context.Context, cfg config.Storage, log *slog.Logger) (bucket drivers.Bucket, name string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	switch cfg.Driver {

@@ -30,6 +30,13 @@ func (c *Config) check() []string {
 // validate returns the problems of the driver's configuration. It makes no
 // requests.
 func (s *Storage) validate() error {
+	if s.Data != nil && s.Data.Driver != "" {
+		return errors.Join(s.validateDriver(), DataError(s.Data.validateDriver()))
+	}
+	return s.validateDriver()
+}
+
+func (s *Storage) validateDriver() error {
 	switch s.Driver {
 	case "filesystem":
 		return s.Filesystem.Validate()
@@ -43,10 +50,18 @@ func (s *Storage) validate() error {
 	return nil
 }
 
+// ofData returns the section of the bucket that holds the data of blobs.
+func (s *Storage) ofData() *Storage {
+	if s.Data != nil && s.Data.Driver != "" {
+		return s.Data
+	}
+	return s
+}
+
 // checkSessions returns an error if the store would delete parts of uploads that
 // clients can still resume.
 func (c *Config) checkSessions() error {
-	if life := c.Blobs.Upload.SessionLifetime; c.Storage.Driver == "azure" && life > 144*time.Hour {
+	if life := c.Blobs.Upload.SessionLifetime; c.Storage.ofData().Driver == "azure" && life > 144*time.Hour {
 		return fmt.Errorf("upload.session_lifetime: %s: want at most 144h with azure, which deletes the parts of unfinished uploads after a week",
 			formatDuration(life))
 	}

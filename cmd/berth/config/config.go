@@ -41,7 +41,12 @@ type Config struct {
 
 // Storage is the section storage: the bucket that holds the registry. Only the
 // Config of the Driver is checked and used.
+//
+// Data is the section storage.data: the bucket that holds the data of blobs. If its
+// Driver is empty, the data is in the same bucket as everything else.
 type Storage struct {
+	Data *Storage
+
 	Driver     string
 	Filesystem filesystem.Config
 	S3         s3.Config

@@ -46,6 +46,10 @@ func TestDefaults(t *testing.T) {
 			Driver:     "filesystem",
 			Filesystem: filesystem.Config{Root: "./berth-data"},
 			S3:         s3.Config{Checksum: "crc32c", Retries: 2, Connections: 256},
+			Data: &Storage{
+				Filesystem: filesystem.Config{Root: "./berth-blobs"},
+				S3:         s3.Config{Checksum: "crc32c", Retries: 2, Connections: 256},
+			},
 		},
 		Redirect:  redirect.Config{Expiry: 20 * time.Minute, Window: 5 * time.Minute, Default: "presign"},
 		Auth:      auth.Config{Service: "berth", TokenLifetime: 5 * time.Minute, Token: auth.TokenConfig{Leeway: time.Minute}},
@@ -126,6 +130,8 @@ func otherValues(t *testing.T) map[string]string {
 	t.Helper()
 	values := map[string]string{
 		"listen": ":0", "public_url": "https://example.com",
+		"storage.data.driver": "s3", "storage.data.prefix": "c/d",
+		"storage.data.s3.sse": "aws:kms", "storage.data.s3.checksum": "none", "storage.data.s3.request_payer": "requester", "storage.data.azure.access_tier": "Cool",
 		"storage.driver": "memory", "storage.prefix": "a/b", "storage.inline_max": "1KiB",
 		"storage.s3.sse": "aws:kms", "storage.s3.checksum": "none", "storage.s3.request_payer": "requester", "storage.azure.access_tier": "Cool",
 		"upload.max_blob_size": "5GiB", "upload.part_size": "8MiB", "upload.memory": "128MiB",

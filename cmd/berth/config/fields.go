@@ -48,6 +48,24 @@ func KeysIn(text string) string {
 	})
 }
 
+// DataError returns err with the keys of storage.data in its text instead of the fields
+// that they set, which are those of storage too. It returns nil for nil.
+func DataError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &dataError{err}
+}
+
+type dataError struct {
+	err error
+}
+
+func (e *dataError) Error() string {
+	return inStorage.ReplaceAllString(KeysIn(e.err.Error()), "storage.data.$1")
+}
+func (e *dataError) Unwrap() error { return e.err }
+
 // ReplaceAttr applies [KeysIn] to the messages and errors of a log. It is for
 // [slog.HandlerOptions].
 func ReplaceAttr(_ []string, a slog.Attr) slog.Attr {
@@ -68,6 +86,7 @@ const anyName = "<name>"
 var (
 	fieldPath = regexp.MustCompile(`\b[a-z][a-z0-9]*\.Config(\.[A-Z]\w*|\["[^"]*"\]|\[\d+\])+`)
 	entry     = regexp.MustCompile(`\["[^"]*"\]|\[\d+\]`)
+	inStorage = regexp.MustCompile(`\bstorage\.(prefix|s3|gcs|azure|filesystem)\b`)
 	anyEntry  = regexp.MustCompile(anyName + `|\[0\]`)
 )
 

@@ -75,6 +75,7 @@ func TestReplaceAttr(t *testing.T) {
 func TestFields(t *testing.T) {
 	keyless := []string{
 		"s3.Config.Transport", "s3.Config.Log",
+		"s3.Config.DataOnly", // of storage.data
 		"gcs.Config.Transport", "gcs.Config.Log",
 		"azure.Config.Transport", "azure.Config.Log",
 		"memory.Config.Store",

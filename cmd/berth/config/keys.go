@@ -7,6 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berthhq/berth/drivers/azure"
+	"github.com/berthhq/berth/drivers/gcs"
+	"github.com/berthhq/berth/drivers/s3"
 	"github.com/berthhq/berth/redirect"
 )
 
@@ -35,14 +38,15 @@ func (k key) env() string {
 
 const envPrefix = "BERTH_"
 
-// headersPrefix is the prefix of the keys of headers. The file names the headers.
-const headersPrefix = "storage.s3.headers."
+// headersPrefix is the prefix of the keys of headers in the section of a store. The file
+// names the headers.
+const headersPrefix = "s3.headers."
 
 // keys returns the table. It binds each key to its fields in c and sets the fields
 // to their defaults. The table has keys for each header, CDN, rule and list of tags in c.
 func keys(c *Config) []key {
 	return withFiles(slices.Concat(
-		serverKeys(c), storageKeys(c), s3Keys(c), headerKeys(c), gcsKeys(c), azureKeys(c), uploadKeys(c),
+		serverKeys(c), storageKeys(c), dataKeys(c), uploadKeys(c),
 		manifestKeys(c), redirectKeys(c), cdnKeys(c), ruleKeys(c), authKeys(c), policyKeys(c), otherKeys(c),
 	))
 }
@@ -62,50 +66,68 @@ func serverKeys(c *Config) []key {
 
 func storageKeys(c *Config) []key {
 	s := &c.Storage
-	return []key{
+	return slices.Concat([]key{
 		{name: "storage.driver", value: choice(&s.Driver, "filesystem", "s3", "gcs", "azure", "memory"), flag: "storage", help: "store that holds the blobs; memory loses them when the process ends"},
 		{name: "storage.prefix", value: prefix(&s.Filesystem.Prefix, &s.S3.Prefix, &s.GCS.Prefix, &s.Azure.Prefix), help: "prefix of all keys in the bucket or directory"},
 		{name: "storage.inline_max", value: size(16*kib, 1, 64*kib, &c.Blobs.InlineMax), also: []string{"upload.Config.InlineMax"}, help: "a blob of at most this size is stored in its record instead of an object of its own"},
 
 		{name: "storage.filesystem.root", value: text(&s.Filesystem.Root, "./berth-data"), flag: "root", help: "directory that holds the blobs; created if it is missing"},
-	}
+	}, cloudKeys("storage.", s))
 }
 
-func s3Keys(c *Config) []key {
-	s3 := &c.Storage.S3
+// dataKeys returns the keys of the second bucket.
+func dataKeys(c *Config) []key {
+	if c.Storage.Data == nil {
+		c.Storage.Data = &Storage{}
+	}
+	d := c.Storage.Data
+	return slices.Concat([]key{
+		{name: "storage.data.driver", value: choice(&d.Driver, "", "filesystem", "s3", "gcs", "azure"), help: "store that holds the data of blobs, if it is another one than that of storage.driver, which then holds everything else; it needs no conditional writes. It has the same keys below storage.data as the other below storage, such as storage.data.s3.bucket"},
+		{name: "storage.data.prefix", value: prefix(&d.Filesystem.Prefix, &d.S3.Prefix, &d.GCS.Prefix, &d.Azure.Prefix), help: "prefix of all keys in that bucket or directory"},
+
+		{name: "storage.data.filesystem.root", value: text(&d.Filesystem.Root, "./berth-blobs"), help: "directory that holds the data of blobs; created if it is missing"},
+	}, cloudKeys("storage.data.", d))
+}
+
+// cloudKeys returns the keys of the clouds in a section of the file. at is its name and a
+// dot.
+func cloudKeys(at string, s *Storage) []key {
+	return slices.Concat(s3Keys(at+"s3.", &s.S3), headerKeys(at, s.S3.Headers), gcsKeys(at+"gcs.", &s.GCS), azureKeys(at+"azure.", &s.Azure))
+}
+
+func s3Keys(at string, s3 *s3.Config) []key {
 	return []key{
-		{name: "storage.s3.bucket", value: text(&s3.Bucket, ""), help: "bucket name"},
-		{name: "storage.s3.region", value: text(&s3.Region, ""), help: "region of the bucket; from the SDK's own configuration if empty"},
-		{name: "storage.s3.endpoint", value: webURL(&s3.Endpoint), help: "URL of a store other than Amazon S3"},
-		{name: "storage.s3.path_style", value: boolean(&s3.PathStyle), help: "put the bucket in the path of URLs instead of the host name"},
-		{name: "storage.s3.access_key_id", value: text(&s3.AccessKeyID, ""), help: "static credentials; the SDK's default chain if empty"},
-		{name: "storage.s3.secret_access_key", value: secret(&s3.SecretAccessKey), secret: true, help: "secret of access_key_id"},
-		{name: "storage.s3.session_token", value: secret(&s3.SessionToken), secret: true, help: "session token of access_key_id, for temporary credentials"},
-		{name: "storage.s3.profile", value: text(&s3.Profile, ""), help: "profile of the shared AWS configuration"},
-		{name: "storage.s3.role_arn", value: text(&s3.RoleARN, ""), help: "role to assume"},
-		{name: "storage.s3.public_endpoint", value: webURL(&s3.PublicEndpoint), help: "URL that presigned URLs start with, if clients reach the store by another name; must not be a custom domain of Cloudflare R2"},
-		{name: "storage.s3.ca_file", value: text(&s3.CAFile, ""), help: "PEM file of certificate authorities to trust for the store's TLS, besides the system's"},
-		{name: "storage.s3.expected_bucket_owner", value: text(&s3.ExpectedBucketOwner, ""), help: "number of the account that must own the bucket (12 digits); otherwise the store refuses requests"},
-		{name: "storage.s3.request_payer", value: choice(&s3.RequestPayer, "", "requester"), help: "requester for a Requester Pays bucket: the account of these credentials pays, also for presigned downloads"},
-		{name: "storage.s3.sse", value: choice(&s3.SSE, "", "AES256", "aws:kms", "aws:kms:dsse"), help: "server-side encryption; the bucket's default if empty"},
-		{name: "storage.s3.kms_key_id", value: text(&s3.KMSKeyID, ""), help: "key for sse aws:kms; the account's default key if empty"},
-		{name: "storage.s3.storage_class", value: text(&s3.StorageClass, ""), help: "storage class of blob data, such as STANDARD_IA"},
-		{name: "storage.s3.checksum", value: choice(&s3.Checksum, "crc32c", "none"), help: "checksum that uploads carry; none for stores without checksums"},
-		{name: "storage.s3.equal_parts", value: autoBoolean(&s3.EqualParts), help: "make all parts but the last the same size, as Cloudflare R2 requires; auto means true for R2's hosts"},
-		{name: "storage.s3.accelerate", value: boolean(&s3.Accelerate), help: "use S3 Transfer Acceleration"},
-		{name: "storage.s3.dual_stack", value: boolean(&s3.DualStack), help: "use endpoints with IPv6"},
-		{name: "storage.s3.fips", value: boolean(&s3.FIPS), help: "use FIPS endpoints"},
-		{name: "storage.s3.retries", value: countOrNone(&s3.Retries, 2, 20), help: "how often a failed request is retried"},
-		{name: "storage.s3.connections", value: count(&s3.Connections, 256, 1, 10_000), help: "maximum number of idle connections to the store"},
+		{name: at + "bucket", value: text(&s3.Bucket, ""), help: "bucket name"},
+		{name: at + "region", value: text(&s3.Region, ""), help: "region of the bucket; from the SDK's own configuration if empty"},
+		{name: at + "endpoint", value: webURL(&s3.Endpoint), help: "URL of a store other than Amazon S3"},
+		{name: at + "path_style", value: boolean(&s3.PathStyle), help: "put the bucket in the path of URLs instead of the host name"},
+		{name: at + "access_key_id", value: text(&s3.AccessKeyID, ""), help: "static credentials; the SDK's default chain if empty"},
+		{name: at + "secret_access_key", value: secret(&s3.SecretAccessKey), secret: true, help: "secret of access_key_id"},
+		{name: at + "session_token", value: secret(&s3.SessionToken), secret: true, help: "session token of access_key_id, for temporary credentials"},
+		{name: at + "profile", value: text(&s3.Profile, ""), help: "profile of the shared AWS configuration"},
+		{name: at + "role_arn", value: text(&s3.RoleARN, ""), help: "role to assume"},
+		{name: at + "public_endpoint", value: webURL(&s3.PublicEndpoint), help: "URL that presigned URLs start with, if clients reach the store by another name; must not be a custom domain of Cloudflare R2"},
+		{name: at + "ca_file", value: text(&s3.CAFile, ""), help: "PEM file of certificate authorities to trust for the store's TLS, besides the system's"},
+		{name: at + "expected_bucket_owner", value: text(&s3.ExpectedBucketOwner, ""), help: "number of the account that must own the bucket (12 digits); otherwise the store refuses requests"},
+		{name: at + "request_payer", value: choice(&s3.RequestPayer, "", "requester"), help: "requester for a Requester Pays bucket: the account of these credentials pays, also for presigned downloads"},
+		{name: at + "sse", value: choice(&s3.SSE, "", "AES256", "aws:kms", "aws:kms:dsse"), help: "server-side encryption; the bucket's default if empty"},
+		{name: at + "kms_key_id", value: text(&s3.KMSKeyID, ""), help: "key for sse aws:kms; the account's default key if empty"},
+		{name: at + "storage_class", value: text(&s3.StorageClass, ""), help: "storage class of blob data, such as STANDARD_IA"},
+		{name: at + "checksum", value: choice(&s3.Checksum, "crc32c", "none"), help: "checksum that uploads carry; none for stores without checksums"},
+		{name: at + "equal_parts", value: autoBoolean(&s3.EqualParts), help: "make all parts but the last the same size, as Cloudflare R2 requires; auto means true for R2's hosts"},
+		{name: at + "accelerate", value: boolean(&s3.Accelerate), help: "use S3 Transfer Acceleration"},
+		{name: at + "dual_stack", value: boolean(&s3.DualStack), help: "use endpoints with IPv6"},
+		{name: at + "fips", value: boolean(&s3.FIPS), help: "use FIPS endpoints"},
+		{name: at + "retries", value: countOrNone(&s3.Retries, 2, 20), help: "how often a failed request is retried"},
+		{name: at + "connections", value: count(&s3.Connections, 256, 1, 10_000), help: "maximum number of idle connections to the store"},
 	}
 }
 
 // headerKeys returns a key for each header that the file names.
-func headerKeys(c *Config) (all []key) {
-	headers := c.Storage.S3.Headers
+func headerKeys(at string, headers map[string]string) (all []key) {
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		all = append(all, key{
-			name: headersPrefix + name, value: header(headers, name), secret: true,
+			name: at + headersPrefix + name, value: header(headers, name), secret: true,
 			hasFile: true, // every name below headers is the name of a header
 			also:    []string{fmt.Sprintf("s3.Config.Headers[%q]", name)},
 			help:    "value of a header to send with each request to the store, such as X-Tigris-Consistent: true",
@@ -114,33 +136,31 @@ func headerKeys(c *Config) (all []key) {
 	return all
 }
 
-func gcsKeys(c *Config) []key {
-	gcs := &c.Storage.GCS
+func gcsKeys(at string, gcs *gcs.Config) []key {
 	return []key{
-		{name: "storage.gcs.bucket", value: text(&gcs.Bucket, ""), help: "bucket name"},
-		{name: "storage.gcs.endpoint", value: webURL(&gcs.Endpoint), help: "URL of a store other than Google Cloud Storage"},
-		{name: "storage.gcs.credentials_file", value: text(&gcs.CredentialsFile, ""), help: "file of JSON credentials; Application Default Credentials if empty"},
-		{name: "storage.gcs.public_endpoint", value: webURL(&gcs.PublicEndpoint), help: "URL that signed URLs start with, if clients reach the store by another name"},
-		{name: "storage.gcs.sign_as", value: text(&gcs.SignAs, ""), help: "e-mail address of the service account that signs URLs through IAM, if the credentials hold no key; the credentials' own account if empty"},
-		{name: "storage.gcs.kms_key", value: text(&gcs.KMSKey, ""), help: "Cloud KMS key; the bucket's default if empty"},
-		{name: "storage.gcs.storage_class", value: text(&gcs.StorageClass, ""), help: "storage class of blob data, such as NEARLINE"},
-		{name: "storage.gcs.universe_domain", value: text(&gcs.UniverseDomain, ""), help: "universe domain of a sovereign cloud; googleapis.com if empty"},
+		{name: at + "bucket", value: text(&gcs.Bucket, ""), help: "bucket name"},
+		{name: at + "endpoint", value: webURL(&gcs.Endpoint), help: "URL of a store other than Google Cloud Storage"},
+		{name: at + "credentials_file", value: text(&gcs.CredentialsFile, ""), help: "file of JSON credentials; Application Default Credentials if empty"},
+		{name: at + "public_endpoint", value: webURL(&gcs.PublicEndpoint), help: "URL that signed URLs start with, if clients reach the store by another name"},
+		{name: at + "sign_as", value: text(&gcs.SignAs, ""), help: "e-mail address of the service account that signs URLs through IAM, if the credentials hold no key; the credentials' own account if empty"},
+		{name: at + "kms_key", value: text(&gcs.KMSKey, ""), help: "Cloud KMS key; the bucket's default if empty"},
+		{name: at + "storage_class", value: text(&gcs.StorageClass, ""), help: "storage class of blob data, such as NEARLINE"},
+		{name: at + "universe_domain", value: text(&gcs.UniverseDomain, ""), help: "universe domain of a sovereign cloud; googleapis.com if empty"},
 	}
 }
 
-func azureKeys(c *Config) []key {
-	azure := &c.Storage.Azure
+func azureKeys(at string, azure *azure.Config) []key {
 	return []key{
-		{name: "storage.azure.account", value: text(&azure.Account, ""), help: "name of the storage account"},
-		{name: "storage.azure.container", value: text(&azure.Container, ""), help: "container name"},
-		{name: "storage.azure.endpoint", value: webURL(&azure.Endpoint), help: "URL of the blob service, if it does not follow from the account"},
-		{name: "storage.azure.shared_key", value: secret(&azure.SharedKey), secret: true, help: "account key; berth uses the default identity if shared_key, connection_string and sas are all empty"},
-		{name: "storage.azure.connection_string", value: secret(&azure.ConnectionString), secret: true, help: "account and key in one string, as the portal shows it"},
-		{name: "storage.azure.sas", value: secret(&azure.SAS), secret: true, help: "SAS token of the container"},
-		{name: "storage.azure.public_endpoint", value: webURL(&azure.PublicEndpoint), help: "URL that signed URLs start with, if clients reach the service by another name"},
-		{name: "storage.azure.access_tier", value: choice(&azure.AccessTier, "", "Hot", "Cool", "Cold"), help: "access tier of blob data; the account's default if empty"},
-		{name: "storage.azure.api_version", value: text(&azure.APIVersion, ""), help: "version of the service's protocol, such as 2025-11-05, for endpoints that do not support the newest"},
-		{name: "storage.azure.encryption_scope", value: text(&azure.EncryptionScope, ""), help: "encryption scope of new objects; the container's default if empty"},
+		{name: at + "account", value: text(&azure.Account, ""), help: "name of the storage account"},
+		{name: at + "container", value: text(&azure.Container, ""), help: "container name"},
+		{name: at + "endpoint", value: webURL(&azure.Endpoint), help: "URL of the blob service, if it does not follow from the account"},
+		{name: at + "shared_key", value: secret(&azure.SharedKey), secret: true, help: "account key; berth uses the default identity if shared_key, connection_string and sas are all empty"},
+		{name: at + "connection_string", value: secret(&azure.ConnectionString), secret: true, help: "account and key in one string, as the portal shows it"},
+		{name: at + "sas", value: secret(&azure.SAS), secret: true, help: "SAS token of the container"},
+		{name: at + "public_endpoint", value: webURL(&azure.PublicEndpoint), help: "URL that signed URLs start with, if clients reach the service by another name"},
+		{name: at + "access_tier", value: choice(&azure.AccessTier, "", "Hot", "Cool", "Cold"), help: "access tier of blob data; the account's default if empty"},
+		{name: at + "api_version", value: text(&azure.APIVersion, ""), help: "version of the service's protocol, such as 2025-11-05, for endpoints that do not support the newest"},
+		{name: at + "encryption_scope", value: text(&azure.EncryptionScope, ""), help: "encryption scope of new objects; the container's default if empty"},
 	}
 }
 

@@ -146,8 +146,10 @@ func (c *Config) derive() {
 	for name, cdn := range c.cdns {
 		c.Redirect.CDN[name] = *cdn
 	}
-	azure := c.Storage.Azure
-	if c.Storage.Driver == "azure" && azure.SharedKey == "" && azure.ConnectionString == "" && azure.SAS == "" {
+	data := c.Storage.ofData()
+	data.S3.DataOnly = data != &c.Storage
+	azure := data.Azure
+	if data.Driver == "azure" && azure.SharedKey == "" && azure.ConnectionString == "" && azure.SAS == "" {
 		// An identity signs with keys that Azure issues for a week, and the
 		// driver fetches a new one every day.
 		c.Redirect.MaxPresign = 6 * 24 * time.Hour
@@ -159,10 +161,14 @@ func (c *Config) derive() {
 func (c *Config) makeEntries(given tree) (problems []string) {
 	valid := regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 	c.cdns = make(map[string]*redirect.CDN)
-	c.Storage.S3.Headers = make(map[string]string)
+	c.Storage.Data = &Storage{}
+	c.Storage.S3.Headers, c.Storage.Data.S3.Headers = map[string]string{}, map[string]string{}
 	for key := range given.leaves {
-		if name, ok := strings.CutPrefix(key, headersPrefix); ok {
+		if name, ok := strings.CutPrefix(key, "storage."+headersPrefix); ok {
 			c.Storage.S3.Headers[name] = ""
+		}
+		if name, ok := strings.CutPrefix(key, "storage.data."+headersPrefix); ok {
+			c.Storage.Data.S3.Headers[name] = ""
 		}
 	}
 	mentioned := slices.AppendSeq(slices.Collect(maps.Keys(given.leaves)), maps.Keys(given.empty))
@@ -214,7 +220,7 @@ func unknownInFile(file string, given tree, table []key) (problems []string) {
 		}
 	}
 	problems = slices.Compact(problems)
-	sections := slices.Concat(names, []string{"redirect.cdn.", headersPrefix})
+	sections := slices.Concat(names, []string{"redirect.cdn.", "storage." + headersPrefix, "storage.data." + headersPrefix})
 	for _, name := range slices.Sorted(maps.Keys(given.empty)) {
 		isSection := func(key string) bool { return key == name || strings.HasPrefix(key, name+".") }
 		if !slices.ContainsFunc(sections, isSection) && listOfMappings.FindString(name) != name {

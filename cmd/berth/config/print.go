@@ -44,8 +44,12 @@ func (c *Config) WriteYAML(w io.Writer) error {
 
 // nameInFile returns the name under which WriteYAML writes a key, and reports
 // whether WriteYAML writes the key at all. A key that can also be a map (listen) is
-// written as a value if all other keys of the map have their defaults.
+// written as a value if all other keys of the map have their defaults. WriteYAML leaves
+// out the keys of the second bucket if there is none, and they have their defaults.
 func (c *Config) nameInFile(k key) (name string, shown bool) {
+	if strings.HasPrefix(k.name, "storage.data.") && k.origin == "default" && !c.isSet("storage.data.driver") {
+		return k.name, false
+	}
 	for _, m := range c.table {
 		if m.inMap == "" || k.name != m.name && !strings.HasPrefix(k.name, m.name+".") {
 			continue
@@ -59,6 +63,11 @@ func (c *Config) nameInFile(k key) (name string, shown bool) {
 		}
 	}
 	return k.name, true
+}
+
+// isSet reports whether the key with this name has another value than its default.
+func (c *Config) isSet(name string) bool {
+	return slices.ContainsFunc(c.table, func(k key) bool { return k.name == name && k.origin != "default" })
 }
 
 // descend returns the last member of n if it has this name. Otherwise it adds a

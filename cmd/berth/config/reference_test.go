@@ -47,6 +47,9 @@ func reference() string {
 	section := ""
 	for _, k := range keys(sample(anyName)) {
 		name := strings.ReplaceAll(k.name, "[0]", "[]")
+		if strings.HasPrefix(name, "storage.data.") && name != "storage.data.driver" {
+			continue // the help of the driver describes them
+		}
 		if s := sectionOf(name); s != section {
 			section = s
 			fmt.Fprintf(&doc, "\n## %s\n\n| key | default | what it is |\n|---|---|---|\n", section)

@@ -28,6 +28,8 @@ type cache struct {
 
 	manifests *manifestCache
 
+	counts [cacheKinds]cacheCount
+
 	// epoch is the number of deletions. A read or a write that started before a
 	// deletion must not put the deleted link or manifest back.
 	mu    sync.Mutex

@@ -52,10 +52,16 @@ func blobError(err error, d digest.Digest) error {
 // checks d. For a digest of another algorithm it asks the cache before the store, and
 // returns the alias if it has read one. It returns ErrBlobUnknown if there is no alias.
 func (s *Store) canonical(ctx context.Context, d digest.Digest) (digest.Digest, catalog.StoredAlias, error) {
-	if canonical, ok := s.cache.alias(d); ok {
+	canonical, ok := s.cache.alias(d)
+	if ok {
+		s.cache.count(cacheOfAliases, true)
 		return canonical, catalog.StoredAlias{}, nil
 	}
-	return s.resolve(ctx, d)
+	canonical, alias, err := s.resolve(ctx, d)
+	if canonical != d { // it has another algorithm
+		s.cache.count(cacheOfAliases, false)
+	}
+	return canonical, alias, err
 }
 
 // resolve is canonical for a caller that must not use the cache.
@@ -103,8 +109,10 @@ func (l links) find(ctx context.Context, d digest.Digest, wantInline bool) (foun
 	if err != nil {
 		return foundLink{}, err
 	}
-	if link, inline, ok := l.s.cache.link(l.id(canonical), wantInline); ok {
-		return foundLink{link, inline, alias}, nil
+	cached, inline, ok := l.s.cache.link(l.id(canonical), wantInline)
+	l.s.cache.count(cacheOfLinks, ok)
+	if ok {
+		return foundLink{cached, inline, alias}, nil
 	}
 	since := l.s.cache.start()
 	link, err := l.read(ctx, canonical)

@@ -141,6 +141,7 @@ func (m *Manifests) find(ctx context.Context, d digest.Digest, wantBytes bool) (
 // cached returns a manifest from the cache, and reports whether it is there.
 func (m *Manifests) cached(d digest.Digest, wantBytes bool) (foundManifest, bool) {
 	stored, ok := m.s.cache.manifest(manifestID{m.repository, d})
+	m.s.cache.count(cacheOfManifests, ok)
 	return foundManifest{StoredManifest: stored}, ok && (stored.Raw != nil || !wantBytes)
 }
 

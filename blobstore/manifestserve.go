@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/activity"
 	"github.com/berthhq/berth/blobstore/internal/header"
 )
 
@@ -42,6 +43,12 @@ func (m *Manifests) ServeManifest(ctx context.Context, w http.ResponseWriter, r 
 	if isHead || status != http.StatusOK {
 		return nil
 	}
+	pull := activity.Event{Action: activity.Pull, Manifest: true, Repository: m.repository,
+		Digest: found.Value.Digest.String(), MediaType: found.Value.MediaType, Size: found.Value.Size}
+	if isTag {
+		pull.Tag = ref
+	}
+	activity.Of(ctx).Add(pull)
 	m.send(ctx, w, found)
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/berthhq/berth/blobstore/activity"
 	"github.com/berthhq/berth/blobstore/catalog"
 	"github.com/berthhq/berth/blobstore/internal/header"
 )
@@ -55,6 +56,10 @@ func (r *Repository) ServeBlob(ctx context.Context, w http.ResponseWriter, req *
 	if err != nil {
 		return err
 	}
+	if !isHead && p.isPull() {
+		activity.Of(ctx).Add(activity.Event{
+			Action: activity.Pull, Repository: r.name, Digest: dgst.String(), MediaType: b.mediaType, Size: found.Size})
+	}
 	if (p.status == http.StatusOK || p.status == http.StatusPartialContent) && !isHead {
 		return r.links().sendBlob(ctx, w, b, p)
 	}
@@ -98,6 +103,11 @@ func (b foundBlob) setHeaders(h http.Header, p readPlan) {
 	if p.status != http.StatusNotModified {
 		h.Set("Content-Type", b.mediaType)
 	}
+}
+
+// isPull reports whether a GET with this plan gives the client bytes of the blob.
+func (p readPlan) isPull() bool {
+	return p.status == http.StatusOK || p.status == http.StatusPartialContent || p.status == http.StatusTemporaryRedirect
 }
 
 func (p readPlan) cacheControl() string {

@@ -264,6 +264,7 @@ func (h *handler) deleteBlob(w http.ResponseWriter, r *http.Request, req request
 	if err := h.store.Repository(req.name).Delete(r.Context(), req.digest); err != nil {
 		return err
 	}
+	activity.Of(r.Context()).Add(blobEvent(activity.Delete, req, req.digest, blobstore.Descriptor{}))
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(http.StatusAccepted)
 	return nil

@@ -7,6 +7,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berthhq/berth/blobstore"
+	"github.com/berthhq/berth/blobstore/activity"
 )
 
 // serveManifest handles GET and HEAD of a manifest.
@@ -33,6 +34,7 @@ func (h *handler) putManifest(w http.ResponseWriter, r *http.Request, req reques
 	if err != nil {
 		return err
 	}
+	reportPush(r.Context(), req, desc, put.Tags)
 	header := w.Header()
 	header.Set("Location", h.base+"/v2/"+req.name.Name()+"/manifests/"+desc.Digest.String())
 	header.Set("Docker-Content-Digest", desc.Digest.String())
@@ -93,6 +95,8 @@ func (h *handler) deleteManifest(w http.ResponseWriter, r *http.Request, req req
 	if err != nil {
 		return err
 	}
+	activity.Of(r.Context()).Add(activity.Event{
+		Action: activity.Delete, Manifest: true, Repository: req.name.Name(), Digest: req.digest.String(), Tag: req.tag})
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(http.StatusAccepted)
 	return nil

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/berthhq/berth/blobstore"
+	"github.com/berthhq/berth/blobstore/activity"
 	"github.com/berthhq/berth/blobstore/internal/header"
 )
 
@@ -16,9 +17,10 @@ import (
 func (h *handler) startUpload(w http.ResponseWriter, r *http.Request, req request) error {
 	repo := h.store.Repository(req.name)
 	if req.mount != "" {
-		err := h.mount(r.Context(), repo, req)
+		desc, err := h.mount(r.Context(), repo, req)
 		switch {
 		case err == nil:
+			activity.Of(r.Context()).Add(blobEvent(activity.Mount, req, req.mount, desc))
 			writeCreated(w, h.base, req, req.mount.String())
 			return nil
 		case !errors.Is(err, blobstore.ErrBlobUnknown):
@@ -49,13 +51,12 @@ func (h *handler) startUpload(w http.ResponseWriter, r *http.Request, req reques
 // mount returns ErrBlobUnknown if there is nothing to mount from. Without a source it
 // mounts from any repository that the caller may pull from. The response does not
 // contain its name.
-func (h *handler) mount(ctx context.Context, repo *blobstore.Repository, req request) error {
+func (h *handler) mount(ctx context.Context, repo *blobstore.Repository, req request) (blobstore.Descriptor, error) {
 	if req.from != "" {
-		_, err := repo.Mount(ctx, req.from, req.mount)
-		return err
+		return repo.Mount(ctx, req.from, req.mount)
 	}
 	var undecided error
-	_, err := repo.MountAny(ctx, req.mount, func(ctx context.Context, name string) bool {
+	desc, err := repo.MountAny(ctx, req.mount, func(ctx context.Context, name string) bool {
 		ok, err := h.mayPull(ctx, repository(name))
 		if err != nil {
 			undecided = err
@@ -63,9 +64,9 @@ func (h *handler) mount(ctx context.Context, repo *blobstore.Repository, req req
 		return ok && err == nil
 	})
 	if errors.Is(err, blobstore.ErrBlobUnknown) && undecided != nil {
-		return undecided
+		return blobstore.Descriptor{}, undecided
 	}
-	return err
+	return desc, err
 }
 
 // appendUpload handles PATCH.
@@ -97,10 +98,11 @@ func (h *handler) finishUpload(w http.ResponseWriter, r *http.Request, req reque
 	// The descriptor has no media type: the Content-Type of the request is not
 	// that of the blob, and the first client to push it would set it for all
 	// repositories.
-	desc := blobstore.Descriptor{Digest: req.digest}
-	if _, err := h.store.Repository(req.name).FinishUpload(r.Context(), req.upload, req.state, body, desc); err != nil {
+	desc, err := h.store.Repository(req.name).FinishUpload(r.Context(), req.upload, req.state, body, blobstore.Descriptor{Digest: req.digest})
+	if err != nil {
 		return h.withOffset(w, r, req, err)
 	}
+	activity.Of(r.Context()).Add(blobEvent(activity.Push, req, req.digest, desc))
 	writeCreated(w, h.base, req, req.digest.String())
 	return nil
 }

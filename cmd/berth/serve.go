@@ -10,12 +10,14 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/berthhq/berth/blobstore"
 	"github.com/berthhq/berth/blobstore/ocihttp"
 	"github.com/berthhq/berth/cmd/berth/auth"
 	"github.com/berthhq/berth/cmd/berth/config"
 	"github.com/berthhq/berth/cmd/berth/server"
+	"github.com/berthhq/berth/cmd/berth/telemetry"
 	"github.com/berthhq/berth/drivers"
 	"github.com/berthhq/berth/redirect"
 )
@@ -28,13 +30,23 @@ func serve(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.
 		return fmt.Errorf("listen: %w", err)
 	}
 	defer listener.Close()
+	tel, err := telemetry.New(ctx, version())
+	if err != nil {
+		return err
+	}
+	defer closeTelemetry(ctx, tel, log)
+	watchStore(&cfg.Storage, tel)
 	bucket, name, err := openBucket(ctx, cfg.Storage, log)
 	if err != nil {
 		return err
 	}
 	defer bucket.Close()
-	service, err := newService(ctx, bucket, cfg, log)
+	service, err := newService(ctx, bucket, cfg, tel, log)
 	if err != nil {
+		return err
+	}
+	service.Admin.Metrics = tel.Handler()
+	if service.Admin.Listener, err = listenAdmin(ctx, cfg.Admin, log); err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintf(stdout, "berth serves http://%s from %s\n", listener.Addr(), name); err != nil {
@@ -44,7 +56,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.
 }
 
 // newService opens the store in a bucket, and returns the service that uses it.
-func newService(ctx context.Context, bucket drivers.Bucket, cfg *config.Config, log *slog.Logger) (server.Config, error) {
+func newService(ctx context.Context, bucket drivers.Bucket, cfg *config.Config, tel *telemetry.Telemetry, log *slog.Logger) (server.Config, error) {
 	policy, err := redirect.New(cfg.Redirect)
 	if err != nil {
 		return server.Config{}, err
@@ -75,6 +87,8 @@ func newService(ctx context.Context, bucket drivers.Bucket, cfg *config.Config, 
 	service.CutOff = store.Drain
 	service.ClientAddr = policy.ClientAddr
 	service.Log = log
+	service.Begin, service.End = tel.Begin, tel.End
+	tel.WatchStore(store.Usage, cfg.Blobs.Upload.Memory, cfg.Blobs.Manifests.Memory)
 	return service, nil
 }
 
@@ -91,6 +105,24 @@ func newAuth(ctx context.Context, store *blobstore.Store, cfg *config.Config, po
 		}
 	}
 	return auth.New(ctx, cfg.Auth, env)
+}
+
+// watchStore lets tel watch the requests to the configured store.
+func watchStore(cfg *config.Storage, tel *telemetry.Telemetry) {
+	cfg.S3.Watch, cfg.GCS.Watch, cfg.Azure.Watch = tel.Watch("s3"), tel.Watch("gcs"), tel.Watch("azure")
+	if cfg.Data != nil {
+		watchStore(cfg.Data, tel)
+	}
+}
+
+// closeTelemetry sends the traces that are left, for at most closeTimeout.
+func closeTelemetry(ctx context.Context, tel *telemetry.Telemetry, log *slog.Logger) {
+	const closeTimeout = 5 * time.Second
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	if err := tel.Close(ctx); err != nil {
+		log.WarnContext(ctx, "traces were lost", "error", err)
+	}
 }
 
 // limitMemory sets a memory limit, so that the garbage collector works harder

@@ -72,6 +72,10 @@ type Config struct {
 	// one with timeouts and a pool of connections for many parallel parts.
 	Transport http.RoundTripper
 
+	// Watch, if not nil, wraps the transport of the service, whether it is Transport
+	// or that of Open. It sees each attempt. It is for metrics and traces.
+	Watch func(http.RoundTripper) http.RoundTripper
+
 	// Log receives messages for the operator about a store that works. If it
 	// is nil, nothing is logged.
 	Log *slog.Logger

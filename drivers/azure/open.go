@@ -109,6 +109,9 @@ func newBucket(cfg Config) (*bucket, error) {
 	if transport == nil {
 		transport = newTransport()
 	}
+	if cfg.Watch != nil {
+		transport = cfg.Watch(transport)
+	}
 	clock := presign.NewClock(cfg.Log)
 	client := &http.Client{Transport: clock.Watch(transport), CheckRedirect: func(*http.Request, []*http.Request) error {
 		return http.ErrUseLastResponse // the service never redirects; a captive portal does

@@ -40,7 +40,11 @@ func connect(ctx context.Context, cfg *Config, clock *presign.Clock) (*http.Clie
 	if err != nil {
 		return nil, nil, fmt.Errorf("gcs.Config.Endpoint: %w", err)
 	}
-	base := storeWatch{store: bucketWatch{clock.Watch(cfg.Transport)}, others: cfg.Transport, host: endpoint.Host}
+	watched := cfg.Transport
+	if cfg.Watch != nil {
+		watched = cfg.Watch(watched)
+	}
+	base := storeWatch{store: bucketWatch{clock.Watch(watched)}, others: cfg.Transport, host: endpoint.Host}
 	if cfg.anonymous() {
 		return &http.Client{Transport: base}, noSigner("no credentials are used at " + cfg.Endpoint), nil
 	}

@@ -115,6 +115,10 @@ type Config struct {
 	// creates.
 	Transport http.RoundTripper
 
+	// Watch, if not nil, wraps the transport of the store, whether it is Transport or
+	// that of Open. It sees each attempt. It is for metrics and traces.
+	Watch func(http.RoundTripper) http.RoundTripper
+
 	// Log receives messages for the operator about a store that works. If it
 	// is nil nothing is logged.
 	Log *slog.Logger

@@ -84,7 +84,11 @@ func connect(ctx context.Context, cfg Config) (*connection, error) {
 	// The clock watches the store's responses only: the services that issue
 	// credentials have other clocks.
 	clock := presign.NewClock(cfg.Log)
-	forStore := &http.Client{Transport: clock.Watch(transport), CheckRedirect: redirects}
+	watched := transport // the probe's racers need a transport that can be cloned
+	if cfg.Watch != nil {
+		watched = cfg.Watch(transport)
+	}
+	forStore := &http.Client{Transport: clock.Watch(watched), CheckRedirect: redirects}
 	return &connection{
 		store:     newStore(&cfg, sdk.Region, cfg.storeClient(sdk, forStore)),
 		sdk:       sdk,

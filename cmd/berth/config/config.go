@@ -33,6 +33,7 @@ type Config struct {
 	Redirect  redirect.Config
 	Auth      auth.Config
 	GC        GC
+	Admin     Admin
 	Telemetry Telemetry
 
 	cdns  map[string]*redirect.CDN // become Redirect.CDN
@@ -58,6 +59,19 @@ type Storage struct {
 type GC struct {
 	Schedule string
 }
+
+// Admin is the section admin.
+type Admin struct {
+	Address string // host:port, AdminAuto or AdminOff
+}
+
+// Values of Admin.Address. AdminAuto is AdminAutoAddress if that is free. Otherwise
+// several processes on one host would each need a setting.
+const (
+	AdminAuto        = "auto"
+	AdminOff         = "off"
+	AdminAutoAddress = "127.0.0.1:5001"
+)
 
 // Telemetry is the section telemetry.
 type Telemetry struct {

@@ -53,6 +53,7 @@ func TestDefaults(t *testing.T) {
 		},
 		Redirect:  redirect.Config{Expiry: 20 * time.Minute, Window: 5 * time.Minute, Default: "presign"},
 		Auth:      auth.Config{Service: "berth", TokenLifetime: 5 * time.Minute, Token: auth.TokenConfig{Leeway: time.Minute}},
+		Admin:     Admin{Address: "auto"},
 		Telemetry: Telemetry{LogLevel: "info", LogFormat: "text"},
 	}
 	if diff := cmp.Diff(want, got, ignoreTable(), cmpopts.EquateEmpty()); diff != "" {
@@ -141,7 +142,7 @@ func otherValues(t *testing.T) map[string]string {
 		"auth.kind": "token", "auth.token_lifetime": "10m", "auth.token.leeway": "5s", "auth.kinds": "htpasswd,oidc", "auth.oidc[0].user": "{sub}", "auth.oidc[0].groups": "{a}", "auth.oidc[0].claims": "a=b",
 		"policy.rules[0].users": "alice", "policy.rules[0].claims": "a=b", "policy.rules[0].repositories": "a/*", "policy.rules[0].actions": "pull", "policy.rules[0].deny": "push",
 		"limits.shutdown": "5s", "limits.drain": "5s", "delete.enabled": "false", "gc.grace": "13h",
-		"telemetry.log_level": "warn", "telemetry.log_format": "json",
+		"telemetry.log_level": "warn", "telemetry.log_format": "json", "admin.listen": "off",
 	}
 	for _, k := range keys(sample("edge")) {
 		if k.secretIn != "" {

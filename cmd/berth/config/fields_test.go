@@ -74,16 +74,17 @@ func TestReplaceAttr(t *testing.T) {
 // their fields, except those that the command sets itself.
 func TestFields(t *testing.T) {
 	keyless := []string{
-		"s3.Config.Transport", "s3.Config.Log",
+		"s3.Config.Transport", "s3.Config.Watch", "s3.Config.Log",
 		"s3.Config.DataOnly", // of storage.data
-		"gcs.Config.Transport", "gcs.Config.Log",
-		"azure.Config.Transport", "azure.Config.Log",
+		"gcs.Config.Transport", "gcs.Config.Watch", "gcs.Config.Log",
+		"azure.Config.Transport", "azure.Config.Watch", "azure.Config.Log",
 		"memory.Config.Store",
 		"upload.Config.Bucket", "upload.Config.Layout", "upload.Config.Log",
 		"blobstore.Config.Log", "blobstore.Config.Redirect", "blobstore.Config.Access",
 		"ocihttp.Config.Log", "ocihttp.Config.Authorizer", "ocihttp.Config.IdleTimeout",
 		"redirect.Config.MaxPresign", // follows from the credentials
 		"server.Config.API", "server.Config.Ping", "server.Config.CutOff", "server.Config.ClientAddr", "server.Config.Log",
+		"server.Config.Begin", "server.Config.End", "server.Config.Admin.Listener", "server.Config.Admin.Metrics",
 	}
 	found := make(map[string]bool)
 	for _, config := range []any{

@@ -260,6 +260,8 @@ func otherKeys(c *Config) []key {
 		{name: "gc.grace", value: duration(24*time.Hour, 2*time.Minute, 365*24*time.Hour, &c.Blobs.Grace), help: "minimum age of what is collected; at least twice limits.request"},
 		{name: "gc.schedule", value: text(&c.GC.Schedule, ""), help: "when the server collects garbage by itself; never if empty"},
 
+		{name: "admin.listen", value: adminAddress(&c.Admin.Address), help: "address for the operator: metrics, health checks, profiles; it has no authentication; auto is 127.0.0.1:5001 if that is free; off switches it off"},
+
 		{name: "telemetry.log_level", value: choice(&c.Telemetry.LogLevel, "info", "debug", "warn", "error"), flag: "log-level", help: "minimum level of log messages"},
 		{name: "telemetry.log_format", value: choice(&c.Telemetry.LogFormat, "text", "json"), flag: "log-format", help: "format of the log on stderr"},
 	}

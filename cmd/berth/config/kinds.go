@@ -142,12 +142,21 @@ func choice(p *string, options ...string) value {
 
 // address returns an address to listen on, host:port.
 func address(p *string, def string) value {
-	return words([]*string{p}, def, "host:port, such as 127.0.0.1:5000, or :5000 for all interfaces", func(s string) bool {
-		_, port, err := net.SplitHostPort(s)
-		if err == nil {
-			_, err = strconv.ParseUint(port, 10, 16)
-		}
-		return err == nil
+	return words([]*string{p}, def, "host:port, such as 127.0.0.1:5000, or :5000 for all interfaces", isAddress)
+}
+
+func isAddress(s string) bool {
+	_, port, err := net.SplitHostPort(s)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	return err == nil
+}
+
+// adminAddress returns an address to listen on, auto or off. It is auto by default.
+func adminAddress(p *string) value {
+	return words([]*string{p}, AdminAuto, "host:port, such as 127.0.0.1:5001, or auto or off", func(s string) bool {
+		return s == AdminAuto || s == AdminOff || isAddress(s)
 	})
 }
 

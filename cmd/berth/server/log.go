@@ -19,6 +19,7 @@ const (
 	maxLoggedPath   = 512
 	maxLoggedAgent  = 256
 	maxLoggedUser   = 256
+	maxLoggedHost   = 256
 )
 
 // SetUser records the user of the request with this context for the access log. A
@@ -26,38 +27,34 @@ const (
 // that holds no secret. It does nothing in a context of another origin.
 func SetUser(ctx context.Context, name string) { activity.Of(ctx).SetUser(name) }
 
-// logged returns a handler that logs a line at the end of each request. It gives
-// every request an id, which the response contains too. It logs neither queries nor
-// headers of requests, because they contain passwords and tokens, nor the URLs of
-// redirects, because they contain signatures. It logs health checks only at level
-// debug.
+// logged returns a handler that logs a line at the end of each request, and calls
+// cfg.Begin and cfg.End. It gives every request an id, which the response contains too.
+// It logs neither queries nor headers of requests, because they contain passwords and
+// tokens, nor the URLs of redirects, because they contain signatures. It logs health
+// checks only at level debug.
 func logged(next http.Handler, cfg *Config) http.Handler {
 	buffers := newCopyBuffers(largeBuffers)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		start, id := time.Now(), rand.Text()
-		w.Header().Set(ocihttp.RequestID, id)
-		res := newResponse(w, start.Add(cfg.RequestLimit+cutoffTimeout), buffers)
-		ctx, act := activity.New(r.Context())
+		e := Exchange{ID: rand.Text(), Start: time.Now()}
+		w.Header().Set(ocihttp.RequestID, e.ID)
+		res := newResponse(w, e.Start.Add(cfg.RequestLimit+cutoffTimeout), buffers)
+		ctx, trace := r.Context(), ""
+		if cfg.Begin != nil {
+			ctx, trace = cfg.Begin(r)
+		}
+		ctx, act := activity.New(ctx)
 		r = r.WithContext(ctx)
+		var body *countingBody
+		if r.Body != nil && r.Body != http.NoBody {
+			body = &countingBody{ReadCloser: r.Body}
+			r.Body = body
+		}
 		defer func() {
-			level := slog.LevelInfo
-			if isHealthPath(r.URL.Path) { // load balancers request it every few seconds
-				level = slog.LevelDebug
+			e.fill(cfg, r, res, body, act)
+			e.log(ctx, cfg, trace)
+			if cfg.End != nil {
+				cfg.End(ctx, e)
 			}
-			if !cfg.Log.Enabled(ctx, level) {
-				return
-			}
-			attrs := []slog.Attr{
-				slog.String("id", id),
-				slog.String("method", truncate(r.Method, maxLoggedMethod)),
-				slog.String("path", truncate(r.URL.Path, maxLoggedPath)),
-				slog.Int("status", res.status),
-				slog.Int64("sent", res.sent),
-				slog.Duration("took", time.Since(start)),
-				slog.String("client", clientOf(cfg, r)),
-				slog.String("user_agent", truncate(r.UserAgent(), maxLoggedAgent)),
-			}
-			cfg.Log.LogAttrs(ctx, level, "request", append(attrs, factAttrs(act.Facts())...)...)
 		}()
 		next.ServeHTTP(res, r)
 	})
@@ -70,6 +67,32 @@ func clientOf(cfg *Config, r *http.Request) string {
 		return addr.String()
 	}
 	return r.RemoteAddr
+}
+
+// log writes the line of the access log.
+func (e *Exchange) log(ctx context.Context, cfg *Config, trace string) {
+	level := slog.LevelInfo
+	if e.Route == routeHealth { // load balancers request it every few seconds
+		level = slog.LevelDebug
+	}
+	if !cfg.Log.Enabled(ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("id", e.ID),
+		slog.String("method", e.Method),
+		slog.String("path", e.Path),
+		slog.Int("status", e.Status),
+		slog.Int64("received", e.Received),
+		slog.Int64("sent", e.Sent),
+		slog.Duration("took", e.Took),
+		slog.String("client", e.Client),
+		slog.String("user_agent", e.UserAgent),
+	}
+	if trace != "" {
+		attrs = append(attrs, slog.String("trace", trace))
+	}
+	cfg.Log.LogAttrs(ctx, level, "request", append(attrs, factAttrs(e.Facts)...)...)
 }
 
 // factAttrs returns the facts that are known. Names of repositories, digests and tags

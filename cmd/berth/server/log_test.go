@@ -44,7 +44,7 @@ func TestAccessLog(t *testing.T) {
 	var log bytes.Buffer // slog's handlers lock it
 	cfg.Log = slog.New(slog.NewJSONHandler(&log, nil))
 	cfg.ClientAddr = func(*http.Request) netip.Addr { return netip.MustParseAddr("198.51.100.7") }
-	server := httptest.NewServer(newServer(t.Context(), t.Context(), &cfg).Handler)
+	server := httptest.NewServer(newServer(t.Context(), t.Context(), &cfg, newReadiness(cfg.Ping, cfg.Log)).Handler)
 	var ids []string
 	for _, path := range []string{"/a?token=hush", "/empty"} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+path, nil)
@@ -120,7 +120,7 @@ func TestAccessLogOfHostileRequests(t *testing.T) {
 			r := httptest.NewRequest(http.MethodGet, "/"+strings.Repeat("p", 60_000), nil)
 			r.Method = strings.Repeat("M", 60_000)
 			r.Header.Set("User-Agent", tc.agent)
-			newServer(t.Context(), t.Context(), &cfg).Handler.ServeHTTP(httptest.NewRecorder(), r)
+			newServer(t.Context(), t.Context(), &cfg, newReadiness(cfg.Ping, cfg.Log)).Handler.ServeHTTP(httptest.NewRecorder(), r)
 			if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, want) || len(got) > 2000 {
 				t.Errorf("%s: User-Agent %.40q: log = %.400q, want one line that contains %.80q", format, tc.agent, got, want)
 			}

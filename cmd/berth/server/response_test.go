@@ -50,7 +50,7 @@ func serveOn(t *testing.T, limit time.Duration, handler http.HandlerFunc) *conne
 	cfg := testConfig(handler)
 	cfg.RequestLimit = limit - cutoffTimeout
 	c := &connection{ResponseRecorder: httptest.NewRecorder()}
-	server := newServer(t.Context(), t.Context(), &cfg)
+	server := newServer(t.Context(), t.Context(), &cfg, newReadiness(cfg.Ping, cfg.Log))
 	server.Handler.ServeHTTP(c, httptest.NewRequest(http.MethodGet, "/", nil))
 	return c
 }
@@ -130,7 +130,7 @@ func TestResponseController(t *testing.T) {
 		}
 		c.Close()
 	})
-	s := httptest.NewServer(newServer(t.Context(), t.Context(), &cfg).Handler)
+	s := httptest.NewServer(newServer(t.Context(), t.Context(), &cfg, newReadiness(cfg.Ping, cfg.Log)).Handler)
 	defer s.Close()
 	if res, err := s.Client().Post(s.URL, "", bytes.NewReader([]byte("body"))); err == nil {
 		res.Body.Close()

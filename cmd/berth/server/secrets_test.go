@@ -34,7 +34,7 @@ func TestLogHasNoSecrets(t *testing.T) {
 		})
 		cfg.Log = slog.New(handler)
 		cfg.ClientAddr = func(*http.Request) netip.Addr { return netip.MustParseAddr("198.51.100.7") }
-		server := httptest.NewServer(newServer(t.Context(), t.Context(), &cfg).Handler)
+		server := httptest.NewServer(newServer(t.Context(), t.Context(), &cfg, newReadiness(cfg.Ping, cfg.Log)).Handler)
 		client := *server.Client()
 		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 		log.Reset()

@@ -1,6 +1,7 @@
 // Package server serves the API over HTTP: it limits what slow clients cost, logs
 // each request, answers health checks and pages of other origins, and stops
-// without losing what uploads have received.
+// without losing what uploads have received. A second listener is for the operator
+// (admin.go): metrics, profiles and health checks.
 //
 // A request passes through these handlers, from the outside in:
 // [ocihttp.RespondFirst], which sends responses that are known before the body has
@@ -12,6 +13,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -38,6 +40,16 @@ type Config struct {
 	ClientAddr func(*http.Request) netip.Addr
 
 	Log *slog.Logger
+
+	// Begin, if not nil, is called when a request starts. It returns the context for
+	// the handlers, and the id of the request's trace for the log, which may be empty.
+	Begin func(*http.Request) (context.Context, string)
+
+	// End, if not nil, is called once for each request when it has ended, with the
+	// context of Begin. The connection serves no other request until it returns.
+	End func(context.Context, Exchange)
+
+	Admin Admin
 
 	H2C  bool // serve HTTP/2 without TLS too
 	CORS CORS
@@ -72,8 +84,18 @@ const (
 func Serve(ctx context.Context, l net.Listener, cfg Config) error {
 	reading, stopReading := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopReading()
-	server := newServer(ctx, reading, &cfg)
-	failed := make(chan error, 1)
+	ready := newReadiness(cfg.Ping, cfg.Log)
+	server := newServer(ctx, reading, &cfg, ready)
+	failed := make(chan error, 2)
+	if cfg.Admin.Listener != nil {
+		admin := newAdminServer(ctx, &cfg, ready)
+		defer func() { _ = admin.Close() }() // its requests only read
+		go func() {
+			if err := admin.Serve(cfg.Admin.Listener); !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("admin listener: %w", err)
+			}
+		}()
+	}
 	go func() { failed <- server.Serve(l) }()
 	select {
 	case err := <-failed:
@@ -104,9 +126,9 @@ func Serve(ctx context.Context, l net.Listener, cfg Config) error {
 // newServer returns the server of a service. /readyz reports that the service is
 // stopping once serving ends. Bodies of requests that were answered early are read
 // until reading ends.
-func newServer(serving, reading context.Context, cfg *Config) *http.Server {
+func newServer(serving, reading context.Context, cfg *Config, ready *readiness) *http.Server {
 	api := crossOrigin(cfg.API, cfg.CORS)
-	handler := logged(health(serving, api, newReadiness(cfg.Ping, cfg.Log)), cfg)
+	handler := logged(health(serving, api, ready), cfg)
 	return &http.Server{
 		Handler: ocihttp.RespondFirst(reading, handler,
 			ocihttp.Unread{AcceptedTime: cfg.RequestLimit, AcceptedBytes: cfg.MaxBody}),

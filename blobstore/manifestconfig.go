@@ -69,6 +69,13 @@ func (c *ManifestConfig) validate() error {
 	return errors.Join(append(problems, err)...)
 }
 
+// Immutable returns a function that reports whether the rules of ImmutableTags make a tag
+// immutable. Its error names each wrong field.
+func (c *ManifestConfig) Immutable() (func(repository, tag string) bool, error) {
+	rules, err := newImmutability(c.ImmutableTags)
+	return func(repository, tag string) bool { return rules.of(repository).match(tag) }, err
+}
+
 // immutability decides which tags are immutable.
 type immutability []immutableTags
 

@@ -126,6 +126,9 @@ func Run(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Report, error
 		if err := r.catalog.CheckFormat(ctx); err != nil {
 			return &r.report, err
 		}
+		if err := r.catalog.RaiseLimits(ctx, catalog.Limits{Request: cfg.RequestLimit}); err != nil {
+			return &r.report, err
+		}
 	}
 	err = r.repositories(ctx)
 	if err == nil && r.report.Repositories == 0 && len(r.report.Skipped) == 0 {

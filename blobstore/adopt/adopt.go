@@ -55,6 +55,7 @@ const (
 	defaultMaxManifest = 4 << 20
 	maxRepositories    = 8      // that are taken over at a time
 	maxKnown           = 10_000 // records
+	manifestMemory     = 128 << 20
 )
 
 func (c Config) withDefaults() (Config, error) {
@@ -92,6 +93,7 @@ type run struct {
 	bucket  *pace.Bucket
 	catalog *catalog.Catalog
 	slots   chan struct{} // one for each request, or for the few of one item
+	loads   chan struct{} // one for each manifest in memory
 	known   *lru.Cache[digest.Digest, knownRecord]
 	ledger
 }
@@ -116,6 +118,7 @@ func Run(ctx context.Context, bucket drivers.Bucket, cfg Config) (*Report, error
 		return &Report{}, err
 	}
 	r := &run{cfg: cfg, bucket: pace.New(bucket, cfg.Rate), slots: make(chan struct{}, cfg.Concurrency), known: known}
+	r.loads = make(chan struct{}, max(1, manifestMemory/cfg.MaxManifest))
 	r.catalog = catalog.New(r.bucket)
 	r.skip = cfg.Skipped
 	r.report.DryRun = cfg.DryRun

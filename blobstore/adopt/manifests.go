@@ -31,6 +31,12 @@ func (a *adoption) manifests(ctx context.Context) error {
 
 // manifest takes over one manifest.
 func (a *adoption) manifest(ctx context.Context, l link) error {
+	select {
+	case a.loads <- struct{}{}:
+		defer func() { <-a.loads }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	m, content, reason, err := a.readManifest(ctx, l)
 	switch {
 	case err != nil:

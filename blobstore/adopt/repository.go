@@ -116,7 +116,9 @@ func (a *adoption) layer(ctx context.Context, l link) error {
 		a.skipItem("blob", l.digest.String(), reason)
 		return nil
 	}
-	a.known.Add(l.digest, known)
+	if len(known.rec.Raw) == 0 { // so that the known records take little memory
+		a.known.Add(l.digest, known)
+	}
 	return a.writeLink(ctx, known)
 }
 

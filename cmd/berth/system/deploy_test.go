@@ -184,7 +184,8 @@ func TestKubernetesNames(t *testing.T) {
 	}
 }
 
-// manifests returns the objects in a file of deploy by their kinds.
+// manifests returns the objects in a file of deploy by their kinds, and by their kinds
+// and names.
 func manifests(t *testing.T, name string) map[string]manifest {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("..", "..", "..", "deploy", name))
@@ -210,5 +211,6 @@ func manifests(t *testing.T, name string) map[string]manifest {
 			t.Fatal(err)
 		}
 		objects[m.Kind] = m
+		objects[m.Kind+" "+m.Metadata.Name] = m
 	}
 }

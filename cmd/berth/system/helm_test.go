@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -49,6 +50,9 @@ func TestHelmConfig(t *testing.T) {
 				t.Errorf("storage.driver = %s, want %s and the mounted secret", cfg.Storage.Driver, driver)
 			}
 			checkPod(t, objects, cfg)
+			if ports := pod.Containers[0].Ports; len(ports) > 1 && !strings.HasSuffix(cfg.Admin.Address, ":"+strconv.Itoa(ports[1].ContainerPort)) {
+				t.Errorf("admin.listen = %s, want the port %s of the container, %d", cfg.Admin.Address, ports[1].Name, ports[1].ContainerPort)
+			}
 			if got, want := strings.Join(pod.Containers[0].Args, " "), "serve --config "+configFile; got != want || !pod.Containers[0].SecurityContext.ReadOnlyRootFilesystem {
 				t.Errorf("arguments = %q, want %q and a read-only file system", got, want)
 			}
@@ -63,7 +67,7 @@ func TestHelmSelectors(t *testing.T) {
 	selector := map[string]string{
 		"app.kubernetes.io/name": "berth", "app.kubernetes.io/instance": "registry", "app.kubernetes.io/component": "registry",
 	}
-	for kind, wrap := range map[string]bool{"Deployment": true, "Service": false, "PodDisruptionBudget": true} {
+	for kind, wrap := range map[string]bool{"Deployment": true, "Service registry-berth": false, "Service registry-berth-metrics": false, "PodDisruptionBudget": true} {
 		got := struct{ MatchLabels map[string]string }{}
 		var err error
 		if wrap {
@@ -81,7 +85,7 @@ func TestHelmSelectors(t *testing.T) {
 			t.Errorf("label %s of the pods = %q, want %q", name, labels[name], value)
 		}
 	}
-	if got, want := objects["Service"].Spec.Ports[0].TargetPort, objects["Deployment"].Spec.Template.Spec.Containers[0].Ports[0].Name; got != want {
+	if got, want := objects["Service registry-berth"].Spec.Ports[0].TargetPort, objects["Deployment"].Spec.Template.Spec.Containers[0].Ports[0].Name; got != want {
 		t.Errorf("target port of the Service = %q, want %q", got, want)
 	}
 	account := objects["ServiceAccount"].Metadata.Name

@@ -15,6 +15,7 @@ import (
 	core "k8s.io/api/core/v1"
 	networking "k8s.io/api/networking/v1"
 	policy "k8s.io/api/policy/v1"
+	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	strict "sigs.k8s.io/yaml"
 )
@@ -82,8 +83,30 @@ func objectOf(kind string) any {
 		return new(networking.Ingress)
 	case "networking.k8s.io/v1 NetworkPolicy":
 		return new(networking.NetworkPolicy)
+	case "monitoring.coreos.com/v1 ServiceMonitor":
+		return new(serviceMonitor)
 	case "policy/v1 PodDisruptionBudget":
 		return new(policy.PodDisruptionBudget)
 	}
 	return nil
+}
+
+// serviceMonitor has the fields that the chart uses, by the reference of the Prometheus
+// operator: https://prometheus-operator.dev/docs/api-reference/api/
+type serviceMonitor struct {
+	meta.TypeMeta   `json:",inline"`
+	meta.ObjectMeta `json:"metadata"`
+
+	Spec struct {
+		JobLabel          string             `json:"jobLabel"`
+		Selector          meta.LabelSelector `json:"selector"`
+		NamespaceSelector struct {
+			MatchNames []string `json:"matchNames"`
+		} `json:"namespaceSelector"`
+		Endpoints []struct {
+			Port     string `json:"port"`
+			Path     string `json:"path"`
+			Interval string `json:"interval"`
+		} `json:"endpoints"`
+	} `json:"spec"`
 }

@@ -46,6 +46,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - name: secret-{{ $i }}
   secret:
     secretName: {{ $s.secret }}
+    defaultMode: 0440
     items: [{key: {{ $s.key }}, path: {{ $s.key }}}]
 {{- end }}
 {{- end }}
@@ -62,6 +63,14 @@ seccompProfile: {type: RuntimeDefault}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- define "berth.config" -}}
+{{- $config := deepCopy .Values.config }}
+{{- if .Values.metrics.enabled }}
+{{- $_ := set $config "admin" (dict "listen" (printf "0.0.0.0:%d" (int .Values.metrics.port))) }}
+{{- end }}
+{{- toYaml $config }}
 {{- end }}
 
 {{- define "berth.port" -}}

@@ -42,7 +42,7 @@ type Config struct {
 	Keep []string
 
 	// Rate is the largest number of requests to the store in a second. Zero is no limit.
-	Rate float64
+	Rate int
 
 	// Concurrency is the largest number of requests at a time. Zero stands for 1.
 	Concurrency int
@@ -75,7 +75,7 @@ type Collector struct {
 func New(cfg Config) (*Collector, error) {
 	var problems []error
 	if cfg.Bucket == nil {
-		problems = append(problems, errors.New("collect.Config.Bucket: is missing"))
+		problems = append(problems, errors.New("collect: no bucket"))
 	}
 	for _, d := range []struct {
 		field string
@@ -86,7 +86,7 @@ func New(cfg Config) (*Collector, error) {
 		}
 	}
 	if cfg.Rate < 0 {
-		problems = append(problems, fmt.Errorf("collect.Config.Rate: %v, want 0 or more", cfg.Rate))
+		problems = append(problems, fmt.Errorf("collect.Config.Rate: %d, want 0 or more", cfg.Rate))
 	}
 	if cfg.Concurrency < 0 {
 		problems = append(problems, fmt.Errorf("collect.Config.Concurrency: %d, want 0 or more", cfg.Concurrency))
@@ -107,7 +107,7 @@ func New(cfg Config) (*Collector, error) {
 	if cfg.Rate > 0 {
 		limit = rate.Limit(cfg.Rate)
 	}
-	c.meter = &meter{Bucket: cfg.Bucket, limiter: rate.NewLimiter(limit, max(1, int(min(cfg.Rate, 100))))}
+	c.meter = &meter{Bucket: cfg.Bucket, limiter: rate.NewLimiter(limit, max(1, min(cfg.Rate, 100)))}
 	return c, errors.Join(problems...)
 }
 

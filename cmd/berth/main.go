@@ -50,7 +50,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(serveCommand(stdout, stderr), adoptCommand(stdout, stderr), scrubCommand(stdout, stderr), checkCommand(stdout), configCommand(stdout), policyCommand(stdout), redirectCommand(stdout), versionCommand(stdout),
+	root.AddCommand(serveCommand(stdout, stderr), gcCommand(stdout, stderr), adoptCommand(stdout, stderr), scrubCommand(stdout, stderr), checkCommand(stdout), configCommand(stdout), policyCommand(stdout), redirectCommand(stdout), versionCommand(stdout),
 		healthCommand(), docsCommand())
 	addTools(root, stdout, stderr)
 

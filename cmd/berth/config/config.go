@@ -12,6 +12,7 @@ package config
 
 import (
 	"github.com/berthhq/berth/blobstore"
+	"github.com/berthhq/berth/blobstore/collect"
 	"github.com/berthhq/berth/blobstore/ocihttp"
 	"github.com/berthhq/berth/cmd/berth/auth"
 	"github.com/berthhq/berth/cmd/berth/server"
@@ -32,6 +33,7 @@ type Config struct {
 	Storage   Storage
 	Redirect  redirect.Config
 	Auth      auth.Config
+	Collect   collect.Config
 	GC        GC
 	Admin     Admin
 	Telemetry Telemetry
@@ -55,7 +57,7 @@ type Storage struct {
 	Azure      azure.Config
 }
 
-// GC is the section gc, without the grace period, which is in Config.Blobs.
+// GC is the section gc, without what is in Config.Collect.
 type GC struct {
 	Schedule string
 }

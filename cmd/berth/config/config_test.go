@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/berthhq/berth/blobstore"
+	"github.com/berthhq/berth/blobstore/collect"
 	"github.com/berthhq/berth/cmd/berth/auth"
 	"github.com/berthhq/berth/cmd/berth/server"
 	"github.com/berthhq/berth/drivers/azure"
@@ -54,6 +55,7 @@ func TestDefaults(t *testing.T) {
 		Redirect:  redirect.Config{Expiry: 20 * time.Minute, Window: 5 * time.Minute, Default: "presign"},
 		Auth:      auth.Config{Service: "berth", TokenLifetime: 5 * time.Minute, Token: auth.TokenConfig{Leeway: time.Minute}},
 		Admin:     Admin{Address: "auto"},
+		Collect:   collect.Config{Grace: 24 * time.Hour, UnreferencedAfter: 168 * time.Hour, Concurrency: 16},
 		Telemetry: Telemetry{LogLevel: "info", LogFormat: "text"},
 	}
 	if diff := cmp.Diff(want, got, ignoreTable(), cmpopts.EquateEmpty()); diff != "" {

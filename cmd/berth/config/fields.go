@@ -117,6 +117,7 @@ var keysByField = sync.OnceValue(func() map[string]string {
 		"blobstore.Config":    &c.Blobs,
 		"upload.Config":       &c.Blobs.Upload,
 		"server.Config":       &c.Server,
+		"collect.Config":      &c.Collect,
 		"auth.Config":         &c.Auth,
 		"policy.Config":       &c.Auth.Policy,
 		"redirect.Config":     &c.Redirect,

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/berthhq/berth/blobstore"
+	"github.com/berthhq/berth/blobstore/collect"
 	"github.com/berthhq/berth/blobstore/ocihttp"
 	"github.com/berthhq/berth/cmd/berth/auth"
 	"github.com/berthhq/berth/cmd/berth/policy"
@@ -82,6 +83,7 @@ func TestFields(t *testing.T) {
 		"upload.Config.Bucket", "upload.Config.Layout", "upload.Config.Log",
 		"blobstore.Config.Log", "blobstore.Config.Redirect", "blobstore.Config.Access",
 		"ocihttp.Config.Log", "ocihttp.Config.Authorizer", "ocihttp.Config.IdleTimeout",
+		"collect.Config.Bucket", "collect.Config.Log", "collect.Config.DryRun",
 		"redirect.Config.MaxPresign", // follows from the credentials
 		"server.Config.API", "server.Config.Ping", "server.Config.CutOff", "server.Config.ClientAddr", "server.Config.Log",
 		"server.Config.Begin", "server.Config.End", "server.Config.Admin.Listener", "server.Config.Admin.Metrics",
@@ -90,10 +92,13 @@ func TestFields(t *testing.T) {
 	for _, config := range []any{
 		s3.Config{}, gcs.Config{}, azure.Config{}, filesystem.Config{}, memory.Config{},
 		upload.Config{}, blobstore.Config{}, ocihttp.Config{}, redirect.Config{}, server.Config{},
-		auth.Config{}, policy.Config{},
+		auth.Config{}, policy.Config{}, collect.Config{},
 	} {
 		typ := reflect.TypeOf(config)
 		for _, path := range leaves(typ.String(), typ) {
+			if strings.HasPrefix(path, "collect.Config.Limits.") || strings.HasPrefix(path, "collect.Config.Broken.") {
+				continue // the limits are those of other sections
+			}
 			found[path] = true
 			hasKey := KeysIn(path) != path
 			if listed := slices.Contains(keyless, path); hasKey == listed {

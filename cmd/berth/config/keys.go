@@ -257,7 +257,13 @@ func otherKeys(c *Config) []key {
 		{name: "limits.drain", value: duration(0, 0, time.Hour, &c.Server.Drain), help: "how long berth still accepts requests after SIGTERM, while /readyz returns 503 so that load balancers stop sending them"},
 		{name: "limits.shutdown", value: duration(20*time.Second, 0, time.Hour, &c.Server.Shutdown), help: "how long running requests may continue after SIGTERM; then they are cut off, and uploads keep the bytes that they have received"},
 
-		{name: "gc.grace", value: duration(24*time.Hour, 2*time.Minute, 365*24*time.Hour, &c.Blobs.Grace), help: "minimum age of what is collected; at least twice limits.request"},
+		{name: "gc.grace", value: duration(24*time.Hour, 2*time.Minute, 365*24*time.Hour, &c.Collect.Grace, &c.Blobs.Grace), help: "minimum age of what is collected; at least twice limits.request, and for berth gc three times limits.request plus cache.ttl"},
+		{name: "gc.rate", value: count(&c.Collect.Rate, 0, 0, 100_000), help: "the most requests to the store that berth gc makes in a second; 0 is no limit"},
+		{name: "gc.concurrency", value: count(&c.Collect.Concurrency, 16, 1, 1000), help: "the most requests to the store that berth gc makes at a time"},
+		{name: "gc.scratch", value: text(&c.Collect.Scratch, ""), help: "directory of the temporary files of berth gc, 36 bytes for each blob in each manifest; that of the system if empty"},
+		{name: "gc.untagged_after", value: duration(0, 0, 10*365*24*time.Hour, &c.Collect.UntaggedAfter), help: "how long a manifest that nothing names stays, at least gc.grace; 0 keeps such manifests"},
+		{name: "gc.unreferenced_after", value: duration(168*time.Hour, 0, 10*365*24*time.Hour, &c.Collect.UnreferencedAfter), help: "how long a repository keeps a blob that none of its manifests names, at least gc.grace; 0 keeps such blobs"},
+		{name: "gc.keep", value: list(&c.Collect.Keep), help: "repositories that keep all their blobs, such as [library/*]; ** also matches slashes"},
 		{name: "gc.schedule", value: text(&c.GC.Schedule, ""), help: "when the server collects garbage by itself; never if empty"},
 
 		{name: "admin.listen", value: adminAddress(&c.Admin.Address), help: "address for the operator: metrics, health checks, profiles; it has no authentication; auto is 127.0.0.1:5001 if that is free; off switches it off"},

@@ -45,7 +45,8 @@ func TestLinked(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" || !slices.IsSorted(order) {
 				t.Errorf("Linked (-want +got), in the order %v:\n%s", order, diff)
 			}
-			for range s.Linked(t.Context()) {
+			for _, err := range s.Linked(t.Context()) {
+				must(t, err)
 				break // it must stop
 			}
 		})

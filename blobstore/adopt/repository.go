@@ -132,10 +132,10 @@ func (a *adoption) target(ctx context.Context, l link) (d digest.Digest, reason 
 		return "", reason, err
 	}
 	d = digest.Digest(bytes.TrimSpace(content))
-	if invalid := d.Validate() != nil; invalid {
-		return "", "the link is broken: it holds no digest", nil
+	if d.Validate() == nil {
+		return d, "", nil
 	}
-	return d, "", nil
+	return "", "the link is broken: it holds no digest", nil
 }
 
 // read returns the bytes of a small object. It returns a reason if the object is missing,

@@ -47,21 +47,28 @@ func TestEveryRouteNeedsAccess(t *testing.T) {
 				t.Errorf("parse(%s %s) = %+v, %v, want action %d", m.name, target, req, err, m.action)
 				continue
 			}
-			need, ok := req.access()
-			switch {
-			case !ok:
-				t.Errorf("%s %s: access is not defined", m.name, target)
-			case routes[i].repository && (need.Required.Repository != "a" || len(need.Required.Actions) == 0):
-				t.Errorf("%s %s needs %+v, want actions on a", m.name, target, need.Required)
-			case m.action == actCatalog && (need.Required.Repository != "" || !slices.Equal(need.Required.Actions, []access.Action{access.Catalog})):
-				t.Errorf("%s %s needs %+v, want the catalog", m.name, target, need.Required)
-			case m.action == actVersion && !need.Required.IsZero():
-				t.Errorf("%s %s needs %+v, want none", m.name, target, need.Required)
-			}
+			checkNeed(t, m.name+" "+target.String(), req, routes[i].repository)
 		}
 	}
 	if need, ok := (request{}).access(); ok {
 		t.Errorf("a request without an action needs %+v, want no access to be defined", need)
+	}
+}
+
+// checkNeed checks the access that a request needs. inRepository is whether it is for
+// repository "a".
+func checkNeed(t *testing.T, what string, req request, inRepository bool) {
+	t.Helper()
+	need, ok := req.access()
+	switch {
+	case !ok:
+		t.Errorf("%s: access is not defined", what)
+	case inRepository && (need.Required.Repository != "a" || len(need.Required.Actions) == 0):
+		t.Errorf("%s needs %+v, want actions on a", what, need.Required)
+	case req.action == actCatalog && (need.Required.Repository != "" || !slices.Equal(need.Required.Actions, []access.Action{access.Catalog})):
+		t.Errorf("%s needs %+v, want the catalog", what, need.Required)
+	case req.action == actVersion && !need.Required.IsZero():
+		t.Errorf("%s needs %+v, want none", what, need.Required)
 	}
 }
 

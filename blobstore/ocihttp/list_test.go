@@ -147,7 +147,7 @@ func TestUnreadLists(t *testing.T) {
 		start := time.Now()
 		for range maxLongLists {
 			c := l.Dial()
-			defer c.Close()
+			t.Cleanup(func() { c.Close() })
 			if _, err := io.WriteString(c, request); err != nil {
 				t.Fatal(err)
 			}

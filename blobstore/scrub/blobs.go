@@ -125,39 +125,18 @@ func (r *run) withoutRecord(ctx context.Context, d digest.Digest) error {
 // settle acts on what was found about the version of a record. It returns
 // drivers.ErrChanged if the record has changed meanwhile.
 func (r *run) settle(ctx context.Context, due deadline.Deadline, rec catalog.StoredRecord, v verdict) error {
-	state, quarantined := rec.Value.State, rec.Value.State == catalog.Damaged
-	next := state
-	switch {
-	case v.problem == "" && v.hashed && (state == catalog.Unverified || state == catalog.Damaged):
-		next = catalog.Live
-	case (v.problem == Damaged || v.problem == Missing) && r.cfg.Quarantine:
-		next, quarantined = catalog.Damaged, true
-	}
+	state := rec.Value.State
+	next := r.next(state, v)
 	if due.Check() != nil {
 		r.add(func(rep *Report) { rep.Slow++ })
 		return r.reportBlob(ctx, rec.Value.Digest, v, state == catalog.Damaged)
 	}
 	switch {
 	case next != state:
-		crc := rec.Value.CRC32C
-		if next == catalog.Live {
-			crc = v.crc
-		}
-		err := pace.Retry(ctx, func() (err error) {
-			rec, err = r.catalog.MarkRecord(ctx, due, rec, next, crc)
-			return err
-		})
-		if err != nil {
+		var err error
+		if rec, err = r.mark(ctx, due, rec, next, v.crc); err != nil {
 			return err
 		}
-		r.add(func(rep *Report) {
-			switch {
-			case next == catalog.Live && state == catalog.Unverified:
-				rep.Verified++
-			case next == catalog.Live:
-				rep.Restored++
-			}
-		})
 	case v.problem != "":
 		now, err := r.catalog.ReadRecord(ctx, rec.Value.Digest)
 		if errors.Is(err, drivers.ErrNotFound) || err == nil && now.Object.Tag != rec.Object.Tag {
@@ -170,7 +149,41 @@ func (r *run) settle(ctx context.Context, due deadline.Deadline, rec catalog.Sto
 	if err := r.align(ctx, due, rec, next != state); err != nil {
 		return err
 	}
-	return r.reportBlob(ctx, rec.Value.Digest, v, quarantined)
+	return r.reportBlob(ctx, rec.Value.Digest, v, next == catalog.Damaged)
+}
+
+// next returns the state that a record has to get.
+func (r *run) next(state catalog.State, v verdict) catalog.State {
+	switch {
+	case v.problem == "" && v.hashed && (state == catalog.Unverified || state == catalog.Damaged):
+		return catalog.Live
+	case (v.problem == Damaged || v.problem == Missing) && r.cfg.Quarantine:
+		return catalog.Damaged
+	}
+	return state
+}
+
+// mark gives a record another state. A record that becomes live gets the checksum of the
+// bytes that were read. mark returns drivers.ErrChanged if the record has changed meanwhile.
+func (r *run) mark(ctx context.Context, due deadline.Deadline, rec catalog.StoredRecord, next catalog.State, crc uint32) (marked catalog.StoredRecord, err error) {
+	if next != catalog.Live {
+		crc = rec.Value.CRC32C
+	}
+	err = pace.Retry(ctx, func() error {
+		marked, err = r.catalog.MarkRecord(ctx, due, rec, next, crc)
+		return err
+	})
+	if err != nil || next != catalog.Live {
+		return marked, err
+	}
+	r.add(func(rep *Report) {
+		if rec.Value.State == catalog.Unverified {
+			rep.Verified++
+		} else {
+			rep.Restored++
+		}
+	})
+	return marked, nil
 }
 
 // align makes the links of a blob copies of its record. It reads only links that can

@@ -77,7 +77,7 @@ func (i *images) manifest(ctx context.Context, d digest.Digest) error {
 		return err
 	case err != nil:
 		i.broken(d, Finding{Problem: Unreadable, Kind: "manifest", Digest: d, Reason: err.Error()})
-		return nil
+		return nil //nolint:nilerr // it is in the report
 	}
 	i.add(func(rep *Report) { rep.Manifests++ })
 	i.mu.Lock()
@@ -90,7 +90,7 @@ func (i *images) manifest(ctx context.Context, d digest.Digest) error {
 	parsed, err := manifest.Parse(m.Value.MediaType, m.Raw)
 	if err != nil {
 		i.broken(d, Finding{Problem: Damaged, Kind: "manifest", Digest: d, Reason: err.Error()})
-		return nil
+		return nil //nolint:nilerr // it is in the report
 	}
 	for _, ref := range parsed.References {
 		switch ref.Role {

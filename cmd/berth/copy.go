@@ -55,7 +55,7 @@ func (t *tool) copy(ctx context.Context, from string, to name.Ref, o copyOptions
 		return badFlag("parallel", fmt.Sprint(o.parallel), "1 to 64")
 	}
 	c := &transfer.Copier{To: t.repository(to.Repository), Referrers: o.referrers, Parallel: o.parallel, Progress: t.progress}
-	root := ""
+	var root string
 	if remote, ok := strings.CutPrefix(from, "docker://"); ok {
 		registry, ref, err := origin.OpenRegistry(remote, origin.RegistryConfig{PlainHTTP: o.plainHTTP, TLS: o.tls, UserAgent: "berth/" + version()})
 		if err != nil {

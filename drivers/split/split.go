@@ -82,11 +82,12 @@ func (b *bucket) Stat(ctx context.Context, key string) (drivers.Object, error) {
 // List lists one bucket if the prefix decides which. Otherwise it lists both: the keys of
 // data stand together in the order of keys.
 func (b *bucket) List(ctx context.Context, prefix, after string, want int) iter.Seq2[drivers.Object, error] {
+	shared := min(len(prefix), len(drivers.BulkPrefix))
 	switch {
-	case strings.HasPrefix(prefix, drivers.BulkPrefix):
-		return b.data.List(ctx, prefix, after, want)
-	case !strings.HasPrefix(drivers.BulkPrefix, prefix):
+	case prefix[:shared] != drivers.BulkPrefix[:shared]:
 		return b.records.List(ctx, prefix, after, want)
+	case shared == len(drivers.BulkPrefix):
+		return b.data.List(ctx, prefix, after, want)
 	}
 	return func(yield func(drivers.Object, error) bool) {
 		left := b.data.List(ctx, drivers.BulkPrefix, after, want)

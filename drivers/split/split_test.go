@@ -77,7 +77,10 @@ func TestListBoth(t *testing.T) {
 			}
 		}
 	}
-	for range b.List(ctx, "", "", 1) {
+	for _, err := range b.List(ctx, "", "", 1) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		break // must not panic
 	}
 	if err := b.Delete(ctx, "a/1", "data/new/1", "meta/1", "absent"); err != nil {

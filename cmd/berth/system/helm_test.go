@@ -24,12 +24,7 @@ func TestHelmConfig(t *testing.T) {
 			dir := t.TempDir()
 			for i, m := range pod.Containers[0].VolumeMounts {
 				for _, item := range pod.Volumes[i].Secret.Items {
-					if err := os.MkdirAll(filepath.Join(dir, m.MountPath), 0o700); err != nil {
-						t.Fatal(err)
-					}
-					if err := os.WriteFile(filepath.Join(dir, m.MountPath, item.Path), []byte("secret"), 0o600); err != nil {
-						t.Fatal(err)
-					}
+					writeSecret(t, filepath.Join(dir, m.MountPath), item.Path)
 				}
 			}
 			for _, v := range pod.Containers[0].Env {
@@ -57,6 +52,17 @@ func TestHelmConfig(t *testing.T) {
 				t.Errorf("arguments = %q, want %q and a read-only file system", got, want)
 			}
 		})
+	}
+}
+
+// writeSecret writes the file of a mounted secret.
+func writeSecret(t *testing.T, dir, name string) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name), []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -33,7 +33,7 @@ func tokenServer(t *testing.T, key *ecdsa.PrivateKey) *httptest.Server {
 		}
 		_ = r.ParseForm()
 		var access []map[string]any
-		for _, scope := range strings.Fields(strings.Join(r.Form["scope"], " ")) {
+		for scope := range strings.FieldsSeq(strings.Join(r.Form["scope"], " ")) {
 			part := strings.Split(scope, ":")
 			if len(part) == 3 && user != "" && strings.HasPrefix(part[1], "team/") {
 				access = append(access, map[string]any{"type": part[0], "name": part[1], "actions": strings.Split(part[2], ",")})

@@ -120,6 +120,16 @@ func (c *Copier) manifest(ctx context.Context, m blobstore.Manifest, tags []stri
 			}
 		}
 	}
+	if err := c.put(ctx, m, parsed, tags); err != nil {
+		return fmt.Errorf("%s: %w", m.Digest, err)
+	}
+	c.count(func(r *Result) { r.Manifests++ })
+	return c.referrers(ctx, m, depth)
+}
+
+// put copies the blobs of a manifest, unless the repository has the manifest, and then the
+// manifest.
+func (c *Copier) put(ctx context.Context, m blobstore.Manifest, parsed manifest.Manifest, tags []string) error {
 	put := blobstore.ManifestPut{MediaType: m.MediaType, Content: m.Content, Digest: m.Digest, Tags: tags}
 	// A manifest that is there has its blobs. Put finds out if they are about to be
 	// removed, or if the manifest is.
@@ -132,11 +142,7 @@ func (c *Copier) manifest(ctx context.Context, m blobstore.Manifest, tags []stri
 			_, err = c.To.Manifests().Put(ctx, put)
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", m.Digest, err)
-	}
-	c.count(func(r *Result) { r.Manifests++ })
-	return c.referrers(ctx, m, depth)
+	return err
 }
 
 // below copies a manifest that another one names.

@@ -128,23 +128,8 @@ func (s *seeks) Close() error { return nil }
 // TestCopyFromBrokenRegistry copies an image from a registry that breaks each connection
 // in the middle of a blob, and checks that it continues there.
 func TestCopyFromBrokenRegistry(t *testing.T) {
-	other := openStore(t)
-	source := other.Repository(name.Repository("team/app"))
 	layer := bytes.Repeat([]byte("layer"), 100_000)
-	for _, p := range [][]byte{layer, []byte("{}")} {
-		if _, err := source.Put(t.Context(), "", p); err != nil {
-			t.Fatal(err)
-		}
-	}
-	image := []byte(`{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"` + digest.FromString("{}").String() +
-		`","size":2},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"` + digest.FromBytes(layer).String() + `","size":500000}]}`)
-	if _, err := source.Manifests().Put(t.Context(), blobstore.ManifestPut{MediaType: manifest.MediaTypeImage, Content: image, Tags: []string{"v1"}}); err != nil {
-		t.Fatal(err)
-	}
-	api, err := ocihttp.New(other, ocihttp.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	api, image := registryWithImage(t, layer)
 	var breaks, ranges atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Range") != "" {
@@ -174,4 +159,27 @@ func TestCopyFromBrokenRegistry(t *testing.T) {
 	if p, err := to.Get(t.Context(), digest.FromBytes(layer)); err != nil || !bytes.Equal(p, layer) {
 		t.Errorf("the copied layer has %d bytes, %v", len(p), err)
 	}
+}
+
+// registryWithImage returns a registry with team/app:v1, an image of one layer, and the
+// bytes of its manifest.
+func registryWithImage(t *testing.T, layer []byte) (http.Handler, []byte) {
+	t.Helper()
+	store := openStore(t)
+	repo := store.Repository(name.Repository("team/app"))
+	for _, p := range [][]byte{layer, []byte("{}")} {
+		if _, err := repo.Put(t.Context(), "", p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	image := []byte(`{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"` + digest.FromString("{}").String() +
+		`","size":2},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"` + digest.FromBytes(layer).String() + `","size":500000}]}`)
+	if _, err := repo.Manifests().Put(t.Context(), blobstore.ManifestPut{MediaType: manifest.MediaTypeImage, Content: image, Tags: []string{"v1"}}); err != nil {
+		t.Fatal(err)
+	}
+	api, err := ocihttp.New(store, ocihttp.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return api, image
 }

@@ -53,11 +53,7 @@ func TestListBoth(t *testing.T) {
 		t.Fatal(err)
 	}
 	keys := []string{"a/1", "blobs/1", "data/new/1", "data/new/2", "meta/1", "uploads/1"}
-	for _, key := range keys {
-		if _, err := b.Create(ctx, key, drivers.NewBody([]byte(key))); err != nil {
-			t.Fatal(err)
-		}
-	}
+	create(t, b, keys)
 	if got, want := list(t, records, "", ""), []string{"a/1", "blobs/1", "meta/1", "uploads/1"}; !slices.Equal(got, want) {
 		t.Errorf("the bucket of the records has %q, want %q", got, want)
 	}
@@ -88,6 +84,16 @@ func TestListBoth(t *testing.T) {
 	}
 	if got, want := list(t, b, "", ""), []string{"blobs/1", "data/new/2", "uploads/1"}; !slices.Equal(got, want) {
 		t.Errorf("after Delete there are %q, want %q", got, want)
+	}
+}
+
+// create creates objects.
+func create(t *testing.T, b drivers.Bucket, keys []string) {
+	t.Helper()
+	for _, key := range keys {
+		if _, err := b.Create(t.Context(), key, drivers.NewBody([]byte(key))); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -70,7 +70,7 @@ func (c *Config) checkSessions() error {
 
 func (g *GC) validate() error {
 	if g.Schedule != "" {
-		return errors.New("gc.schedule: this version of berth does not collect garbage yet; leave it empty")
+		return errors.New("gc.schedule: this version of berth does not collect garbage while it serves; leave the key empty, and run `berth gc` from a scheduler")
 	}
 	return nil
 }
